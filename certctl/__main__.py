@@ -1,0 +1,5 @@
+"""Run certctl as ``python -m certctl``."""
+
+from certctl.cli import main
+
+main()

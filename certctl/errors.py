@@ -1,0 +1,258 @@
+"""Every way certctl can fail: a stable slug, an exit code, who must act, and what to do next.
+
+    CertctlError
+    ├── Internal          1   a bug of ours, or a batch that failed for different reasons
+    ├── NameRejected      2   not an acceptable domain name; nothing was asked of anyone
+    ├── NotReady          3   the customer's DNS or CAA; the customer acts
+    ├── NotApproved       4   the operator said no
+    ├── Refused           5   the CA refused, or its validation failed
+    ├── RateLimited       6   by the CA, or by our own budget before the CA was asked
+    ├── WebServerFailed   7   nginx test, reload or confirmation; the previous configuration is back
+    ├── Busy              8   another run holds the lock
+    ├── Unreachable       9   resolver, approval endpoint, CA or store: no answer, which is not a no
+    ├── ConfigInvalid    10   the configuration, or the place certctl is asked to work in
+    └── Interrupted     130   Ctrl-C or SIGTERM
+
+An error is raised with its slug; ``CATALOGUE`` holds what is true of every error with that slug, once.
+The long explanations (``certctl explain SLUG``) are in ``explain.md`` beside this file.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """The process exit codes; public, additive only (docs/reference/exit-codes.md)."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_READY = 3
+    NOT_APPROVED = 4
+    REFUSED = 5
+    RATE_LIMITED = 6
+    WEB_SERVER = 7
+    BUSY = 8
+    UNREACHABLE = 9
+    CONFIG = 10
+    INTERRUPTED = 130
+
+
+class Who(StrEnum):
+    """Who has to act before it can work."""
+
+    CUSTOMER = "customer"
+    OPERATOR = "operator"
+    CA = "ca"
+    NOBODY = "nobody"
+
+
+class CertctlError(Exception):
+    """A failure a person or script can act on.
+
+    Args:
+        slug: A key of ``CATALOGUE``; it must belong to the class raised.
+        message: One sentence with the particulars. May quote the outside world: it is escaped where it is shown.
+        seen: What was observed, one fact a line.
+        expected: What it should have been, one fact a line.
+        next: Commands to type next, most useful first.
+        retry_after: Seconds until a retry can succeed, when that is known.
+        quota_used: Whether the CA's limits were spent on this attempt.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __init__(  # noqa: PLR0913 - the fields of the public error object, all by keyword
+        self,
+        slug: str,
+        message: str,
+        *,
+        seen: Sequence[str] = (),
+        expected: Sequence[str] = (),
+        next: Sequence[str] = (),  # noqa: A002 - the public JSON key
+        retry_after: int | None = None,
+        quota_used: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.kind = CATALOGUE[slug]
+        if self.kind.family is not type(self):
+            raise TypeError(f"{slug} is raised as {self.kind.family.__name__}, not {type(self).__name__}")
+        self.message = message
+        self.seen = tuple(seen)
+        self.expected = tuple(expected)
+        self.next = (*next, f"certctl explain {slug}")
+        self.retry_after = retry_after
+        self.quota_used = quota_used
+
+    @property
+    def slug(self) -> str:
+        """Return the stable name of this kind of failure."""
+        return self.kind.slug
+
+
+class Internal(CertctlError):
+    """Several items failed for different reasons, or certctl itself is wrong."""
+
+
+class NameRejected(CertctlError):
+    """The text is not an acceptable domain name."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NotReady(CertctlError):
+    """The domain's DNS or CAA does not allow a certificate yet."""
+
+    exit_code = ExitCode.NOT_READY
+
+
+class NotApproved(CertctlError):
+    """The operator said no."""
+
+    exit_code = ExitCode.NOT_APPROVED
+
+
+class Refused(CertctlError):
+    """The CA refused, its validation failed, or what it returned is not usable."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class RateLimited(CertctlError):
+    """Too many requests, by the CA's count or by our own."""
+
+    exit_code = ExitCode.RATE_LIMITED
+
+
+class WebServerFailed(CertctlError):
+    """nginx did not take the change; the previous configuration is back."""
+
+    exit_code = ExitCode.WEB_SERVER
+
+
+class Busy(CertctlError):
+    """Another run holds the lock."""
+
+    exit_code = ExitCode.BUSY
+
+
+class Unreachable(CertctlError):
+    """Something certctl depends on gave no answer."""
+
+    exit_code = ExitCode.UNREACHABLE
+
+
+class ConfigInvalid(CertctlError):
+    """The configuration, or the host around it, is not what certctl needs."""
+
+    exit_code = ExitCode.CONFIG
+
+
+class Interrupted(CertctlError):
+    """The user or the service manager stopped the run."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is true of every error with one slug."""
+
+    slug: str
+    family: type[CertctlError]
+    who: Who
+    retryable: bool
+    summary: str
+
+
+_CUSTOMER, _OPERATOR, _CA, _NOBODY = Who.CUSTOMER, Who.OPERATOR, Who.CA, Who.NOBODY
+
+_KINDS = (
+    Kind("internal", Internal, _OPERATOR, False, "a bug in certctl"),
+    Kind("several", Internal, _OPERATOR, True, "several domains failed for different reasons"),
+    # Names. The parser refuses them before anyone is asked anything.
+    Kind("name-empty", NameRejected, _OPERATOR, False, "the name is empty"),
+    Kind("name-empty-label", NameRejected, _OPERATOR, False, "two dots in a row, or a leading dot"),
+    Kind("name-too-long", NameRejected, _OPERATOR, False, "longer than 253 characters"),
+    Kind("name-label-too-long", NameRejected, _OPERATOR, False, "a label is longer than 63 characters"),
+    Kind("name-too-many-labels", NameRejected, _OPERATOR, False, "more than 10 labels"),
+    Kind("name-charset", NameRejected, _OPERATOR, False, "a character no host name may contain"),
+    Kind("name-space", NameRejected, _OPERATOR, False, "white space in or around the name"),
+    Kind("name-control", NameRejected, _OPERATOR, False, "a control character in the name"),
+    Kind("name-format", NameRejected, _OPERATOR, False, "an invisible formatting character in the name"),
+    Kind("name-codepoint", NameRejected, _OPERATOR, False, "an unassigned, private or broken code point"),
+    Kind("name-unicode-dot", NameRejected, _OPERATOR, False, "a Unicode dot that is not a full stop"),
+    Kind("name-compat", NameRejected, _OPERATOR, False, "a character that only looks like another"),
+    Kind("name-idna", NameRejected, _OPERATOR, False, "not valid under IDNA 2008"),
+    Kind("name-punycode", NameRejected, _OPERATOR, False, "an xn-- label that does not decode cleanly"),
+    Kind("name-hyphen", NameRejected, _OPERATOR, False, "a label begins or ends with a hyphen"),
+    Kind("name-reserved-label", NameRejected, _OPERATOR, False, "'--' in the third and fourth place"),
+    Kind("name-wildcard", NameRejected, _OPERATOR, False, "wildcards are for 'certctl wildcard' only"),
+    Kind("name-not-wildcard", NameRejected, _OPERATOR, False, "a wildcard must be '*.' and a zone"),
+    Kind("name-ip", NameRejected, _OPERATOR, False, "an IP address or something read as one"),
+    Kind("name-single-label", NameRejected, _OPERATOR, False, "a host name without a domain"),
+    Kind("name-special-use", NameRejected, _OPERATOR, False, "a special-use name no public CA signs"),
+    Kind("name-not-public", NameRejected, _OPERATOR, False, "no such public top-level domain"),
+    Kind("name-public-suffix", NameRejected, _OPERATOR, False, "a public suffix, owned by nobody alone"),
+    Kind("name-own-zone", NameRejected, _OPERATOR, False, "a name in the operator's own zone"),
+    # Party 1: DNS.
+    Kind("dns-no-such-name", NotReady, _CUSTOMER, True, "the domain does not exist in DNS"),
+    Kind("dns-no-data", NotReady, _CUSTOMER, True, "the domain exists but has no CNAME or address"),
+    Kind("dns-cname-mismatch", NotReady, _CUSTOMER, True, "the CNAME points somewhere else"),
+    Kind("dns-address-mismatch", NotReady, _CUSTOMER, True, "the addresses are not ours"),
+    Kind("dns-stray-ipv6", NotReady, _CUSTOMER, True, "an AAAA record that is not ours"),
+    Kind("dns-cname-loop", NotReady, _CUSTOMER, True, "the CNAME chain loops or is too long"),
+    Kind("dns-servfail", NotReady, _CUSTOMER, True, "the domain's nameservers fail to answer"),
+    Kind("dns-disagree", NotReady, _CUSTOMER, True, "the domain's nameservers do not agree"),
+    Kind("caa-forbids", NotReady, _CUSTOMER, True, "a CAA record forbids our CA"),
+    Kind("caa-servfail", NotReady, _CUSTOMER, True, "the CAA question fails, which stops every CA"),
+    Kind("dns-unreachable", Unreachable, _NOBODY, True, "no resolver answered in time"),
+    Kind("dns-target-broken", Unreachable, _OPERATOR, True, "our own target does not resolve"),
+    # Party 2: the operator's approval endpoint.
+    Kind("approval-refused", NotApproved, _OPERATOR, False, "the approval endpoint said no"),
+    Kind("approval-denied-locally", NotApproved, _OPERATOR, False, "the domain is on the local deny list"),
+    Kind("approval-unreachable", Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
+    # Party 3: the CA.
+    Kind("ca-dns", Refused, _CUSTOMER, True, "the CA could not resolve the domain"),
+    Kind("ca-connection", Refused, _OPERATOR, True, "the CA could not reach port 80"),
+    Kind("ca-unauthorized", Refused, _OPERATOR, True, "the CA was shown the wrong challenge answer"),
+    Kind("ca-caa", Refused, _CUSTOMER, True, "the CA found a CAA record that forbids it"),
+    Kind("ca-rejected-identifier", Refused, _OPERATOR, False, "the CA does not issue for this name"),
+    Kind("ca-refused", Refused, _OPERATOR, False, "the CA refused the order"),
+    Kind("ca-account", Refused, _OPERATOR, False, "the CA did not accept the account"),
+    Kind("ca-bad-certificate", Refused, _CA, False, "the CA returned a certificate we did not ask for"),
+    Kind("ca-unrecognised", Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
+    Kind("ca-challenge-aborted", Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
+    Kind("ca-rate-limited", RateLimited, _CA, True, "the CA asks us to wait"),
+    Kind("ca-paused", RateLimited, _OPERATOR, False, "the CA paused this name for our account"),
+    Kind("budget-exhausted", RateLimited, _NOBODY, True, "our own ledger says the CA would refuse"),
+    Kind("backing-off", RateLimited, _NOBODY, True, "it failed recently; the next try is later"),
+    Kind("ca-unreachable", Unreachable, _CA, True, "the CA gave no usable answer"),
+    Kind("ca-timeout", Unreachable, _CA, True, "the CA did not finish in time"),
+    Kind("ca-bad-nonce", Unreachable, _CA, True, "the CA kept refusing our nonces"),
+    # Party 4: nginx.
+    Kind("nginx-missing", WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run"),
+    Kind("nginx-not-running", WebServerFailed, _OPERATOR, True, "nginx is not running"),
+    Kind("nginx-already-broken", WebServerFailed, _OPERATOR, False, "nginx's test failed before our change"),
+    Kind("nginx-test-failed", WebServerFailed, _OPERATOR, False, "nginx refused our server block"),
+    Kind("nginx-conflict", WebServerFailed, _OPERATOR, False, "another file already serves this name"),
+    Kind("nginx-not-included", WebServerFailed, _OPERATOR, False, "nginx does not include our directory"),
+    Kind("nginx-reload-failed", WebServerFailed, _OPERATOR, True, "nginx kept its old configuration"),
+    Kind("nginx-not-served", WebServerFailed, _OPERATOR, True, "the new certificate was not served"),
+    Kind("nginx-timeout", WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
+    # The house.
+    Kind("busy", Busy, _NOBODY, True, "another run holds the lock"),
+    Kind("store-unreachable", Unreachable, _OPERATOR, True, "the store cannot be read or written"),
+    Kind("state-unwritable", ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
+    Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
+    Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
+    Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
+    Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
+    Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
+    Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
+    Kind("interrupted", Interrupted, _NOBODY, True, "the run was stopped"),
+)  # fmt: skip
+
+CATALOGUE = {kind.slug: kind for kind in _KINDS}

@@ -1,0 +1,91 @@
+"""Durable, private file writes: the mode is right from the first byte, and a rename is the commit."""
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from certctl.errors import ConfigInvalid
+
+PRIVATE = 0o600
+PUBLIC = 0o644
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError under ``path`` into a sentence.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable`` with the path and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise ConfigInvalid(
+            "state-unwritable",
+            f"cannot write {where}: {error.strerror or error}",
+            next=["certctl doctor"],
+        ) from error
+
+
+def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
+    """Replace a file so that a reader or a crash sees the old content or the new, never a mix.
+
+    The temporary name starts with a dot and does not end like the target, so no ``include *.conf`` sees it.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        write_new(temporary, data, mode)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+    """Create a file that must not exist, with its final mode whatever the umask, and flush it to disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def swap_symlink(link: Path, target: str) -> None:
+    """Point ``link`` at ``target`` in one rename."""
+    temporary = link.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary.symlink_to(target)
+    temporary.rename(link)
+    sync_directory(link.parent)
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Create a directory and its parents; the leaf gets ``mode`` whatever the umask."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=mode, exist_ok=True)
+    path.chmod(mode)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory tree if it is there."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in this directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,81 @@
+"""Locks between threads and processes of one host; the kernel drops them when a holder dies."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import filelock
+
+from certctl.domain import Domain
+from certctl.errors import Busy
+from certctl.io.files import make_directory, writing
+
+
+@contextmanager
+def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
+    """Hold the lock file at ``path``.
+
+    Raises:
+        Busy: somebody else held it for all of ``wait``; the message names the process.
+    """
+    with writing(path):
+        make_directory(path.parent, 0o700)
+        held = filelock.FileLock(path, timeout=wait.total_seconds(), mode=0o600, thread_local=False)
+    try:
+        with writing(path):
+            held.acquire(poll_interval=0.05)
+    except filelock.Timeout as error:
+        raise Busy(
+            "busy",
+            f"{what} is in the hands of another certctl{_holder(path)}",
+            seen=[f"lock file {path}"],
+            retry_after=int(wait.total_seconds()),
+        ) from error
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _holder(path: Path) -> str:
+    """Name the process that holds the lock, as far as the kernel tells (proc(5), /proc/locks)."""
+    try:
+        inode = path.stat().st_ino
+        rows = [row.split() for row in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return ""
+    holders = [row[4] for row in rows if len(row) > 5 and row[5].endswith(f":{inode}")]  # noqa: PLR2004
+    return f" (process {holders[0]})" if holders else ""
+
+
+class HostLocks:
+    """The locks of this host, one file per domain under the run directory."""
+
+    def __init__(self, directory: Path, wait: timedelta) -> None:
+        self._directory = directory
+        self._wait = wait
+
+    @contextmanager
+    def domain(self, domain: Domain) -> Iterator[None]:
+        """Hold one domain while its certificate is obtained."""
+        with lock(self._directory / f"{domain.stem}.lock", self._wait, str(domain)):
+            yield
+
+
+@contextmanager
+def inheritable_lock(path: Path) -> Iterator[int]:
+    """Hold a lock that a child process may share, and yield its descriptor.
+
+    The lock belongs to the open file (flock(2)), so it stays held until the last process that inherited the
+    descriptor ends. That is how a run finds out that the certbot of a killed certctl is still at work.
+    Waits without limit: the caller bounds the child's life.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""The only place that starts programs: no shell, no stdin, a private environment, a deadline, a bounded capture."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
+_MAX_OUTPUT = 1_000_000
+_GRACE_SECONDS = 5
+
+
+class Missing(Exception):
+    """The program is not installed or not executable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended. ``code`` is negative for a signal, None when the deadline killed it."""
+
+    code: int | None
+    output: str
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether it exited with 0."""
+        return self.code == 0
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Build a child's environment from an allow-list.
+
+    A PYTHONPATH, LD_PRELOAD, HOME with a cli.ini, CERTBOT_* or SSLKEYLOGFILE of ours is none of a child's business.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | kept | dict(extra or {})
+
+
+def find(program: str) -> str:
+    """Return the absolute path of a program: as given, on the system's path, or on the user's.
+
+    Raises:
+        Missing: it is nowhere.
+    """
+    path = f"{_SYSTEM_PATH}:{os.environ.get('PATH', '')}"
+    if found := shutil.which(program, path=path):
+        return found
+    raise Missing(program)
+
+
+def beside_python(program: str) -> Path:
+    """Return a script installed next to the running interpreter, such as our own certbot."""
+    return Path(sys.executable).parent / program
+
+
+@contextmanager
+def running(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    keep_open: Sequence[int] = (),
+    output: IO[bytes],
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a program in a process group of its own; leaving the block kills what is left of the group.
+
+    Raises:
+        Missing: the program cannot be executed.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment(env),
+            pass_fds=tuple(keep_open),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise Missing(argv[0]) from error
+    try:
+        yield child
+    finally:
+        _end(child)
+
+
+def run(argv: Sequence[str], *, deadline: timedelta, env: Mapping[str, str] | None = None) -> Finished:
+    """Run a program to its end or its deadline and return what it printed, stdout and stderr together.
+
+    Raises:
+        Missing: the program cannot be executed.
+    """
+    with tempfile.TemporaryFile() as captured, running(argv, env=env, output=captured) as child:
+        code: int | None
+        try:
+            code = child.wait(timeout=deadline.total_seconds())
+        except subprocess.TimeoutExpired:
+            code = None
+            _end(child)
+        return Finished(code, read_output(captured))
+
+
+def read_output(captured: IO[bytes]) -> str:
+    """Return the last part of what was captured; a child may print without end."""
+    size = captured.seek(0, os.SEEK_END)
+    captured.seek(max(0, size - _MAX_OUTPUT))
+    return captured.read().decode("utf-8", "replace")
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    """Ask the process group to end, then make it."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, number)
+        try:
+            child.wait(timeout=_GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        else:
+            break
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)

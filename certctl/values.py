@@ -1,0 +1,159 @@
+"""The values that flow from party to party: frozen, and true when they exist."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from certctl.domain import Domain
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """Proof that a domain ends at our target. Only ``certctl.dns`` makes one."""
+
+    domain: Domain
+    target: str
+    records: tuple[str, ...]
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """Proof of the operator's yes. Only ``certctl.approval`` makes one."""
+
+    delegation: Delegation
+    given_at: datetime
+    remembered: bool
+    summary: str
+
+    @property
+    def domain(self) -> Domain:
+        """Return the domain that was approved."""
+        return self.delegation.domain
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """What a TLS server needs on disk. The key never appears in a repr."""
+
+    fullchain: str
+    private_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The facts of one certificate version; its PEM stays in the store until it is published.
+
+    Attributes:
+        domain: The name it is kept under; ``names`` are all its SANs.
+        version: Counts up per domain from 1; 0 before the store has it.
+        fingerprint: SHA-256 over the leaf's DER, lower-case hex.
+        serial: Hex, as browsers show it.
+    """
+
+    domain: Domain
+    names: tuple[str, ...]
+    serial: str
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+    key_type: str
+    fingerprint: str
+    version: int = 0
+
+    @property
+    def lifetime(self) -> timedelta:
+        """Return how long the CA made it valid for."""
+        return self.not_after - self.not_before
+
+    def remaining(self, now: datetime) -> timedelta:
+        """Return how much of its life is left; negative once it has expired."""
+        return self.not_after - now
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A certificate the CA has just made and we have checked, not yet in the store."""
+
+    certificate: Certificate
+    pem: Pem
+
+    @property
+    def summary(self) -> str:
+        """Say what it is in half a line."""
+        days = self.certificate.lifetime.total_seconds() / 86400
+        return f"{self.certificate.issuer}, {self.certificate.key_type}, {days:.3g} days"
+
+
+class State(StrEnum):
+    """A domain's life (docs/explanation/life-of-a-domain.md)."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    MOVED = "moved"
+    REFUSED = "refused"
+    REMOVED = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A domain as nginx should serve it: its certificate and its PEM."""
+
+    certificate: Certificate
+    pem: Pem
+
+    @property
+    def domain(self) -> Domain:
+        """Return the name of the site."""
+        return self.certificate.domain
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step did, in words for a person."""
+
+    summary: str
+    changed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DomainRow:
+    """What the store knows of a domain."""
+
+    domain: Domain
+    state: State
+    since: datetime
+    certificate: Certificate | None
+    attempts: int
+    last_error: str | None
+    retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the history."""
+
+    at: datetime
+    domain: str
+    step: str
+    ok: bool
+    slug: str | None
+    detail: str
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``certctl doctor``: what was looked at, how it is, and the fix."""
+
+    area: str
+    level: Level
+    text: str
+    fix: str = ""

@@ -1,0 +1,194 @@
+"""What a story talks to: four parties, a store, locks and a clock.
+
+The Protocols are the whole surface between the stories and the outside world. Facades in ``dns/``,
+``approval/``, ``ca/``, ``nginx/`` and ``store/`` fit them structurally; ``cli/wiring.py`` builds the World.
+One contract suite per Protocol runs on the fake and on the real facade (tests/contract).
+"""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from certctl.domain import Domain
+from certctl.values import (
+    Approval,
+    Certificate,
+    Delegation,
+    DomainRow,
+    Done,
+    Event,
+    Issued,
+    Pem,
+    Site,
+    State,
+)
+
+
+class Dns(Protocol):
+    """Party 1: does the domain end at our target?"""
+
+    def verify(self, domain: Domain) -> Delegation:
+        """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
+
+        Raises:
+            NotReady: the customer's DNS must change.
+            Unreachable: nobody answered, which is not a no.
+        """
+        ...
+
+
+class Operator(Protocol):
+    """Party 2: does the operator want this domain?"""
+
+    def approve(self, delegation: Delegation) -> Approval:
+        """Ask the approval endpoint.
+
+        Raises:
+            NotApproved: an explicit no.
+            Unreachable: no answer, which is neither a yes nor a no.
+        """
+        ...
+
+    def approve_again(self, delegation: Delegation) -> Approval:
+        """Ask again about a live domain; when nobody answers, a yes of the last 30 days still counts.
+
+        Raises:
+            NotApproved: an explicit no.
+            Unreachable: no answer, and no yes recent enough.
+        """
+        ...
+
+
+class CertificateAuthority(Protocol):
+    """Party 3: turns an approval into a checked certificate."""
+
+    def obtain(self, approval: Approval) -> Issued:
+        """Make a key, have the CA sign it, and check what came back.
+
+        An interrupted attempt whose certificate the CA already made is taken up again without a new order.
+
+        Raises:
+            Refused, RateLimited, Unreachable, Busy: see ``certctl.errors``.
+        """
+        ...
+
+    def revoke(self, certificate: Certificate, pem: Pem) -> None:
+        """Ask the CA to revoke a certificate (RFC 8555 §7.6)."""
+        ...
+
+
+class Change(Protocol):
+    """One guarded change of what nginx serves; see ``WebServer.change``."""
+
+    def publish(self) -> Done:
+        """Write the mirror and the server blocks of all sites, then let nginx test the whole."""
+        ...
+
+    def reload(self) -> Done:
+        """Reload nginx if anything differs from what it runs, and prove that new workers took over."""
+        ...
+
+    def confirm(self, domain: Domain) -> Done:
+        """Prove by a TLS handshake with SNI that the site's own leaf is served."""
+        ...
+
+
+class WebServer(Protocol):
+    """Party 4: nginx, its server blocks and the mirror it reads."""
+
+    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[Change]:
+        """Guard a change: hold nginx's lock; on any exception put everything back and reload.
+
+        Args:
+            sites: Sites to publish. Publishing what is already there changes nothing.
+            gone: Domains to take out.
+
+        Raises:
+            WebServerFailed: the previous configuration is in force again.
+            Busy: another run holds nginx's lock for too long.
+        """
+        ...
+
+
+class Store(Protocol):
+    """The truth: domains, certificate versions, approvals, failures, events."""
+
+    def domain(self, domain: Domain) -> DomainRow | None:
+        """Return what is known of a domain, or None."""
+        ...
+
+    def domains(self) -> Sequence[DomainRow]:
+        """Return every domain that was not removed, by name, each with its newest certificate."""
+        ...
+
+    def keep(self, issued: Issued) -> Certificate:
+        """Store a new version with its key, make the domain active and forget its failures."""
+        ...
+
+    def pem(self, certificate: Certificate) -> Pem:
+        """Return the chain and key of a stored version."""
+        ...
+
+    def set_state(self, domain: Domain, state: State) -> None:
+        """Move a domain to another state of its life, creating it when it is new."""
+        ...
+
+    def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
+        """Count a failed attempt."""
+        ...
+
+    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
+        """Remember what the approval endpoint said, and when."""
+        ...
+
+    def remembered_yes(self, domain: Domain) -> datetime | None:
+        """Return when the endpoint last said yes, unless it has said no since."""
+        ...
+
+    def record(self, event: Event) -> None:
+        """Append to the history."""
+        ...
+
+    def events(self, domain: str | None, limit: int) -> Sequence[Event]:
+        """Return the history, newest first."""
+        ...
+
+    def forget(self, domain: Domain, *, keep_certificate: bool) -> None:
+        """Mark a domain removed; unless told otherwise delete its certificates and keys."""
+        ...
+
+
+class Locks(Protocol):
+    """Locks between threads and processes of this host."""
+
+    def domain(self, domain: Domain) -> AbstractContextManager[None]:
+        """Hold one domain while its certificate is obtained; waits, then raises Busy."""
+        ...
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+        ...
+
+    def pause(self, duration: timedelta) -> None:
+        """Wait."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything a story may touch."""
+
+    dns: Dns
+    operator: Operator
+    ca: CertificateAuthority
+    web: WebServer
+    store: Store
+    locks: Locks
+    clock: Clock
+    fallback_fraction: float = 1 / 3
