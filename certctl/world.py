@@ -8,10 +8,11 @@ One contract suite per Protocol runs on the fake and on the real facade (tests/c
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
 from certctl.domain import Domain
+from certctl.io.clock import Clock
 from certctl.values import (
     Approval,
     Certificate,
@@ -74,7 +75,7 @@ class CertificateAuthority(Protocol):
         """
         ...
 
-    def revoke(self, certificate: Certificate, pem: Pem) -> None:
+    def revoke(self, certificate: Certificate, pem: Pem) -> Done:
         """Ask the CA to revoke a certificate (RFC 8555 §7.6)."""
         ...
 
@@ -109,6 +110,10 @@ class WebServer(Protocol):
             WebServerFailed: the previous configuration is in force again.
             Busy: another run holds nginx's lock for too long.
         """
+        ...
+
+    def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
+        """Return the domains nginx has files of ours for although they are not among ``known``."""
         ...
 
 
@@ -165,18 +170,6 @@ class Locks(Protocol):
 
     def domain(self, domain: Domain) -> AbstractContextManager[None]:
         """Hold one domain while its certificate is obtained; waits, then raises Busy."""
-        ...
-
-
-class Clock(Protocol):
-    """Time, so that tests can own it."""
-
-    def now(self) -> datetime:
-        """Return the aware UTC time."""
-        ...
-
-    def pause(self, duration: timedelta) -> None:
-        """Wait."""
         ...
 
 

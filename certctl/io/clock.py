@@ -2,6 +2,19 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Time, so that tests can own it."""
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+        ...
+
+    def pause(self, duration: timedelta) -> None:
+        """Wait."""
+        ...
 
 
 class SystemClock:

@@ -1,0 +1,302 @@
+"""TOML file and environment → validated settings; every fault is reported at once.
+
+The field descriptions below are the only place where a key is explained: ``certctl init`` writes them as
+comments, ``certctl config schema`` publishes them and docs/reference/configuration.md is generated from them.
+"""
+
+import os
+import re
+import stat
+import tomllib
+from difflib import get_close_matches
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from certctl.errors import ConfigInvalid
+
+DEFAULT_FILE = Path("/etc/certctl/config.toml")
+_MAX_FILE_BYTES = 1_000_000
+_SECRETS = {"headers"}
+
+_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
+_SAFE_PATH = re.compile(r"/[A-Za-z0-9._/@+~-]*")
+_LISTEN = re.compile(r"\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]")
+
+
+def _host(value: str) -> str:
+    name = value.lower().removesuffix(".")
+    if not _HOST.fullmatch(name):
+        raise ValueError("must be a host name such as status.example.com")
+    return name
+
+
+def _address(value: str) -> str:
+    return str(ip_address(value))
+
+
+def _server(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    ip_address(host.removeprefix("[").removesuffix("]"))
+    if not 0 < int(port) < 65536:  # noqa: PLR2004 - the range of a port
+        raise ValueError("must be ip:port")
+    return value
+
+
+def _secure_url(value: str) -> str:
+    url = urlsplit(value)
+    loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    if url.scheme != "https" and not (url.scheme == "http" and loopback):
+        raise ValueError("must be an https:// URL (http:// only to this machine)")
+    if not url.hostname or url.username or url.password:
+        raise ValueError("must be a URL with a host and without a password")
+    return value
+
+
+def _approval_url(value: str) -> str:
+    if value.count("{domain}") != 1 or "{domain}" not in urlsplit(value).path:
+        raise ValueError("must contain {domain} once, as part of the path")
+    return _secure_url(value)
+
+
+def _path(value: str) -> str:
+    if value and (not _SAFE_PATH.fullmatch(value) or ".." in value.split("/")):
+        raise ValueError("must be an absolute path of plain characters, without '..'")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and not pattern.fullmatch(value):
+            raise ValueError(f"must look like {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+Host = Annotated[str, AfterValidator(_host)]
+AbsolutePath = Annotated[str, AfterValidator(_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """One table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PathsSection(Section):
+    """Where certctl keeps its files."""
+
+    root: AbsolutePath = Field("", description="relocates every path below this directory (sandbox, tests)")
+
+
+class DnsSection(Section):
+    """Where customers must point."""
+
+    target: Host = Field("status.hyperping.io", description="where customers' CNAME must end")
+    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
+        (), description="more A/AAAA addresses that are ours, for apex names"
+    )
+    resolvers: tuple[Annotated[str, AfterValidator(_server)], ...] = Field(
+        (), description='"ip:port"; empty = the system\'s, then the authoritative servers'
+    )
+    authoritative_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="port of authoritative servers; 0 = 53, and with resolvers set they are not asked",
+    )
+    allow_private_names: bool = Field(default=False, description="true admits .test and the like (sandbox)")
+    caa_identities: tuple[Host, ...] = Field(
+        ("letsencrypt.org",), description="issuer domains of our CA in CAA records; empty = do not check CAA"
+    )
+
+
+class ApprovalSection(Section):
+    """The operator's approval endpoint: 200 yes, 404 no, anything else is not an answer."""
+
+    url: Annotated[str, AfterValidator(_approval_url)] = Field(
+        "https://api.hyperping.io/approvalendpoint/{domain}", description="{domain} is replaced by the name"
+    )
+    timeout_seconds: float = Field(5, gt=0, le=60, description="deadline for the whole answer")
+    ca_file: AbsolutePath = Field("", description="PEM file of a private CA the endpoint's certificate chains to")
+    headers: dict[str, str] = Field(
+        default_factory=dict, description="sent with every question (secret)", repr=False
+    )
+    allow: tuple[Host, ...] = Field((), description="approved without asking")
+    deny: tuple[Host, ...] = Field((), description="refused without asking")
+
+
+class CaSection(Section):
+    """The ACME CA."""
+
+    engine: Literal["certbot"] = Field("certbot", description="what speaks ACME")
+    directory: Annotated[str, AfterValidator(_secure_url)] = Field(
+        "https://acme-v02.api.letsencrypt.org/directory", description="ACME directory URL"
+    )
+    ca_file: AbsolutePath = Field("", description="PEM file that signs the ACME server's own TLS certificate")
+    email: Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")] = Field(
+        "", description="contact for the ACME account; may stay empty"
+    )
+    profile: Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]{1,64}"), "classic")] = Field(
+        "", description="ACME profile; empty = the CA's default"
+    )
+    key_type: Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"] = Field(
+        "ecdsa-p256", description="kind of private key"
+    )
+    timeout_seconds: int = Field(180, ge=10, le=3600, description="deadline for one certificate")
+
+
+class NginxSection(Section):
+    """The web server."""
+
+    mode: Literal["blocks"] = Field("blocks", description="a server block per domain")
+    binary: str = Field("nginx", pattern=r"^[A-Za-z0-9._/+-]+$", description="name or path of the nginx binary")
+    config: AbsolutePath = Field("/etc/nginx/nginx.conf", description="nginx's main configuration")
+    conf_dir: AbsolutePath = Field("/etc/nginx/certctl.d", description="where server blocks are written")
+    root: AbsolutePath = Field("/var/www/statuspage", description="the pages every domain shows")
+    http_port: Port = Field(80, description="plain HTTP, for redirects and challenges")
+    https_port: Port = Field(443, description="HTTPS")
+    listen: tuple[Annotated[str, _matching(_LISTEN, '"*" or "[::]"')], ...] = Field(
+        ("*", "[::]"), min_length=1, description="addresses to listen on"
+    )
+    upstream: Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")] = Field(
+        "", description="proxy to an application instead of serving root"
+    )
+    reload: tuple[str, ...] = Field((), description="a command; empty = SIGHUP to the master in the pid file")
+    template: AbsolutePath = Field("", description="your own server block (jinja2)")
+
+
+class WildcardSection(Section):
+    """The operator's own zone."""
+
+    zone: Host = Field("hyperping.io", description="the zone of 'certctl wildcard'; no customer owns a name in it")
+
+
+class RenewalSection(Section):
+    """Renewal."""
+
+    jobs: int = Field(2, ge=1, le=64, description="certificates at once")
+    fallback_fraction: float = Field(
+        0.333, gt=0, lt=1, description="renew when this share of the lifetime is left (half under 10 days)"
+    )
+
+
+class StoreSection(Section):
+    """The truth."""
+
+    url: str = Field(
+        "sqlite:////var/lib/certctl/certctl.db",
+        pattern=r"^sqlite:///(/[A-Za-z0-9._@+~-]+)+$",
+        description="where domains, certificates and keys are kept",
+    )
+
+
+class Settings(BaseSettings):
+    """The whole file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CERTCTL_", env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+    )
+
+    paths: PathsSection = PathsSection()
+    dns: DnsSection = DnsSection()
+    approval: ApprovalSection = ApprovalSection()
+    ca: CaSection = CaSection()
+    nginx: NginxSection = NginxSection()
+    wildcard: WildcardSection = WildcardSection()
+    renewal: RenewalSection = RenewalSection()
+    store: StoreSection = StoreSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, and read nothing else."""
+        return env_settings, init_settings
+
+
+def load(file: Path | None, root: Path | None) -> Settings:
+    """Read the configuration.
+
+    Args:
+        file: The file; None means the default one, which may be absent.
+        root: Overrides ``[paths] root``.
+
+    Raises:
+        ConfigInvalid: ``config-unreadable``, or ``config-invalid`` with every fault in ``seen``.
+    """
+    path = file or (root or Path("/")) / DEFAULT_FILE.relative_to("/")
+    table = _read(path) if file or path.exists() else {}
+    if root is not None:
+        table = {**table, "paths": {**table.get("paths", {}), "root": str(root.absolute())}}
+    try:
+        return Settings(**table)
+    except ValidationError as error:
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+        raise ConfigInvalid(
+            "config-invalid",
+            f"{path} has {len(faults)} mistake{'s' if len(faults) > 1 else ''}",
+            seen=faults,
+            next=["certctl config show", "certctl config schema"],
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MAX_FILE_BYTES:
+            raise ConfigInvalid("config-unreadable", f"{path} is not a configuration file")
+        if facts.st_mode & stat.S_IWOTH:
+            raise ConfigInvalid(
+                "config-unreadable",
+                f"everybody may write {path}: certctl does not trust it",
+                next=[f"chmod o-w {path}"],
+            )
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(
+            "config-unreadable", f"cannot read {path}: {error.strerror}", next=["certctl init"]
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
+
+
+def _fault(detail: ErrorDetails) -> str:
+    """Say one fault as ``section.key: what is wrong``, with the nearest known key for an unknown one."""
+    location = [str(part) for part in detail["loc"]]
+    where = ".".join(location)
+    if detail["type"] == "extra_forbidden":
+        near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+    given = "" if _SECRETS & set(location) else f" (not {detail['input']!r:.80})"
+    return f"{where}: {detail['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        nested = annotation or next(iter(get_args(annotation)), None)
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            return []
+        model = nested
+    return list(model.model_fields)
+
+
+def chosen_file(option: Path | None) -> Path | None:
+    """Return the configuration file asked for: ``--config``, then ``$CERTCTL_CONFIG``, else None."""
+    named = os.environ.get("CERTCTL_CONFIG")
+    return option or (Path(named) if named else None)

@@ -1,0 +1,1 @@
+"""What certctl does, one sentence a module: each story reads top to bottom."""

@@ -1,0 +1,104 @@
+"""The story: a customer's domain from a bare name to live HTTPS."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+from certctl.due import is_due
+from certctl.errors import CertctlError, WebServerFailed
+from certctl.stories.journey import Journey, Step, stopping, take_together
+from certctl.values import Certificate, Site, State
+from certctl.world import World
+
+_NOT_ONE_SITES_FAULT = {
+    "nginx-missing", "nginx-not-running", "nginx-already-broken", "nginx-not-included", "nginx-timeout",
+}  # fmt: skip
+
+
+def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1, force: bool = False) -> None:
+    """Take customers' domains from bare names to live HTTPS.
+
+    The cheapest and most reversible step comes first: a DNS question is free, an approval costs the operator a
+    request, an order spends the CA's limits, and only then does this host change. Names travel side by side;
+    those that have their certificate at the same moment share one nginx test and one reload. Repeating it is
+    safe: a name that is already live is left alone. Each journey ends with a certificate or an error.
+    """
+    for arrived in side_by_side(journeys, lambda journey: obtain(journey, world, force=force), jobs):
+        deploy(arrived, world)
+
+
+def obtain(journey: Journey, world: World, *, force: bool = False) -> None:
+    """Verify → approve → obtain, unless the store already holds a certificate that is not due."""
+    domain = journey.domain
+    with journey.attempt(world), world.locks.domain(domain):
+        journey.certificate = held_certificate(journey, world)
+        if journey.certificate and not force:
+            return  # perhaps another run finished it while we waited for the lock
+        delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
+        approval = journey.step(Step.APPROVE, world.operator.approve, delegation)
+        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
+        journey.certificate = world.store.keep(issued)
+        journey.changed = True
+
+
+def deploy(journeys: Sequence[Journey], world: World) -> None:
+    """Publish → reload → confirm: all sites with one test and one reload, or each alone if that fails.
+
+    When nginx refuses a batch, halves are tried on their own, so one broken site never stops another.
+    """
+    ready = [journey for journey in journeys if journey.ok]
+    if not ready:
+        return
+    try:
+        _deploy_together(ready, world)
+    except CertctlError as error:
+        if len(ready) == 1 or not isinstance(error, WebServerFailed) or error.slug in _NOT_ONE_SITES_FAULT:
+            for journey in ready:
+                journey.fail(error, world)
+        else:
+            middle = len(ready) // 2
+            deploy(ready[:middle], world)
+            deploy(ready[middle:], world)
+
+
+def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
+    sites = [_site(journey.certificate, world) for journey in journeys if journey.certificate]
+    with world.web.change(sites) as change:
+        published = take_together(journeys, Step.PUBLISH, change.publish)
+        reloaded = take_together(journeys, Step.RELOAD, change.reload)
+        for journey in journeys:
+            journey.step(Step.CONFIRM, change.confirm, journey.domain)
+    for journey in journeys:
+        journey.changed |= published.changed or reloaded.changed
+        journey.state = State.ACTIVE
+        journey.succeed("issue", world)
+
+
+def _site(certificate: Certificate, world: World) -> Site:
+    return Site(certificate, world.store.pem(certificate))
+
+
+def held_certificate(journey: Journey, world: World) -> Certificate | None:
+    """Return the certificate the store has for this domain, if it is in use and not due for renewal."""
+    row = world.store.domain(journey.domain)
+    if row is None or row.certificate is None or row.state is State.REMOVED:
+        return None
+    return None if is_due(row.certificate, world.clock.now(), world.fallback_fraction) else row.certificate
+
+
+def side_by_side(
+    journeys: Sequence[Journey], go: Callable[[Journey], None], jobs: int
+) -> Iterator[Sequence[Journey]]:
+    """Run ``go`` for each journey on ``jobs`` threads; yield those that have ended since the last time."""
+    pool = ThreadPoolExecutor(max_workers=max(1, jobs))
+    try:
+        pending = {pool.submit(go, journey): journey for journey in journeys}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()  # a bug in our own code must not vanish
+            yield [pending.pop(future) for future in done]
+    except BaseException:
+        stopping.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,155 @@
+"""One domain's way through a story: the steps it took, how long they took, and where it ended.
+
+A story says what happens; the journey notices it: for the person watching, for ``--json``, and for the history.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Event as Flag
+from typing import ParamSpec, Protocol, TypeVar
+
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Interrupted
+from certctl.values import Certificate, Event, State
+from certctl.world import World
+
+
+class Step(StrEnum):
+    """The steps of the one sentence (public: the ``steps`` of every JSON result)."""
+
+    VERIFY = "verify"
+    APPROVE = "approve"
+    OBTAIN = "obtain"
+    PUBLISH = "publish"
+    RELOAD = "reload"
+    CONFIRM = "confirm"
+    REVOKE = "revoke"
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One step that ended. ``ms`` is wall time."""
+
+    name: Step
+    ok: bool
+    ms: int
+    detail: str
+
+
+class Told(Protocol):
+    """A step's result that can say itself in half a line."""
+
+    @property
+    def summary(self) -> str:
+        """Say it."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever watches; called from the thread the step runs in."""
+
+    def started(self, domain: Domain, step: Step) -> None:
+        """Learn that a step began."""
+        ...
+
+    def ended(self, domain: Domain, step: StepTaken) -> None:
+        """Learn how it ended."""
+        ...
+
+    def arrived(self, journey: "Journey") -> None:
+        """Learn that a domain's way is over, one way or the other."""
+        ...
+
+
+T = TypeVar("T", bound=Told)
+P = ParamSpec("P")
+
+stopping = Flag()
+"""Set once when the run is asked to stop: no journey begins another step."""
+
+
+class Journey:
+    """A domain on its way.
+
+    Attributes:
+        certificate: What it has now, from the store or from the CA; None before either.
+        changed: Whether anything on this host or at the CA is different because of this run.
+        state: Its state when the journey ended, as the store says.
+        error: Why it ended early.
+    """
+
+    def __init__(self, domain: Domain, listener: Listener) -> None:
+        self.domain = domain
+        self.steps: list[StepTaken] = []
+        self.certificate: Certificate | None = None
+        self.changed = False
+        self.state: State | None = None
+        self.error: CertctlError | None = None
+        self.listener = listener
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing went wrong so far."""
+        return self.error is None
+
+    def step(self, name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Take one step and remember how it went.
+
+        Raises:
+            CertctlError: whatever the step raises, after noting it.
+        """
+        return take_together([self], name, do, *args, **kwargs)
+
+    @contextmanager
+    def attempt(self, world: World) -> Iterator[None]:
+        """Let the journey end here if a step fails; the failure is kept, counted and not raised."""
+        try:
+            yield
+        except CertctlError as error:
+            self.fail(error, world)
+
+    def fail(self, error: CertctlError, world: World) -> None:
+        """End the journey with an error and remember it, unless it was only interrupted."""
+        self.error = error
+        if not isinstance(error, Interrupted):
+            step = self.steps[-1].name if self.steps else "begin"
+            self._record(world, step, error.slug, error.message)
+            world.store.failed(self.domain, error.slug, None)
+
+    def succeed(self, what: str, world: World) -> None:
+        """Note in the history what this journey achieved, when it changed anything."""
+        if self.changed:
+            self._record(world, what, None, "; ".join(f"{step.name}: {step.detail}" for step in self.steps))
+
+    def _record(self, world: World, step: str, slug: str | None, detail: str) -> None:
+        world.store.record(Event(world.clock.now(), self.domain.name, step, slug is None, slug, detail))
+
+
+def take_together(
+    journeys: Sequence[Journey], name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
+    """Take a step that several domains share, such as one reload for all of them."""
+    if stopping.is_set():
+        raise Interrupted("interrupted", f"stopped before {name}")
+    for journey in journeys:
+        journey.listener.started(journey.domain, name)
+    began = time.monotonic()
+    try:
+        result = do(*args, **kwargs)
+    except CertctlError as error:
+        _note(journeys, name, began, error)
+        raise
+    _note(journeys, name, began, result)
+    return result
+
+
+def _note(journeys: Sequence[Journey], name: Step, began: float, outcome: Told | CertctlError) -> None:
+    failed = isinstance(outcome, CertctlError)
+    detail = outcome.message if isinstance(outcome, CertctlError) else outcome.summary
+    taken = StepTaken(name, not failed, round((time.monotonic() - began) * 1000), detail)
+    for journey in journeys:
+        journey.steps.append(taken)
+        journey.listener.ended(journey.domain, taken)

@@ -1,0 +1,40 @@
+"""The story: make the mirror and nginx equal to the store, after a crash, a restore or a hand's mistake."""
+
+from collections.abc import Callable, Sequence
+
+from certctl.domain import Domain
+from certctl.stories.issue import deploy
+from certctl.stories.journey import Journey, Step, take_together
+from certctl.values import State
+from certctl.world import World
+
+
+def reconcile(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
+    """Publish every live domain of the store and take out what the store does not know.
+
+    Idempotent: where nothing differs, nothing is written and nginx is not reloaded.
+    """
+    journeys = [begin(row.domain, start, world) for row in world.store.domains() if row.certificate]
+    deploy(journeys, world)
+    return [*journeys, *_take_out(world, start)]
+
+
+def begin(domain: Domain, start: Callable[[Domain], Journey], world: World) -> Journey:
+    """Start a journey for a domain that has its certificate already."""
+    journey = start(domain)
+    row = world.store.domain(domain)
+    journey.certificate = row.certificate if row else None
+    return journey
+
+
+def _take_out(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
+    gone = world.web.orphans([row.domain for row in world.store.domains() if row.certificate])
+    journeys = [start(domain) for domain in gone]
+    if not journeys:
+        return []
+    with world.web.change([], gone=gone) as change:
+        take_together(journeys, Step.PUBLISH, change.publish)
+        take_together(journeys, Step.RELOAD, change.reload)
+    for journey in journeys:
+        journey.state, journey.changed = State.REMOVED, True
+    return journeys
