@@ -1,0 +1,41 @@
+"""Spare a dead endpoint, and ourselves: a batch of a thousand names must not wait a thousand deadlines."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from threading import Lock
+
+from certctl.approval.answer import Answer, Verdict
+from certctl.domain import Domain
+
+_FAILURES = 3
+_REST_SECONDS = 15.0
+
+
+class Breaker:
+    """After three questions in a row without an answer, repeats the last failure for a while instead of asking."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._failures = 0
+        self._rest_until = 0.0
+        self._last: Answer | None = None
+
+    def ask(self, domain: Domain, question: Callable[[], Answer]) -> Answer:
+        """Ask, unless the endpoint is being left alone."""
+        with self._lock:
+            if self._last is not None and time.monotonic() < self._rest_until:
+                seen = f"not asked again so soon: {self._last.seen}, {self._failures} times in a row"
+                return replace(self._last, domain=domain, milliseconds=0, seen=seen)
+        answer = question()
+        with self._lock:
+            self._note(answer)
+        return answer
+
+    def _note(self, answer: Answer) -> None:
+        if answer.verdict is not Verdict.UNKNOWN:
+            self._failures, self._last = 0, None
+            return
+        self._failures, self._last = self._failures + 1, answer
+        if self._failures >= _FAILURES:
+            self._rest_until = time.monotonic() + _REST_SECONDS

@@ -1,0 +1,183 @@
+"""One question to the approval endpoint: https, one path segment, no redirect, no body, one deadline in all."""
+
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, urlsplit
+
+import requests
+
+from certctl.approval.answer import Answer, Source, Verdict
+from certctl.approval.cut import CuttableAdapter, OutOfTime, within
+from certctl.approval.failure import in_words, is_passing
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+
+_MARK = "{domain}"
+_YES, _NO = 200, 404
+_WORTH_ANOTHER_TRY = frozenset({502, 503, 504})
+_MAX_TRIES = 3
+_PAUSE_SECONDS = 0.2
+_MAX_RETRY_AFTER_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalSettings:
+    """The operator's ``[approval]`` section.
+
+    Attributes:
+        url: Where to ask; ``{domain}`` stands for the name.
+        timeout_seconds: For the whole question, retries included.
+        ca_file: A private CA's root; empty trusts the public ones.
+        headers: Sent along; they may hold a secret, so they are never shown.
+        allow: Names, lower case, approved without a question.
+        deny: Names refused without a question; wins over ``allow``.
+    """
+
+    url: str = field(repr=False)
+    timeout_seconds: float = 5
+    ca_file: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+
+
+def ask(domain: Domain, settings: ApprovalSettings) -> Answer:
+    """Ask once, with at most two more tries for a passing fault, and never longer than the deadline.
+
+    Raises:
+        ConfigInvalid: the configured URL is not one we may ask.
+    """
+    place = check_url(settings.url)
+    url = settings.url.replace(_MARK, quote(domain.name, safe=""))
+    started = time.monotonic()
+    heard = _ask_in_time(url, settings, deadline=started + settings.timeout_seconds)
+    spent = round((time.monotonic() - started) * 1000)
+    return Answer(
+        domain=domain,
+        verdict={_YES: Verdict.YES, _NO: Verdict.NO}.get(heard.status, Verdict.UNKNOWN),
+        source=Source.ENDPOINT,
+        asked=f"{place.scheme}://{place.hostname}" + (f":{place.port}" if place.port else ""),
+        seen=f"{heard.words} in {spent} ms",
+        milliseconds=spent,
+        status=heard.status or None,
+        retry_after=heard.retry_after,
+    )
+
+
+def check_url(url: str) -> SplitResult:
+    """Return the parts of a URL we may ask: https, or http to this very host; the name is one path segment.
+
+    Raises:
+        ConfigInvalid: with what is wrong. The URL itself is not repeated: it may hold a token.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise _wrong("is not a URL") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise _wrong("must begin with https:// and name a host")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise _wrong("uses http://, where anyone on the way could answer; only a loopback host may")
+    if url.count(_MARK) != 1 or _MARK not in parts.path:
+        raise _wrong("must contain {domain} exactly once, in its path")
+    return parts
+
+
+def _wrong(what: str) -> ConfigInvalid:
+    return ConfigInvalid(
+        "config-invalid",
+        f"[approval] url {what}",
+        expected=["https://api.example.net/approvalendpoint/{domain}"],
+        next=["certctl config validate"],
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What came back from one request; ``status`` is 0 when that was no HTTP answer."""
+
+    words: str
+    status: int = 0
+    retry_after: int | None = None
+    passing: bool = False
+
+
+def _ask_in_time(url: str, settings: ApprovalSettings, deadline: float) -> _Heard:
+    heard = _hear(url, settings, deadline)
+    for _ in range(_MAX_TRIES - 1):
+        if not heard.passing or time.monotonic() + _PAUSE_SECONDS >= deadline:
+            break
+        time.sleep(_PAUSE_SECONDS)
+        heard = _hear(url, settings, deadline)
+    return heard
+
+
+def _hear(url: str, settings: ApprovalSettings, deadline: float) -> _Heard:
+    try:
+        response = _get(url, settings, deadline - time.monotonic())
+    except OutOfTime:
+        return _Heard(f"no answer within {settings.timeout_seconds:g} s")
+    except Exception as error:  # noqa: BLE001 - whatever went wrong while asking, it was not a yes
+        return _Heard(in_words(error), passing=is_passing(error))
+    status = response.status_code
+    wait = _seconds(response.headers.get("Retry-After", ""))
+    return _Heard(_status_in_words(status), status, wait, passing=status in _WORTH_ANOTHER_TRY)
+
+
+def _get(url: str, settings: ApprovalSettings, seconds: float) -> requests.Response:
+    """Send the request and return the response's head; its body stays unread, its connection is closed."""
+    adapter = CuttableAdapter()
+
+    def send() -> requests.Response:
+        with _Session() as session:
+            session.trust_env = False  # no proxies, no .netrc, no REQUESTS_CA_BUNDLE (reliability C12)
+            session.mount("https://", adapter)
+            session.mount("http://", adapter)
+            response = session.get(
+                url,
+                headers={"User-Agent": "certctl", **settings.headers, "Connection": "close"},
+                timeout=seconds,
+                allow_redirects=False,
+                stream=True,
+                verify=settings.ca_file or True,
+            )
+            response.close()
+            return response
+
+    return within(seconds, send, adapter)
+
+
+class _Session(requests.Session):
+    """A session that takes no notice of redirects.
+
+    ``allow_redirects=False`` alone is not enough: requests 2.32 still reads the whole body of a redirect
+    (``Session.send`` prepares ``Response.next`` through ``resolve_redirects``), and that body may be endless.
+    """
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        return None
+
+
+def _status_in_words(status: int) -> str:
+    if 300 <= status < 400:  # noqa: PLR2004
+        return f"{status}, a redirect, which is not followed"
+    if 400 <= status < 500 and status not in {404, 408, 429}:  # noqa: PLR2004
+        return f"{status}; is the endpoint configured as it should be?"
+    return str(status)
+
+
+def _seconds(retry_after: str) -> int | None:
+    """Read Retry-After in its seconds form (RFC 9110 section 10.2.3)."""
+    text = retry_after.strip()
+    plausible = text.isascii() and text.isdigit() and len(text) <= _MAX_RETRY_AFTER_DIGITS
+    return int(text) if plausible else None

@@ -1,0 +1,61 @@
+"""Say what went wrong while asking, without the URL: requests' own messages repeat it, and it may hold a token."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+import requests
+
+
+def in_words(error: BaseException) -> str:
+    """Return one short phrase for whatever was raised, the most telling cause first."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if phrase := _phrase(cause):
+            return phrase
+    return f"not an answer in HTTP ({type(causes[-1]).__name__})"
+
+
+def is_passing(error: BaseException) -> bool:
+    """Tell whether asking again at once may well succeed: the connection was there and then broke."""
+    return any(isinstance(cause, ConnectionResetError | BrokenPipeError) for cause in _causes(error))
+
+
+def _phrase(cause: BaseException) -> str | None:
+    match cause:
+        case ssl.SSLCertVerificationError():
+            phrase = f"its TLS certificate is not accepted: {cause.verify_message}"
+        case ssl.SSLError():
+            phrase = f"TLS failed: {cause.reason or 'the connection ended'}"
+        case socket.gaierror():
+            phrase = f"its host name does not resolve: {cause.strerror}"
+        case TimeoutError() | requests.Timeout():
+            phrase = "no answer in time"
+        case requests.RequestException():
+            phrase = ""  # an OSError too, whose text is the URL
+        case OSError():
+            phrase = cause.strerror or _without_a_number(cause)
+        case _:
+            phrase = ""
+    return phrase or None
+
+
+def _without_a_number(cause: OSError) -> str:
+    """Describe an OSError that Python made itself, without errno."""
+    if isinstance(cause, ConnectionError):
+        return "the connection was closed without an answer"
+    return "[approval] ca_file cannot be read" if "CA certificate" in str(cause) else ""
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Walk from the innermost cause outwards, through the arguments where urllib3 keeps its reasons."""
+    seen: list[BaseException] = []
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        this = ahead.pop(0)
+        if this is None or this in seen:
+            continue
+        seen.append(this)
+        inside = [part for part in this.args if isinstance(part, BaseException)]
+        ahead += [*inside, getattr(this, "reason", None), this.__cause__, this.__context__]
+    return reversed(seen)

@@ -1,0 +1,129 @@
+"""The operator as a party: local lists first, then the endpoint, then, for a live domain, a remembered yes."""
+
+from datetime import datetime, timedelta
+from secrets import token_hex
+from typing import Protocol
+
+from certctl.approval.answer import Answer, Source, Verdict
+from certctl.approval.breaker import Breaker
+from certctl.approval.endpoint import ApprovalSettings, ask, check_url
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid, Unreachable
+from certctl.values import Approval, Delegation, Finding, Level
+
+_A_YES_LASTS = timedelta(days=30)
+_AREA = "approval"
+
+
+class Memory(Protocol):
+    """The part of the store that keeps answers."""
+
+    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
+        """Remember what the endpoint said, and when."""
+
+    def remembered_yes(self, domain: Domain) -> datetime | None:
+        """Return when it last said yes, unless it has said no since."""
+
+
+class Clock(Protocol):
+    """What time it is."""
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+
+
+class ApprovalEndpoint:
+    """Party 2. New domains need a yes now; live ones may live on a yes of the last 30 days (design D8)."""
+
+    def __init__(self, settings: ApprovalSettings, memory: Memory, clock: Clock) -> None:
+        self._settings = settings
+        self._memory = memory
+        self._clock = clock
+        self._breaker = Breaker()
+
+    def approve(self, delegation: Delegation) -> Approval:
+        """Ask about a domain that is not served yet; only an exact yes will do.
+
+        Raises:
+            NotApproved: an explicit no, from the endpoint or the local list.
+            Unreachable: no answer, which is neither a yes nor a no.
+            ConfigInvalid: the URL is not one we may ask.
+        """
+        answer = self.ask(delegation.domain)
+        answer.require_yes()
+        return Approval(delegation, self._clock.now(), remembered=False, summary=answer.summary)
+
+    def approve_again(self, delegation: Delegation) -> Approval:
+        """Ask about a live domain: when nobody answers, a yes of the last 30 days still counts.
+
+        Raises:
+            NotApproved: an explicit no.
+            Unreachable: no answer, and no yes recent enough.
+        """
+        try:
+            return self.approve(delegation)
+        except Unreachable as error:
+            given_at = self._memory.remembered_yes(delegation.domain)
+            if given_at is None or self._clock.now() - given_at > _A_YES_LASTS:
+                raise
+            why = f"{error.message}; its yes of {given_at:%Y-%m-%d} still counts"
+            return Approval(delegation, given_at, remembered=True, summary=why)
+
+    def ask(self, domain: Domain) -> Answer:
+        """Return the answer about one domain, whatever it is, and remember what the endpoint said.
+
+        Raises:
+            ConfigInvalid: the URL is not one we may ask.
+        """
+        if source := self._local(domain):
+            verdict = Verdict.YES if source is Source.ALLOW else Verdict.NO
+            return Answer(domain, verdict, source, asked="", seen=f"{source} list")
+        answer = self._breaker.ask(domain, lambda: ask(domain, self._settings))
+        if answer.verdict is not Verdict.UNKNOWN:
+            approved = answer.verdict is Verdict.YES
+            self._memory.remember_answer(domain, approved=approved, at=self._clock.now())
+        return answer
+
+    def examine(self) -> list[Finding]:
+        """Ask about a name nobody can have registered with the operator: anything but a no is a fault.
+
+        An endpoint that says yes to everything, such as a pasted home page, would let any stranger who points a
+        domain here spend the CA's limits.
+        """
+        try:
+            check_url(self._settings.url)
+        except ConfigInvalid as error:
+            return [Finding(_AREA, Level.PROBLEM, error.message, error.expected[0])]
+        probe = Domain(f"certctl-probe-{token_hex(8)}.example.net")
+        answer = ask(probe, self._settings)
+        return [_FINDINGS[answer.verdict](answer)]
+
+    def _local(self, domain: Domain) -> Source | None:
+        if domain.name in self._settings.deny:
+            return Source.DENY
+        return Source.ALLOW if domain.name in self._settings.allow else None
+
+
+def _approves_all(answer: Answer) -> Finding:
+    return Finding(
+        _AREA,
+        Level.PROBLEM,
+        f"{answer.asked} approves {answer.domain}, a name nobody registered: it seems to approve everything",
+        "answer 404 for every name that is not a customer's",
+    )
+
+
+def _works(answer: Answer) -> Finding:
+    return Finding(_AREA, Level.OK, f"{answer.asked} refuses an unknown name: {answer.seen}")
+
+
+def _does_not_answer(answer: Answer) -> Finding:
+    return Finding(
+        _AREA,
+        Level.PROBLEM,
+        f"{answer.asked} gave neither a yes nor a no: {answer.seen}",
+        "answer 200 for yes and 404 for no, within the deadline",
+    )
+
+
+_FINDINGS = {Verdict.YES: _approves_all, Verdict.NO: _works, Verdict.UNKNOWN: _does_not_answer}
