@@ -173,6 +173,7 @@ _KINDS = (
     Kind("internal", Internal, _OPERATOR, False, "a bug in certctl"),
     Kind("several", Internal, _OPERATOR, True, "several domains failed for different reasons"),
     # Names. The parser refuses them before anyone is asked anything.
+    Kind("usage", NameRejected, _OPERATOR, False, "the command line is wrong"),
     Kind("name-empty", NameRejected, _OPERATOR, False, "the name is empty"),
     Kind("name-empty-label", NameRejected, _OPERATOR, False, "two dots in a row, or a leading dot"),
     Kind("name-too-long", NameRejected, _OPERATOR, False, "longer than 253 characters"),

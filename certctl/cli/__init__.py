@@ -1,5 +1,100 @@
-"""The command line."""
+"""The command line: what each command is called, and the one place where a run ends.
+
+Only click is imported here; everything else waits until its command runs (a test watches ``sys.modules``).
+"""
+
+import sys
+
+import click
+
+from certctl import __version__
+from certctl.cli.base import GLOBAL_OPTIONS, Invocation, LazyGroup, print_version
+
+_COMMANDS = {
+    "Everyday": {
+        "issue": ("certctl.cli.issue:issue", "Take domains from a bare name to live HTTPS."),
+        "renew": ("certctl.cli.life:renew", "Renew every certificate that is due."),
+        "status": ("certctl.cli.status:status", "Show every domain, or one in full."),
+        "remove": ("certctl.cli.life:remove", "Take domains out of nginx and forget their certificates."),
+    },
+    "Find out why": {
+        "verify": ("certctl.cli.look:verify", "Check a domain's DNS and CAA; change nothing."),
+        "approval": ("certctl.cli.look:approval", "Ask the approval endpoint."),
+        "confirm": ("certctl.cli.web:confirm", "Shake hands with nginx: which certificate is really served?"),
+        "doctor": ("certctl.cli.doctor:doctor", "Check this host; say the fix for each fault."),
+        "log": ("certctl.cli.look:log", "Show what happened, newest first."),
+        "explain": ("certctl.cli.look:explain", "Explain an error at length, offline."),
+    },
+    "Step by step": {
+        "obtain": ("certctl.cli.issue:obtain", "Get certificates into the store; leave nginx alone."),
+        "publish": ("certctl.cli.web:publish", "Write server blocks from the store and test them; no reload."),
+        "reload": ("certctl.cli.web:reload", "Test nginx, reload it, prove it."),
+        "reconcile": ("certctl.cli.web:reconcile", "Make the mirror and nginx equal to the store."),
+    },
+    "Set up": {
+        "init": ("certctl.cli.init:init", "Write the configuration and nginx's base file; shows a diff first."),
+        "timer": ("certctl.cli.timer:timer", "Renew by systemd timer or cron."),
+        "config": ("certctl.cli.config:config", "Show, validate and explain the configuration."),
+        "completion": ("certctl.cli.config:completion", "Print the completion script for a shell."),
+        "sandbox": ("certctl.cli.sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to try things in."),
+    },
+}  # fmt: skip
+
+_EPILOG = """\b
+Examples:
+  certctl issue status.example.com            the whole way, one domain
+  certctl issue - < customers.txt             many, one name a line
+  certctl verify status.example.com           why does it not point here?
+  certctl status --failing                    what needs a person"""
+
+root = LazyGroup(
+    "certctl",
+    _COMMANDS,
+    params=[
+        *GLOBAL_OPTIONS,
+        click.Option(
+            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=print_version,
+            help="Print the version and exit.",
+        ),
+    ],
+    help="HTTPS for your customers' own domains on nginx.",
+    epilog=_EPILOG,
+)  # fmt: skip
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and exit with a documented code."""
+    invocation = Invocation()
+    sys.exit(run(sys.argv[1:], invocation))
+
+
+def run(arguments: list[str], invocation: Invocation) -> int:
+    """Run one command; return its exit code. Every failure becomes words and a code here."""
+    try:
+        code = root.main(arguments, prog_name="certctl", standalone_mode=False, obj=invocation)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as shown:
+        shown.show()
+        return 2
+    except click.ClickException as error:
+        return _usage(error, "--json" in arguments, invocation)
+    except BrokenPipeError:  # `certctl status | head -1`: the reader has enough
+        sys.stderr.close()
+        return 0
+    except (Exception, KeyboardInterrupt, click.Abort) as error:  # noqa: BLE001 - the one boundary
+        from certctl.cli.boundary import report_failure
+
+        return report_failure(error, invocation)
+    return int(code or 0)
+
+
+def _usage(error: click.ClickException, json: bool, invocation: Invocation) -> int:  # noqa: FBT001
+    if json:
+        from certctl.cli.boundary import report_usage
+
+        return report_usage(error.format_message(), invocation)
+    error.show()
+    return error.exit_code
+
+
+__all__ = ["__version__", "main", "root", "run"]

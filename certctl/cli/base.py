@@ -1,0 +1,140 @@
+"""Groups that load commands when they run, and options that stand before or after the command."""
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from certctl import __version__
+
+Commands = Mapping[str, Mapping[str, tuple[str, str]]]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass
+class Invocation:
+    """How certctl was called: the global options, wherever on the line they stood."""
+
+    command: str = "certctl"
+    config: Path | None = None
+    root: Path | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    color: str = "auto"
+    seen: MutableMapping[str, Any] = field(default_factory=dict)
+
+
+def print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001
+    """Print the version and stop."""
+    if asked:
+        click.echo(f"certctl {__version__}")
+        context.exit()
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
+    """Keep a global option where the command finds it; one given after the command wins."""
+    source = context.get_parameter_source(str(parameter.name))
+    if value is not None and source is click.core.ParameterSource.COMMANDLINE:
+        invocation = context.find_object(Invocation)
+        if invocation is not None:
+            setattr(invocation, str(parameter.name), value)
+
+
+def _option(*names: str, **attributes: Any) -> click.Option:  # noqa: ANN401
+    return click.Option(names, expose_value=False, callback=_remember, **attributes)
+
+
+GLOBAL_OPTIONS = (
+    _option("--config", type=click.Path(path_type=Path), metavar="FILE",
+            help="Configuration file [default: $CERTCTL_CONFIG, then /etc/certctl/config.toml]."),
+    _option("--root", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+            help="Relocate every path below DIR (sandbox, tests)."),
+    _option("--json", is_flag=True, help="Print exactly one JSON document on stdout."),
+    _option("-q", "--quiet", is_flag=True, help="Print nothing on success."),
+    _option("-v", "--verbose", count=True, help="Say more; -vv shows tracebacks."),
+    _option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+            help="Colours; NO_COLOR is honoured."),
+)  # fmt: skip
+
+
+class Command(click.Command):
+    """A command that takes the global options too, shown in a section of their own."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **attributes)
+        taken = {name for parameter in self.params for name in parameter.opts}
+        self.params += [option for option in GLOBAL_OPTIONS if not taken & set(option.opts)]
+
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
+        """Note the command's name for reports, then run it."""
+        invocation = context.find_object(Invocation)
+        if invocation is not None:
+            path = context.command_path.split()[1:]
+            invocation.command = "-".join(path) or "certctl"
+        return super().invoke(context)
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the command's own options first."""
+        records: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is not None:
+                records[parameter in GLOBAL_OPTIONS].append(record)
+        for is_global, title in ((False, "Options"), (True, "Global options")):
+            if records[is_global]:
+                with formatter.section(title):
+                    formatter.write_dl(records[is_global])
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and one line, and imports one only to run it."""
+
+    def __init__(self, name: str, sections: Commands, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(name, **attributes)
+        self.sections = sections
+        self.table = {command: entry for section in sections.values() for command, entry in section.items()}
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names in the order they are shown."""
+        return list(self.table)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        if name not in self.table:
+            return None
+        module, _, attribute = self.table[name][0].partition(":")
+        command = getattr(import_module(module), attribute)
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the sections without importing a single command."""
+        width = max(map(len, self.table))
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in commands.items()])
+
+
+class Duration(click.ParamType):
+    """A length of time such as ``90s``, ``10m`` or ``2h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> timedelta:  # noqa: ANN401
+        """Parse it."""
+        if isinstance(value, timedelta):
+            return value
+        number, unit = str(value)[:-1], str(value)[-1:]
+        if unit not in _UNITS or not number.isascii() or not number.isdigit() or len(number) > 6:  # noqa: PLR2004
+            self.fail(f"{value!a} is not a duration such as 90s, 10m or 2h", parameter, context)
+        return timedelta(seconds=int(number) * _UNITS[unit])
+
+
+def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a command with examples under its help."""
+    listed = "\b\nExamples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
+    return click.command(name, cls=Command, epilog=listed)

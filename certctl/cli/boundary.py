@@ -1,0 +1,35 @@
+"""Where a failure outside any domain becomes words and an exit code."""
+
+import sys
+import traceback
+
+import click
+
+from certctl.cli.base import Invocation
+from certctl.cli.reports import open_report
+from certctl.errors import CertctlError, ConfigInvalid, ExitCode, Internal, Interrupted, NameRejected
+
+
+def report_failure(error: BaseException, invocation: Invocation) -> int:
+    """Show an error that ended the whole run; a traceback only with -vv."""
+    known = error if isinstance(error, CertctlError) else _translated(error)
+    if invocation.verbose > 1:
+        traceback.print_exception(error, file=sys.stderr)
+    open_report(invocation).failure(known)
+    return int(known.exit_code)
+
+
+def report_usage(message: str, invocation: Invocation) -> int:
+    """Say in JSON that the command line is wrong."""
+    invocation.json = True
+    open_report(invocation).failure(NameRejected("usage", message, next=["certctl --help"]))
+    return int(ExitCode.USAGE)
+
+
+def _translated(error: BaseException) -> CertctlError:
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Interrupted("interrupted", "stopped; what was in force before still is", next=["certctl reconcile"])
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return ConfigInvalid("state-unwritable", f"{error.strerror or error}{where}", next=["certctl doctor"])
+    return Internal("internal", f"{type(error).__name__}: {error}", next=["run it again with -vv and send us that"])

@@ -1,0 +1,105 @@
+"""What became of one domain in one run, and the JSON and exit code that say so (docs/reference/json.md)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from certctl.errors import CertctlError, ExitCode
+from certctl.io.escape import one_line
+from certctl.stories.journey import Journey, StepTaken
+from certctl.values import Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One entry of ``results``."""
+
+    domain: str
+    changed: bool = False
+    state: str | None = None
+    certificate: Certificate | None = None
+    steps: Sequence[StepTaken] = ()
+    error: CertctlError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Tell whether nothing failed."""
+        return self.error is None
+
+
+def outcome(journey: Journey) -> Outcome:
+    """Sum a journey up."""
+    return Outcome(
+        str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error
+    )
+
+
+def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+    """Return the code all failures share, FAILED when they differ, DONE when there are none."""
+    codes = {o.error.exit_code for o in outcomes if o.error}
+    if not codes:
+        return ExitCode.DONE
+    return codes.pop() if len(codes) == 1 else ExitCode.FAILED
+
+
+def document(command: str, outcomes: Sequence[Outcome], error: CertctlError | None = None) -> dict[str, Any]:
+    """Build the envelope of contract version 1."""
+    failed = sum(not o.ok for o in outcomes)
+    return {
+        "schema": f"certctl.{command}/1",
+        "ok": error is None and not failed,
+        "results": [_result(o) for o in outcomes],
+        "summary": {
+            "total": len(outcomes),
+            "ok": len(outcomes) - failed,
+            "failed": failed,
+            "changed": sum(o.changed for o in outcomes),
+        },
+        **({"error": error_json(error)} if error else {}),
+    }
+
+
+def _result(o: Outcome) -> dict[str, Any]:
+    return {
+        "domain": one_line(o.domain),
+        "ok": o.ok,
+        "changed": o.changed,
+        "state": o.state,
+        "certificate": certificate_json(o.certificate) if o.certificate else None,
+        "steps": [{"name": s.name, "ok": s.ok, "ms": s.ms, "detail": one_line(s.detail)} for s in o.steps],
+        "error": error_json(o.error) if o.error else None,
+    }
+
+
+def certificate_json(certificate: Certificate) -> dict[str, Any]:
+    """Return the public facts of a certificate."""
+    return {
+        "serial": certificate.serial,
+        "issuer": one_line(certificate.issuer),
+        "not_before": rfc3339(certificate.not_before),
+        "not_after": rfc3339(certificate.not_after),
+        "names": list(certificate.names),
+        "key_type": certificate.key_type,
+        "fingerprint_sha256": certificate.fingerprint,
+    }
+
+
+def error_json(error: CertctlError) -> dict[str, Any]:
+    """Return the public error object."""
+    return {
+        "code": error.slug,
+        "who": error.kind.who,
+        "message": one_line(error.message),
+        "seen": [one_line(line) for line in error.seen],
+        "expected": [one_line(line) for line in error.expected],
+        "next": [one_line(line) for line in error.next],
+        "retryable": error.kind.retryable,
+        "retry_after": error.retry_after,
+        "quota_used": error.quota_used,
+    }
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a time as RFC 3339 in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
