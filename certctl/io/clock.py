@@ -1,6 +1,7 @@
 """The only place that asks what time it is."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -27,3 +28,19 @@ class SystemClock:
     def pause(self, duration: timedelta) -> None:
         """Wait."""
         time.sleep(duration.total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A point on the monotonic clock, so that many waits together stay within one limit."""
+
+    at: float
+
+    @classmethod
+    def after(cls, duration: timedelta) -> "Deadline":
+        """Set a deadline that far from now."""
+        return cls(time.monotonic() + duration.total_seconds())
+
+    def remaining(self) -> float:
+        """Return the seconds left; 0 once it has passed."""
+        return max(0.0, self.at - time.monotonic())
