@@ -50,12 +50,10 @@ def _without_a_number(cause: OSError) -> str:
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Walk from the innermost cause outwards, through the arguments where urllib3 keeps its reasons."""
     seen: list[BaseException] = []
-    ahead: list[BaseException | None] = [error]
+    ahead: list[object] = [error]
     while ahead:
         this = ahead.pop(0)
-        if this is None or this in seen:
-            continue
-        seen.append(this)
-        inside = [part for part in this.args if isinstance(part, BaseException)]
-        ahead += [*inside, getattr(this, "reason", None), this.__cause__, this.__context__]
+        if isinstance(this, BaseException) and this not in seen:
+            seen.append(this)
+            ahead += [*this.args, getattr(this, "reason", None), this.__cause__, this.__context__]
     return reversed(seen)

@@ -1,0 +1,43 @@
+"""Party 2 without a network: a set of approved names, an outage, and the answers it gave."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from certctl.domain import Domain
+from certctl.errors import NotApproved, Unreachable
+from certctl.values import Approval, Delegation
+
+
+@dataclass
+class FakeOperator:
+    """Says yes to ``approved``, no to the rest, and nothing at all during an ``outage``."""
+
+    approved: set[str] = field(default_factory=set)
+    outage: bool = False
+    now: datetime = datetime(2027, 1, 1, tzinfo=UTC)
+    asked: list[str] = field(default_factory=list)
+    remembered: dict[str, datetime] = field(default_factory=dict)
+
+    def approve(self, delegation: Delegation) -> Approval:
+        name = delegation.domain.name
+        self.asked.append(name)
+        if self.outage:
+            raise Unreachable("approval-unreachable", f"the approval endpoint said nothing about {name}")
+        if name not in self.approved:
+            self.remembered.pop(name, None)
+            raise NotApproved("approval-refused", f"the approval endpoint refused {name}")
+        self.remembered[name] = self.now
+        return Approval(delegation, self.now, remembered=False, summary="200")
+
+    def approve_again(self, delegation: Delegation) -> Approval:
+        try:
+            return self.approve(delegation)
+        except Unreachable:
+            given_at = self.remembered.get(delegation.domain.name)
+            if given_at is None or self.now - given_at > timedelta(days=30):
+                raise
+            return Approval(delegation, given_at, remembered=True, summary="its earlier yes still counts")
+
+    def approves(self, domain: Domain) -> None:
+        """Make a name a customer's."""
+        self.approved.add(domain.name)
