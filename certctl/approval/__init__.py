@@ -2,6 +2,6 @@
 
 from certctl.approval.answer import Answer, Verdict
 from certctl.approval.endpoint import ApprovalSettings
-from certctl.approval.operator import ApprovalEndpoint
+from certctl.approval.operator import HttpOperator
 
-__all__ = ["Answer", "ApprovalEndpoint", "ApprovalSettings", "Verdict"]
+__all__ = ["Answer", "HttpOperator", "ApprovalSettings", "Verdict"]

@@ -32,7 +32,7 @@ class Clock(Protocol):
         """Return the aware UTC time."""
 
 
-class ApprovalEndpoint:
+class HttpOperator:
     """Party 2. New domains need a yes now; live ones may live on a yes of the last 30 days (design D8)."""
 
     def __init__(self, settings: ApprovalSettings, memory: Memory, clock: Clock) -> None:

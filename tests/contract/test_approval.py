@@ -14,7 +14,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from certctl.approval import ApprovalEndpoint, ApprovalSettings, Verdict
+from certctl.approval import HttpOperator, ApprovalSettings, Verdict
 from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
@@ -79,7 +79,7 @@ class RealWorld:
 
     def party(self) -> Operator:
         url = f"http://127.0.0.1:{self.server.port}/approvalendpoint/{{domain}}"
-        return ApprovalEndpoint(ApprovalSettings(url), self.memory, self.time)
+        return HttpOperator(ApprovalSettings(url), self.memory, self.time)
 
     def approves(self, domain: Domain) -> None:
         self.approved.add(domain.name)
@@ -202,7 +202,7 @@ NOT_ANSWERS: dict[str, tuple[Script, str]] = {
 def test_anything_but_200_and_404_is_not_an_answer(name: str) -> None:
     script, seen = NOT_ANSWERS[name]
     with serving(script) as server:
-        endpoint = ApprovalEndpoint(settings_for(server), memory := Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
         with pytest.raises(Unreachable) as caught:
             endpoint.approve(delegation(CUSTOMER))
     assert caught.value.slug == "approval-unreachable"
@@ -433,7 +433,7 @@ def test_secrets_are_never_repeated(name: str) -> None:
             f"http://127.0.0.1:{server.port}/t0ken/{{domain}}?key=t0ken", headers={"X-Key": "t0ken"}
         )
         with pytest.raises(Unreachable) as caught:
-            ApprovalEndpoint(settings, Memory(), Time()).approve(delegation(CUSTOMER))
+            HttpOperator(settings, Memory(), Time()).approve(delegation(CUSTOMER))
     error: CertctlError = caught.value
     assert "t0ken" not in repr((settings, error, error.message, error.seen, error.expected, error.next))
 
@@ -463,7 +463,7 @@ def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:
     ],
 )
 def test_a_url_we_may_not_ask_is_a_mistake_in_the_configuration(url: str) -> None:
-    endpoint = ApprovalEndpoint(ApprovalSettings(url), Memory(), Time())
+    endpoint = HttpOperator(ApprovalSettings(url), Memory(), Time())
     with pytest.raises(ConfigInvalid):
         endpoint.approve(delegation(CUSTOMER))
     assert [finding.level for finding in endpoint.examine()] == [Level.PROBLEM]
@@ -475,7 +475,7 @@ def test_a_url_we_may_not_ask_is_a_mistake_in_the_configuration(url: str) -> Non
 def test_deny_wins_over_allow_and_allow_over_the_endpoint() -> None:
     with serving(status("404 No")) as server:
         settings = replace(settings_for(server), allow=(CUSTOMER.name, STRANGER.name), deny=(STRANGER.name,))
-        endpoint = ApprovalEndpoint(settings, memory := Memory(), Time())
+        endpoint = HttpOperator(settings, memory := Memory(), Time())
         assert "allow list" in endpoint.approve(delegation(CUSTOMER)).summary
         for question in (endpoint.approve, endpoint.approve_again):
             with pytest.raises(NotApproved) as caught:
@@ -487,7 +487,7 @@ def test_deny_wins_over_allow_and_allow_over_the_endpoint() -> None:
 
 def test_every_answer_is_remembered_with_its_time() -> None:
     with serving(status("200 OK")) as server:
-        endpoint = ApprovalEndpoint(settings_for(server), memory := Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
         endpoint.ask(CUSTOMER)
         server.script = status("404 Not Found")
         endpoint.ask(STRANGER)
@@ -504,7 +504,7 @@ def test_every_answer_is_remembered_with_its_time() -> None:
 )
 def test_doctor_asks_for_a_name_nobody_has(line: str, level: Level, words: str) -> None:
     with serving(status(line)) as server:
-        (finding,) = ApprovalEndpoint(settings_for(server), memory := Memory(), Time()).examine()
+        (finding,) = HttpOperator(settings_for(server), memory := Memory(), Time()).examine()
         assert finding.level is level
         assert words in finding.text
         assert server.paths[0].startswith("/approvalendpoint/certctl-probe-")
@@ -513,7 +513,7 @@ def test_doctor_asks_for_a_name_nobody_has(line: str, level: Level, words: str) 
 
 def test_a_dead_endpoint_is_left_alone_after_three_questions() -> None:
     with serving(status("500 Oops")) as server:
-        endpoint = ApprovalEndpoint(settings_for(server), Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), Memory(), Time())
         answers = [endpoint.ask(Domain(f"c{number}.example.com")) for number in range(6)]
         assert len(server.heads) == 3
     assert {answer.verdict for answer in answers} == {Verdict.UNKNOWN}
