@@ -36,7 +36,7 @@ _COMMANDS = {
         "timer": ("certctl.cli.timer:timer", "Renew by systemd timer or cron."),
         "config": ("certctl.cli.config:config", "Show, validate and explain the configuration."),
         "completion": ("certctl.cli.config:completion", "Print the completion script for a shell."),
-        "sandbox": ("certctl.cli.sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to try things in."),
+        "sandbox": ("certctl.cli.sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to play in."),
     },
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """How a run speaks: one JSON document, or text for people (which alone needs rich)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import click
@@ -12,6 +13,17 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError
 from certctl.stories.journey import Journey, Listener, Step, StepTaken
 
+Say = Callable[[Outcome], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table before anybody chose how it looks. A row's first cell may be a mark: ok, warning or problem."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
 
 class Report(Listener, Protocol):
     """What every command talks to."""
@@ -20,12 +32,20 @@ class Report(Listener, Protocol):
         """Learn how many domains will arrive."""
         ...
 
-    def results(self, outcomes: Sequence[Outcome]) -> int:
+    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:
         """Say how it ended for each domain; return the exit code."""
         ...
 
-    def data(self, payload: Any, text: str, *, ok: bool = True) -> None:  # noqa: ANN401
-        """Say the result of a command that is about no domain; ``text`` may use rich's table syntax-free lines."""
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:
+        """Show a table about domains; return 0."""
+        ...
+
+    def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
+        """Say the result of a command that is about no domain."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Say something on the side."""
         ...
 
     def failure(self, error: CertctlError) -> None:
@@ -51,24 +71,30 @@ class JsonReport:
     def expect(self, count: int) -> None:
         """Say nothing."""
 
-    def results(self, outcomes: Sequence[Outcome]) -> int:
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:  # noqa: ARG002 - the words are for people
         """Print the results."""
-        self._print(document(self._command, outcomes))
+        _print(document(self._command, outcomes))
         return int(exit_code(outcomes))
 
-    def data(self, payload: Any, text: str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002
+        """Print the results; what is listed may be failing, the listing did not."""
+        _print(document(self._command, outcomes) | {"ok": True})
+        return 0
+
+    def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
         """Print the payload under ``data``."""
-        self._print({"schema": f"certctl.{self._command}/1", "ok": ok, "data": payload})
+        _print({"schema": f"certctl.{self._command}/1", "ok": ok, "data": payload})
 
     def failure(self, error: CertctlError) -> None:
         """Print the error."""
-        self._print(
-            {"schema": f"certctl.{self._command}/1", "ok": False, "results": [], "error": error_json(error)}
-        )
+        _print({"schema": f"certctl.{self._command}/1", "ok": False, "results": [], "error": error_json(error)})
 
-    @staticmethod
-    def _print(value: dict[str, Any]) -> None:
-        click.echo(json.dumps(value, indent=2))
+
+def _print(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2))
 
 
 def open_report(invocation: Invocation) -> Report:

@@ -104,23 +104,30 @@ class Journey:
         return take_together([self], name, do, *args, **kwargs)
 
     @contextmanager
-    def attempt(self, world: World) -> Iterator[None]:
-        """Let the journey end here if a step fails; the failure is kept, counted and not raised."""
+    def attempt(self, world: World | None = None) -> Iterator[None]:
+        """Let the journey end here if a step fails: the failure is kept, not raised.
+
+        Without a world nothing is written down, as ``--dry-run`` promises.
+        """
         try:
             yield
         except CertctlError as error:
             self.fail(error, world)
 
-    def fail(self, error: CertctlError, world: World) -> None:
+    def fail(self, error: CertctlError, world: World | None = None) -> None:
         """End the journey with an error and remember it, unless it was only interrupted."""
         self.error = error
-        if not isinstance(error, Interrupted):
+        self.listener.arrived(self)
+        if world and not isinstance(error, Interrupted):
             step = self.steps[-1].name if self.steps else "begin"
             self._record(world, step, error.slug, error.message)
             world.store.failed(self.domain, error.slug, None)
 
     def succeed(self, what: str, world: World) -> None:
-        """Note in the history what this journey achieved, when it changed anything."""
+        """End the journey well; note in the history what it achieved, when it changed anything."""
+        if not self.ok:
+            return
+        self.listener.arrived(self)
         if self.changed:
             self._record(world, what, None, "; ".join(f"{step.name}: {step.detail}" for step in self.steps))
 

@@ -1,0 +1,82 @@
+"""``certctl config`` and ``certctl completion``."""
+
+import json
+
+import click
+from click.shell_completion import get_completion_class
+
+from certctl.cli.base import Command, Invocation, command
+from certctl.cli.reports import Rows, open_report
+from certctl.cli.wiring import open_house
+
+_HIDDEN = "(set)"
+
+
+@click.group("config")
+def config() -> None:
+    """Show, validate and explain the configuration."""
+
+
+@config.command("show", cls=Command)
+@click.pass_obj
+def show(invocation: Invocation) -> int:
+    """Print every setting in force, from file, environment and defaults; secrets stay hidden."""
+    house = open_house(invocation)
+    values = house.settings.model_dump(mode="json")
+    values["approval"]["headers"] = dict.fromkeys(values["approval"]["headers"], _HIDDEN)
+    rows = [
+        [f"{section}.{key}", json.dumps(value)] for section, keys in values.items() for key, value in keys.items()
+    ]
+    open_report(invocation).data(values, Rows(["key", "value"], rows))
+    return 0
+
+
+@config.command("validate", cls=Command)
+@click.pass_obj
+def validate(invocation: Invocation) -> int:
+    """Check the configuration; all faults are reported at once (exit 10)."""
+    house = open_house(invocation)
+    open_report(invocation).data({"file": str(house.file), "valid": True}, f"{house.file}: valid")
+    return 0
+
+
+@config.command("path", cls=Command)
+@click.pass_obj
+def path(invocation: Invocation) -> int:
+    """Print which file is read."""
+    file = open_house(invocation).file
+    open_report(invocation).data({"file": str(file), "exists": file.exists()}, str(file))
+    return 0
+
+
+@config.command("schema", cls=Command)
+@click.pass_obj
+def schema(invocation: Invocation) -> int:
+    """Print the JSON Schema of the configuration file."""
+    from certctl.config import Settings
+
+    value = Settings.model_json_schema()
+    open_report(invocation).data(value, json.dumps(value, indent=2))
+    return 0
+
+
+@command(
+    "completion",
+    """
+    certctl completion bash > /etc/bash_completion.d/certctl
+    certctl completion fish > ~/.config/fish/completions/certctl.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion(invocation: Invocation, shell: str) -> int:
+    """Print the completion script for a shell."""
+    from certctl.cli import root
+
+    kind = get_completion_class(shell)
+    script = kind(root, {}, "certctl", "_CERTCTL_COMPLETE").source() if kind else ""
+    if invocation.json:
+        open_report(invocation).data({"shell": shell, "script": script}, script)
+    else:
+        click.echo(script)
+    return 0

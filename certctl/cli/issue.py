@@ -1,0 +1,106 @@
+"""``certctl issue`` and ``certctl obtain``."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import click
+
+from certctl.cli.base import Duration, Invocation, command
+from certctl.cli.names import finish, set_out
+from certctl.cli.outcome import Outcome
+from certctl.cli.reports import open_report
+from certctl.cli.wiring import House, open_house
+from certctl.due import due_at
+
+_FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 duplicates a week)."
+
+
+@command(
+    "issue",
+    """
+    certctl issue status.example.com
+    certctl issue status.example.com --wait 30m      the customer is changing DNS right now
+    certctl issue --dry-run status.example.com       all free checks, nothing ordered or written
+    certctl issue --jobs 8 - < customers.txt         one name a line
+    """,
+)
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.option("--dry-run", is_flag=True, help="Make all free checks; order nothing, write nothing.")
+@click.option("--force", is_flag=True, help=_FORCE_HELP)
+@click.option("--wait", type=Duration(), metavar="DURATION", help="Poll DNS this long until it points here.")
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Certificates at once.")
+@click.option("--mode", type=click.Choice(["blocks"]), help="How nginx serves them; overrides [nginx] mode.")
+@click.pass_obj
+def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
+    invocation: Invocation,
+    domains: tuple[str, ...],
+    dry_run: bool,  # noqa: FBT001
+    force: bool,  # noqa: FBT001
+    wait: timedelta | None,
+    jobs: int,
+    mode: str | None,  # noqa: ARG001 - one mode so far
+) -> int:
+    """Take customers' domains from bare names to live HTTPS.
+
+    Verify DNS, ask the approval endpoint, obtain a certificate, publish the server block, reload nginx, and
+    prove by a TLS handshake that the new certificate is served. Running it again is safe and orders nothing.
+    """
+    from certctl.stories.issue import issue as story
+    from certctl.stories.preflight import preflight
+
+    house, report = open_house(invocation), open_report(invocation)
+    world = house.world
+    if wait:
+        from certctl.stories.patience import PatientDns
+
+        world = replace(world, dns=PatientDns(world.dns, world.clock, wait, report.note))
+    party = set_out(domains, house, report)
+    if dry_run:
+        preflight(party.journeys, replace(world, operator=house.forgetful_operator), jobs=jobs)
+        return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
+    story(party.journeys, world, jobs=jobs, force=force)
+    return finish(party, report, lambda o: _ready(o, house))
+
+
+@command(
+    "obtain",
+    """
+    certctl obtain status.example.com
+    """,
+)
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.option("--force", is_flag=True, help=_FORCE_HELP)
+@click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Certificates at once.")
+@click.pass_obj
+def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: int) -> int:  # noqa: FBT001
+    """Verify, approve and obtain certificates into the store; leave nginx alone.
+
+    'certctl publish' and 'certctl reload' do the rest.
+    """
+    from certctl.stories.issue import obtain as story
+    from certctl.stories.issue import side_by_side
+
+    house, report = open_house(invocation), open_report(invocation)
+    party = set_out(domains, house, report)
+    for arrived in side_by_side(party.journeys, lambda journey: story(journey, house.world, force=force), jobs):
+        for journey in arrived:
+            journey.succeed("obtain", house.world)
+    return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")
+
+
+def _ready(done: Outcome, house: House) -> str:
+    """Say that a domain is live, until when, and when certctl acts next."""
+    certificate, settings = done.certificate, house.settings
+    if certificate is None:
+        return f"{done.domain}: done"
+    port = settings.nginx.https_port
+    url = f"https://{done.domain}" + ("" if port == 443 else f":{port}")  # noqa: PLR2004 - the port of https
+    if not done.changed:
+        days = certificate.remaining(house.clock.now()).days
+        return f"{done.domain}: valid {days} more days and served by nginx. Nothing to do."
+    renews = due_at(certificate, settings.renewal.fallback_fraction)
+    seconds = sum(step.ms for step in done.steps) / 1000
+    return (
+        f"Ready in {seconds:.1f} s: {url}  Expires {certificate.not_after:%Y-%m-%d}, "
+        f"renews itself around {renews:%Y-%m-%d}."
+    )

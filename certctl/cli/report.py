@@ -1,0 +1,171 @@
+"""The only place that formats for people, and the only one that knows rich.
+
+stdout gets the result, stderr progress and errors. Everything from outside is escaped here, once.
+"""
+
+import sys
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from rich.console import Console, Group
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from certctl.cli.base import Invocation
+from certctl.cli.outcome import Outcome, exit_code
+from certctl.cli.reports import Rows, Say
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Who
+from certctl.io.escape import one_line
+from certctl.stories.journey import Journey, Step, StepTaken
+
+_FULL_BLOCKS = 3
+_COLORS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "never": {"no_color": True, "color_system": None},
+    "always": {"force_terminal": True},
+}
+_STYLES = {"ok": "green", "problem": "bold red", "warning": "yellow", "failing": "bold red", "moved": "yellow"}
+_ACTORS = {
+    Who.CUSTOMER: "the customer",
+    Who.OPERATOR: "you, the operator",
+    Who.CA: "the CA",
+    Who.NOBODY: "nobody: try again later",
+}
+
+
+class TextReport:
+    """Lines for a person; colours and a live line only on a terminal."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        settings: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+        settings |= _COLORS[invocation.color]
+        self._out = Console(**settings)
+        self._err = Console(stderr=True, **settings)
+        self._quiet = invocation.quiet
+        self._verbose = invocation.verbose
+        self._single = True
+        self._live: Progress | None = None
+        self._guard = Lock()
+        fancy = "utf" in (sys.stderr.encoding or "").lower()
+        self._marks = {True: "✓" if fancy else "ok", False: "✗" if fancy else "FAIL"}
+
+    def expect(self, count: int) -> None:
+        """One domain is shown step by step, many as a bar and one line each."""
+        self._single = count == 1
+        if count > 1 and self._err.is_terminal and not self._quiet:
+            self._live = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                console=self._err, transient=True,
+            )  # fmt: skip
+            self._live.add_task("domains", total=count)
+            self._live.start()
+
+    def started(self, domain: Domain, step: Step) -> None:
+        """Show what is being waited for."""
+        if self._single and self._err.is_terminal and not self._quiet:
+            self._live = Progress(
+                SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
+                console=self._err, transient=True,
+            )  # fmt: skip
+            self._live.add_task(f"{step}  {domain}", total=None)
+            self._live.start()
+
+    def ended(self, domain: Domain, step: StepTaken) -> None:
+        """Turn the live line into a line that stays."""
+        with self._guard:
+            if self._single:
+                self._stop()
+            if self._quiet or not (self._single or self._verbose):
+                return
+            where = "" if self._single else f"{domain} "
+            time = f"{step.ms / 1000:.1f} s" if step.ms >= 1000 else f"{step.ms} ms"  # noqa: PLR2004 - ms in a second
+            line = Text.assemble(
+                "  ", (self._marks[step.ok], "green" if step.ok else "bold red"),
+                f" {where}{step.name:<9}{one_line(step.detail)}  ", (time, "dim"),
+            )  # fmt: skip
+            self._err.print(line)
+
+    def arrived(self, journey: Journey) -> None:
+        """Advance the bar; say which domain failed as soon as it is known."""
+        with self._guard:
+            if self._single:
+                return
+            if self._live:
+                self._live.advance(self._live.task_ids[0])
+            if not self._quiet or journey.error:
+                error = journey.error
+                said = f"error[{error.slug}]: {one_line(error.message)}" if error else "done"
+                self._err.print(Text(f"{self._marks[error is None]} {journey.domain}  {said}"))
+
+    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:
+        """Print the result of each domain, and a full block for the first failures."""
+        self._stop()
+        failures = [o for o in outcomes if o.error]
+        for failed in failures[: len(failures) if self._verbose else _FULL_BLOCKS]:
+            if failed.error:
+                self.failure(failed.error)
+        if not self._quiet:
+            for fine in (o for o in outcomes if o.ok):
+                self._out.print(Text(say(fine)))
+            if len(outcomes) > 1:
+                changed = sum(o.changed for o in outcomes)
+                self._out.print(
+                    Text(f"{len(outcomes) - len(failures)} ok, {len(failures)} failed, {changed} changed")
+                )
+        return int(exit_code(outcomes))
+
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002 - the rows say it
+        """Print the table."""
+        self.data(None, shown)
+        return 0
+
+    def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
+        """Print the text or the table."""
+        if self._quiet and ok:
+            return
+        if isinstance(shown, str):
+            self._out.print(Text("\n".join(one_line(line) for line in shown.splitlines())))
+            return
+        table = Table(box=None, pad_edge=False, show_header=any(shown.columns), header_style="dim")
+        for column in shown.columns:
+            table.add_column(column.upper(), overflow="fold", no_wrap=not self._out.is_terminal)
+        for row in shown.rows:
+            table.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
+        notes = [Text(one_line(note)) for note in shown.notes]
+        width = None if self._out.is_terminal else 10_000
+        self._out.print(Group(*([table] if shown.rows else []), *notes), width=width)
+
+    def note(self, text: str) -> None:
+        """Print a side remark."""
+        if not self._quiet:
+            self._err.print(Text(one_line(text)))
+
+    def failure(self, error: CertctlError) -> None:
+        """Print the five-part block: what happened, what was seen, what should be, who acts, what to type."""
+        self._stop()
+        head = Text.assemble((f"error[{error.slug}]", "bold red"), f": {one_line(error.message)}")
+        cost = "a request to the CA was spent" if error.quota_used else "none: the CA's limits were not touched"
+        parts = [
+            ("seen", list(error.seen)),
+            ("should be", list(error.expected)),
+            ("who acts", [_ACTORS[error.kind.who]]),
+            ("wait", [f"{error.retry_after} s"] if error.retry_after else []),
+            ("cost", [cost] if error.kind.family.exit_code.value in {3, 4, 5, 6} else []),
+            ("next", list(error.next)),
+        ]
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="dim")
+        table.add_column(overflow="fold")
+        for name, lines in parts:
+            for position, line in enumerate(lines):
+                table.add_row("" if position else f"  {name}", Text(one_line(line)))
+        self._err.print(head)
+        self._err.print(table, width=None if self._err.is_terminal else 10_000)
+
+    def _stop(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None

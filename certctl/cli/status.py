@@ -1,0 +1,134 @@
+"""``certctl status``: every domain in a table, or one in full."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import click
+
+from certctl.cli.base import Invocation, command
+from certctl.cli.outcome import Outcome, rfc3339
+from certctl.cli.reports import Rows, open_report
+from certctl.cli.wiring import House, open_house
+from certctl.domain import parse_domain, parse_wildcard
+from certctl.due import due_at
+from certctl.errors import ConfigInvalid
+from certctl.values import DomainRow, State
+
+_WEEK = timedelta(days=7)
+_HEALTHY = "ok"
+
+
+@command(
+    "status",
+    """
+    certctl status                  what needs a look, and a count of the rest
+    certctl status --all
+    certctl status status.example.com
+    certctl status --timeline       certificates expiring week by week
+    """,
+)
+@click.argument("domain", required=False)
+@click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
+@click.option("--failing", is_flag=True, help="List only what fails.")
+@click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")
+@click.pass_obj
+def status(
+    invocation: Invocation,
+    domain: str | None,
+    everything: bool,  # noqa: FBT001
+    failing: bool,  # noqa: FBT001
+    timeline: bool,  # noqa: FBT001
+) -> int:
+    """Show every domain, or one in full. Always succeeds: looking is not failing."""
+    house, report = open_house(invocation), open_report(invocation)
+    if domain:
+        return report.listing(*_one(domain, house))
+    rows = list(house.store.domains())
+    now = house.clock.now()
+    said = {row.domain: _condition(row, now, house) for row in rows}
+    if timeline:
+        report.data(*_timeline(rows, now))
+        return 0
+    wanted = {
+        True: [r for r in rows if said[r.domain] == "failing"],
+        False: [r for r in rows if everything or said[r.domain] != _HEALTHY],
+    }[failing]
+    listed = wanted if not invocation.json or failing else rows
+    counts = {condition: list(said.values()).count(condition) for condition in sorted(set(said.values()))}
+    head = f"Certificates {len(rows)}   " + " · ".join(f"{c} {n}" for c, n in counts.items())
+    rest = f"… {len(rows) - len(wanted)} more not shown (--all)" if len(wanted) < len(rows) else ""
+    notes = [note for note in (rest, head if rows else "No domains yet. Begin with: certctl issue DOMAIN") if note]
+    lines = [_line(row, said[row.domain], now, house) for row in wanted]
+    return report.listing(
+        [_outcome(row, said[row.domain]) for row in listed],
+        Rows(["domain", "state", "expires", "renews", "note"], lines, notes),
+    )
+
+
+def _condition(row: DomainRow, now: datetime, house: House) -> str:
+    """Say in one word how a domain is doing."""
+    if row.certificate and row.certificate.remaining(now) <= timedelta(0):
+        return "expired"
+    if row.state is State.ACTIVE and row.certificate:
+        due = due_at(row.certificate, house.settings.renewal.fallback_fraction) <= now
+        return "failing" if row.last_error else "due" if due else _HEALTHY
+    return "failing" if row.state is State.PENDING and row.last_error else str(row.state)
+
+
+def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[str]:
+    expires = renews = ""
+    if row.certificate:
+        expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
+        renews = f"{due_at(row.certificate, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
+    note = f"{row.last_error} ({row.attempts} attempts)" if row.last_error else ""
+    return [str(row.domain), condition, expires, renews, note]
+
+
+def _outcome(row: DomainRow, condition: str) -> Outcome:
+    return Outcome(str(row.domain), state=condition, certificate=row.certificate)
+
+
+def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
+    domain = (parse_wildcard if text.startswith("*.") else parse_domain)(text, house.names)
+    row = house.store.domain(domain)
+    if row is None:
+        raise ConfigInvalid(
+            "unknown-domain",
+            f"certctl has nothing under {domain}",
+            next=[f"certctl issue {domain}", "certctl status"],
+        )
+    condition = _condition(row, house.clock.now(), house)
+    facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
+    if certificate := row.certificate:
+        renews = due_at(certificate, house.settings.renewal.fallback_fraction)
+        facts += [
+            ["names", ", ".join(certificate.names)],
+            ["issuer", certificate.issuer],
+            ["serial", certificate.serial],
+            ["key", certificate.key_type],
+            ["valid", f"{rfc3339(certificate.not_before)} to {rfc3339(certificate.not_after)}"],
+            ["renews", f"around {rfc3339(renews)}"],
+            ["sha-256", certificate.fingerprint],
+        ]
+    if row.last_error:
+        facts += [["last error", f"{row.last_error}, {row.attempts} attempts"]]
+    notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
+    return [_outcome(row, condition)], Rows(["", ""], facts, notes)
+
+
+def _timeline(rows: Sequence[DomainRow], now: datetime) -> tuple[list[dict[str, object]], Rows]:
+    """Count expiries per week from now."""
+    weeks: dict[int, int] = {}
+    for row in rows:
+        if row.certificate:
+            week = max(-1, (row.certificate.not_after - now) // _WEEK)
+            weeks[week] = weeks.get(week, 0) + 1
+    widest = max(weeks.values(), default=1)
+    payload: list[dict[str, object]] = []
+    lines = []
+    for week in range(min(weeks, default=0), max(weeks, default=-1) + 1):
+        count, begins = weeks.get(week, 0), now + week * _WEEK
+        label = "expired" if week < 0 else f"{begins:%Y-%m-%d}"
+        payload.append({"week": label, "expiring": count})
+        lines.append([label, str(count), "█" * -(-40 * count // widest)])
+    return payload, Rows(["week of", "expiring", ""], lines, [] if lines else ["No certificates yet."])

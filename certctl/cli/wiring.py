@@ -1,0 +1,154 @@
+"""Configuration → World: the only place that knows which facade plays which party."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+
+from certctl.approval import ApprovalEndpoint, ApprovalSettings
+from certctl.ca.certbot import Certbot
+from certctl.ca.settings import CaSettings
+from certctl.cli.base import Invocation
+from certctl.config import DEFAULT_FILE, Settings, chosen_file, load
+from certctl.dns import CustomerDns, DnsSettings
+from certctl.domain import Domain, NamePolicy
+from certctl.io.clock import SystemClock
+from certctl.io.locks import HostLocks
+from certctl.nginx.settings import NginxSettings
+from certctl.nginx.web import Nginx
+from certctl.store.sqlite import SqliteStore
+from certctl.world import World
+
+_LOCK_WAIT = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class House:
+    """The parties of one run, each built when it is first needed."""
+
+    settings: Settings
+    file: Path
+
+    def path(self, absolute: str | Path) -> Path:
+        """Relocate a path below ``[paths] root``."""
+        return Path(self.settings.paths.root or "/") / str(absolute).lstrip("/")
+
+    @property
+    def names(self) -> NamePolicy:
+        """Return which names this operator takes on."""
+        dns = self.settings.dns
+        return NamePolicy((self.settings.wildcard.zone, dns.target), dns.allow_private_names)
+
+    @property
+    def state(self) -> Path:
+        """Return the directory of everything that must survive."""
+        return self.path("/var/lib/certctl")
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """Return the clock."""
+        return SystemClock()
+
+    @cached_property
+    def store(self) -> SqliteStore:
+        """Return the store."""
+        return SqliteStore(self.path(self.settings.store.url.removeprefix("sqlite:///")), self.clock)
+
+    @cached_property
+    def dns(self) -> CustomerDns:
+        """Return party 1."""
+        s = self.settings.dns
+        return CustomerDns(
+            DnsSettings(
+                target=s.target,
+                addresses=s.addresses,
+                resolvers=s.resolvers,
+                authoritative_port=s.authoritative_port,
+                ca_identities=s.caa_identities,
+            )
+        )
+
+    @cached_property
+    def operator(self) -> ApprovalEndpoint:
+        """Return party 2."""
+        return ApprovalEndpoint(self._approval_settings, self.store, self.clock)
+
+    @cached_property
+    def forgetful_operator(self) -> ApprovalEndpoint:
+        """Return party 2 for a question that must leave no trace in the store."""
+        return ApprovalEndpoint(self._approval_settings, NoMemory(), self.clock)
+
+    @property
+    def _approval_settings(self) -> ApprovalSettings:
+        s = self.settings.approval
+        return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny)
+
+    @cached_property
+    def ca(self) -> Certbot:
+        """Return party 3."""
+        s = self.settings.ca
+        return Certbot(
+            CaSettings(
+                directory=s.directory,
+                acme_dir=self.state / "acme",
+                challenges=self.state / "challenges",
+                ca_file=Path(s.ca_file) if s.ca_file else None,
+                email=s.email,
+                profile=s.profile,
+                key_type=s.key_type,
+                deadline=timedelta(seconds=s.timeout_seconds),
+            ),
+            self.clock,
+        )
+
+    @cached_property
+    def web(self) -> Nginx:
+        """Return party 4."""
+        s = self.settings.nginx
+        return Nginx(
+            NginxSettings(
+                binary=s.binary,
+                config=self.path(s.config),
+                conf_dir=self.path(s.conf_dir),
+                live=self.state / "live",
+                challenges=self.state / "challenges",
+                site_root=self.path(s.root),
+                upstream=s.upstream,
+                http_port=s.http_port,
+                https_port=s.https_port,
+                listen=s.listen,
+                reload_command=s.reload,
+                template=self.path(s.template) if s.template else None,
+                lock_file=self.path("/run/certctl/locks/nginx.lock"),
+            )
+        )
+
+    @cached_property
+    def world(self) -> World:
+        """Return everything a story may touch."""
+        locks = HostLocks(self.path("/run/certctl/locks/domains"), _LOCK_WAIT)
+        fraction = self.settings.renewal.fallback_fraction
+        return World(self.dns, self.operator, self.ca, self.web, self.store, locks, self.clock, fraction)
+
+
+class NoMemory:
+    """Remembers nothing."""
+
+    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
+        """Let it go."""
+
+    def remembered_yes(self, domain: Domain) -> datetime | None:  # noqa: ARG002 - the question does not matter
+        """Return None."""
+        return None
+
+
+def open_house(invocation: Invocation) -> House:
+    """Read the configuration this run was given.
+
+    Raises:
+        ConfigInvalid: with every fault.
+    """
+    chosen = chosen_file(invocation.config)
+    settings = load(chosen, invocation.root)
+    root = Path(settings.paths.root or "/")
+    return House(settings, chosen or root / str(DEFAULT_FILE).lstrip("/"))
