@@ -4,4 +4,4 @@ from certctl.approval.answer import Answer, Verdict
 from certctl.approval.endpoint import ApprovalSettings
 from certctl.approval.operator import HttpOperator
 
-__all__ = ["Answer", "HttpOperator", "ApprovalSettings", "Verdict"]
+__all__ = ["Answer", "ApprovalSettings", "HttpOperator", "Verdict"]

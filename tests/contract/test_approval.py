@@ -14,7 +14,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from certctl.approval import HttpOperator, ApprovalSettings, Verdict
+from certctl.approval import ApprovalSettings, HttpOperator, Verdict
 from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
