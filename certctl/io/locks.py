@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -12,6 +13,8 @@ import filelock
 from certctl.domain import Domain
 from certctl.errors import Busy
 from certctl.io.files import make_directory, writing
+
+_POLL_SECONDS = 0.05
 
 
 @contextmanager
@@ -26,7 +29,7 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
         held = filelock.FileLock(path, timeout=wait.total_seconds(), mode=0o600, thread_local=False)
     try:
         with writing(path):
-            held.acquire(poll_interval=0.05)
+            held.acquire(poll_interval=_POLL_SECONDS)
     except filelock.Timeout as error:
         raise Busy(
             "busy",
@@ -66,16 +69,39 @@ class HostLocks:
 
 
 @contextmanager
-def inheritable_lock(path: Path) -> Iterator[int]:
+def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
     """Hold a lock that a child process may share, and yield its descriptor.
 
     The lock belongs to the open file (flock(2)), so it stays held until the last process that inherited the
     descriptor ends. That is how a run finds out that the certbot of a killed certctl is still at work.
-    Waits without limit: the caller bounds the child's life.
+
+    Raises:
+        Busy: it was held for all of ``wait``.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with writing(path):
+        make_directory(path.parent, 0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _flock(descriptor, path, wait, what)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _flock(descriptor: int, path: Path, wait: timedelta, what: str) -> None:
+    """Take the lock by asking again and again: flock(2) itself knows no deadline."""
+    give_up = time.monotonic() + wait.total_seconds()
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= give_up:
+                raise Busy(
+                    "busy",
+                    f"{what} is in the hands of another run{_holder(path)}",
+                    seen=[f"lock file {path}"],
+                    retry_after=int(wait.total_seconds()),
+                ) from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return

@@ -100,13 +100,18 @@ def run(argv: Sequence[str], *, deadline: timedelta, env: Mapping[str, str] | No
         Missing: the program cannot be executed.
     """
     with tempfile.TemporaryFile() as captured, running(argv, env=env, output=captured) as child:
-        code: int | None
-        try:
-            code = child.wait(timeout=deadline.total_seconds())
-        except subprocess.TimeoutExpired:
-            code = None
+        code = wait(child, deadline)
+        if code is None:
             _end(child)
         return Finished(code, read_output(captured))
+
+
+def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:
+    """Wait for a running program; None means that it did not end in time."""
+    try:
+        return child.wait(timeout=max(0.0, deadline.total_seconds()))
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def read_output(captured: IO[bytes]) -> str:

@@ -1,0 +1,118 @@
+"""The one ACME account of this host: made once, shared by every issuance, replaced only when it is lost.
+
+certbot makes and reads it (``accounts/<host>/<path>/<id>/{regr,private_key,meta}.json``). CAs allow ten new accounts
+in three hours from one address (Let's Encrypt), so making one is guarded by a lock and counted.
+"""
+
+import json
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from certctl.ca import argv
+from certctl.ca.command import run_certbot
+from certctl.ca.outcome import classify
+from certctl.ca.scratch import Scratch
+from certctl.ca.settings import CaSettings
+from certctl.errors import Refused
+from certctl.io.files import make_directory, writing
+from certctl.io.locks import inheritable_lock
+
+MOST_REPLACED = 5
+_COUNTED = timedelta(hours=3)
+_FILES = {"private_key.json": "kty", "regr.json": "uri", "meta.json": "creation_dt"}
+_PRIVATE_DIRECTORY = 0o700
+
+
+def ensure_account(settings: CaSettings, certbot: Path, now: datetime, *, lost: str | None = None) -> str:
+    """Return the id of the account for this CA, making it when there is none.
+
+    The lock is inherited by certbot: when we are killed while it registers, the next run waits for it.
+
+    Args:
+        settings: Names the CA and the email.
+        certbot: The program to register with.
+        now: For the CA's waiting times.
+        lost: An account the CA says it does not know; it is set aside, unless another run has done so already.
+
+    Raises:
+        Refused, RateLimited, Unreachable: the CA did not make an account.
+        Busy: another run is registering and does not end.
+    """
+    lock = inheritable_lock(settings.acme_dir / "account.lock", settings.wait, "the ACME account")
+    with lock as descriptor:
+        if lost is not None and lost in find_accounts(settings):
+            _set_aside(settings, account_directory(settings) / lost)
+        for broken in _broken(settings):
+            _set_aside(settings, broken)
+        accounts = find_accounts(settings)
+        return accounts[0] if accounts else _register(settings, certbot, now, descriptor)
+
+
+def account_directory(settings: CaSettings) -> Path:
+    """Return where certbot keeps the accounts at this CA: by the host and path of its directory URL."""
+    parts = urlsplit(settings.directory)
+    return settings.accounts / parts.netloc / parts.path.strip("/")
+
+
+def find_accounts(settings: CaSettings) -> list[str]:
+    """Return the ids of the accounts whose files are whole, by name."""
+    return [path.name for path in _candidates(settings) if _is_whole(path)]
+
+
+def _register(settings: CaSettings, certbot: Path, now: datetime, lock: int) -> str:
+    scratch = Scratch(settings.acme_dir / "registration")
+    scratch.make(settings)
+    evidence = run_certbot(argv.register(certbot, settings, scratch), settings, scratch, lock)
+    accounts = find_accounts(settings)
+    if not accounts:
+        raise classify(evidence, "the account", now, registering=True)
+    scratch.remove()
+    return accounts[0]
+
+
+def _candidates(settings: CaSettings) -> list[Path]:
+    directory = account_directory(settings)
+    return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
+
+
+def _broken(settings: CaSettings) -> list[Path]:
+    return [path for path in _candidates(settings) if not _is_whole(path)]
+
+
+def _is_whole(account: Path) -> bool:
+    """Tell whether certbot could load it: a crash or a full disk leaves empty files behind."""
+    for name, required in _FILES.items():
+        try:
+            content = json.loads((account / name).read_bytes())
+        except (OSError, ValueError):
+            return False
+        if not isinstance(content, dict) or not content.get(required):
+            return False
+    return True
+
+
+def _set_aside(settings: CaSettings, account: Path) -> None:
+    """Keep a useless account where no certbot finds it; its key may still be wanted by a person.
+
+    Raises:
+        Refused: it happened too often lately, so something else is wrong and new accounts would not help.
+    """
+    aside = settings.acme_dir / "quarantine"
+    with writing(aside):
+        make_directory(aside, _PRIVATE_DIRECTORY)
+        recent = [path for path in aside.iterdir() if _age(path) < _COUNTED]
+        if len(recent) >= MOST_REPLACED:
+            raise Refused(
+                "ca-account",
+                f"the CA's account was lost {len(recent)} times in three hours: certctl makes no more for now",
+                seen=[f"set aside in {aside}"],
+                retry_after=int(_COUNTED.total_seconds()),
+            )
+        account.rename(aside / f"{account.name}.{time.time_ns()}")
+
+
+def _age(path: Path) -> timedelta:
+    set_aside = path.suffix.removeprefix(".")
+    return timedelta(seconds=time.time() - int(set_aside) / 1e9) if set_aside.isdecimal() else timedelta(0)

@@ -1,0 +1,179 @@
+"""Engine ``certbot``: our key and request go in, a checked certificate comes out.
+
+The scratch directory of an issuance stays until ``settled`` says that the store has the certificate, so a run that
+was killed in between is taken up again without a second order.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import timedelta
+
+from certctl.ca import argv
+from certctl.ca.account import ensure_account
+from certctl.ca.check import check_issued, describe
+from certctl.ca.command import find_certbot, run_certbot
+from certctl.ca.evidence import Evidence, read_log
+from certctl.ca.examine import examine
+from certctl.ca.exchange import Exchange
+from certctl.ca.outcome import classify
+from certctl.ca.scratch import Scratch
+from certctl.ca.settings import CaSettings, order_for, require_safe_directory
+from certctl.ca.solver import HttpTokens, Solver
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Refused, Unreachable
+from certctl.io.clock import SystemClock
+from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
+from certctl.io.locks import inheritable_lock
+from certctl.values import Approval, Certificate, Finding, Issued, Pem
+
+_TRIES = 3
+_PRIVATE_DIRECTORY = 0o700
+
+
+class Certbot:
+    """Party 3 by way of the certbot command (fits ``world.CertificateAuthority``)."""
+
+    def __init__(
+        self, settings: CaSettings, solver: Solver | None = None, clock: SystemClock | None = None
+    ) -> None:
+        self._settings = settings
+        self._solver = solver or HttpTokens(settings.challenges)
+        self._clock = clock or SystemClock()
+
+    def obtain(self, approval: Approval) -> Issued:
+        """Make a key, have the CA sign it, and check what came back.
+
+        What a killed run left is waited for, taken up when it is whole, and wiped when it is not.
+
+        Raises:
+            Refused, RateLimited, Unreachable: as ``certctl.ca.outcome`` tells them apart.
+            Busy: the certbot of a killed run is still at work.
+            ConfigInvalid: no usable certbot, an unsafe directory URL, or unwritable files.
+        """
+        require_safe_directory(self._settings.directory)
+        domain = approval.domain
+        scratch = self._scratch(domain)
+        with self._locked(domain) as lock:
+            self._solver.clean_up(scratch.presented())
+            return self._finished(domain, scratch) or self._order(domain, scratch, lock)
+
+    def settled(self, certificate: Certificate) -> None:
+        """Take note that the store has this certificate: what is left of making it is removed.
+
+        Call it after storing, and before ``obtain`` with what the store already has: then a crash between the
+        two never makes an old certificate look like a new one.
+        """
+        scratch = self._scratch(certificate.domain)
+        result = scratch.result()
+        if result is None:
+            return
+        try:
+            found = describe(result[0].decode("utf-8", "replace"), certificate.domain)
+        except Refused:
+            return
+        if found.fingerprint == certificate.fingerprint:
+            scratch.remove()
+
+    def revoke(self, certificate: Certificate, pem: Pem) -> None:
+        """Ask the CA to revoke a certificate, proving our right with its own key (RFC 8555 §7.6).
+
+        Raises:
+            Refused, Unreachable: the CA did not; one that was revoked before is fine.
+        """
+        require_safe_directory(self._settings.directory)
+        certbot = find_certbot(self._settings)
+        scratch = Scratch(self._settings.acme_dir / "revocation" / certificate.domain.stem)
+        with self._locked(certificate.domain) as lock:
+            scratch.make(self._settings)
+            try:
+                with writing(scratch.root):
+                    write_new(scratch.key, pem.private_key.encode(), PRIVATE)
+                    write_new(scratch.fullchain, pem.fullchain.encode(), PRIVATE)
+                evidence = run_certbot(argv.revoke(certbot, self._settings, scratch), self._settings, scratch, lock)
+            finally:
+                scratch.remove()
+        if evidence.code != 0 and not _already_revoked(evidence):
+            raise classify(evidence, certificate.domain.name, self._clock.now())
+
+    def examine(self) -> Sequence[Finding]:
+        """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
+        return examine(self._settings)
+
+    def _order(self, domain: Domain, scratch: Scratch, lock: int) -> Issued:
+        """Ask the CA; a refused nonce is no refusal, and certbot itself tries only twice (acme 5.9)."""
+        until = time.monotonic() + self._settings.deadline.total_seconds()
+        scratch.make(self._settings)
+        scratch.ask(order_for(domain, self._settings))
+        try:
+            for left in reversed(range(_TRIES)):
+                try:
+                    return self._attempt(domain, scratch, lock, until)
+                except Unreachable as error:
+                    if error.slug != "ca-bad-nonce" or not left or time.monotonic() >= until:
+                        raise
+                self._clock.pause(timedelta(seconds=random.uniform(0.1, 1.0)))  # noqa: S311 - jitter
+            raise AssertionError("the last try returns or raises")
+        except CertctlError as error:
+            self._give_up(error, domain, scratch)
+            raise
+
+    def _attempt(self, domain: Domain, scratch: Scratch, lock: int, until: float) -> Issued:
+        left = timedelta(seconds=max(1.0, until - time.monotonic()))
+        settings = replace(self._settings, deadline=left)
+        certbot = find_certbot(settings)
+        account = ensure_account(settings, certbot, self._clock.now())
+        evidence = self._run(domain, settings, scratch, account, lock)
+        if evidence.account_unknown:
+            account = ensure_account(settings, certbot, self._clock.now(), lost=account)
+            evidence = self._run(domain, settings, scratch, account, lock)
+        if issued := self._finished(domain, scratch):
+            return issued
+        result = scratch.result()
+        if evidence.code == 0 and result:
+            return check_issued(domain, order_for(domain, settings), *result, self._clock.now())
+        raise classify(evidence, domain.name, self._clock.now())
+
+    def _run(self, domain: Domain, settings: CaSettings, scratch: Scratch, account: str, lock: int) -> Evidence:
+        scratch.forget_result()
+        exchange = Exchange(self._solver, frozenset({domain.zone}), scratch.note_presented)
+        command = argv.certonly(find_certbot(settings), settings, scratch, account, self._solver.challenge_type)
+        return run_certbot(command, settings, scratch, lock, exchange)
+
+    def _finished(self, domain: Domain, scratch: Scratch) -> Issued | None:
+        """Return the certificate that lies ready in the scratch directory, whatever certbot's exit code was."""
+        order = order_for(domain, self._settings)
+        result = scratch.result()
+        if result is None or not scratch.asked(order):
+            return None
+        now = self._clock.now()
+        try:
+            issued = check_issued(domain, order, *result, now)
+        except Refused:
+            return None
+        fresh = issued.certificate.remaining(now) > issued.certificate.lifetime / 2
+        return issued if fresh else None
+
+    def _give_up(self, error: CertctlError, domain: Domain, scratch: Scratch) -> None:
+        """Leave nothing half behind; of a failure we do not know keep certbot's log for a person to read."""
+        if error.slug == "ca-unrecognised" and (log := read_log(scratch.log)):
+            kept = self._settings.acme_dir / "logs" / f"{domain.stem}.log"
+            with writing(kept):
+                make_directory(kept.parent, _PRIVATE_DIRECTORY)
+                write_atomic(kept, log, PRIVATE)
+            error.seen = (*error.seen, f"certbot's log: {kept}")
+        scratch.remove()
+
+    def _locked(self, domain: Domain) -> AbstractContextManager[int]:
+        """Hold this name's lock; certbot inherits it, so it outlives us when we are killed."""
+        path = self._settings.acme_dir / "locks" / f"{domain.stem}.lock"
+        return inheritable_lock(path, self._settings.wait, f"the certificate of {domain}")
+
+    def _scratch(self, domain: Domain) -> Scratch:
+        return Scratch(self._settings.work / domain.stem)
+
+
+def _already_revoked(evidence: Evidence) -> bool:
+    return any(problem.type == "alreadyRevoked" for problem in (evidence.last.problems if evidence.last else []))

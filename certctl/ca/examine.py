@@ -1,0 +1,97 @@
+"""What ``certctl doctor`` wants to know about party 3; nothing is changed and the CA is not asked."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from certctl.ca.account import account_directory, find_accounts
+from certctl.ca.command import INSTALL, find_certbot, version_of
+from certctl.ca.settings import CaSettings, require_safe_directory
+from certctl.errors import ConfigInvalid
+from certctl.io import process
+from certctl.values import Finding, Level
+
+_AREA = "ca"
+_DEADLINE = timedelta(seconds=20)
+_SYSTEM_CLI_INI = Path("/etc/letsencrypt/cli.ini")
+_HARMLESS = ("max-log-backups", "preconfigured-renewal")  # what Debian's package writes
+
+
+def examine(settings: CaSettings) -> Sequence[Finding]:
+    """Look at certbot, our plugin in it, the account, and what else on this host renews certificates."""
+    return [
+        _directory(settings),
+        *_certbot(settings),
+        *_account(settings),
+        *_foreign_timer(),
+        *_foreign_options(),
+    ]
+
+
+def _directory(settings: CaSettings) -> Finding:
+    try:
+        require_safe_directory(settings.directory)
+    except ConfigInvalid as error:
+        return Finding(_AREA, Level.PROBLEM, error.message, error.expected[0])
+    return Finding(_AREA, Level.OK, f"the CA's directory is {settings.directory}")
+
+
+def _certbot(settings: CaSettings) -> Iterator[Finding]:
+    try:
+        program = find_certbot(settings)
+        version = ".".join(map(str, version_of(settings, program)))
+        with tempfile.TemporaryDirectory() as empty:
+            places = [f"--{name}-dir={empty}/{name}" for name in ("config", "work", "logs")]
+            listed = process.run([str(program), "plugins", "--authenticators", *places], deadline=_DEADLINE)
+    except ConfigInvalid as error:
+        yield Finding(_AREA, Level.PROBLEM, error.message, INSTALL)
+        return
+    except process.Missing as error:
+        yield Finding(_AREA, Level.PROBLEM, f"certbot cannot be run: {error}", INSTALL)
+        return
+    yield Finding(_AREA, Level.OK, f"certbot {version} at {program}")
+    if "* certctl" in listed.output.splitlines():
+        yield Finding(_AREA, Level.OK, "certbot sees certctl's authenticator")
+    else:
+        fix = "python -m pip install --force-reinstall certctl, into the Python that runs certbot"
+        yield Finding(_AREA, Level.PROBLEM, "certbot does not see certctl's authenticator", fix)
+
+
+def _account(settings: CaSettings) -> Iterator[Finding]:
+    accounts = find_accounts(settings)
+    if not accounts:
+        yield Finding(_AREA, Level.OK, "no ACME account yet: the first issue makes one")
+    for account in accounts[:1]:
+        key = account_directory(settings) / account / "private_key.json"
+        mode = key.stat().st_mode & 0o777
+        if mode & 0o077:
+            text = f"the ACME account's key can be read by others (mode {mode:04o})"
+            yield Finding(_AREA, Level.PROBLEM, text, f"chmod 0400 {key}")
+        else:
+            yield Finding(_AREA, Level.OK, f"ACME account {account}, key mode {mode:04o}")
+
+
+def _foreign_timer() -> Iterator[Finding]:
+    """Warn of the distribution's own certbot.timer (Debian: twice a day), which renews what it finds too."""
+    try:
+        active = process.run(["systemctl", "is-active", "certbot.timer"], deadline=_DEADLINE)
+    except process.Missing:
+        return
+    if active.ok:
+        text = "the distribution's certbot.timer is active: it renews certificates beside certctl"
+        yield Finding(_AREA, Level.WARNING, text, "systemctl disable --now certbot.timer")
+
+
+def _foreign_options() -> Iterator[Finding]:
+    """Warn of host-wide certbot options: certbot reads this file always, and no option of ours stops it."""
+    try:
+        lines = _SYSTEM_CLI_INI.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    settings = [line.partition("=")[0].strip() for line in lines if line.strip() and line.strip()[0] not in "#;["]
+    if foreign := [name for name in settings if name not in _HARMLESS]:
+        text = f"{_SYSTEM_CLI_INI} sets {', '.join(foreign)} for every certbot on this host, also for certctl's"
+        yield Finding(
+            _AREA, Level.WARNING, text, f"look whether certctl's certbot should have them: {_SYSTEM_CLI_INI}"
+        )

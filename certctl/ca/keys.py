@@ -1,0 +1,55 @@
+"""Our keys and signing requests: the private key is ours from its first byte and no engine ever needs it."""
+
+from collections.abc import Callable, Sequence
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096")
+
+_MAKERS: dict[str, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey]] = {
+    "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
+    "rsa-4096": lambda: rsa.generate_private_key(65537, 4096),
+}
+
+
+def new_key(key_type: str) -> CertificateIssuerPrivateKeyTypes:
+    """Make a private key of one of the types the configuration allows."""
+    return _MAKERS[key_type]()
+
+
+def key_pem(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+    """Return a private key as unencrypted PKCS #8, the form nginx reads."""
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def signing_request(key: CertificateIssuerPrivateKeyTypes, names: Sequence[str]) -> bytes:
+    """Return a PEM request for exactly ``names``.
+
+    Only subjectAltName carries names: a common name holds 64 characters at most and CAs ignore it (CA/B Forum
+    Baseline Requirements §7.1.4.3).
+    """
+    san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(san, critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def type_of(key: PublicKeyTypes) -> str:
+    """Name the type of a public key, by our names where there is one."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        curves = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
+        return curves.get(key.curve.name, f"ecdsa-{key.curve.name}")
+    if isinstance(key, rsa.RSAPublicKey):
+        return f"rsa-{key.key_size}"
+    return type(key).__name__.removesuffix("PublicKey").lower()
+
+
+def same_key(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
+    """Tell whether two public keys are the same, by their SubjectPublicKeyInfo."""
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    return one.public_bytes(*form) == other.public_bytes(*form)

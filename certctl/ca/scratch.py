@@ -1,0 +1,137 @@
+"""The working directory of one issuance: our key, our request, a certbot's private world, and what it brought back.
+
+It outlives a killed certctl on purpose. The next run finds in it the certificate the CA has already made, and the
+key that fits, and orders nothing (``resume``). Any other content is wiped before work starts.
+"""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from certctl.ca.check import MAX_CHAIN
+from certctl.ca.keys import key_pem, new_key, signing_request
+from certctl.ca.settings import CaSettings, Order
+from certctl.ca.solver import Challenge
+from certctl.io.files import PRIVATE, make_directory, remove_tree, write_atomic, write_new, writing
+
+_PRIVATE_DIRECTORY = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The files of one working directory, by name."""
+
+    root: Path
+
+    @property
+    def key(self) -> Path:
+        """Our private key, 0600 from creation."""
+        return self.root / "privkey.pem"
+
+    @property
+    def request(self) -> Path:
+        """Our signing request."""
+        return self.root / "request.pem"
+
+    @property
+    def cert(self) -> Path:
+        """Where certbot puts the leaf."""
+        return self.root / "cert.pem"
+
+    @property
+    def chain(self) -> Path:
+        """Where certbot puts the intermediates."""
+        return self.root / "chain.pem"
+
+    @property
+    def fullchain(self) -> Path:
+        """Where certbot puts the leaf and the intermediates, last of the three."""
+        return self.root / "fullchain.pem"
+
+    @property
+    def config(self) -> Path:
+        """The directory certbot takes for its configuration; its ``accounts`` is a link to the shared account."""
+        return self.root / "config"
+
+    @property
+    def work(self) -> Path:
+        """The directory certbot works in, and puts temporary files in."""
+        return self.root / "work"
+
+    @property
+    def logs(self) -> Path:
+        """The directory of the debug log."""
+        return self.root / "logs"
+
+    @property
+    def log(self) -> Path:
+        """The debug log itself."""
+        return self.logs / "letsencrypt.log"
+
+    def make(self, settings: CaSettings) -> None:
+        """Start over: an empty private directory with what any certbot command needs."""
+        with writing(self.root):
+            for private in (settings.acme_dir, settings.accounts, self.root.parent):
+                make_directory(private, _PRIVATE_DIRECTORY)
+            remove_tree(self.root)
+            for directory in (self.root, self.config, self.work, self.logs):
+                make_directory(directory, _PRIVATE_DIRECTORY)
+            (self.config / "accounts").symlink_to(settings.accounts.absolute())
+
+    def ask(self, order: Order) -> None:
+        """Write a new key, the request for it, and what was asked for."""
+        key = new_key(order.key_type)
+        with writing(self.root):
+            write_new(self.key, key_pem(key), PRIVATE)
+            write_new(self.request, signing_request(key, order.names), PRIVATE)
+            write_new(self._order, json.dumps(asdict(order)).encode(), PRIVATE)
+
+    def asked(self, order: Order) -> bool:
+        """Tell whether this is what the directory was made for."""
+        try:
+            kept = json.loads(self._order.read_bytes())
+        except (OSError, ValueError):
+            return False
+        return bool(kept == json.loads(json.dumps(asdict(order))))
+
+    def forget_result(self) -> None:
+        """Make room for another try: certbot refuses to overwrite what it wrote."""
+        with writing(self.root):
+            for path in (self.cert, self.chain, self.fullchain, self.log):
+                path.unlink(missing_ok=True)
+
+    def result(self) -> tuple[bytes, bytes] | None:
+        """Return the chain and the key when both are there; the chain is cut just above the size we accept."""
+        try:
+            with self.fullchain.open("rb") as file:
+                chain = file.read(MAX_CHAIN + 1)
+            return chain, self.key.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def note_presented(self, challenges: Sequence[Challenge]) -> None:
+        """Note what is about to be shown, so that the run after a crash can take it away."""
+        with writing(self._presented):
+            write_atomic(self._presented, json.dumps([asdict(challenge) for challenge in challenges]), PRIVATE)
+
+    def presented(self) -> list[Challenge]:
+        """Return what a killed run may have left on show."""
+        with suppress(OSError, ValueError, TypeError):
+            return [Challenge(**item) for item in json.loads(self._presented.read_bytes())]
+        return []
+
+    def remove(self) -> None:
+        """Remove it all, the key first of all."""
+        with writing(self.root):
+            self.key.unlink(missing_ok=True)
+            remove_tree(self.root)
+
+    @property
+    def _order(self) -> Path:
+        return self.root / "order.json"
+
+    @property
+    def _presented(self) -> Path:
+        return self.root / "presented.json"

@@ -1,0 +1,92 @@
+"""How to reach the CA, and where its party keeps its files."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class CaSettings:
+    """Settings of party 3.
+
+    Attributes:
+        directory: The URL of the CA's ACME directory (RFC 8555 §7.1.1).
+        acme_dir: Ours alone: the shared account and one working directory per issuance, all 0700.
+        challenges: Where HTTP-01 tokens are written; nginx reads it.
+        ca_file: Trusted for the CA's own HTTPS instead of the public roots, for a private CA.
+        email: Given to the CA when the account is made; may be empty.
+        profile: A certificate profile the CA must use; empty leaves the choice to the CA.
+        key_type: One of ``keys.TYPES``.
+        certbot: The certbot to run; by default the one installed beside our interpreter.
+        deadline: For one run of certbot; then its process group is killed.
+        wait: For a lock that another run holds.
+    """
+
+    directory: str
+    acme_dir: Path
+    challenges: Path
+    ca_file: Path | None = None
+    email: str = ""
+    profile: str = ""
+    key_type: str = "ecdsa-p256"
+    certbot: Path | None = None
+    deadline: timedelta = timedelta(seconds=180)
+    wait: timedelta = timedelta(seconds=180)
+
+    @property
+    def accounts(self) -> Path:
+        """Return where certbot keeps its accounts, shared by all issuances."""
+        return self.acme_dir / "accounts"
+
+    @property
+    def work(self) -> Path:
+        """Return the directory of the working directories."""
+        return self.acme_dir / "work"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What we ask the CA for; an interrupted issuance is taken up again only for the very same request."""
+
+    directory: str
+    profile: str
+    key_type: str
+    names: tuple[str, ...]
+
+
+def order_for(domain: Domain, settings: CaSettings) -> Order:
+    """Say what to ask for: exactly the domain, and for a wildcard the zone as well."""
+    names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
+    return Order(settings.directory, settings.profile, settings.key_type, names)
+
+
+def require_safe_directory(url: str) -> None:
+    """Refuse to speak ACME over plain HTTP: whoever is in between could make orders look done (RFC 8555 §6.1).
+
+    Raises:
+        ConfigInvalid: not https, and not on this very host.
+    """
+    parts = urlsplit(url)
+    secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
+    # The URL also names the directory of the account, so it must not climb out of it.
+    if secure and parts.hostname and ".." not in parts.path.split("/") and parts.username is None:
+        return
+    raise ConfigInvalid(
+        "config-invalid",
+        f"[ca] directory must be an https:// URL, not {url!a}",
+        expected=["https://acme-v02.api.letsencrypt.org/directory"],
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,96 @@
+"""Solving challenges: Present, Wait, CleanUp, in our own process, whatever engine talks to the CA."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from certctl.errors import Refused
+from certctl.io.files import PUBLIC, make_directory, write_atomic, writing
+
+HTTP_01 = "http-01"
+DNS_01 = "dns-01"
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}")
+_READABLE_BY_NGINX = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One thing the CA wants to see.
+
+    Attributes:
+        domain: The identifier of the authorization, never with ``*.`` (RFC 8555 §7.1.4).
+        type: ``http-01`` or ``dns-01``.
+        token: The CA's token, as it came; whoever puts it in a path checks it first.
+        validation: What must be seen: the key authorization (http-01, RFC 8555 §8.3) or its digest (dns-01, §8.4).
+    """
+
+    domain: str
+    type: str
+    token: str
+    validation: str
+
+
+class Solver(Protocol):
+    """A way to show challenges. Always gets all challenges of an order at once."""
+
+    @property
+    def challenge_type(self) -> str:
+        """Return the one type of challenge it solves."""
+        ...
+
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """Make the CA able to see them. Any CertctlError aborts the order before the CA is asked."""
+        ...
+
+    def wait(self, challenges: Sequence[Challenge]) -> None:
+        """Return when the CA will see them. Any CertctlError aborts the order before the CA is asked."""
+        ...
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        """Take away what ``present`` made, also half of it, also a second time."""
+        ...
+
+
+class HttpTokens:
+    """HTTP-01: one file per token in the directory that nginx serves as ``/.well-known/acme-challenge/``."""
+
+    challenge_type = HTTP_01
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """Write the token files.
+
+        Raises:
+            Refused: a token is not base64url (RFC 8555 §8.3), so it may be an attempt to leave the directory.
+            ConfigInvalid: the directory cannot be written.
+        """
+        paths = [self._path(challenge) for challenge in challenges]
+        with writing(self._directory):
+            make_directory(self._directory, _READABLE_BY_NGINX)
+            for path, challenge in zip(paths, challenges, strict=True):
+                write_atomic(path, challenge.validation, PUBLIC)
+
+    def wait(self, challenges: Sequence[Challenge]) -> None:
+        """Return at once: a file that was renamed into place is served."""
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        """Remove the token files."""
+        with writing(self._directory):
+            for challenge in challenges:
+                if _TOKEN.fullmatch(challenge.token):
+                    self._path(challenge).unlink(missing_ok=True)
+
+    def _path(self, challenge: Challenge) -> Path:
+        if not _TOKEN.fullmatch(challenge.token):
+            raise Refused(
+                "ca-challenge-aborted",
+                f"the CA's challenge for {challenge.domain} has a token that is not base64url",
+                seen=[f"token: {challenge.token[:300]}"],
+                expected=["16 to 256 letters, digits, '-' or '_' (RFC 8555 §8.3)"],
+            )
+        return self._directory / challenge.token
