@@ -75,7 +75,11 @@ class CertificateAuthority(Protocol):
         """
         ...
 
-    def revoke(self, certificate: Certificate, pem: Pem) -> Done:
+    def settled(self, certificate: Certificate) -> None:
+        """Take note that the store has this certificate: what is left of making it can go."""
+        ...
+
+    def revoke(self, certificate: Certificate, pem: Pem) -> None:
         """Ask the CA to revoke a certificate (RFC 8555 §7.6)."""
         ...
 

@@ -2,12 +2,13 @@
 
 import click
 
+from certctl.approval import Answer, HttpOperator
 from certctl.cli.base import Invocation, command
 from certctl.cli.names import finish, set_out
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import open_house
-from certctl.domain import parse_domain
+from certctl.domain import Domain, parse_domain
 from certctl.errors import CATALOGUE
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
@@ -49,8 +50,14 @@ def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     party = set_out(domains, house, report)
     for journey in party.journeys:
         with journey.attempt():
-            journey.step(Step.APPROVE, house.forgetful_operator.confirm_yes, journey.domain)
+            journey.step(Step.APPROVE, _ask, house.forgetful_operator, journey.domain)
     return finish(party, report, _told)
+
+
+def _ask(operator: HttpOperator, domain: Domain) -> Answer:
+    answer = operator.ask(domain)
+    answer.require_yes()
+    return answer
 
 
 def _told(done: Outcome) -> str:

@@ -1,7 +1,7 @@
 """Names from the command line or stdin → domains, and a story told for each of them."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import click
@@ -24,19 +24,16 @@ class Party:
     refused: Sequence[Outcome]
 
 
-def set_out(
-    names: Sequence[str], house: House, report: Report, parse: Callable[[str], Domain] | None = None
-) -> Party:
+def set_out(names: Sequence[str], house: House, report: Report) -> Party:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
     Each domain travels once, however often and in whatever spelling it was given.
     """
-    parser = parse or (lambda text: parse_domain(text, house.names))
     journeys: dict[Domain, Journey] = {}
     refused = []
     for text in expand(names):
         try:
-            domain = parser(text)
+            domain = parse_domain(text, house.names)
         except NameRejected as error:
             refused.append(Outcome(text, error=error))
             continue

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 
-from certctl.approval import ApprovalEndpoint, ApprovalSettings
+from certctl.approval import ApprovalSettings, HttpOperator
 from certctl.ca.certbot import Certbot
 from certctl.ca.settings import CaSettings
 from certctl.cli.base import Invocation
@@ -69,14 +69,14 @@ class House:
         )
 
     @cached_property
-    def operator(self) -> ApprovalEndpoint:
+    def operator(self) -> HttpOperator:
         """Return party 2."""
-        return ApprovalEndpoint(self._approval_settings, self.store, self.clock)
+        return HttpOperator(self._approval_settings, self.store, self.clock)
 
     @cached_property
-    def forgetful_operator(self) -> ApprovalEndpoint:
+    def forgetful_operator(self) -> HttpOperator:
         """Return party 2 for a question that must leave no trace in the store."""
-        return ApprovalEndpoint(self._approval_settings, NoMemory(), self.clock)
+        return HttpOperator(self._approval_settings, NoMemory(), self.clock)
 
     @property
     def _approval_settings(self) -> ApprovalSettings:
@@ -98,7 +98,7 @@ class House:
                 key_type=s.key_type,
                 deadline=timedelta(seconds=s.timeout_seconds),
             ),
-            self.clock,
+            clock=self.clock,
         )
 
     @cached_property

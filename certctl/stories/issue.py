@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from certctl.due import is_due
 from certctl.errors import CertctlError, WebServerFailed
 from certctl.stories.journey import Journey, Step, stopping, take_together
-from certctl.values import Certificate, Site, State
+from certctl.values import Approval, Certificate, DomainRow, Site, State
 from certctl.world import World
 
 _NOT_ONE_SITES_FAULT = {
@@ -30,14 +30,26 @@ def obtain(journey: Journey, world: World, *, force: bool = False) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due."""
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
-        journey.certificate = held_certificate(journey, world)
-        if journey.certificate and not force:
+        row = world.store.domain(domain)
+        journey.certificate = row.certificate if row else None
+        if row and not force and is_settled(row, world):
             return  # perhaps another run finished it while we waited for the lock
         delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
         approval = journey.step(Step.APPROVE, world.operator.approve, delegation)
-        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
-        journey.certificate = world.store.keep(issued)
-        journey.changed = True
+        order(journey, approval, world)
+
+
+def order(journey: Journey, approval: Approval, world: World) -> None:
+    """Have the CA make a certificate and store it before anything else can happen to it.
+
+    The CA party is told what the store has before and after, so a run killed in between costs no second order.
+    """
+    if journey.certificate:
+        world.ca.settled(journey.certificate)
+    issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
+    journey.certificate = world.store.keep(issued)
+    journey.changed = True
+    world.ca.settled(journey.certificate)
 
 
 def deploy(journeys: Sequence[Journey], world: World) -> None:
@@ -77,12 +89,11 @@ def _site(certificate: Certificate, world: World) -> Site:
     return Site(certificate, world.store.pem(certificate))
 
 
-def held_certificate(journey: Journey, world: World) -> Certificate | None:
-    """Return the certificate the store has for this domain, if it is in use and not due for renewal."""
-    row = world.store.domain(journey.domain)
-    if row is None or row.certificate is None or row.state is State.REMOVED:
-        return None
-    return None if is_due(row.certificate, world.clock.now(), world.fallback_fraction) else row.certificate
+def is_settled(row: DomainRow, world: World) -> bool:
+    """Tell whether a domain is live with a certificate that is not due for renewal."""
+    if row.certificate is None or row.state is not State.ACTIVE:
+        return False
+    return not is_due(row.certificate, world.clock.now(), world.fallback_fraction)
 
 
 def side_by_side(

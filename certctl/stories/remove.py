@@ -2,7 +2,7 @@
 
 from certctl.errors import ConfigInvalid
 from certctl.stories.journey import Journey, Step
-from certctl.values import State
+from certctl.values import Certificate, Done, State
 from certctl.world import World
 
 
@@ -28,7 +28,12 @@ def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certifi
             journey.step(Step.RELOAD, change.reload)
             journey.step(Step.CONFIRM, change.confirm, domain)
         if revoke and row.certificate:
-            journey.step(Step.REVOKE, world.ca.revoke, row.certificate, world.store.pem(row.certificate))
+            journey.step(Step.REVOKE, _revoke, row.certificate, world)
         world.store.forget(domain, keep_certificate=keep_certificate)
         journey.state, journey.changed = State.REMOVED, True
         journey.succeed("remove", world)
+
+
+def _revoke(certificate: Certificate, world: World) -> Done:
+    world.ca.revoke(certificate, world.store.pem(certificate))
+    return Done(f"serial {certificate.serial}")

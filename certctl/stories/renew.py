@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from certctl.due import is_due
 from certctl.errors import NotReady
-from certctl.stories.issue import deploy, side_by_side
+from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
 from certctl.values import DomainRow, State
 from certctl.world import World
@@ -38,9 +38,7 @@ def succeed_to(journey: Journey, world: World, *, force: bool = False) -> None:
             journey.state = State.MOVED
             raise
         approval = journey.step(Step.APPROVE, world.operator.approve_again, delegation)
-        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
-        journey.certificate = world.store.keep(issued)
-        journey.changed = True
+        order(journey, approval, world)
 
 
 def needs_renewal(row: DomainRow, world: World) -> bool:

@@ -1,0 +1,120 @@
+"""Commands about nginx alone: ``publish``, ``reload``, ``confirm``, ``reconcile``."""
+
+import click
+
+from certctl.cli.base import Invocation, command
+from certctl.cli.names import Party, finish, set_out
+from certctl.cli.outcome import Outcome
+from certctl.cli.reports import open_report
+from certctl.cli.wiring import House, open_house
+from certctl.errors import ConfigInvalid
+from certctl.stories.journey import Journey, Step
+from certctl.values import Site
+
+
+@command(
+    "publish",
+    """
+    certctl publish status.example.com
+    certctl publish status.example.com --diff
+    """,
+)
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.option("--print", "show", is_flag=True, help="Print the server block; write nothing.")
+@click.option("--diff", is_flag=True, help="Show what would change; write nothing.")
+@click.pass_obj
+def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: bool) -> int:  # noqa: FBT001
+    """Write mirror and server block from the store and let nginx test them; no reload."""
+    house, report = open_house(invocation), open_report(invocation)
+    party = set_out(domains, house, report)
+    shown = []
+    for journey in party.journeys:
+        with journey.attempt():
+            site = _stored(journey, house)
+            if show or diff:
+                shown.append(house.web.diff(site) if diff else house.web.preview(site))
+                continue
+            with house.web.change([site]) as change:
+                journey.changed = journey.step(Step.PUBLISH, change.publish).changed
+    if (show or diff) and not invocation.json:
+        click.echo("".join(shown), nl=False)
+        return finish(Party([j for j in party.journeys if not j.ok], party.refused), report, str)
+    return finish(party, report, _published)
+
+
+def _published(done: Outcome) -> str:
+    return f"{done.domain}: " + ("written and tested; next: certctl reload" if done.changed else "nothing changed")
+
+
+@command(
+    "reload",
+    """
+    certctl reload
+    """,
+)
+@click.pass_obj
+def reload(invocation: Invocation) -> int:
+    """Test nginx, reload it, and prove that new workers took over."""
+    house, report = open_house(invocation), open_report(invocation)
+    done = house.web.reload()
+    report.data({"changed": done.changed, "detail": done.summary}, done.summary)
+    return 0
+
+
+@command(
+    "confirm",
+    """
+    certctl confirm status.example.com
+    """,
+)
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.pass_obj
+def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
+    """Shake hands with nginx and compare the certificate it serves with the one in the store."""
+    house, report = open_house(invocation), open_report(invocation)
+    party = set_out(domains, house, report)
+    for journey in party.journeys:
+        with journey.attempt(), house.web.change([_stored(journey, house)]) as change:
+            journey.step(Step.CONFIRM, change.confirm, journey.domain)
+    return finish(party, report, lambda o: f"{o.domain}: {o.steps[-1].detail}")
+
+
+@command(
+    "reconcile",
+    """
+    certctl reconcile --dry-run      what differs from the store
+    certctl reconcile
+    """,
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.pass_obj
+def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
+    """Make the mirror and nginx equal to the store: after a crash, a restore, or a hand's mistake."""
+    from certctl.stories.reconcile import reconcile as story
+
+    house, report = open_house(invocation), open_report(invocation)
+    if dry_run:
+        rows = [row for row in house.store.domains() if row.certificate]
+        sites = [Site(row.certificate, house.store.pem(row.certificate)) for row in rows if row.certificate]
+        stale = [str(site.domain) for site in sites if house.web.differs(site)]
+        gone = [str(domain) for domain in house.web.orphans([site.domain for site in sites])]
+        lines = [f"{d}: would be published" for d in stale] + [f"{d}: would be taken out" for d in gone]
+        report.data({"publish": stale, "remove": gone}, "\n".join(lines) or "Nothing differs.")
+        return 0
+    report.expect(2)
+    journeys = story(house.world, lambda domain: Journey(domain, report))
+    return finish(
+        Party(journeys, []), report, lambda o: f"{o.domain}: " + ("put right" if o.changed else "as it was")
+    )
+
+
+def _stored(journey: Journey, house: House) -> Site:
+    row = house.store.domain(journey.domain)
+    if row is None or row.certificate is None:
+        raise ConfigInvalid(
+            "unknown-domain",
+            f"the store has no certificate for {journey.domain}",
+            next=[f"certctl issue {journey.domain}", "certctl status --all"],
+        )
+    journey.certificate = row.certificate
+    return Site(row.certificate, house.store.pem(row.certificate))
