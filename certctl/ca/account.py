@@ -1,7 +1,7 @@
 """The one ACME account of this host: made once, shared by every issuance, replaced only when it is lost.
 
-certbot makes and reads it (``accounts/<host>/<path>/<id>/{regr,private_key,meta}.json``). CAs allow ten new accounts
-in three hours from one address (Let's Encrypt), so making one is guarded by a lock and counted.
+certbot makes and reads it (``accounts/<host>/<path>/<id>/{regr,private_key,meta}.json``). CAs allow ten new
+accounts in three hours from one address (Let's Encrypt), so making one is guarded by a lock and counted.
 """
 
 import json
