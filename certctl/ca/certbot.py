@@ -169,6 +169,8 @@ class Certbot:
     def _locked(self, domain: Domain) -> AbstractContextManager[int]:
         """Hold this name's lock; certbot inherits it, so it outlives us when we are killed."""
         path = self._settings.acme_dir / "locks" / f"{domain.stem}.lock"
+        with writing(path):
+            make_directory(self._settings.acme_dir, _PRIVATE_DIRECTORY)
         return inheritable_lock(path, self._settings.wait, f"the certificate of {domain}")
 
     def _scratch(self, domain: Domain) -> Scratch:

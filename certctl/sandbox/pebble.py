@@ -191,7 +191,7 @@ def fetch(pebble: Pebble, port: int, path: str) -> bytes:
     trust = ssl.create_default_context(cafile=pebble.ca_file)
     connection = HTTPSConnection(HOST, port, timeout=5, context=trust)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"User-Agent": "certctl-sandbox"})  # RFC 8555 §6.1: a must
         response = connection.getresponse()
         body = response.read()
     finally:
