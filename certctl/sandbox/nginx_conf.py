@@ -1,0 +1,75 @@
+"""The private nginx's main file: what an operator's looks like, with every path and port the sandbox's own."""
+
+import os
+
+from certctl.io.files import PUBLIC, write_atomic
+from certctl.nginx.serverblock import base_file
+from certctl.nginx.settings import NginxSettings
+from certctl.sandbox.layout import Layout
+
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>All systems operational</title>
+<style>
+  body { font: 1.1rem/1.6 system-ui, sans-serif; max-width: 32rem; margin: 4rem auto; color: #1b2a34 }
+  p.up { background: #e4f7ec; border-left: .4rem solid #1f9d57; padding: .8rem 1rem }
+</style>
+<h1>Status</h1>
+<p class="up">All systems operational.</p>
+<p>This is the sandbox's status page, served by nginx over HTTPS with a certificate certctl obtained.</p>
+</html>
+"""
+
+_CONF = """\
+# Written by "certctl sandbox up". The host's own nginx has no part in this.
+{user}worker_processes 1;
+pid {root}/run/nginx.pid;
+error_log {root}/log/nginx.error.log;
+events {{
+    worker_connections 512;
+}}
+http {{
+    types {{
+        text/html html;
+    }}
+    default_type application/octet-stream;
+    access_log {root}/log/nginx.access.log;
+    client_body_temp_path {root}/var/tmp/client_body;
+    proxy_temp_path {root}/var/tmp/proxy;
+    fastcgi_temp_path {root}/var/tmp/fastcgi;
+    uwsgi_temp_path {root}/var/tmp/uwsgi;
+    scgi_temp_path {root}/var/tmp/scgi;
+    include {root}/etc/nginx/certctl.d/*.conf;
+}}
+"""
+
+
+def main_file(layout: Layout) -> str:
+    """Render nginx.conf. As root the workers stay root: a sandbox below a 0700 directory must stay readable."""
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    return _CONF.format(user=user, root=layout.root)
+
+
+def write_base(layout: Layout, http_port: int, https_port: int) -> None:
+    """Write the base file that ``certctl init`` writes on a real host."""
+    settings = NginxSettings(
+        config=layout.nginx_conf,
+        conf_dir=layout.conf_dir,
+        live=layout.data / "live",
+        challenges=layout.challenges,
+        site_root=layout.page,
+        lock_file=layout.run / "locks/nginx.lock",
+        http_port=http_port,
+        https_port=https_port,
+        listen=("127.0.0.1",),
+    )
+    write_atomic(settings.base_path, base_file(settings), PUBLIC)
+
+
+def argv(layout: Layout) -> list[str]:
+    """Return how to run it in the foreground; ``-e`` because it would open the host's error log first."""
+    error_log = f"{layout.root}/log/nginx.error.log"
+    return ["nginx", "-p", str(layout.root), "-e", error_log, "-c", str(layout.nginx_conf), "-g", "daemon off;"]

@@ -1,0 +1,149 @@
+"""Bring a sandbox up, look at it, take it down: DNS, approval endpoint, nginx and Pebble below one directory."""
+
+import json
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from certctl.errors import ConfigInvalid
+from certctl.io.files import remove_tree, writing
+from certctl.io.locks import lock
+from certctl.sandbox import daemons, nginx_conf, parts, pebble, standing, world
+from certctl.sandbox.daemons import Daemon
+from certctl.sandbox.layout import Layout, at, free_ports
+from certctl.sandbox.standing import Addresses, Standing
+
+_LOCK_WAIT = timedelta(minutes=2)
+_TRIES = 5
+_ANEW = ("etc", "var", "run", "log", "ca")
+
+
+def up(root: Path) -> tuple[Standing, bool]:
+    """Bring a sandbox up; return how it stands and whether that changed anything.
+
+    A sandbox that is down begins a new world, because a restarted Pebble is a new CA: certificates and accounts
+    of the old one are worth nothing. If one part fails to come up, the others are stopped again.
+
+    Raises:
+        ConfigInvalid: ``sandbox-failed`` with the last words of the part that failed, or ``missing-program``.
+    """
+    layout = at(root)
+    standing.claim(layout)
+    with _alone(layout):
+        before = standing.read(layout)
+        if before.running:
+            return before, False
+        _stop(before)
+        for _ in range(_TRIES):
+            try:
+                return _Rising(layout).rise(), True
+            except parts.PortTaken:
+                continue
+    raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
+
+
+def down(root: Path) -> tuple[Standing, bool]:
+    """End every process of a sandbox, and no other; its files stay for whoever wants to look.
+
+    Raises:
+        ConfigInvalid: there is no sandbox.
+    """
+    layout = at(root)
+    standing.read(layout)
+    with _alone(layout):
+        before = standing.read(layout)
+        _stop(before)
+        after = Standing(layout)
+        after.write()
+    return after, bool(before.daemons)
+
+
+def status(root: Path) -> Standing:
+    """Return how a sandbox stands.
+
+    Raises:
+        ConfigInvalid: there is no sandbox.
+    """
+    return standing.read(at(root))
+
+
+class _Rising:
+    """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._standing = Standing(layout)
+        self._undo = ExitStack()
+
+    def rise(self) -> Standing:
+        """Begin a new world and start the parts in the order they need each other."""
+        for old in _ANEW:
+            remove_tree(self._layout.root / old)
+        with writing(self._layout.root):
+            world.write_files(self._layout)
+        with self._undo:
+            addresses = self._start_all()
+            self._standing = replace(self._standing, addresses=addresses)
+            self._standing.write()
+            self._undo.pop_all()
+        return self._standing
+
+    def _start_all(self) -> Addresses:
+        dns_port = self._start_ours("dns", "certctl.sandbox.dns_server", self._layout.dns_world)
+        approval_port = self._start_ours("approval", "certctl.sandbox.approval_server", self._layout.approvals)
+        acme, management, http, https = free_ports(4)
+        ca = pebble.Pebble(self._layout.ca, acme, management, http, https, f"127.0.0.1:{dns_port}")
+        self._start_nginx(http, https)
+        self._start_pebble(ca)
+        addresses = Addresses(
+            acme_directory=ca.directory_url,
+            acme_ca_file=str(ca.ca_file),
+            issuer_root_file=str(ca.issuer_root),
+            pebble_management=ca.management_url,
+            dns=ca.dns,
+            approval=f"http://127.0.0.1:{approval_port}/approvalendpoint/{{domain}}",
+            http=f"127.0.0.1:{http}",
+            https=f"127.0.0.1:{https}",
+            config=str(self._layout.config),
+        )
+        world.write_config(self._layout, addresses, _profile(ca))
+        return addresses
+
+    def _start_ours(self, name: str, module: str, file: Path) -> int:
+        return parts.port_announced(self._start(name, parts.python_module(module, "--file", str(file))))
+
+    def _start_nginx(self, http: int, https: int) -> None:
+        nginx_conf.write_base(self._layout, http, https)
+        daemon = self._start("nginx", nginx_conf.argv(self._layout))
+        for port in (http, https):
+            parts.wait_for_port(daemon, port)
+
+    def _start_pebble(self, ca: pebble.Pebble) -> None:
+        pebble.write_files(ca)
+        daemon = self._start("pebble", pebble.argv(ca, pebble.find_pebble()), pebble.environment(ca))
+        for port in (ca.acme_port, ca.management_port):
+            parts.wait_for_port(daemon, port)
+        pebble.wait_ready(ca)
+
+    def _start(self, name: str, argv: list[str], env: dict[str, str] | None = None) -> Daemon:
+        daemon = daemons.start(name, argv, self._layout.logs / f"{name}.log", env)
+        self._undo.callback(daemons.stop, daemon)
+        self._standing = replace(self._standing, daemons=(*self._standing.daemons, daemon))
+        self._standing.write()
+        return daemon
+
+
+def _profile(ca: pebble.Pebble) -> str:
+    """Return the profile to ask for: 2.10 picks one at random when none is named, 2.4.0 has none."""
+    directory = json.loads(pebble.fetch(ca, ca.acme_port, "/dir"))
+    return pebble.DEFAULT_PROFILE if directory["meta"].get("profiles") else ""
+
+
+def _stop(before: Standing) -> None:
+    for daemon in reversed(before.daemons):
+        daemons.stop(daemon)
+
+
+def _alone(layout: Layout) -> AbstractContextManager[None]:
+    return lock(layout.root / ".lock", _LOCK_WAIT, f"the sandbox in {layout.root}")
