@@ -4,8 +4,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import click
-
 from certctl.cli.outcome import Outcome, outcome
 from certctl.cli.reports import Report, Say
 from certctl.cli.wiring import House
@@ -50,8 +48,8 @@ def expand(names: Iterable[str]) -> Iterable[str]:
         if name != "-":
             yield name
             continue
-        for line in click.get_text_stream("stdin", errors="surrogateescape"):
-            text = line[:_MAX_LINE].removesuffix("\n").removesuffix("\r")
+        for line in sys.stdin.buffer:
+            text = line[:_MAX_LINE].decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
             if text and not text.startswith("#"):
                 yield text
 
@@ -59,9 +57,3 @@ def expand(names: Iterable[str]) -> Iterable[str]:
 def finish(party: Party, report: Report, say: Say) -> int:
     """Report what became of everyone; return the exit code."""
     return report.results([*party.refused, *map(outcome, party.journeys)], say)
-
-
-def require_names(names: Sequence[str]) -> None:
-    """Refuse an empty list the way click refuses a missing argument."""
-    if not names and sys.stdin is not None:
-        raise click.UsageError("Missing argument 'DOMAIN...'.")

@@ -32,7 +32,8 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
         with journey.attempt():
             site = _stored(journey, house)
             if show or diff:
-                shown.append(house.web.diff(site) if diff else house.web.preview(site))
+                preview = house.web.preview(site)
+                shown.append(preview.diff() if diff else preview.text)
                 continue
             with house.web.change([site]) as change:
                 journey.changed = journey.step(Step.PUBLISH, change.publish).changed
@@ -56,7 +57,7 @@ def _published(done: Outcome) -> str:
 def reload(invocation: Invocation) -> int:
     """Test nginx, reload it, and prove that new workers took over."""
     house, report = open_house(invocation), open_report(invocation)
-    done = house.web.reload()
+    done = house.web.force_reload()
     report.data({"changed": done.changed, "detail": done.summary}, done.summary)
     return 0
 
@@ -96,7 +97,11 @@ def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     if dry_run:
         rows = [row for row in house.store.domains() if row.certificate]
         sites = [Site(row.certificate, house.store.pem(row.certificate)) for row in rows if row.certificate]
-        stale = [str(site.domain) for site in sites if house.web.differs(site)]
+        stale = [
+            str(site.domain)
+            for site in sites
+            if house.web.preview(site).diff() or house.web.served(site.domain) != site.certificate.fingerprint
+        ]
         gone = [str(domain) for domain in house.web.orphans([site.domain for site in sites])]
         lines = [f"{d}: would be published" for d in stale] + [f"{d}: would be taken out" for d in gone]
         report.data({"publish": stale, "remove": gone}, "\n".join(lines) or "Nothing differs.")
