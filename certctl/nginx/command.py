@@ -1,0 +1,143 @@
+"""The nginx binary: its test, its version, how it was built, and the whole configuration it sees."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from certctl.errors import WebServerFailed
+from certctl.io.process import Finished, Missing, find, run, running, wait
+from certctl.nginx.serverblock import Version
+from certctl.nginx.settings import NginxSettings
+
+_LINE = re.compile(r"^.*?\[(warn|error|crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$", re.MULTILINE)
+_CONFLICT = re.compile(r'conflicting server name "([^"]*)" on \S+, ignored')
+_WHERE = re.compile(r" in (\S.*:\d+)$")
+_DUMPED = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
+
+# What the user, the sandbox of a systemd unit or a full disk does to ``nginx -t`` (measured, nginx 1.22.1):
+# EPERM, EACCES, ENFILE, EMFILE, ENOSPC, EROFS. It says nothing about the configuration.
+_ENVIRONMENT = re.compile(r"(?:open|bind|chown|mkdir|socket)\(.*failed \((?:1|13|23|24|28|30): |Permission denied")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What ``nginx -t`` said.
+
+    Attributes:
+        faults: ``[emerg]`` and other fatal lines, the last words when there was none.
+        conflicts: Names of ``[warn] conflicting server name``, which nginx does not count as a failure.
+    """
+
+    ok: bool
+    faults: tuple[str, ...] = ()
+    conflicts: frozenset[str] = frozenset()
+    timed_out: bool = False
+
+    @property
+    def fault(self) -> str:
+        """Return the line that says why."""
+        return self.faults[0] if self.faults else "nginx gave no reason"
+
+    @property
+    def where(self) -> str:
+        """Return ``file:line`` of the fault, or an empty text."""
+        found = _WHERE.search(self.fault)
+        return found[1] if found else ""
+
+    @property
+    def is_environment(self) -> bool:
+        """Tell whether nginx could not test here, rather than not take the configuration."""
+        return _ENVIRONMENT.search(self.fault) is not None
+
+
+class NginxCommand:
+    """Runs the nginx binary; never as a daemon, never with a signal of its own."""
+
+    def __init__(self, settings: NginxSettings) -> None:
+        self._settings = settings
+
+    def test(self) -> Verdict:
+        """Let nginx test the whole configuration.
+
+        It is nginx's own test, so it also opens logs and the pid file and binds the ports (nginx 1.22.1).
+
+        Raises:
+            WebServerFailed: ``nginx-missing``.
+        """
+        ended = self._run("-t", "-c", str(self._settings.config), "-e", "stderr")
+        return judge(ended)
+
+    @cached_property
+    def version(self) -> Version:
+        """Return nginx's version.
+
+        Raises:
+            WebServerFailed: ``nginx-missing``.
+        """
+        found = re.search(r"/(\d+)\.(\d+)\.(\d+)", self._run("-v").output)
+        return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
+
+    @cached_property
+    def build(self) -> str:
+        """Return the configure arguments, which hold the default paths.
+
+        Raises:
+            WebServerFailed: ``nginx-missing``.
+        """
+        return self._run("-V").output
+
+    def dump(self) -> str:
+        """Return every configuration file nginx reads, each under a line with its name (``nginx -T``).
+
+        It parses everything once more, so it is for diagnosis only.
+        """
+        with self._runnable() as binary, tempfile.TemporaryFile() as captured:
+            argv = [binary, "-T", "-c", str(self._settings.config), "-e", "stderr"]
+            with running(argv, output=captured) as child:  # run() keeps the last megabyte only
+                wait(child, self._settings.test_deadline)
+            captured.seek(0)
+            return captured.read().decode("utf-8", "replace")
+
+    def _run(self, *arguments: str) -> Finished:
+        with self._runnable() as binary:
+            return run([binary, *arguments], deadline=self._settings.test_deadline)
+
+    @contextmanager
+    def _runnable(self) -> Iterator[str]:
+        try:
+            yield find(self._settings.binary)
+        except Missing as error:
+            raise WebServerFailed(
+                "nginx-missing",
+                f"{self._settings.binary} cannot be run",
+                next=["apt-get install nginx", "certctl config show"],
+            ) from error
+
+
+def judge(ended: Finished) -> Verdict:
+    """Read what ``nginx -t`` printed; pure."""
+    lines = _LINE.findall(ended.output)
+    conflicts = frozenset(_CONFLICT.findall(ended.output))
+    if ended.ok:
+        return Verdict(ok=True, conflicts=conflicts)
+    faults = [text for level, text in lines if level == "emerg"] or [t for level, t in lines if level != "warn"]
+    said = [line for line in ended.output.splitlines() if line.strip()][-3:]
+    return Verdict(ok=False, faults=tuple(faults or said), conflicts=conflicts, timed_out=ended.code is None)
+
+
+def files_with_name(dump: str, name: str, ours: Path) -> list[str]:
+    """Return ``file:line`` of every ``server_name`` that holds a name, in files other than ``ours``."""
+    pieces = _DUMPED.split(dump)[1:]
+    places = list[str]()
+    for file, text in zip(pieces[::2], pieces[1::2], strict=True):
+        if Path(file) == ours:
+            continue
+        for number, line in enumerate(text.split("\n")):
+            words = line.partition("#")[0].replace(";", " ").replace("{", " ").split()
+            if "server_name" in words and name in (word.strip("\"'").lower() for word in words):
+                places.append(f"{file}:{number}")
+    return list(dict.fromkeys(places))

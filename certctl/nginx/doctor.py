@@ -1,0 +1,158 @@
+"""What ``certctl doctor`` says about nginx: looks at everything, changes nothing."""
+
+import stat
+from collections.abc import Iterator
+
+from certctl.errors import CertctlError
+from certctl.nginx import mainconf
+from certctl.nginx.command import NginxCommand, Verdict
+from certctl.nginx.guard import last_reload
+from certctl.nginx.master import Master
+from certctl.nginx.publish import read
+from certctl.nginx.serverblock import base_file, is_edited, is_ours, owner_of
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Finding, Level
+
+_OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)
+_SLOW_RELOAD = 5.0
+_AREA = "nginx"
+
+
+def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> list[Finding]:
+    """Look at the binary, the test, the running master, the include line and our own files."""
+    try:
+        version = command.version
+    except CertctlError as error:
+        return [_problem(error.message, error.next[0])]
+    verdict = command.test()
+    return [
+        _version(version),
+        _running(settings, command, master),
+        _test(verdict, settings),
+        *_included(settings, command, verdict),
+        _base(settings),
+        *_files(settings),
+        *_reach(settings),
+        *_reload(settings),
+    ]
+
+
+def _version(version: tuple[int, int, int]) -> Finding:
+    text = "nginx " + ".".join(map(str, version))
+    if version < _OLDEST:
+        return _problem(f"{text} is too old: certctl needs 1.20", "upgrade nginx")
+    return _fine(text)
+
+
+def _running(settings: NginxSettings, command: NginxCommand, master: Master) -> Finding:
+    pid = master.pid()
+    if pid:
+        return _fine(f"running, master process {pid}")
+    where = mainconf.pid_file(settings.config, command.build)
+    return _problem(f"not running: {where} names no nginx master", "systemctl start nginx")
+
+
+def _test(verdict: Verdict, settings: NginxSettings) -> Finding:
+    if not verdict.ok:
+        fix = "run certctl doctor as root" if verdict.is_environment else f"{settings.binary} -t"
+        if "duplicate default server" in verdict.fault:
+            fix = f"take default_server out of the other file; {settings.base_path} needs it"
+        return _problem(f"the configuration does not pass its test: {verdict.fault}", fix)
+    if verdict.conflicts:
+        names = ", ".join(sorted(verdict.conflicts)[:5])
+        return Finding(_AREA, Level.WARNING, f"several server blocks have the name {names}", "nginx -T")
+    return _fine("the configuration passes its test")
+
+
+def _included(settings: NginxSettings, command: NginxCommand, verdict: Verdict) -> Iterator[Finding]:
+    """Nginx shows its configuration only when it is valid; without that nothing can be said."""
+    if not verdict.ok:
+        return
+    dump = command.dump()
+    if mainconf.includes(dump, settings.config, settings.conf_dir):
+        yield _fine(f"reads {settings.conf_dir}")
+    else:
+        yield _problem(
+            f"does not read {settings.conf_dir}",
+            f"add to the http block of {settings.config}: include {settings.conf_dir}/*.conf;",
+        )
+    if not settings.base_path.exists():
+        yield from _clash(dump, settings)
+
+
+def _clash(dump: str, settings: NginxSettings) -> Iterator[Finding]:
+    """Foresee the base file's clash with a default server of the operator's (Debian ships one)."""
+    file = ""
+    for line in dump.splitlines():
+        if line.startswith("# configuration file "):
+            file = line.removeprefix("# configuration file ").removesuffix(":")
+        elif line.strip().startswith("listen") and "default_server" in line.partition("#")[0]:
+            yield _problem(
+                f"{file} has a default_server; certctl's base file needs it on ports "
+                f"{settings.http_port} and {settings.https_port}",
+                f"take default_server out of {file}",
+            )
+
+
+def _base(settings: NginxSettings) -> Finding:
+    text = read(settings.base_path)
+    if text is None:
+        return _problem(f"{settings.base_path} is missing: nothing answers the CA's challenges", "certctl init")
+    try:
+        current = text == base_file(settings)
+    except CertctlError as error:
+        return _problem(error.message, "certctl config show")
+    if not current:
+        return Finding(
+            _AREA, Level.WARNING, f"{settings.base_path} differs from what certctl writes", "certctl init"
+        )
+    return _fine(f"{settings.base_path} is in place")
+
+
+def _files(settings: NginxSettings) -> Iterator[Finding]:
+    blocks = 0
+    for path in sorted(settings.conf_dir.glob("*.conf")):
+        text = read(path) if path.is_file() else None
+        if path == settings.base_path or text is None or not is_ours(text):
+            continue
+        blocks += 1
+        if is_edited(text):
+            owner = owner_of(text)
+            fix = f"certctl publish {owner}" if owner else "certctl reconcile"
+            yield Finding(_AREA, Level.WARNING, f"{path} was edited by hand or is damaged", fix)
+    yield _fine(f"{blocks} server blocks")
+
+
+def _reach(settings: NginxSettings) -> Iterator[Finding]:
+    """Workers are not root: each directory on the way to the challenges must let them through."""
+    for place in (settings.challenges, *settings.challenges.parents):
+        try:
+            mode = stat.S_IMODE(place.stat().st_mode)
+        except OSError:
+            continue
+        if not mode & stat.S_IXOTH:
+            yield Finding(
+                _AREA,
+                Level.WARNING,
+                f"{place} has mode {mode:04o}: nginx's workers may not get through to the challenges",
+                f"chmod o+x {place}",
+            )
+
+
+def _reload(settings: NginxSettings) -> Iterator[Finding]:
+    seconds = last_reload(settings.live)
+    if seconds is None:
+        return
+    text = f"the last reload took {seconds:.2f} s"
+    if seconds > _SLOW_RELOAD:
+        yield Finding(_AREA, Level.WARNING, text, "fewer server blocks, or a newer nginx and OpenSSL")
+    else:
+        yield _fine(text)
+
+
+def _fine(text: str) -> Finding:
+    return Finding(_AREA, Level.OK, text)
+
+
+def _problem(text: str, fix: str) -> Finding:
+    return Finding(_AREA, Level.PROBLEM, text, fix)

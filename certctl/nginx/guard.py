@@ -1,0 +1,234 @@
+"""A guarded change of the files nginx reads: journal, swap, one test for the whole, and the way back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
+from certctl.io.files import PUBLIC, make_directory, swap_symlink, sync_directory, write_atomic, writing
+from certctl.nginx.command import NginxCommand, Verdict, files_with_name
+from certctl.nginx.master import Master
+from certctl.nginx.settings import NginxSettings
+from certctl.nginx.undo import Undo, undisturbed
+
+_PENDING = ".reload-pending"
+_LAST_RELOAD = ".last-reload"
+
+
+class Guard:
+    """Holds the previous state until the change is proven; call it with nginx's lock held."""
+
+    def __init__(self, settings: NginxSettings, command: NginxCommand, master: Master) -> None:
+        self._settings = settings
+        self._command = command
+        self._master = master
+        self._undo = Undo(settings.live, settings.conf_dir)
+        self._pending = settings.live / _PENDING
+        self._was_pending = False
+        self._signalled = False
+
+    def begin(self) -> None:
+        """Prepare our directories and take back what a killed run left untested."""
+        with writing(self._settings.live):
+            make_directory(self._settings.live, 0o700)
+            make_directory(self._settings.conf_dir, 0o755)
+            if self._undo.recover():
+                self._pending.touch(0o600)
+        self._was_pending = self._pending.exists()
+
+    @property
+    def is_reload_pending(self) -> bool:
+        """Tell whether files changed that nginx has not provably read."""
+        return self._pending.exists()
+
+    def swap(
+        self,
+        files: Mapping[Path, str | None],
+        links: Mapping[Path, str],
+        stage: Callable[[], Iterator[Path]],
+        names: AbstractSet[str],
+    ) -> None:
+        """Put new files (None removes one) and links in place and let nginx test the whole, once.
+
+        Args:
+            files: Text by path.
+            links: Target by link.
+            stage: Makes directories nobody points at yet, and yields each.
+            names: What these files serve; a conflict about one of them is a failure.
+
+        Raises:
+            WebServerFailed: nginx did not take it. The previous files are back, byte for byte.
+            ConfigInvalid: ``state-unwritable``, likewise.
+        """
+        with self._or_restore():
+            for directory in stage():
+                self._undo.created(directory)
+            for path in (*links, *files):
+                self._undo.remember(path)
+            self._undo.write_journal()
+            self._pending.touch(0o600)
+            self._put(files, links)
+            verdict = self._command.test()
+            if verdict.ok and not verdict.conflicts & names:
+                self._undo.close_journal()
+                return
+        self._restore()
+        self._explain(verdict, names, set(files))
+
+    def reload(self) -> float:
+        """Reload nginx, prove it, and return how many seconds that took.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running``, ``nginx-reload-failed``.
+        """
+        self._signalled = True
+        try:
+            outcome = self._master.reload()
+        except CertctlError:
+            self._signalled = False
+            raise
+        if not outcome.took:
+            # Where nginx said no it runs what it ran before; where it was silent it may still come round.
+            self._signalled = not outcome.refusal
+            raise WebServerFailed(
+                "nginx-reload-failed",
+                "nginx passed its own test but kept its old configuration at the reload",
+                seen=[outcome.refusal or f"no new worker took over within {outcome.seconds:.0f} s"],
+                next=["certctl doctor"],
+            )
+        with suppress(OSError):
+            self._pending.unlink(missing_ok=True)
+            write_atomic(self._settings.live / _LAST_RELOAD, f"{outcome.seconds:.3f}\n")
+        return outcome.seconds
+
+    def give_up(self, error: BaseException) -> None:
+        """Take the change back after an exception, and reload again if nginx had been told of it.
+
+        While nginx is not running, tested files stay: it reads them when it starts.
+        """
+        if self._undo.is_empty:
+            return
+        if isinstance(error, CertctlError) and error.slug == "nginx-not-running":
+            self.settle()
+            return
+        with undisturbed():
+            self._restore()
+            if self._signalled:
+                self._pending.touch(0o600)
+                with suppress(CertctlError):  # the first error is the news; the marker makes the next run retry
+                    self.reload()
+
+    def settle(self) -> None:
+        """Keep the change for good."""
+        with suppress(OSError):
+            self._undo.drop()
+
+    def _put(self, files: Mapping[Path, str | None], links: Mapping[Path, str]) -> None:
+        """Links before files: a server block must never come before the certificate it names."""
+        for link, version in links.items():
+            swap_symlink(link, version)
+        for path, text in files.items():
+            if text is None:
+                path.unlink()
+            else:
+                write_atomic(path, text, PUBLIC)
+        sync_directory(self._settings.conf_dir)
+
+    @contextmanager
+    def _or_restore(self) -> Iterator[None]:
+        try:
+            with writing(self._settings.conf_dir):
+                yield
+        except BaseException:
+            self._restore()
+            raise
+
+    def _restore(self) -> None:
+        try:
+            self._undo.restore()
+            if not self._was_pending and not self._signalled:
+                self._pending.unlink(missing_ok=True)
+        except OSError as error:
+            raise ConfigInvalid(
+                "state-unwritable",
+                f"the previous files could not all be put back ({error.filename}: {error.strerror}); "
+                "the next run tries again",
+                next=["certctl reconcile", "certctl doctor"],
+            ) from error
+
+    def _explain(self, verdict: Verdict, names: AbstractSet[str], ours: AbstractSet[Path]) -> None:
+        """Say why nginx refused, now that the previous files are back.
+
+        A second test tells whether they were refused as well, which is then not our doing.
+        """
+        if verdict.timed_out:
+            raise timed_out(self._settings)
+        if verdict.ok:
+            name = min(verdict.conflicts & names)
+            raise self._conflict(name, ours)
+        if verdict.is_environment:
+            raise cannot_test(verdict)
+        again = self._command.test()
+        if not again.ok:
+            raise already_broken(again, self._settings)
+        raise WebServerFailed(
+            "nginx-test-failed",
+            "nginx refused our server block; the previous configuration is back",
+            seen=verdict.faults[:5],
+            next=["certctl doctor"],
+        )
+
+    def _conflict(self, name: str, ours: AbstractSet[Path]) -> WebServerFailed:
+        dump = self._command.dump()
+        places = [p for p in files_with_name(dump, name, Path()) if Path(p.rpartition(":")[0]) not in ours]
+        return WebServerFailed(
+            "nginx-conflict",
+            f"another server block already has {name}: nginx would ignore one of the two",
+            seen=[f"conflicting server name {name}", *(f"server_name {name} in {place}" for place in places[:5])],
+            next=[f"take {name} out of {places[0].rpartition(':')[0]}"] if places else [],
+        )
+
+
+def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a configuration that fails without our change."""
+    if verdict.timed_out:
+        return timed_out(settings)
+    if verdict.is_environment:
+        return cannot_test(verdict)
+    ours = str(settings.live) in verdict.fault or str(settings.conf_dir) in verdict.fault
+    return WebServerFailed(
+        "nginx-already-broken",
+        "nginx's configuration does not pass its test without our change either"
+        + (f": see {verdict.where}" if verdict.where else ""),
+        seen=verdict.faults[:5],
+        next=["certctl reconcile"] if ours else [f"{settings.binary} -t"],
+    )
+
+
+def cannot_test(verdict: Verdict) -> WebServerFailed:
+    """Make the error for a test that this user or sandbox may not run."""
+    return WebServerFailed(
+        "nginx-cannot-test",
+        "nginx cannot test its configuration from here: that takes the rights and the space of its master",
+        seen=verdict.faults[:5],
+        next=["run certctl as the user who starts nginx, usually root"],
+    )
+
+
+def timed_out(settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a test that did not end."""
+    return WebServerFailed(
+        "nginx-timeout",
+        f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",
+        seen=["nginx -t resolves every host name in the configuration, and opens every log"],
+        next=[f"{settings.binary} -t"],
+    )
+
+
+def last_reload(live: Path) -> float | None:
+    """Return how many seconds the last proven reload took."""
+    try:
+        return float((live / _LAST_RELOAD).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

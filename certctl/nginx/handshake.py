@@ -1,0 +1,78 @@
+"""Which certificate is really served: a TLS handshake with SNI, on a new connection each time."""
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from certctl.io.clock import Deadline
+from certctl.nginx.settings import NginxSettings
+
+_IN_A_ROW = 3  # an old worker may still answer one of several connections
+_PAUSE = 0.03
+_PROBE_LABEL = "certctl-check"
+_MAX_NAME = 253
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one handshake showed: the leaf's SHA-256, or why there was none."""
+
+    name: str
+    fingerprint: str | None
+    text: str
+
+
+def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> Seen:
+    """Shake hands once and say what was shown."""
+    address = (_loopback_for(settings.listen[0]), settings.https_port)
+    # No chain is verified, on purpose: the question is whether this very leaf is served, and comparing its
+    # SHA-256 answers that more strictly than any chain could, also for CAs this host does not trust.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with (
+            socket.create_connection(address, timeout=wait.total_seconds()) as plain,
+            context.wrap_socket(plain, server_hostname=name) as secure,
+        ):
+            leaf = secure.getpeercert(binary_form=True)
+    except ssl.SSLError as error:
+        return Seen(name, None, f"{name}: handshake refused ({error.reason or error})")
+    except OSError as error:
+        return Seen(name, None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
+    if not leaf:
+        return Seen(name, None, f"{name}: no certificate was shown")
+    fingerprint = sha256(leaf).hexdigest()
+    return Seen(name, fingerprint, f"{name}: leaf {fingerprint}")
+
+
+def wait_until(
+    settings: NginxSettings, names: Sequence[str], wanted: Callable[[Seen], bool], deadline: Deadline
+) -> Seen | None:
+    """Look until each name is as wanted three times in a row; return the last other sight at the deadline."""
+    for name in names:
+        in_a_row = 0
+        while in_a_row < _IN_A_ROW:
+            seen = look(settings, name, timedelta(seconds=max(0.2, min(5.0, deadline.remaining()))))
+            in_a_row = in_a_row + 1 if wanted(seen) else 0
+            if not in_a_row:
+                if not deadline.remaining():
+                    return seen
+                time.sleep(_PAUSE)
+    return None
+
+
+def names_to_ask(names: Sequence[str]) -> list[str]:
+    """Return the SNI to send for each name of a certificate; for a wildcard, one label below its zone."""
+    asked = [name if not name.startswith("*.") else f"{_PROBE_LABEL}{name[1:]}" for name in names]
+    return [name for name in asked if len(name) <= _MAX_NAME] or [names[0].removeprefix("*.")]
+
+
+def _loopback_for(listen: str) -> str:
+    """Return where to connect so that a server listening there answers."""
+    bare = listen.strip("[]")
+    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - not a bind

@@ -1,0 +1,73 @@
+"""Read the few facts we need from nginx's main file and from how nginx was built; never write it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_WORD = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{};]|[^\s{};"\'#]+')
+_NOT_FILES = ("stderr", "syslog:", "memory:")
+
+
+def main_directive(config: Path, name: str) -> list[str]:
+    """Return the first arguments given to a directive in the main context, in order."""
+    return [words[1] for depth, words in _directives(config) if depth == 0 and words[0] == name and words[1:]]
+
+
+def settings_of(config: Path) -> set[str]:
+    """Return the names of all directives in the file itself, at any depth."""
+    return {words[0] for _, words in _directives(config)}
+
+
+def pid_file(config: Path, build: str) -> Path:
+    """Return where the master writes its pid: the ``pid`` directive, else the compiled default (``nginx -V``)."""
+    given = main_directive(config, "pid")
+    return _under_prefix(given[-1] if given else _built(build, "pid-path") or "logs/nginx.pid", build)
+
+
+def error_log(config: Path, build: str) -> Path | None:
+    """Return the file the master logs to, or None when it logs to no file."""
+    given = main_directive(config, "error_log") or [_built(build, "error-log-path") or "logs/error.log"]
+    files = [name for name in given if not name.startswith(_NOT_FILES)]
+    return _under_prefix(files[0], build) if files else None
+
+
+def includes(dump: str, config: Path, directory: Path) -> bool:
+    """Tell from ``nginx -T`` whether nginx reads ``*.conf`` of a directory.
+
+    An empty directory shows no file, so the ``include`` lines count as well. A relative pattern starts at the
+    directory of the main file (ngx_conf_full_name with conf_prefix, nginx 1.22.1).
+    """
+    if any(
+        Path(file).parent == directory for file in re.findall(r"^# configuration file (.+):$", dump, re.MULTILINE)
+    ):
+        return True
+    probe = directory / "certctl.conf"
+    patterns = re.findall(r"^[^#\n]*?\binclude\s+[\"']?([^;\"'\s]+)[\"']?\s*;", dump, re.MULTILINE)
+    return any(probe.match(str(config.parent / pattern)) for pattern in patterns)
+
+
+def _directives(config: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = config.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    depth, words = 0, list[str]()
+    for word in _WORD.findall(text):
+        if word.startswith("#"):
+            continue
+        if word not in {"{", "}", ";"}:
+            words.append(word[1:-1] if word[0] in "\"'" else word)
+            continue
+        if words:
+            yield depth, words
+        words = []
+        depth += {"{": 1, "}": -1, ";": 0}[word]
+
+
+def _built(build: str, option: str) -> str:
+    found = re.search(rf"--{option}=(\S+)", build)
+    return found[1] if found else ""
+
+
+def _under_prefix(name: str, build: str) -> Path:
+    return Path(_built(build, "prefix") or "/usr/local/nginx") / name

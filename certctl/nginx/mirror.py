@@ -1,0 +1,174 @@
+"""The mirror: what nginx reads, one directory per certificate version and one link that is swapped by rename.
+
+    live/status.example.com/3/{fullchain,privkey}.pem
+    live/status.example.com/current -> 3
+
+Key and chain change together because nginx goes through ``current``. The store is the truth; everything here
+can be made again from it.
+"""
+
+import secrets
+import shutil
+import ssl
+import stat
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from certctl.domain import Domain
+from certctl.errors import WebServerFailed
+from certctl.io.files import (
+    PRIVATE,
+    PUBLIC,
+    make_directory,
+    remove_tree,
+    swap_symlink,
+    sync_directory,
+    write_new,
+)
+from certctl.values import Certificate, Pem, Site
+
+CHAIN = "fullchain.pem"
+KEY = "privkey.pem"
+CURRENT = "current"
+_NAME_MAX = 255
+_KEPT_VERSIONS = 2
+
+
+def domain_path(live: Path, domain: Domain) -> Path:
+    """Return a domain's directory; a wildcard of more than 255 characters goes by its short name."""
+    fits = len(domain.directory) <= _NAME_MAX
+    return live / (domain.directory if fits else domain.stem)
+
+
+def current_path(live: Path, domain: Domain) -> Path:
+    """Return the link nginx goes through."""
+    return domain_path(live, domain) / CURRENT
+
+
+def stage(live: Path, site: Site) -> Path | None:
+    """Put a version's directory in place without pointing at it; return what is new, None if all was there.
+
+    A directory that a crash left incomplete, or that somebody changed, is replaced; while ``current`` points at
+    it, the link takes a detour so that nginx finds a complete pair at every moment.
+
+    Raises:
+        WebServerFailed: ``nginx-test-failed`` when OpenSSL cannot load this pair, as nginx could not either.
+    """
+    home = domain_path(live, site.domain)
+    version = home / str(site.certificate.version)
+    make_directory(live, 0o700)
+    new_home = not home.is_dir()
+    make_directory(home, 0o700)
+    if new_home:
+        sync_directory(live)
+    if _holds(version, site.pem):
+        return None
+    _sweep(home)
+    try:
+        detour = _build(home, site) if target(live, site.domain) == version.name else None
+        if detour:
+            swap_symlink(home / CURRENT, detour.name)
+        _replace(version, site)
+    except BaseException:
+        if new_home:
+            remove_tree(home)
+        raise
+    if detour:
+        swap_symlink(home / CURRENT, version.name)
+        remove_tree(detour)
+    return home if new_home else version
+
+
+def holds(live: Path, site: Site) -> bool:
+    """Tell whether nginx would find exactly this version through ``current``."""
+    version = str(site.certificate.version)
+    return target(live, site.domain) == version and _holds(domain_path(live, site.domain) / version, site.pem)
+
+
+def target(live: Path, domain: Domain) -> str | None:
+    """Return the version ``current`` points at, or None."""
+    try:
+        return current_path(live, domain).readlink().name
+    except OSError:
+        return None
+
+
+def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
+    """Return the SHA-256 of the leaf of every version that is here; nginx may still serve an older one."""
+    found = set[str]()
+    for chain in domain_path(live, domain).glob(f"*/{CHAIN}"):
+        with suppress(OSError, ValueError):
+            leaf, end, _ = chain.read_text(encoding="ascii").partition("-----END CERTIFICATE-----")
+            found.add(sha256(ssl.PEM_cert_to_DER_cert(leaf + end)).hexdigest())
+    return frozenset(found)
+
+
+def prune(live: Path, certificate: Certificate) -> None:
+    """Keep the version in force and the newest other one; remove older ones and what crashes left."""
+    home = domain_path(live, certificate.domain)
+    in_force = target(live, certificate.domain)
+    others = [path for path in home.iterdir() if path.name.isdigit() and path.name != in_force]
+    for path in sorted(others, key=lambda path: int(path.name))[: -(_KEPT_VERSIONS - 1)]:
+        remove_tree(path)
+    _sweep(home)
+
+
+def remove(live: Path, domain: Domain) -> None:
+    """Remove all versions of a domain."""
+    home = domain_path(live, domain)
+    with suppress(FileNotFoundError):
+        remove_tree(home)
+        sync_directory(live)
+
+
+def _replace(version: Path, site: Site) -> None:
+    fresh = _build(version.parent, site)
+    remove_tree(version)
+    fresh.rename(version)
+    sync_directory(version.parent)
+
+
+def _build(home: Path, site: Site) -> Path:
+    """Write a complete version under a temporary name; every byte is on disk before the caller renames it."""
+    fresh = home / f".{secrets.token_hex(8)}.tmp"
+    make_directory(fresh, 0o700)
+    write_new(fresh / KEY, site.pem.private_key.encode(), PRIVATE)
+    write_new(fresh / CHAIN, site.pem.fullchain.encode(), PUBLIC)
+    _check_loads(fresh, site.domain)
+    sync_directory(fresh)
+    return fresh
+
+
+def _check_loads(directory: Path, domain: Domain) -> None:
+    """Load the pair as nginx will (measured: an empty or mismatched pair stops nginx for every customer)."""
+    try:
+        # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(directory / CHAIN, directory / KEY, lambda: b"")
+    except (ssl.SSLError, ValueError) as error:
+        shutil.rmtree(directory)
+        raise WebServerFailed(
+            "nginx-test-failed",
+            f"the certificate and key of {domain} in the store cannot be loaded together: nginx was not touched",
+            seen=[str(error)],
+            next=[f"certctl issue --force {domain}"],
+        ) from error
+
+
+def _holds(version: Path, pem: Pem) -> bool:
+    try:
+        return (
+            (version / CHAIN).read_bytes() == pem.fullchain.encode()
+            and (version / KEY).read_bytes() == pem.private_key.encode()
+            and stat.S_IMODE((version / KEY).lstat().st_mode) == PRIVATE
+        )
+    except OSError:
+        return False
+
+
+def _sweep(home: Path) -> None:
+    """Remove what a killed run left half-made, unless ``current`` still goes through it."""
+    in_force = (home / CURRENT).readlink().name if (home / CURRENT).is_symlink() else None
+    for path in home.glob(".*.tmp"):
+        if path.name != in_force:
+            remove_tree(path)

@@ -1,0 +1,190 @@
+"""One change of what nginx serves: publish → reload → confirm, for any number of sites at once."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from certctl.domain import Domain
+from certctl.errors import WebServerFailed
+from certctl.io.clock import Deadline
+from certctl.nginx import handshake, mainconf, mirror
+from certctl.nginx.command import NginxCommand
+from certctl.nginx.guard import Guard
+from certctl.nginx.handshake import Seen
+from certctl.nginx.serverblock import is_edited, is_ours, names_of, server_block
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Done, Site
+
+
+class GuardedChange:
+    """Fits ``world.Change``; made by ``Nginx.change``, which holds the lock and takes it back on an exception."""
+
+    def __init__(
+        self,
+        settings: NginxSettings,
+        command: NginxCommand,
+        guard: Guard,
+        sites: Sequence[Site],
+        gone: Sequence[Domain],
+    ) -> None:
+        self._settings = settings
+        self._command = command
+        self._guard = guard
+        self._sites = {site.domain: site for site in sites}
+        self._gone = {
+            domain: mirror.fingerprints(settings.live, domain) for domain in gone if domain not in self._sites
+        }
+        self._published = False
+        self._changed = False
+
+    def publish(self) -> Done:
+        """Write the mirror and the server blocks of all sites, then let nginx test the whole, once.
+
+        Raises:
+            WebServerFailed: ``nginx-test-failed``, ``nginx-conflict``, ``nginx-already-broken``,
+                ``nginx-cannot-test``, ``nginx-timeout``, ``nginx-missing``. Nothing of ours remains.
+            ConfigInvalid: ``state-unwritable``, ``config-invalid``; likewise.
+        """
+        wanted = {**self._wanted_blocks(), **self._unwanted_blocks()}
+        current = {path: read(path) for path in wanted}
+        files = {path: text for path, text in wanted.items() if text != current[path]}
+        stale = [site for site in self._sites.values() if not mirror.holds(self._settings.live, site)]
+        links = {
+            mirror.current_path(self._settings.live, site.domain): str(site.certificate.version)
+            for site in stale
+            if mirror.target(self._settings.live, site.domain) != str(site.certificate.version)
+        }
+        leftovers = [d for d in self._gone if mirror.domain_path(self._settings.live, d).is_dir()]
+        self._published = True
+        if files or stale:
+            self._guard.swap(files, links, partial(self._stage, stale), self._names())
+            self._changed = True
+        elif not leftovers:
+            return Done("already in place", changed=False)
+        edited = sum(1 for path in files if is_edited(current[path] or "") and current[path])
+        return Done(self._summary() + (f", {edited} edited by hand and written anew" if edited else ""))
+
+    def reload(self) -> Done:
+        """Reload nginx if anything differs from what it runs, and prove that new workers took over.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running`` (the tested files stay), ``nginx-reload-failed``.
+        """
+        if not self._changed and not self._guard.is_reload_pending and self._wire_agrees():
+            return Done("already in force", changed=False)
+        seconds = self._guard.reload()
+        for domain in self._gone:
+            self.confirm(domain)
+        return Done(f"nginx took it over in {seconds:.2f} s")
+
+    def confirm(self, domain: Domain) -> Done:
+        """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
+
+        Raises:
+            WebServerFailed: ``nginx-not-served``; ``nginx-not-included`` when that is why.
+        """
+        deadline = Deadline.after(self._settings.confirm_deadline)
+        if domain in self._gone:
+            old = self._gone[domain]
+            names = handshake.names_to_ask(names_of(domain))
+            seen = handshake.wait_until(self._settings, names, lambda s: _is_gone(s, old), deadline)
+            if seen:
+                raise self._not_served(f"{domain} is still served", seen, "no certificate, or another one")
+            return Done(f"{domain} is not served any more")
+        certificate = self._sites[domain].certificate
+        names = handshake.names_to_ask(certificate.names)
+        seen = handshake.wait_until(
+            self._settings, names, lambda s: s.fingerprint == certificate.fingerprint, deadline
+        )
+        if seen:
+            raise self._not_served(f"{domain} is not served with its certificate", seen, certificate.fingerprint)
+        return Done(f"leaf {certificate.fingerprint[:16]}… seen on the wire", changed=False)
+
+    def settle(self) -> None:
+        """Keep the change, remove old versions and what belonged to domains taken out."""
+        self._guard.settle()
+        if not self._published:
+            return
+        with suppress(OSError):  # it is served already; what is left is swept up next time
+            for site in self._sites.values():
+                mirror.prune(self._settings.live, site.certificate)
+            for domain in self._gone:
+                mirror.remove(self._settings.live, domain)
+
+    def _wanted_blocks(self) -> dict[Path, str | None]:
+        blocks = dict[Path, str | None]()
+        for site in self._sites.values():
+            path = self._settings.block_path(site.domain)
+            text = read(path)
+            if path.is_symlink() or (text is not None and not is_ours(text)):
+                raise WebServerFailed(
+                    "nginx-conflict",
+                    f"{path} is not certctl's, so it is left alone",
+                    next=[f"mv {path} somewhere else"],
+                )
+            blocks[path] = server_block(self._settings, site.certificate, self._command.version)
+        return blocks
+
+    def _unwanted_blocks(self) -> dict[Path, str | None]:
+        paths = [self._settings.block_path(domain) for domain in self._gone]
+        return {path: None for path in paths if not path.is_symlink() and is_ours(read(path) or "not there")}
+
+    def _stage(self, sites: Sequence[Site]) -> Iterator[Path]:
+        for site in sites:
+            if made := mirror.stage(self._settings.live, site):
+                yield made
+
+    def _names(self) -> set[str]:
+        return {name for site in self._sites.values() for name in site.certificate.names}
+
+    def _summary(self) -> str:
+        parts = [f"{len(self._sites)} server blocks"] if len(self._sites) > 1 else []
+        parts += [f"server block of {domain}" for domain in self._sites if len(self._sites) == 1]
+        parts += [f"{len(self._gone)} taken out"] if self._gone else []
+        return ", ".join(parts)
+
+    def _wire_agrees(self) -> bool:
+        for site in self._sites.values():
+            name = handshake.names_to_ask(site.certificate.names)[0]
+            if handshake.look(self._settings, name).fingerprint != site.certificate.fingerprint:
+                return False
+        return all(
+            _is_gone(handshake.look(self._settings, handshake.names_to_ask(names_of(domain))[0]), old)
+            for domain, old in self._gone.items()
+        )
+
+    def _not_served(self, message: str, seen: Seen, expected: str) -> WebServerFailed:
+        settings = self._settings
+        if not mainconf.includes(self._command.dump(), settings.config, settings.conf_dir):
+            return not_included(settings)
+        return WebServerFailed(
+            "nginx-not-served",
+            f"{message} after {settings.confirm_deadline.total_seconds():g} s",
+            seen=[seen.text],
+            expected=[expected],
+            next=["certctl doctor"],
+        )
+
+
+def not_included(settings: NginxSettings) -> WebServerFailed:
+    """Make the error for an nginx that does not read our directory."""
+    return WebServerFailed(
+        "nginx-not-included",
+        f"nginx does not read {settings.conf_dir}",
+        expected=[f"include {settings.conf_dir}/*.conf; in the http block of {settings.config}"],
+        next=["certctl doctor"],
+    )
+
+
+def read(path: Path) -> str | None:
+    """Return the text of a generated file, None when there is none; bytes that are not UTF-8 are kept apart."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+
+
+def _is_gone(seen: Seen, old: frozenset[str]) -> bool:
+    """A wildcard of ours may cover the name now; that is another leaf."""
+    return seen.fingerprint not in old

@@ -1,0 +1,156 @@
+"""Render nginx's text: pure functions, and every value is checked on its way into it.
+
+A value that reaches ``nginx -t`` as root is code (``ssl_engine``, CVE-2025-1974), so nothing is escaped here:
+what is not made of harmless characters is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+from certctl.nginx import mainconf, mirror
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Certificate
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+Version = tuple[int, int, int]
+
+_HTTP2_DIRECTIVE: Version = (1, 25, 1)  # nginx CHANGES 1.25.1: "http2" on "listen" is deprecated
+_MARK = "# managed by certctl, do not edit: your changes would be overwritten"
+_DOMAIN = "# domain: "
+_CHECKSUM = "# checksum: sha256:"
+_HEADER_LINES = 3
+
+_TOKEN = re.compile(r"[A-Za-z0-9*\[][A-Za-z0-9._/@+~:*\[\]-]*|/[A-Za-z0-9._/@+~-]*")
+_NAME = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
+_MAX_NAME = 253
+_LISTEN = re.compile(r"\*|[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]")
+_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
+
+
+def server_block(settings: NginxSettings, certificate: Certificate, version: Version) -> str:
+    """Render the server block of one site.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text or the template is wrong.
+    """
+    current = mirror.current_path(settings.live, certificate.domain)
+    values = _common(settings) | {
+        "names": [_checked(_NAME, name) for name in certificate.names if len(name) <= _MAX_NAME],
+        "certificate": current / mirror.CHAIN,
+        "certificate_key": current / mirror.KEY,
+        "site_root": settings.site_root,
+        "upstream": _upstream(settings.upstream),
+        "http2_directive": version >= _HTTP2_DIRECTIVE,
+    }
+    if settings.template is None:
+        return sealed(certificate.domain.name, _render("server_block.conf.j2", values))
+    try:
+        source = settings.template.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigInvalid("config-invalid", f"[nginx] template {settings.template}: {error}") from error
+    return sealed(certificate.domain.name, _render(source, values, own=True))
+
+
+def base_file(settings: NginxSettings) -> str:
+    """Render the base file: the catch-all that answers challenges, and the TLS server that refuses strangers.
+
+    The hash sizes are left out when the operator's own main file sets them: nginx refuses a second one.
+    ``ssl_reject_handshake`` needs nginx 1.19.4.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
+    """
+    operators = mainconf.settings_of(settings.config)
+    hash_sizes = not operators & {"server_names_hash_bucket_size", "server_names_hash_max_size"}
+    return sealed("", _render("base.conf.j2", _common(settings) | {"hash_sizes": hash_sizes}))
+
+
+def sealed(owner: str, body: str) -> str:
+    """Put our header over a text: the mark, the domain, and a checksum by which a hand edit is noticed."""
+    return f"{_MARK}\n{_DOMAIN}{owner}\n{_CHECKSUM}{sha256(body.encode()).hexdigest()}\n{body}"
+
+
+def is_ours(text: str) -> bool:
+    """Tell whether certctl wrote a file; one that a power cut emptied counts, for nobody else's would be lost."""
+    return text.startswith(_MARK) or not text.strip("\0 \n")
+
+
+def is_edited(text: str) -> bool:
+    """Tell whether a file of ours is no longer what we wrote."""
+    lines = text.split("\n", _HEADER_LINES)
+    if len(lines) <= _HEADER_LINES:
+        return True
+    return lines[2] != _CHECKSUM + sha256(lines[3].encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def owner_of(text: str) -> str:
+    """Return the domain that a file of ours says it belongs to, or an empty text."""
+    lines = text.split("\n", _HEADER_LINES)
+    return lines[1].removeprefix(_DOMAIN) if len(lines) > 1 and lines[1].startswith(_DOMAIN) else ""
+
+
+def names_of(domain: Domain) -> tuple[str, ...]:
+    """Return the names a site of this domain is known by."""
+    return (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
+
+
+def _common(settings: NginxSettings) -> dict[str, object]:
+    return {
+        "listen": [_checked(_LISTEN, address) for address in settings.listen],
+        "http_port": int(settings.http_port),
+        "https_port": int(settings.https_port),
+        "challenges": settings.challenges,
+    }
+
+
+def _upstream(value: str) -> str:
+    if value:
+        _checked(_UPSTREAM, value)
+    return f"http://{value}:" if value.startswith("unix:") else value
+
+
+def _checked(pattern: re.Pattern[str], value: str) -> str:
+    if not pattern.fullmatch(value):
+        raise ConfigInvalid("config-invalid", f"{value!a} may not stand in an nginx configuration")
+    return value
+
+
+def _token(value: object) -> str:
+    """Let only plain words into the text. Jinja2 calls it for every ``{{ }}``, also in an operator's template."""
+    return _checked(_TOKEN, str(value))
+
+
+def _render(template: str, values: Mapping[str, object], *, own: bool = False) -> str:
+    from jinja2 import TemplateError
+
+    environment = _environment()
+    try:
+        chosen = environment.from_string(template) if own else environment.get_template(template)
+        text = chosen.render(values)
+    except TemplateError as error:
+        raise ConfigInvalid("config-invalid", f"[nginx] template: {error}") from error
+    if "\0" in text:
+        raise ConfigInvalid("config-invalid", "[nginx] template: the text has a NUL in it")
+    return text
+
+
+@cache
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("certctl.nginx"),
+        undefined=StrictUndefined,
+        finalize=_token,
+        autoescape=False,  # noqa: S701 - nginx's text is not HTML; _token refuses instead
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,53 @@
+"""What the nginx party needs to know of this host, and the names of the files it writes."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from certctl.domain import Domain
+
+BASE_NAME = "00-certctl-base.conf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NginxSettings:
+    """The ``[nginx]`` section with every path made absolute.
+
+    Attributes:
+        config: nginx's main configuration file.
+        conf_dir: The include directory whose generated files are ours.
+        live: The mirror nginx reads certificates from.
+        challenges: Where the answers to HTTP-01 challenges lie, one file per token.
+        site_root: The pages every domain shows when there is no ``upstream``.
+        upstream: ``""``, ``http://host:port`` or ``unix:/path``.
+        listen: Addresses as nginx writes them; the first one is where the proof connects.
+        reload_command: Runs instead of a SIGHUP to the master; empty means the signal.
+        template: A jinja2 file in place of our server block.
+        test_deadline: For ``nginx -t``, and again for new workers after a reload, which parse the same text.
+    """
+
+    config: Path
+    conf_dir: Path
+    live: Path
+    challenges: Path
+    site_root: Path
+    lock_file: Path
+    binary: str = "nginx"
+    upstream: str = ""
+    http_port: int = 80
+    https_port: int = 443
+    listen: tuple[str, ...] = ("*", "[::]")
+    reload_command: tuple[str, ...] = ()
+    template: Path | None = None
+    lock_wait: timedelta = timedelta(minutes=2)
+    test_deadline: timedelta = timedelta(seconds=30)
+    confirm_deadline: timedelta = timedelta(seconds=10)
+
+    @property
+    def base_path(self) -> Path:
+        """Return the base file; a domain has two labels or more, so no server block can have this name."""
+        return self.conf_dir / BASE_NAME
+
+    def block_path(self, domain: Domain) -> Path:
+        """Return the server block of one domain."""
+        return self.conf_dir / f"{domain.stem}.conf"

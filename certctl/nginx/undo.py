@@ -1,0 +1,162 @@
+"""How a half-made change is taken back, by this run or by the next one after a ``kill -9``.
+
+Before a path is replaced its old inode gets a second name beside it, and a journal in the mirror lists both.
+Taking back is then only renames: it needs no space on a full disk, gives back the very same bytes, and may be
+repeated from the beginning at any time.
+"""
+
+import json
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from certctl.io.files import remove_tree, sync_directory, write_atomic
+
+_JOURNAL = ".undo.json"
+_SAVED = ".old"
+
+
+class Undo:
+    """The before-images of one change.
+
+    Args:
+        live: The mirror, where the journal lies; only root may write there.
+        conf_dir: The include directory. Nothing outside these two is ever put back or removed.
+    """
+
+    def __init__(self, live: Path, conf_dir: Path) -> None:
+        self._live = live
+        self._conf_dir = conf_dir
+        self._journal = live / _JOURNAL
+        self._saved: list[tuple[Path, Path | None]] = []
+        self._created: list[Path] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there is nothing to take back."""
+        return not self._saved and not self._created
+
+    def created(self, path: Path) -> None:
+        """Remember a directory that this change made."""
+        self._created.append(path)
+
+    def remember(self, path: Path) -> None:
+        """Give the file or link at ``path`` a second name; call it before the path is replaced."""
+        saved = path.with_name(f".{secrets.token_hex(8)}{_SAVED}")
+        try:
+            os.link(path, saved, follow_symlinks=False)
+        except FileNotFoundError:
+            self._saved.append((path, None))
+        else:
+            self._saved.append((path, saved))
+
+    def write_journal(self) -> None:
+        """Make the next run able to take this back if we are killed; call it before the first replacement."""
+        entries = {
+            "saved": [[str(path), str(saved) if saved else None] for path, saved in self._saved],
+            "created": [str(path) for path in self._created],
+        }
+        write_atomic(self._journal, json.dumps(entries))
+
+    def close_journal(self) -> None:
+        """Say that what is in place now may stay, whatever happens to us."""
+        with suppress(FileNotFoundError):
+            self._journal.unlink()
+            sync_directory(self._live)
+
+    def restore(self) -> None:
+        """Put everything back, then forget it.
+
+        Raises:
+            OSError: something could not be put back; the journal stays, so the next run tries again.
+        """
+        with undisturbed():
+            if not self.is_empty:
+                self.write_journal()
+            for path, saved in reversed(self._saved):
+                _put_back(path, saved)
+            for path in self._created:
+                remove_tree(path)
+            self.close_journal()
+            self._saved, self._created = [], []
+
+    def drop(self) -> None:
+        """Forget the old state: the change stays."""
+        for _, saved in self._saved:
+            if saved:
+                saved.unlink(missing_ok=True)
+        self._saved, self._created = [], []
+
+    def recover(self) -> bool:
+        """Take back what a killed run left half-made; return whether there was anything.
+
+        Raises:
+            OSError: it could not be put back.
+        """
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+            entries = json.loads(self._journal.read_bytes())
+            self._saved = [
+                (Path(path), Path(saved) if saved else None)
+                for path, saved in entries["saved"]
+                if self._is_inside(path) and (saved is None or self._is_inside(saved))
+            ]
+            self._created = [Path(path) for path in entries["created"] if self._is_inside(path)]
+        found = self._journal.exists()
+        self.restore()
+        self._sweep()
+        return found
+
+    def _is_inside(self, path: str) -> bool:
+        inside = Path(path).is_relative_to(self._live) or Path(path).is_relative_to(self._conf_dir)
+        return inside and ".." not in Path(path).parts
+
+    def _sweep(self) -> None:
+        """Remove temporary names of killed runs in the include directory; nginx never saw them."""
+        for pattern in (".*.tmp", f".*{_SAVED}"):
+            for path in [*self._conf_dir.glob(pattern), *self._live.glob(pattern)]:
+                if _is_temporary(path):
+                    remove_tree(path)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block has ended; they then do what they would have done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python delivers signals to the main thread only
+        return
+    arrived: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        signal.raise_signal(arrived[0])
+
+
+def _put_back(path: Path, saved: Path | None) -> None:
+    """Restore one path. It may have been restored before, by a run that was killed while it did."""
+    if saved is None:
+        path.unlink(missing_ok=True)
+    else:
+        with suppress(FileNotFoundError):
+            saved.rename(path)
+        saved.unlink(missing_ok=True)  # rename(2) does nothing when both names are one inode
+    if path.parent.is_dir():
+        sync_directory(path.parent)
+
+
+def _is_temporary(path: Path) -> bool:
+    middle = path.stem.removeprefix(".")
+    return len(middle) == 16 and set(middle) <= set("0123456789abcdef")  # noqa: PLR2004 - token_hex(8)
