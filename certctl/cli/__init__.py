@@ -64,6 +64,9 @@ root = LazyGroup(
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    from certctl.cli.stop import listen
+
+    listen()
     invocation = Invocation()
     sys.exit(run(sys.argv[1:], invocation))
 

@@ -17,6 +17,7 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _MAX_OUTPUT = 1_000_000
 _GRACE_SECONDS = 5
+_children: set["subprocess.Popen[bytes]"] = set()
 
 
 class Missing(Exception):
@@ -87,9 +88,11 @@ def running(
         )
     except OSError as error:
         raise Missing(argv[0]) from error
+    _children.add(child)
     try:
         yield child
     finally:
+        _children.discard(child)
         _end(child)
 
 
@@ -112,6 +115,13 @@ def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:
         return child.wait(timeout=max(0.0, deadline.total_seconds()))
     except subprocess.TimeoutExpired:
         return None
+
+
+def end_children() -> None:
+    """Ask every program that is running for us to end, because the run was asked to stop."""
+    for child in tuple(_children):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGTERM)
 
 
 def read_output(captured: IO[bytes]) -> str:
