@@ -242,6 +242,7 @@ _KINDS = (
     Kind("nginx-not-included", WebServerFailed, _OPERATOR, False, "nginx does not include our directory"),
     Kind("nginx-reload-failed", WebServerFailed, _OPERATOR, True, "nginx kept its old configuration"),
     Kind("nginx-not-served", WebServerFailed, _OPERATOR, True, "the new certificate was not served"),
+    Kind("nginx-cannot-test", WebServerFailed, _OPERATOR, True, "nginx's test cannot run with these rights"),
     Kind("nginx-timeout", WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
     # The house.
     Kind("busy", Busy, _NOBODY, True, "another run holds the lock"),
