@@ -41,6 +41,13 @@ class SqliteStore:
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._guard:
+            if self._connection:
+                self._connection.close()
+                self._connection = None
+
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         with self._reading() as db:

@@ -1,0 +1,153 @@
+"""The store's contract. PostgreSQL will join the list of real stores; the suite stays."""
+
+import multiprocessing
+import sqlite3
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid, Unreachable
+from certctl.io.clock import SystemClock
+from certctl.store.sqlite import SqliteStore
+from certctl.values import Certificate, Event, Issued, Pem, State
+
+DOMAIN = Domain("status.example.com")
+BORN = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def issued(serial: str = "01", domain: Domain = DOMAIN) -> Issued:
+    facts = Certificate(
+        domain, (domain.name,), serial, "CA", BORN, BORN + timedelta(days=90), "ecdsa-p256", serial * 32
+    )
+    return Issued(facts, Pem(f"chain {serial}", f"key {serial}"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "certctl.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(path, SystemClock())
+    yield store
+    store.close()
+
+
+def test_a_kept_certificate_comes_back_whole(store: SqliteStore) -> None:
+    kept = store.keep(issued())
+    row = store.domain(DOMAIN)
+    assert row is not None
+    assert row.certificate == kept == replace(issued().certificate, version=1)
+    assert row.state is State.ACTIVE
+    assert store.pem(kept) == Pem("chain 01", "key 01")
+
+
+def test_two_versions_are_kept_and_numbers_never_repeat(store: SqliteStore) -> None:
+    kept = [store.keep(issued(f"0{number}")) for number in range(1, 4)]
+    assert [certificate.version for certificate in kept] == [1, 2, 3]
+    assert store.pem(kept[1]) == Pem("chain 02", "key 02")
+    with pytest.raises(ConfigInvalid, match="no longer has version 1"):
+        store.pem(kept[0])
+    store.forget(DOMAIN, keep_certificate=False)
+    assert store.keep(issued("09")).version == 4
+
+
+def test_a_success_forgets_the_failures_before_it(store: SqliteStore) -> None:
+    store.failed(DOMAIN, "dns-no-data", None)
+    store.failed(DOMAIN, "ca-dns", BORN)
+    failing = store.domain(DOMAIN)
+    assert failing is not None
+    assert (failing.state, failing.attempts, failing.last_error, failing.retry_at) == (
+        State.PENDING, 2, "ca-dns", BORN,
+    )  # fmt: skip
+    store.keep(issued())
+    fine = store.domain(DOMAIN)
+    assert fine is not None
+    assert (fine.state, fine.attempts, fine.last_error, fine.retry_at) == (State.ACTIVE, 0, None, None)
+
+
+def test_a_removed_domain_is_listed_no_more_and_its_key_is_gone_from_the_file(
+    store: SqliteStore, path: Path
+) -> None:
+    kept = store.keep(Issued(issued().certificate, Pem("chain", "the-private-key-itself")))
+    store.forget(DOMAIN, keep_certificate=False)
+    assert not store.domains()
+    with pytest.raises(ConfigInvalid):
+        store.pem(kept)
+    store.close()
+    assert all(b"the-private-key-itself" not in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_no_takes_back_a_yes(store: SqliteStore) -> None:
+    assert store.remembered_yes(DOMAIN) is None
+    store.remember_answer(DOMAIN, approved=True, at=BORN)
+    assert store.remembered_yes(DOMAIN) == BORN
+    store.remember_answer(DOMAIN, approved=False, at=BORN + timedelta(days=1))
+    assert store.remembered_yes(DOMAIN) is None
+
+
+def test_the_history_is_newest_first_and_by_domain(store: SqliteStore) -> None:
+    for number, name in enumerate(("a.example.com", "b.example.com", "a.example.com")):
+        store.record(
+            Event(BORN + timedelta(hours=number), name, "verify", ok=False, slug="dns-no-data", detail=str(number))
+        )
+    assert [event.detail for event in store.events(None, 2)] == ["2", "1"]
+    assert [event.detail for event in store.events("a.example.com", 9)] == ["2", "0"]
+
+
+def test_since_moves_only_when_the_state_does(store: SqliteStore) -> None:
+    store.set_state(DOMAIN, State.MOVED)
+    first = store.domain(DOMAIN)
+    store.set_state(DOMAIN, State.MOVED)
+    assert store.domain(DOMAIN) == first
+
+
+def test_threads_and_processes_keep_side_by_side(store: SqliteStore, path: Path) -> None:
+    names = [Domain(f"d{number}.example.com") for number in range(24)]
+    threads = [threading.Thread(target=store.keep, args=(issued("01", name),)) for name in names[:12]]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=keep_elsewhere, args=(path, name)) for name in names[12:15]]
+    for worker in (*threads, *processes):
+        worker.start()
+    for worker in (*threads, *processes):
+        worker.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert len(store.domains()) == 15
+
+
+def keep_elsewhere(path: Path, domain: Domain) -> None:
+    store = SqliteStore(path, SystemClock())
+    store.keep(issued("02", domain))
+    store.close()
+
+
+def test_the_file_is_private_from_the_start(store: SqliteStore, path: Path) -> None:
+    store.domains()
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
+
+
+def test_a_newer_schema_is_refused_untouched(store: SqliteStore, path: Path) -> None:
+    store.domains()
+    store.close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    with pytest.raises(ConfigInvalid, match="newer certctl"):
+        SqliteStore(path, SystemClock()).domains()
+
+
+def test_a_file_that_is_no_database_is_unreachable_and_stays_as_it_is(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(Unreachable) as caught:
+        SqliteStore(path, SystemClock()).domains()
+    assert caught.value.slug == "store-unreachable"
+    assert path.read_bytes() == b"not a database" * 100

@@ -1,0 +1,40 @@
+"""Due is a share of the certificate's own lifetime, whatever that is."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.due import due_at, is_due
+from certctl.values import Certificate
+
+BORN = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def living(lifetime: timedelta) -> Certificate:
+    return Certificate(
+        Domain("a.example.com"), ("a.example.com",), "01", "CA", BORN, BORN + lifetime, "ecdsa-p256", "00"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "left"),
+    [
+        (timedelta(days=90), timedelta(days=30)),
+        (timedelta(days=64), timedelta(days=64) / 3),
+        (timedelta(days=45), timedelta(days=15)),
+        (timedelta(hours=160), timedelta(hours=80)),
+        (timedelta(seconds=90), timedelta(seconds=45)),
+    ],
+    ids=["classic", "classic from 2027", "tlsserver", "shortlived", "a test's ninety seconds"],
+)
+def test_a_third_is_left_or_half_of_a_short_life(lifetime: timedelta, left: timedelta) -> None:
+    certificate = living(lifetime)
+    moment = BORN + lifetime - left
+    assert abs(due_at(certificate, 1 / 3) - moment) < timedelta(seconds=1)
+    assert not is_due(certificate, moment - timedelta(seconds=1), 1 / 3)
+    assert is_due(certificate, moment + timedelta(seconds=1), 1 / 3)
+
+
+def test_an_operators_larger_share_also_holds_for_short_lives() -> None:
+    assert due_at(living(timedelta(hours=100)), 0.8) == BORN + timedelta(hours=20)
