@@ -35,7 +35,8 @@ class Daemon:
     @property
     def running(self) -> bool:
         """Tell whether this very process still runs."""
-        return _start_time(self.pid) == self.started
+        stat = _stat(self.pid)
+        return stat is not None and stat.alive and stat.started == self.started
 
     def last_words(self) -> list[str]:
         """Return the end of its log."""
@@ -74,37 +75,55 @@ def start(name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None 
             f"{argv[0]} is not installed",
             next=["./demo installs what the sandbox needs"],
         ) from error
-    return Daemon(name, pid, _start_time(pid) or 0, str(log))
+    stat = _stat(pid)
+    return Daemon(name, pid, stat.started if stat else 0, str(log))
 
 
 def stop(daemon: Daemon) -> None:
-    """Ask it to end, then make it; return when it is gone. A process that only has its pid is left alone."""
-    for number, patience in ((signal.SIGTERM, _TERM_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
-        if not daemon.running:
-            break
+    """Ask it to end, then make it and all it started; return when they are gone.
+
+    Only its own session is touched: a process that merely has its pid now is left alone.
+    """
+    if daemon.running:
         with suppress(ProcessLookupError):
-            os.kill(daemon.pid, number)
-        _wait_until_gone(daemon, patience)
-    _reap(daemon)
+            os.kill(daemon.pid, signal.SIGTERM)
+        _wait_until_gone(daemon, _TERM_SECONDS)
+    for pid in _session(daemon):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _wait_until_gone(daemon, _KILL_SECONDS)
+    with suppress(ChildProcessError):  # our own child only in a program that calls ``up`` and stays
+        os.waitpid(daemon.pid, os.WNOHANG)
 
 
 def _wait_until_gone(daemon: Daemon, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while daemon.running and time.monotonic() < deadline:
+    while _session(daemon) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
 
 
-def _reap(daemon: Daemon) -> None:
-    """Collect it when it is our own child; after ``sandbox up`` has ended, init does that."""
-    with suppress(ChildProcessError):
-        os.waitpid(daemon.pid, os.WNOHANG)
+def _session(daemon: Daemon) -> list[int]:
+    """Return the living processes of its session, such as nginx workers whose master was killed."""
+    leader = _stat(daemon.pid)
+    if leader and leader.started != daemon.started:
+        return []
+    found = [(int(entry.name), _stat(int(entry.name))) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid, stat in found if stat and stat.alive and stat.session == daemon.pid]
 
 
-def _start_time(pid: int) -> int | None:
-    """Return when a process started, or None when there is none; a zombie counts as gone."""
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    """What ``/proc/PID/stat`` says (proc(5)); a zombie is not alive."""
+
+    alive: bool
+    session: int
+    started: int
+
+
+def _stat(pid: int) -> _Stat | None:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name in parentheses may hold spaces
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
+    fields = text.rpartition(")")[2].split()  # the name in parentheses may hold spaces; field 3 follows it
+    return _Stat(fields[0] not in {"Z", "X"}, int(fields[3]), int(fields[19]))

@@ -1,9 +1,12 @@
 """The world a new sandbox starts with: who points where, who is a customer, and certctl's configuration for it."""
 
 import json
+from collections.abc import Callable
+from datetime import timedelta
 from functools import reduce
 
 from certctl.io.files import PUBLIC, make_directory, write_atomic
+from certctl.io.locks import lock
 from certctl.sandbox import approval_server, nginx_conf, zone_file
 from certctl.sandbox.approval_server import Approvals
 from certctl.sandbox.layout import Layout
@@ -15,6 +18,7 @@ ZONE = "hyperping.io"
 CUSTOMER = "status.example.com"
 WRONG_CNAME = "status.wrong-cname.test"
 NOT_A_CUSTOMER = "status.not-a-customer.test"
+_LOCK_WAIT = timedelta(seconds=30)
 _SOMEONE_ELSE = "statuspage.example.net"
 
 _RECORDS = (
@@ -36,6 +40,22 @@ def write_files(layout: Layout) -> None:
     approval_server.save(layout.approvals, Approvals(approved=(CUSTOMER, WRONG_CNAME)))
     write_atomic(layout.nginx_conf, nginx_conf.main_file(layout), PUBLIC)
     write_atomic(layout.page / "index.html", nginx_conf.PAGE, PUBLIC)
+
+
+def change_dns(layout: Layout, change: Callable[[DnsWorld], DnsWorld]) -> DnsWorld:
+    """Change what the running DNS server says; two changes at once both count."""
+    with lock(layout.root / ".dns.lock", _LOCK_WAIT, "the sandbox's DNS"):
+        after = change(zone_file.load(layout.dns_world))
+        zone_file.save(layout.dns_world, after)
+    return after
+
+
+def change_approvals(layout: Layout, change: Callable[[Approvals], Approvals]) -> Approvals:
+    """Change what the running approval endpoint says; two changes at once both count."""
+    with lock(layout.root / ".approvals.lock", _LOCK_WAIT, "the sandbox's approvals"):
+        after = change(approval_server.load(layout.approvals))
+        approval_server.save(layout.approvals, after)
+    return after
 
 
 def write_config(layout: Layout, addresses: Addresses, profile: str) -> None:
