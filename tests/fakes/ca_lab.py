@@ -1,6 +1,8 @@
 """A real CA to test against: Pebble, its DNS, and a web server that serves the challenge directory."""
 
+import http.client
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +28,7 @@ def approval(name: str) -> Approval:
 
 
 class TokenServer(http.server.ThreadingHTTPServer):
-    """Serves tokens like nginx does; ``asked`` keeps the paths the CA fetched, ``lie`` is served instead of them."""
+    """Serves tokens like nginx does; ``asked`` keeps what the CA fetched, ``lie`` is served instead."""
 
     daemon_threads = True
 
@@ -69,6 +71,7 @@ class CaLab:
     program: Path
     tokens: TokenServer
     settings: CaSettings
+    dns_management: int
     daemon: daemons.Daemon | None = None
 
     def start(self) -> None:
@@ -105,14 +108,28 @@ class CaLab:
     def accounts(self) -> int:
         return self.log.count("accounts in memory")
 
+    def dns(self, action: str, **record: object) -> None:
+        """Change the DNS the CA sees, such as ``dns("add-a", host="x.test.", addresses=["127.0.0.2"])``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.dns_management, timeout=5)
+        connection.request("POST", f"/{action}", json.dumps(record))
+        response = connection.getresponse()
+        response.read()
+        connection.close()
+        assert response.status == 200, action
+
+    def is_revoked(self, serial: str) -> bool:
+        return b'"Revoked"' in pebble.fetch(
+            self.pebble, self.pebble.management_port, f"/cert-status-by-serial/{serial}"
+        )
+
     def with_state(self, directory: Path) -> CaSettings:
         """Return settings with a state of their own: another host's, so to speak."""
         return replace(self.settings, acme_dir=directory / "acme")
 
 
 @contextmanager
-def dns_server(root: Path) -> Iterator[str]:
-    """Run a DNS server that says 127.0.0.1 for every name."""
+def dns_server(root: Path) -> Iterator[tuple[str, int]]:
+    """Run a DNS server that says 127.0.0.1 for every name, and yield where it listens and is managed."""
     port, management = free_ports(2)
     where = f"127.0.0.1:{port}"
     command = [
@@ -126,7 +143,7 @@ def dns_server(root: Path) -> Iterator[str]:
     ]
     daemon = daemons.start("dns", command, root / "dns.log")
     try:
-        yield where
+        yield where, management
     finally:
         daemons.stop(daemon)
 
@@ -141,7 +158,7 @@ def ca_lab(
     tokens = TokenServer(challenges)
     threading.Thread(target=tokens.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     acme, management, tls = free_ports(3)
-    with dns_server(root) as dns:
+    with dns_server(root) as (dns, dns_management):
         plan = pebble.Pebble(
             root=root / "ca",
             acme_port=acme,
@@ -161,7 +178,7 @@ def ca_lab(
             deadline=timedelta(seconds=60),
             wait=timedelta(seconds=60),
         )
-        lab = CaLab(root, plan, program or pebble.find_pebble(), tokens, settings)
+        lab = CaLab(root, plan, program or pebble.find_pebble(), tokens, settings, dns_management)
         try:
             lab.start()
             yield lab

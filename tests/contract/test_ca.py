@@ -1,0 +1,210 @@
+"""Party 3 keeps its contract: on the fake, and on the real facade with real certbot and real Pebble."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from certctl.ca.certbot import Certbot
+from certctl.ca.keys import same_key
+from certctl.errors import Refused, Unreachable
+from certctl.values import Certificate, Issued
+from certctl.world import CertificateAuthority
+from tests.fakes.ca import FakeCa
+from tests.fakes.ca_lab import CaLab, approval, ca_lab
+
+BLOCKED = "blocked.example.com"
+
+
+class World(Protocol):
+    """What the suite needs to see and to change of a CA."""
+
+    def party(self) -> CertificateAuthority: ...
+    @property
+    def orders(self) -> int: ...
+    @property
+    def root_pem(self) -> str: ...
+    def set_outage(self, *, outage: bool) -> None: ...
+    def set_lying(self, name: str, *, lying: bool) -> None: ...
+    def is_revoked(self, certificate: Certificate) -> bool: ...
+
+
+class FakeWorld:
+    def __init__(self) -> None:
+        self.ca = FakeCa(blocked={BLOCKED})
+
+    def party(self) -> CertificateAuthority:
+        return self.ca
+
+    @property
+    def orders(self) -> int:
+        return self.ca.orders
+
+    @property
+    def root_pem(self) -> str:
+        return self.ca.root_pem
+
+    def set_outage(self, *, outage: bool) -> None:
+        self.ca.outage = outage
+
+    def set_lying(self, name: str, *, lying: bool) -> None:
+        if lying:
+            self.ca.broken.add(name)
+        else:
+            self.ca.broken.discard(name)
+
+    def is_revoked(self, certificate: Certificate) -> bool:
+        return certificate.fingerprint in self.ca.revoked
+
+
+@dataclass
+class RealWorld:
+    lab: CaLab
+
+    def party(self) -> CertificateAuthority:
+        return Certbot(self.lab.settings)
+
+    @property
+    def orders(self) -> int:
+        return self.lab.orders
+
+    @property
+    def root_pem(self) -> str:
+        return self.lab.pebble.issuer_root.read_text()
+
+    def set_outage(self, *, outage: bool) -> None:
+        if outage:
+            self.lab.stop()
+        else:
+            self.lab.start()
+
+    def set_lying(self, name: str, *, lying: bool) -> None:  # noqa: ARG002 - one liar at a time
+        self.lab.tokens.lie = b"somebody else's answer" if lying else None
+
+    def is_revoked(self, certificate: Certificate) -> bool:
+        return self.lab.is_revoked(certificate.serial)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaLab]:
+    with ca_lab(tmp_path_factory.mktemp("ca"), blocklist=(BLOCKED,)) as lab:
+        yield lab
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
+def world(request: pytest.FixtureRequest) -> World:
+    return FakeWorld() if request.param == "fake" else RealWorld(request.getfixturevalue("lab"))
+
+
+def handshake(issued: Issued, name: str, root_pem: str, directory: Path) -> bytes:
+    """Serve the certificate to a client that trusts only the root, and return the leaf it accepted."""
+    chain, key = directory / "chain.pem", directory / "key.pem"
+    chain.write_text(issued.pem.fullchain)
+    key.write_text(issued.pem.private_key)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(chain, key)
+    trusting = ssl.create_default_context(cadata=root_pem)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = serving.wrap_bio(to_server, to_client, server_side=True)
+    client = trusting.wrap_bio(to_client, to_server, server_hostname=name)
+    for side in (client, server, client):
+        with suppress(ssl.SSLWantReadError):
+            side.do_handshake()
+    return client.getpeercert(binary_form=True) or b""
+
+
+def test_an_approved_name_gets_a_certificate_a_browser_trusts(world: World, tmp_path: Path) -> None:
+    before = world.orders
+    issued = world.party().obtain(approval("happy.example.com"))
+    assert world.orders == before + 1
+    assert issued.certificate.names == ("happy.example.com",)
+    seen = handshake(issued, "happy.example.com", world.root_pem, tmp_path)
+    assert sha256(seen).hexdigest() == issued.certificate.fingerprint
+
+
+def test_the_facts_of_a_certificate_are_those_of_its_leaf(world: World) -> None:
+    issued = world.party().obtain(approval("facts.example.com"))
+    leaf = x509.load_pem_x509_certificate(issued.pem.fullchain.encode())
+    facts = issued.certificate
+    assert int(facts.serial, 16) == leaf.serial_number
+    assert (facts.not_before, facts.not_after) == (leaf.not_valid_before_utc, leaf.not_valid_after_utc)
+    assert facts.key_type.startswith("ecdsa-p256")
+    assert facts.version == 0
+    key = load_pem_private_key(issued.pem.private_key.encode(), None)
+    assert same_key(key.public_key(), leaf.public_key())
+    assert "PRIVATE" not in repr(issued)
+
+
+def test_a_certificate_the_store_never_saw_is_handed_out_again_without_a_new_order(world: World) -> None:
+    first = world.party().obtain(approval("again.example.com"))
+    before = world.orders
+    assert world.party().obtain(approval("again.example.com")).certificate == first.certificate
+    assert world.orders == before
+
+
+def test_after_the_store_has_it_the_next_one_is_a_new_one(world: World) -> None:
+    party = world.party()
+    first = party.obtain(approval("renewed.example.com"))
+    party.settled(first.certificate)
+    party.settled(first.certificate)
+    before = world.orders
+    second = party.obtain(approval("renewed.example.com"))
+    assert second.certificate.fingerprint != first.certificate.fingerprint
+    assert second.pem.private_key != first.pem.private_key
+    assert world.orders == before + 1
+
+
+def test_settling_an_older_certificate_keeps_the_unsettled_one(world: World) -> None:
+    party = world.party()
+    old = party.obtain(approval("older.example.com"))
+    party.settled(old.certificate)
+    new = party.obtain(approval("older.example.com"))
+    party.settled(old.certificate)
+    assert party.obtain(approval("older.example.com")).certificate == new.certificate
+
+
+def test_a_name_the_ca_does_not_sign_is_refused_before_anything_is_spent(world: World) -> None:
+    before = world.orders
+    with pytest.raises(Refused) as caught:
+        world.party().obtain(approval(BLOCKED))
+    assert caught.value.slug == "ca-rejected-identifier"
+    assert not caught.value.quota_used
+    assert world.orders == before
+
+
+def test_a_wrong_answer_to_the_challenge_is_refused_and_costs_and_can_be_tried_again(world: World) -> None:
+    world.set_lying("liar.example.com", lying=True)
+    with pytest.raises(Refused) as caught:
+        world.party().obtain(approval("liar.example.com"))
+    world.set_lying("liar.example.com", lying=False)
+    assert caught.value.slug == "ca-unauthorized"
+    assert caught.value.quota_used
+    assert world.party().obtain(approval("liar.example.com")).certificate.names == ("liar.example.com",)
+
+
+def test_a_ca_that_is_away_is_unreachable_and_no_refusal(world: World) -> None:
+    world.set_outage(outage=True)
+    try:
+        with pytest.raises(Unreachable) as caught:
+            world.party().obtain(approval("later.example.com"))
+    finally:
+        world.set_outage(outage=False)
+    assert caught.value.slug == "ca-unreachable"
+    assert not caught.value.quota_used
+    assert world.party().obtain(approval("later.example.com")).certificate.version == 0
+
+
+def test_a_revoked_certificate_is_revoked_at_the_ca_and_twice_is_fine(world: World) -> None:
+    party = world.party()
+    issued = party.obtain(approval("revoked.example.com"))
+    assert not world.is_revoked(issued.certificate)
+    party.revoke(issued.certificate, issued.pem)
+    party.revoke(issued.certificate, issued.pem)
+    assert world.is_revoked(issued.certificate)

@@ -1,0 +1,84 @@
+"""Party 3 without a network: a CA that signs for real, counts its orders, and fails when told to."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import trustme
+
+from certctl.ca.check import describe
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Refused, Unreachable
+from certctl.values import Approval, Certificate, Issued, Pem
+
+
+@dataclass
+class FakeCa:
+    """Signs what is asked for with an intermediate of its own.
+
+    Attributes:
+        blocked: Names it never signs.
+        broken: Names whose challenge it cannot validate.
+        failures: An error of your choice by name.
+        outage: It gives no answer at all.
+        orders: How many orders it took; a refused name makes none.
+        lifetime: How long its certificates are valid.
+        clock: What time it is for the CA.
+        revoked: Fingerprints.
+    """
+
+    blocked: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    failures: dict[str, CertctlError] = field(default_factory=dict)
+    outage: bool = False
+    orders: int = 0
+    lifetime: timedelta = timedelta(days=90)
+    clock: datetime | None = None
+    revoked: set[str] = field(default_factory=set)
+    _unsettled: dict[Domain, Issued] = field(default_factory=dict)
+    _root: trustme.CA = field(default_factory=trustme.CA)
+    _intermediate: trustme.CA | None = None
+
+    @property
+    def root_pem(self) -> str:
+        """Return what verifies its certificates."""
+        return self._root.cert_pem.bytes().decode()
+
+    def obtain(self, approval: Approval) -> Issued:
+        domain = approval.domain
+        if domain in self._unsettled:
+            return self._unsettled[domain]
+        if self.outage:
+            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        if domain.name in self.blocked:
+            raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
+        if domain.name in self.failures:
+            raise self.failures[domain.name]
+        self.orders += 1
+        if domain.name in self.broken:
+            raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
+        issued = self._sign(domain)
+        self._unsettled[domain] = issued
+        return issued
+
+    def settled(self, certificate: Certificate) -> None:
+        made = self._unsettled.get(certificate.domain)
+        if made and made.certificate.fingerprint == certificate.fingerprint:
+            del self._unsettled[certificate.domain]
+
+    def revoke(self, certificate: Certificate, pem: Pem) -> None:
+        if self.outage:
+            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        assert "PRIVATE KEY" in pem.private_key
+        self.revoked.add(certificate.fingerprint)
+
+    def _sign(self, domain: Domain) -> Issued:
+        self._intermediate = self._intermediate or self._root.create_child_ca()
+        now = self.clock or datetime.now(UTC)
+        leaf = self._intermediate.issue_cert(
+            *((domain.name, domain.zone) if domain.is_wildcard else (domain.name,)),
+            not_before=now - timedelta(minutes=1),
+            not_after=now - timedelta(minutes=1) + self.lifetime,
+        )
+        fullchain = "".join(pem.bytes().decode() for pem in leaf.cert_chain_pems)
+        key = leaf.private_key_pem.bytes().decode()
+        return Issued(describe(fullchain, domain), Pem(fullchain, key))
