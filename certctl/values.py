@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import unified_diff
 from enum import StrEnum
+from pathlib import Path
 
 from certctl.domain import Domain
 
@@ -157,3 +159,22 @@ class Finding:
     level: Level
     text: str
     fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A generated file as it would be written, and as it is."""
+
+    path: Path
+    text: str
+    current: str
+
+    def diff(self) -> str:
+        """Return the change as a unified diff; empty when there is none."""
+        rows = unified_diff(
+            self.current.splitlines(keepends=True),
+            self.text.splitlines(keepends=True),
+            str(self.path),
+            str(self.path),
+        )
+        return "".join(rows)

@@ -1,6 +1,7 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,9 +9,11 @@ from certctl import __version__
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import House, open_house
-from certctl.config import Settings
 from certctl.io.files import PUBLIC, make_directory, write_atomic, writing
-from certctl.nginx.web import Preview
+from certctl.values import Preview
+
+if TYPE_CHECKING:
+    from certctl.config import Settings
 
 _CONFIG_MODE = 0o640
 
@@ -80,7 +83,7 @@ def _config_file(house: House) -> Preview:
     return Preview(house.file, commented(house.settings), "")
 
 
-def commented(settings: Settings) -> str:
+def commented(settings: "Settings") -> str:
     """Write every key with its meaning; a key at its default stays commented out."""
     lines = [f"# certctl {__version__}: every key is optional; 'certctl config show' prints what is in force."]
     for section, model in settings:

@@ -1,8 +1,9 @@
 """Commands that look and change nothing: ``verify``, ``approval``, ``log``, ``explain``."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from certctl.approval import Answer, HttpOperator
 from certctl.cli.base import Invocation, command
 from certctl.cli.names import finish, set_out
 from certctl.cli.outcome import Outcome, rfc3339
@@ -12,6 +13,9 @@ from certctl.domain import Domain, parse_domain
 from certctl.errors import CATALOGUE
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
+
+if TYPE_CHECKING:
+    from certctl.approval import Answer, HttpOperator
 
 
 @command(
@@ -54,7 +58,7 @@ def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     return finish(party, report, _told)
 
 
-def _ask(operator: HttpOperator, domain: Domain) -> Answer:
+def _ask(operator: "HttpOperator", domain: Domain) -> "Answer":
     answer = operator.ask(domain)
     answer.require_yes()
     return answer

@@ -1,23 +1,26 @@
-"""Configuration → World: the only place that knows which facade plays which party."""
+"""Configuration → World: the only place that knows which facade plays which party.
+
+Each party is imported when it is first needed, so looking at the store does not load an ACME client.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from certctl.approval import ApprovalSettings, HttpOperator
-from certctl.ca.certbot import Certbot
-from certctl.ca.settings import CaSettings
 from certctl.cli.base import Invocation
-from certctl.config import DEFAULT_FILE, Settings, chosen_file, load
-from certctl.dns import CustomerDns, DnsSettings
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
-from certctl.io.locks import HostLocks
-from certctl.nginx.settings import NginxSettings
-from certctl.nginx.web import Nginx
-from certctl.store.sqlite import SqliteStore
-from certctl.world import World
+
+if TYPE_CHECKING:
+    from certctl.approval import ApprovalSettings, HttpOperator
+    from certctl.ca.certbot import Certbot
+    from certctl.config import Settings
+    from certctl.dns import CustomerDns
+    from certctl.nginx.web import Nginx
+    from certctl.store.sqlite import SqliteStore
+    from certctl.world import World
 
 _LOCK_WAIT = timedelta(minutes=5)
 
@@ -26,7 +29,7 @@ _LOCK_WAIT = timedelta(minutes=5)
 class House:
     """The parties of one run, each built when it is first needed."""
 
-    settings: Settings
+    settings: "Settings"
     file: Path
 
     def path(self, absolute: str | Path) -> Path:
@@ -50,13 +53,17 @@ class House:
         return SystemClock()
 
     @cached_property
-    def store(self) -> SqliteStore:
+    def store(self) -> "SqliteStore":
         """Return the store."""
+        from certctl.store.sqlite import SqliteStore
+
         return SqliteStore(self.path(self.settings.store.url.removeprefix("sqlite:///")), self.clock)
 
     @cached_property
-    def dns(self) -> CustomerDns:
+    def dns(self) -> "CustomerDns":
         """Return party 1."""
+        from certctl.dns import CustomerDns, DnsSettings
+
         s = self.settings.dns
         return CustomerDns(
             DnsSettings(
@@ -69,23 +76,32 @@ class House:
         )
 
     @cached_property
-    def operator(self) -> HttpOperator:
+    def operator(self) -> "HttpOperator":
         """Return party 2."""
+        from certctl.approval import HttpOperator
+
         return HttpOperator(self._approval_settings, self.store, self.clock)
 
     @cached_property
-    def forgetful_operator(self) -> HttpOperator:
+    def forgetful_operator(self) -> "HttpOperator":
         """Return party 2 for a question that must leave no trace in the store."""
+        from certctl.approval import HttpOperator
+
         return HttpOperator(self._approval_settings, NoMemory(), self.clock)
 
     @property
-    def _approval_settings(self) -> ApprovalSettings:
+    def _approval_settings(self) -> "ApprovalSettings":
+        from certctl.approval import ApprovalSettings
+
         s = self.settings.approval
         return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny)
 
     @cached_property
-    def ca(self) -> Certbot:
+    def ca(self) -> "Certbot":
         """Return party 3."""
+        from certctl.ca.certbot import Certbot
+        from certctl.ca.settings import CaSettings
+
         s = self.settings.ca
         return Certbot(
             CaSettings(
@@ -102,8 +118,11 @@ class House:
         )
 
     @cached_property
-    def web(self) -> Nginx:
+    def web(self) -> "Nginx":
         """Return party 4."""
+        from certctl.nginx.settings import NginxSettings
+        from certctl.nginx.web import Nginx
+
         s = self.settings.nginx
         return Nginx(
             NginxSettings(
@@ -124,8 +143,11 @@ class House:
         )
 
     @cached_property
-    def world(self) -> World:
+    def world(self) -> "World":
         """Return everything a story may touch."""
+        from certctl.io.locks import HostLocks
+        from certctl.world import World
+
         locks = HostLocks(self.path("/run/certctl/locks/domains"), _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
         return World(self.dns, self.operator, self.ca, self.web, self.store, locks, self.clock, fraction)
@@ -148,6 +170,8 @@ def open_house(invocation: Invocation) -> House:
     Raises:
         ConfigInvalid: with every fault.
     """
+    from certctl.config import DEFAULT_FILE, chosen_file, load
+
     chosen = chosen_file(invocation.config)
     settings = load(chosen, invocation.root)
     root = Path(settings.paths.root or "/")

@@ -2,40 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from difflib import unified_diff
-from pathlib import Path
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected
 from certctl.io.locks import lock
 from certctl.nginx import doctor, handshake, mainconf
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.guard import Guard, already_broken
+from certctl.nginx.guard import Guard
 from certctl.nginx.master import Master
 from certctl.nginx.publish import GuardedChange, read
+from certctl.nginx.refusals import already_broken
 from certctl.nginx.serverblock import base_file, is_ours, owner_of, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Finding, Site
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """A generated file as it would be written, and as it is."""
-
-    path: Path
-    text: str
-    current: str
-
-    def diff(self) -> str:
-        """Return the change as a unified diff; empty when there is none."""
-        rows = unified_diff(
-            self.current.splitlines(keepends=True),
-            self.text.splitlines(keepends=True),
-            str(self.path),
-            str(self.path),
-        )
-        return "".join(rows)
+from certctl.values import Done, Finding, Preview, Site
 
 
 class Nginx:
