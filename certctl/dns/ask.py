@@ -1,0 +1,191 @@
+"""One question to one server: packets out, a ``Reply`` back, whatever the server does.
+
+No exception of dnspython's or the socket's leaves this module: a crafted answer once stopped a whole controller
+(GHSA-gx3x-vq4p-mhhv). A reply that cannot be read is a reply that was not given.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+import dns.rdtypes.ANY.CNAME
+from dns.message import Message
+from dns.name import Name
+from dns.rcode import Rcode
+from dns.rdata import Rdata
+from dns.rdatatype import CNAME, RdataType
+from dns.rrset import RRset
+
+from certctl.io.clock import Deadline
+
+MAX_LINKS = 8
+_PAYLOAD = 1232  # dnsflagday.net 2020: fits every path unfragmented
+_MAX_LINES = 8
+
+
+class Outcome(StrEnum):
+    """What a server said, as far as it matters here."""
+
+    RECORDS = "records"
+    NO_DATA = "no such record"
+    NO_NAME = "NXDOMAIN"
+    FAILED = "failed"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Someone to ask. A recursive one looks things up; an authoritative one only knows its own zones."""
+
+    address: str
+    port: int
+    name: str
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one server said to one question.
+
+    Attributes:
+        alias: Where the name's CNAME points, if it has one.
+        values: Records of the type asked for; a recursive server's are those at the end of the chain.
+        lines: All records of the answer in zone file form.
+        detail: For a reply that is no answer, why.
+    """
+
+    server: Server
+    outcome: Outcome
+    alias: Name | None = None
+    values: tuple[Rdata, ...] = ()
+    lines: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether this is an answer at all."""
+        return self.outcome not in {Outcome.FAILED, Outcome.SILENT}
+
+
+def ask(server: Server, name: Name, kind: RdataType, *, patience: timedelta, deadline: Deadline) -> Reply:
+    """Ask over UDP, and over TCP when UDP brings nothing or not all (RFC 7766 §5)."""
+    try:
+        with _nothing_foreign():
+            response = _converse(server, name, kind, patience.total_seconds(), deadline)
+            return _read(server, name, kind, response)
+    except _Unanswered as error:
+        return Reply(server, Outcome.SILENT, detail=str(error))
+
+
+class _Unanswered(Exception):
+    pass
+
+
+@contextmanager
+def _nothing_foreign() -> Iterator[None]:
+    """Turn whatever goes wrong between us and a server into one kind of failure."""
+    try:
+        yield
+    except _Unanswered:
+        raise
+    except dns.exception.Timeout as error:
+        raise _Unanswered("no answer in time") from error
+    except OSError as error:
+        raise _Unanswered((error.strerror or "the network failed").lower()) from error
+    except Exception as error:  # parsers of hostile bytes fail in ways their authors never listed
+        raise _Unanswered(f"an answer that cannot be read ({type(error).__name__})") from error
+
+
+def _converse(server: Server, name: Name, kind: RdataType, patience: float, deadline: Deadline) -> Message:
+    query = dns.message.make_query(name, kind, use_edns=0, payload=_PAYLOAD)
+    if not server.recursive:
+        query.flags &= ~dns.flags.RD
+    response = _exchange(server, query, patience, deadline)
+    if response.rcode() in {Rcode.FORMERR, Rcode.NOTIMP, Rcode.BADVERS}:
+        query.use_edns(edns=False)  # RFC 6891 §7: it may be older than EDNS
+        response = _exchange(server, query, patience, deadline)
+    return response
+
+
+def _exchange(server: Server, query: Message, patience: float, deadline: Deadline) -> Message:
+    """Send a query; datagrams that are not its answer are passed over, as anyone may send those."""
+    try:
+        with _nothing_foreign():
+            return dns.query.udp(
+                query,
+                server.address,
+                timeout=_time(patience, deadline),
+                port=server.port,
+                ignore_unexpected=True,
+                ignore_errors=True,
+                raise_on_truncation=True,
+            )
+    except _Unanswered:
+        return dns.query.tcp(query, server.address, timeout=_time(patience, deadline), port=server.port)
+
+
+def _time(patience: float, deadline: Deadline) -> float:
+    if not (left := deadline.remaining()):
+        raise _Unanswered("no time was left to ask")
+    return min(patience, left)
+
+
+def _read(server: Server, name: Name, kind: RdataType, response: Message) -> Reply:
+    rcode = response.rcode()
+    if rcode not in {Rcode.NOERROR, Rcode.NXDOMAIN}:
+        return Reply(server, Outcome.FAILED, detail=dns.rcode.to_text(rcode))
+    if not server.recursive and not response.flags & dns.flags.AA:
+        return Reply(server, Outcome.SILENT, detail="does not answer for this zone")
+    chain = _chain(response, name, 0 if kind == CNAME else MAX_LINKS if server.recursive else 1)
+    links, end = [link for link, _ in chain], chain[-1][1] if chain else name
+    found = _rrset(response, end, kind)
+    own = _rrset(response, name, CNAME)
+    if found:
+        outcome = Outcome.RECORDS
+    else:
+        # NXDOMAIN speaks of the chain's end, of which an authoritative server may know nothing (RFC 6604 §3).
+        outcome = (
+            Outcome.NO_NAME if rcode == Rcode.NXDOMAIN and not (own and not server.recursive) else Outcome.NO_DATA
+        )
+    rrsets = [*links, found] if found else links
+    values = tuple(sorted(found)) if found else ()
+    return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets))
+
+
+def _chain(response: Message, name: Name, limit: int) -> list[tuple[RRset, Name]]:
+    """Walk the CNAMEs of an answer, in whatever order they stand in it."""
+    chain: list[tuple[RRset, Name]] = []
+    while len(chain) < limit and (link := _rrset(response, name, CNAME)):
+        name = _target(link)
+        chain.append((link, name))
+    return chain
+
+
+def _rrset(response: Message, name: Name, kind: RdataType) -> RRset | None:
+    return response.get_rrset(response.answer, name, dns.rdataclass.IN, kind)
+
+
+def _target(rrset: RRset) -> Name:
+    rdata = rrset[0]
+    if not isinstance(rdata, dns.rdtypes.ANY.CNAME.CNAME):
+        raise _Unanswered("an answer that cannot be read")
+    return rdata.target
+
+
+def _lines(rrsets: list[RRset]) -> tuple[str, ...]:
+    lines = [
+        f"{rrset.name} {rrset.ttl} {dns.rdatatype.to_text(rrset.rdtype)} {rdata.to_text()}"
+        for rrset in rrsets
+        for rdata in rrset
+    ]
+    more = len(lines) - _MAX_LINES
+    return (*lines[:_MAX_LINES], f"… and {more} more") if more > 0 else tuple(lines)

@@ -1,0 +1,103 @@
+"""The CNAME chain of a domain, each link asked at the nameservers of its own zone."""
+
+from dataclasses import dataclass
+
+from dns.name import Name
+from dns.rdatatype import CNAME
+
+from certctl.dns.ask import MAX_LINKS, Outcome
+from certctl.dns.zone import Hearing, Zones, plain
+from certctl.errors import NotReady
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The names from the domain to where its CNAMEs end, and who said so.
+
+    Attributes:
+        names: At least the domain itself.
+        hearings: One per name that was asked; the target itself is not.
+        outcome: What there is at the end: nothing at all, no CNAME, or (at the target) simply ``RECORDS``.
+    """
+
+    names: tuple[Name, ...]
+    hearings: tuple[Hearing, ...]
+    outcome: Outcome
+
+    @property
+    def end(self) -> Name:
+        """Return the last name."""
+        return self.names[-1]
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return the CNAME records of the chain."""
+        return tuple(line for hearing in self.hearings for line in hearing.lines)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Return who was asked about the domain, who did not answer, and the records."""
+        first = self.hearings[:1]
+        asked = [hearing.asked for hearing in first]
+        return (*asked, *(line for hearing in first for line in hearing.unanswered), *self.lines)
+
+
+def follow(zones: Zones, name: Name, target: Name) -> Chain:
+    """Follow a domain's CNAMEs until our target or their end; names are compared as names, never as text.
+
+    Raises:
+        NotReady: the chain loops or is too long, its nameservers fail or do not agree.
+        Unreachable: no resolver answered.
+    """
+    names, hearings, outcome = [name], list[Hearing](), Outcome.RECORDS
+    while names[-1] != target:
+        hearing = _consult(zones, names, hearings)
+        hearings.append(hearing)
+        _check_agreement(names[-1], hearing)
+        alias, outcome = hearing.replies[0].alias, hearing.replies[0].outcome
+        if alias is None:
+            break
+        _check_length(Chain((*names, alias), tuple(hearings), outcome))
+        names.append(alias)
+    return Chain(tuple(names), tuple(hearings), outcome)
+
+
+def _consult(zones: Zones, names: list[Name], before: list[Hearing]) -> Hearing:
+    try:
+        return zones.consult(names[-1], CNAME)
+    except NotReady as error:
+        error.seen = (*(line for hearing in before for line in hearing.lines), *error.seen)
+        raise
+
+
+def _check_agreement(name: Name, hearing: Hearing) -> None:
+    """Refuse when nameservers differ: the CA may ask any of them, from several places."""
+    if len({(reply.alias, reply.outcome) for reply in hearing.replies}) > 1:
+        raise disagree(name, hearing)
+
+
+def disagree(name: Name, *hearings: Hearing) -> NotReady:
+    """Build the error for nameservers that do not say the same, with who said what."""
+    said = [
+        f"{reply.server.name}: {line}"
+        for hearing in hearings
+        for reply in hearing.replies
+        for line in reply.lines or (reply.outcome.value,)
+    ]
+    return NotReady(
+        "dns-disagree",
+        f"the nameservers of {plain(name)} do not agree: a change has not reached all of them, or one is left out",
+        seen=said,
+        expected=["the same answer from every nameserver"],
+    )
+
+
+def _check_length(chain: Chain) -> None:
+    """Stop at a loop, and before a chain that resolvers would not follow either."""
+    if chain.end in chain.names[:-1]:
+        problem = f"the CNAME chain of {plain(chain.names[0])} comes back to {plain(chain.end)}"
+    elif len(chain.names) > MAX_LINKS:
+        problem = f"the CNAME chain of {plain(chain.names[0])} is longer than {MAX_LINKS} links"
+    else:
+        return
+    raise NotReady("dns-cname-loop", problem, seen=chain.seen)

@@ -1,0 +1,54 @@
+"""The mistakes people make in DNS forms, recognised and named."""
+
+from contextlib import suppress
+
+import dns.name
+from dns.name import Name
+from dns.rdatatype import CNAME, A
+
+from certctl.dns.chain import Chain
+from certctl.dns.zone import Zones, plain
+from certctl.errors import NotReady, Unreachable
+
+_TYPO = 2
+
+
+def misplaced(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
+    """Look for the record under ``name.zone.zone``, where forms that add the zone put a full name.
+
+    Returns:
+        A clause for the message and the records found there; both empty when there are none.
+    """
+    with suppress(NotReady, Unreachable, dns.name.NameTooLong):
+        zone = zones.cut(name)
+        doubled = Name((*name.labels[:-1], *zone.labels))
+        lines = zones.consult(doubled, CNAME).lines or zones.consult(doubled, A).lines
+        if lines and doubled != name:
+            entered = plain(name.relativize(zone)) if name != zone else "@"
+            hint = f"; the record was created as {plain(doubled)}: the DNS form adds {plain(zone)} by itself"
+            return f"{hint}, so enter only {entered} there", lines
+    return "", ()
+
+
+def mistaken(zones: Zones, chain: Chain, target: Name) -> str:
+    """Explain a CNAME that was meant for us but points beside; empty when it was meant for somebody else."""
+    alias = chain.names[1]
+    if len(alias) > len(target) and alias.labels[: len(target) - 1] == target.labels[:-1]:
+        with suppress(NotReady, Unreachable):
+            if alias.is_subdomain(zones.cut(chain.names[0])):
+                return f"; the final dot after {plain(target)} is missing, so the zone's own name was appended"
+    if 0 < edit_distance(plain(alias).lower(), plain(target).lower(), _TYPO) <= _TYPO:
+        return f"; did you mean {plain(target)}?"
+    return ""
+
+
+def edit_distance(one: str, other: str, limit: int) -> int:
+    """Count the single-character changes between two texts; beyond ``limit`` only that it is beyond."""
+    if abs(len(one) - len(other)) > limit:
+        return limit + 1
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        previous, row = row, [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(previous[j] + 1, row[-1] + 1, previous[j - 1] + (a != b)))
+    return row[-1]

@@ -1,0 +1,124 @@
+"""The decision about one domain: does it end at us?"""
+
+from contextlib import suppress
+from ipaddress import IPv6Address
+
+import dns.name
+from dns.rdatatype import AAAA, A
+
+from certctl.dns.ask import Outcome
+from certctl.dns.chain import Chain, disagree, follow
+from certctl.dns.hints import misplaced, mistaken
+from certctl.dns.resolver import Resolver
+from certctl.dns.target import Addresses, Target, addresses, in_order, listed
+from certctl.dns.zone import Hearing, Zones, plain
+from certctl.domain import Domain, registered_domain
+from certctl.errors import NotReady, Unreachable
+from certctl.values import Delegation
+
+Hearings = tuple[Hearing, ...]
+
+
+class Judge:
+    """Decide about one domain; every way it is not ours is an error that names the record to change."""
+
+    def __init__(self, domain: Domain, target: Target, resolver: Resolver, zones: Zones) -> None:
+        self._domain = domain
+        self._target = target
+        self._resolver = resolver
+        self._zones = zones
+
+    def decide(self) -> Delegation:
+        """Follow the CNAMEs: at our target it is proven, elsewhere the addresses decide.
+
+        Raises:
+            NotReady: it does not end at us.
+            Unreachable: that could not be found out.
+        """
+        chain = follow(self._zones, dns.name.from_text(self._domain.name), self._target.name)
+        if chain.end == self._target.name:
+            _ = self._target.addresses
+            return self._proof(f"CNAME → {plain(self._target.name)}", chain.hearings[:1], chain.lines)
+        if chain.outcome is Outcome.NO_NAME:
+            raise self._nothing_there(chain)
+        kinds = (A, AAAA)
+        return self._weigh(chain, self._resolver.together(lambda kind: self._zones.consult(chain.end, kind), kinds))
+
+    def _weigh(self, chain: Chain, hearings: Hearings) -> Delegation:
+        """Compare addresses, for apex names and flattened CNAMEs: there must be some, and all must be ours.
+
+        One address that is not ours is one too many: Let's Encrypt prefers IPv6 and falls back to IPv4 only when
+        the connection times out.
+        """
+        found = addresses(value for hearing in hearings for reply in hearing.replies for value in reply.values)
+        if not found:
+            raise self._nothing_there(chain)
+        ours = self._target.extra if found <= self._target.extra else self._target.addresses
+        for hearing in hearings:
+            if len({_verdict(addresses(reply.values), ours) for reply in hearing.replies}) > 1:
+                raise disagree(chain.end, hearing)
+        lines = (*chain.lines, *(line for hearing in hearings for line in hearing.lines))
+        if found <= ours:
+            return self._proof(f"{listed(found)} {'are' if len(found) > 1 else 'is'} ours", hearings[:1], lines)
+        raise self._foreign(chain, lines, found - ours, found & ours)
+
+    def _proof(self, what: str, hearings: Hearings, lines: tuple[str, ...]) -> Delegation:
+        agreed = "".join(f", {hearing.summary}" for hearing in hearings)
+        return Delegation(self._domain, plain(self._target.name), lines, what + agreed)
+
+    def _nothing_there(self, chain: Chain) -> NotReady:
+        nothing = "does not exist in DNS" if chain.outcome is Outcome.NO_NAME else "has no address in DNS"
+        if len(chain.names) > 1:
+            return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}, which {nothing}")
+        hint, lines = misplaced(self._zones, chain.names[0])
+        if chain.outcome is Outcome.NO_NAME:
+            slug, problem = "dns-no-such-name", "does not exist in DNS"
+        else:
+            slug, problem = "dns-no-data", "exists in DNS but has neither a CNAME nor an address"
+        seen = (*chain.seen, f"{self._domain}. {chain.outcome.value}", *lines)
+        return NotReady(slug, f"{self._domain} {problem}{hint}", seen=seen, expected=self._expected())
+
+    def _elsewhere(self, chain: Chain, where: str, lines: tuple[str, ...] = ()) -> NotReady:
+        hint = mistaken(self._zones, chain, self._target.name)
+        return NotReady(
+            "dns-cname-mismatch",
+            f"{self._domain} does not point here yet: {where}, not to {plain(self._target.name)}{hint}",
+            seen=tuple(dict.fromkeys((*chain.seen, *lines))),
+            expected=self._expected(),
+        )
+
+    def _foreign(self, chain: Chain, lines: tuple[str, ...], foreign: Addresses, ours: Addresses) -> NotReady:
+        if len(chain.names) > 1 and not ours:
+            return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}", lines)
+        verb = "are" if len(foreign) > 1 else "is"
+        stray = bool(ours) and all(isinstance(address, IPv6Address) for address in foreign)
+        if stray:
+            slug, problem = "dns-stray-ipv6", f"its IPv6 address {listed(foreign)} is not ours, and CAs prefer IPv6"
+        elif ours:
+            slug, problem = "dns-address-mismatch", f"of its addresses {listed(foreign)} {verb} not ours"
+        else:
+            slug, problem = "dns-address-mismatch", f"{listed(foreign)} {verb} not ours"
+        remove = [f"no record with {address}" for address in in_order(foreign)] if ours else []
+        return NotReady(
+            slug,
+            f"{self._domain} does not point here yet: {problem}",
+            seen=tuple(dict.fromkeys((*chain.seen, *lines))),
+            expected=[*self._expected(), *remove],
+        )
+
+    def _expected(self) -> list[str]:
+        """Write the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
+        if registered_domain(self._domain) != self._domain.zone:
+            return [f"{self._domain}. CNAME {plain(self._target.name)}."]
+        ours = self._target.extra
+        with suppress(Unreachable):
+            ours = self._target.addresses
+        rows = [
+            f"{self._domain}. {'AAAA' if isinstance(one, IPv6Address) else 'A'} {one}" for one in in_order(ours)
+        ]
+        return [*rows, f"{self._domain}. ALIAS {plain(self._target.name)}."]
+
+
+def _verdict(found: Addresses, ours: Addresses) -> tuple[bool, bool]:
+    """Reduce one nameserver's answer to what it means; which of several addresses it picks does not matter."""
+    return bool(found), found <= ours

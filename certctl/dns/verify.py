@@ -1,0 +1,54 @@
+"""Party 1: prove that a domain ends at our target and that CAA lets our CA sign it."""
+
+from dataclasses import replace
+
+from certctl.dns.caa import CaaPolicy, check_caa
+from certctl.dns.judge import Judge
+from certctl.dns.resolver import Resolver
+from certctl.dns.settings import DnsSettings
+from certctl.dns.target import Target, listed
+from certctl.dns.zone import Zones
+from certctl.domain import Domain
+from certctl.errors import CertctlError, NotReady
+from certctl.values import Delegation, Finding, Level
+
+
+class CustomerDns:
+    """The facade of party 1; fits ``world.Dns``. Safe to use from several threads: it keeps nothing."""
+
+    def __init__(self, settings: DnsSettings) -> None:
+        self._settings = settings
+
+    def verify(self, domain: Domain) -> Delegation:
+        """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
+
+        Bounded by ``settings.deadline``. Packets go to resolvers and nameservers only, never to the addresses a
+        domain points to: those are compared.
+
+        Raises:
+            NotReady: the customer's DNS must change.
+            Unreachable: nobody answered, or our own target is broken: neither is a no.
+        """
+        resolver = Resolver(self._settings)
+        zones = Zones(resolver, self._settings)
+        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
+        try:
+            delegation = Judge(domain, Target(self._settings, resolver), resolver, zones).decide()
+            allowed = check_caa(zones, domain, policy)
+        except NotReady as error:
+            error.next = (f"certctl issue {domain} --wait 30m", f"certctl verify {domain} --message", *error.next)
+            raise
+        return replace(delegation, summary=f"{delegation.summary}; {allowed}")
+
+    def examine(self) -> list[Finding]:
+        """Look at what party 1 needs of this host: a resolver that answers and a target that resolves."""
+        try:
+            resolver = Resolver(self._settings)
+            ours = Target(self._settings, resolver).addresses
+        except CertctlError as error:
+            return [Finding("dns", Level.PROBLEM, error.message, "; ".join(error.expected))]
+        asked = ", ".join(server.name for server in resolver.servers)
+        return [
+            Finding("dns", Level.OK, f"the resolver answers ({asked})"),
+            Finding("dns", Level.OK, f"the target {self._settings.target} resolves to {listed(ours)}"),
+        ]

@@ -1,0 +1,203 @@
+"""The zone a name lives in, its nameservers, and what all of them say.
+
+The customer's own nameservers decide: a resolver may hold the old record for hours after it was changed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import dns.rdtypes.ANY.NS
+from dns.name import Name
+from dns.rdatatype import AAAA, CNAME, NS, A, RdataType
+
+from certctl.dns.ask import MAX_LINKS, Outcome, Reply, Server
+from certctl.dns.resolver import MAX_AT_ONCE, Resolver
+from certctl.dns.settings import DnsSettings
+from certctl.errors import NotReady, Unreachable
+
+_ONE_LABEL = 2  # dnspython counts the root
+
+# Global on paper, yet a gateway may turn them into addresses of our own network (RFC 6052, RFC 3056).
+_TRANSLATED: tuple[IPv4Network | IPv6Network, ...] = (ip_network("64:ff9b::/96"), ip_network("2002::/16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A zone cut and the nameservers to ask there; ``unusable`` says which have no address to ask."""
+
+    name: Name
+    servers: tuple[Server, ...]
+    unusable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What everyone said who should know: at least one usable reply.
+
+    Attributes:
+        unanswered: Servers that gave no usable reply, one line each.
+        zone: The zone whose nameservers spoke; None when only the resolver could be asked.
+    """
+
+    replies: tuple[Reply, ...]
+    unanswered: tuple[str, ...] = ()
+    zone: Name | None = None
+
+    @property
+    def asked(self) -> str:
+        """Say who was asked."""
+        names = ", ".join(reply.server.name for reply in self.replies)
+        if self.zone is None:
+            return f"asked the resolver {names}"
+        return f"asked {names} (nameservers of {plain(self.zone)}, just now)"
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Return the records that were seen, each once."""
+        return tuple(dict.fromkeys(line for reply in self.replies for line in reply.lines))
+
+    @property
+    def summary(self) -> str:
+        """Say who agreed, in a few words."""
+        if self.zone is None:
+            return "by the resolver"
+        total = len(self.replies) + len(self.unanswered)
+        return f"{len(self.replies)} of {total} nameserver{'s' if total > 1 else ''} agree"
+
+
+class Zones:
+    """Find zones and hear their nameservers, for one verification."""
+
+    def __init__(self, resolver: Resolver, settings: DnsSettings) -> None:
+        self._resolver = resolver
+        self._settings = settings
+        self._zones: dict[Name, Zone] = {}
+
+    def cut(self, name: Name) -> Name:
+        """Return the zone a name lives in, found by climbing for NS.
+
+        Raises:
+            Unreachable: no resolver answered.
+        """
+        for ancestor in climb(name):
+            reply = self._resolver.resolve(ancestor, NS)
+            if reply.outcome is Outcome.SILENT:
+                raise no_resolver(self._resolver, ancestor, reply)
+            if reply.outcome is Outcome.RECORDS and reply.alias is None:
+                return ancestor
+        return Name(name.labels[-2:])
+
+    def zone_of(self, name: Name) -> Zone:
+        """Return the zone a name lives in, with the addresses of its nameservers.
+
+        Raises:
+            Unreachable: no resolver answered.
+        """
+        cut = self.cut(name)
+        if cut not in self._zones:
+            values = self._resolver.resolve(cut, NS).values
+            names = sorted(value.target for value in values if isinstance(value, dns.rdtypes.ANY.NS.NS))[
+                :MAX_AT_ONCE
+            ]
+            found = self._resolver.together(self._server, names)
+            servers = tuple(server for server in found if isinstance(server, Server))
+            self._zones[cut] = Zone(cut, servers, tuple(line for line in found if isinstance(line, str)))
+        return self._zones[cut]
+
+    def zone_holding(self, name: Name) -> Zone:
+        """Return the zone that holds a name's records once its CNAMEs were followed, for DNS-01 (RFC 8555 §8.4).
+
+        Raises:
+            NotReady: the CNAMEs loop, or nobody can tell.
+            Unreachable: no resolver answered.
+        """
+        end = name
+        for _ in range(MAX_LINKS):
+            alias = next((reply.alias for reply in self.consult(end, CNAME).replies if reply.alias), None)
+            if alias is None:
+                return self.zone_of(end)
+            end = alias
+        raise NotReady("dns-cname-loop", f"{plain(name)} is an alias that never ends", seen=[f"… {plain(end)}"])
+
+    def resolver_works(self, name: Name) -> bool:
+        """Tell whether a missing answer about a name is the name's fault and not our resolver's."""
+        return self._resolver.works(name)
+
+    def consult(self, name: Name, kind: RdataType) -> Hearing:
+        """Hear every nameserver of the name's zone; the resolver only where none of them can be heard.
+
+        Raises:
+            NotReady: ``dns-servfail``, those who should know fail.
+            Unreachable: ``dns-unreachable``, nobody answered.
+        """
+        if not self._settings.asks_nameservers or len(name) <= _ONE_LABEL:
+            return self._resolver_says(name, kind, ())
+        zone = self.zone_of(name)
+        replies = self._resolver.together(lambda server: self._resolver.ask(server, name, kind), zone.servers)
+        failures = [reply for reply in replies if not reply.usable]
+        unanswered = (*(f"{reply.server.name}: {reply.detail}" for reply in failures), *zone.unusable)
+        if usable := tuple(reply for reply in replies if reply.usable):
+            return Hearing(usable, unanswered, zone.name)
+        if any(reply.outcome is Outcome.FAILED for reply in failures):
+            raise NotReady(
+                "dns-servfail",
+                f"the nameservers of {plain(zone.name)} fail when asked about {plain(name)}",
+                seen=unanswered,
+                expected=[f"an answer about {plain(name)}"],
+            )
+        return self._resolver_says(name, kind, unanswered)
+
+    def _resolver_says(self, name: Name, kind: RdataType, unanswered: tuple[str, ...]) -> Hearing:
+        reply = self._resolver.resolve(name, kind)
+        if reply.usable:
+            return Hearing((reply,), unanswered)
+        if reply.outcome is Outcome.SILENT or not self._resolver.works(name):
+            raise no_resolver(self._resolver, name, reply, unanswered)
+        raise NotReady(
+            "dns-servfail",
+            f"the DNS of {plain(name)} is broken: the resolver answers {reply.detail}",
+            seen=(f"{reply.server.name}: {reply.detail}", *unanswered),
+            expected=[f"an answer about {plain(name)}"],
+        )
+
+    def _server(self, name: Name) -> Server | str:
+        """Find a nameserver's address, or say why it cannot be asked."""
+        label = plain(name)
+        found = self._resolver.resolve(name, A).values or self._resolver.resolve(name, AAAA).values
+        if not found:
+            return f"{label}: has no address"
+        address = found[0].to_text()
+        if not self._settings.admits_private_nameservers and not is_public(address):
+            return f"{label}: its address {address} is not public and was not asked"
+        return Server(address, self._settings.nameserver_port, label)
+
+
+def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterable[str] = ()) -> Unreachable:
+    """Build the error for a question that no resolver answered, which says nothing about the domain."""
+    asked = ", ".join(server.name for server in resolver.servers)
+    return Unreachable(
+        "dns-unreachable",
+        f"no resolver could answer about {plain(name)} (asked {asked}: {reply.detail})",
+        seen=(f"{reply.server.name}: {reply.detail}", *unanswered),
+        expected=["an answer, even a negative one"],
+        next=["certctl doctor"],
+    )
+
+
+def climb(name: Name) -> Iterable[Name]:
+    """Yield a name and its ancestors, without the root."""
+    while len(name) >= _ONE_LABEL:
+        yield name
+        name = name.parent()
+
+
+def plain(name: Name) -> str:
+    """Return a name as people write it; odd bytes stay escaped as in a zone file."""
+    return name.to_text(omit_final_dot=True)
+
+
+def is_public(address: str) -> bool:
+    """Tell whether packets to an address leave our own network: customers choose these addresses."""
+    ip = ip_address(address)
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _TRANSLATED)
