@@ -65,8 +65,8 @@ ensure_python() {
     # A .venv knows its own place: one that was copied or moved here does not work.
     grep -qsF "$(pwd)/.venv/bin/python" .venv/bin/pip || python3 -m venv --clear .venv
     # Dependency groups need pip 25.1; Debian 12 has 23.0.
-    .venv/bin/python -m pip install -q --upgrade pip 9>&- || fail "pip could not be upgraded"
-    .venv/bin/python -m pip install -q -e . ${1:+--group "$1"} 9>&- || fail "pip could not install certctl"
+    .venv/bin/python -m pip install -qq --upgrade pip 9>&- || fail "pip could not be upgraded"
+    .venv/bin/python -m pip install -qq -e . ${1:+--group "$1"} 9>&- || fail "pip could not install certctl"
     : >".venv/.ready-$wanted-$1"
 }
 
@@ -77,30 +77,30 @@ ensure_newer_pebble() {
     : >.venv/.pebble-tried
     for suite in testing unstable; do
         say "apt: looking for a newer Pebble in Debian $suite"
-        (fetch_pebble "$suite") 9>&- </dev/null >.cache/pebble.log 2>&1 && return 0
+        if (fetch_pebble "$suite") 9>&- </dev/null >.cache/pebble.log 2>&1; then return 0; fi
     done
     say "none to be had: Debian's own Pebble will do"
 }
 
+# Runs with its failures ignored by set -e (it is the condition of an "if"), hence every && by hand.
 fetch_pebble() {
-    set -e
     here="$(pwd)/.cache/pebble"
-    rm -rf "$here"
-    mkdir -p "$here/lists/partial" "$here/cache/archives/partial" "$here/unpacked"
     site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -v security | head -n 1)
     key=$(apt-get indextargets --format '$(SIGNED_BY)' 'Created-By: Packages' | head -n 1)
-    [ -n "$site" ]
-    echo "deb ${key:+[signed-by=$key] }$site $1 main" >"$here/sources.list"
-    cd "$here"
-    set -- -q -o Dir::Etc::sourcelist="$here/sources.list" -o Dir::Etc::sourceparts=- \
+    [ -f "$key" ] || key= # a fingerprint or an inline key: apt's own trusted keys decide
+    set -- "$1" -q -o Dir::Etc::sourcelist="$here/sources.list" -o Dir::Etc::sourceparts=- \
         -o Dir::State::lists="$here/lists" -o Dir::Cache="$here/cache" -o APT::Sandbox::User=root \
         -o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=20
-    apt-get "$@" update
-    apt-get "$@" download pebble
-    dpkg-deb -x pebble_*.deb unpacked
-    unpacked/usr/bin/pebble -help 2>&1 | grep -q -e "$pebble_help"
-    cp unpacked/usr/bin/pebble ../../.venv/bin/pebble.new
-    mv ../../.venv/bin/pebble.new ../../.venv/bin/pebble
-    cd ..
-    rm -rf "$here"
+    suite=$1
+    shift
+    rm -rf "$here" &&
+        mkdir -p "$here/lists/partial" "$here/cache/archives/partial" "$here/unpacked" &&
+        [ -n "$site" ] &&
+        echo "deb ${key:+[signed-by=$key] }$site $suite main" >"$here/sources.list" &&
+        apt-get "$@" update &&
+        (cd "$here" && apt-get "$@" download pebble && dpkg-deb -x pebble_*.deb unpacked) &&
+        "$here/unpacked/usr/bin/pebble" -help 2>&1 | grep -q -e "$pebble_help" &&
+        cp "$here/unpacked/usr/bin/pebble" .venv/bin/pebble.new &&
+        mv .venv/bin/pebble.new .venv/bin/pebble &&
+        rm -rf "$here"
 }
