@@ -1,0 +1,158 @@
+"""Who may import whom: the floor plan of docs/explanation/architecture.md, held by walking the AST."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from tests.meta.source import ROOT, Module, calls, imports, module, modules, read
+
+PARTIES = ("dns", "approval", "ca", "nginx", "store")
+
+# What a unit may import of the house, besides itself. "io.clock" admits one module of io.
+OURS: dict[str, set[str]] = {
+    "": set(),
+    "errors": set(),
+    "domain": {"errors"},
+    "values": {"domain"},
+    "due": {"values"},
+    "budget": {"values"},
+    "config": {"errors"},
+    "io": {"errors", "domain"},
+    "world": {"domain", "values", "io.clock"},
+    "stories": {"world", "values", "domain", "errors", "due", "budget", "io.clock"},
+    **{party: {"domain", "values", "errors", "io"} for party in PARTIES},
+    "sandbox": {"domain", "errors", "io"},
+    "cli": {
+        "", "approval", "ca", "config", "dns", "domain", "due", "errors", "io", "nginx", "sandbox", "store",
+        "stories", "values", "world",
+    },
+    "__main__": {"cli"},
+}  # fmt: skip
+
+# Where a library may be imported: a unit, or one module of it.
+THEIRS: dict[str, set[str]] = {
+    "acme": {"ca"},
+    "certbot": {"ca"},
+    "click": {"cli"},
+    "cryptography": {"ca", "sandbox.pebble"},
+    "dns": {"dns", "sandbox"},
+    "filelock": {"io.locks"},
+    "idna": {"domain"},
+    "jinja2": {"nginx"},
+    "publicsuffixlist": {"domain"},
+    "pydantic": {"config"},
+    "pydantic_settings": {"config"},
+    "requests": {"approval", "ca"},
+    "rich": {"cli.report"},
+    "sqlite3": {"store"},
+    "subprocess": {"io.process"},
+}
+
+# Where a call may stand.
+CALLS: dict[str, set[str]] = {
+    "datetime.now": {"io.clock"},
+    "datetime.utcnow": {"io.clock"},
+    "datetime.today": {"io.clock"},
+    "date.today": {"io.clock"},
+    "os.system": set(),
+    "os.popen": set(),
+    "os.fork": set(),
+    "os.posix_spawn": {"sandbox.daemons"},
+}
+
+PROOFS = {"Delegation", "Approval"}
+MAY_PROVE = {"Delegation": {"dns"}, "Approval": {"approval"}}
+
+HOUSE = modules()
+
+
+def within(name: str, places: Iterable[str]) -> bool:
+    """Tell whether a dotted name is one of the places or lies in one; the empty place is the package itself."""
+    return any(name == place or (place and name.startswith(place + ".")) for place in places)
+
+
+def unlawful_imports(source: Module) -> list[str]:
+    found = []
+    for imported in imports(source):
+        head, _, rest = imported.partition(".")
+        if head != "certctl":
+            lawful = head not in THEIRS or within(source.name, THEIRS[head])
+        else:
+            unit = rest if within(rest, {"__version__"}) else rest.partition(".")[0]
+            lawful = unit in {source.unit, "__version__"} or within(rest, OURS[source.unit])
+        if not lawful:
+            found.append(f"{source.name} imports {imported}")
+    return found
+
+
+def unlawful_calls(source: Module) -> list[str]:
+    return [
+        f"{source.name}:{line} calls {call}"
+        for call, line in calls(source)
+        for forbidden, places in CALLS.items()
+        if (call == forbidden or call.endswith("." + forbidden)) and not within(source.name, places)
+    ]
+
+
+def forged_proofs(source: Module) -> list[str]:
+    return [
+        f"{source.name}:{line} makes a {name}"
+        for call, line in calls(source)
+        if (name := call.rpartition(".")[2]) in PROOFS and not within(source.name, MAY_PROVE[name])
+    ]
+
+
+def test_every_unit_of_the_house_has_a_place_in_the_plan() -> None:
+    assert {source.unit for source in HOUSE} <= set(OURS)
+
+
+@pytest.mark.parametrize("source", HOUSE, ids=lambda source: source.name or "certctl")
+def test_a_module_imports_only_what_the_plan_allows(source: Module) -> None:
+    assert unlawful_imports(source) == []
+
+
+@pytest.mark.parametrize("source", HOUSE, ids=lambda source: source.name or "certctl")
+def test_the_clock_and_other_programs_have_one_door_each(source: Module) -> None:
+    assert unlawful_calls(source) == []
+
+
+@pytest.mark.parametrize("source", HOUSE, ids=lambda source: source.name or "certctl")
+def test_only_the_party_that_checked_can_make_a_proof(source: Module) -> None:
+    assert forged_proofs(source) == []
+
+
+def test_tests_make_proofs_only_in_their_fakes() -> None:
+    everyone = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent.name != "fakes"]
+    assert [forgery for path in everyone for forgery in forged_proofs(read(path, path.relative_to(ROOT)))] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("nginx.web", "from certctl.ca.certbot import Certbot"),
+        ("nginx.web", "from certctl.stories.issue import issue"),
+        ("ca.certbot", "from certctl.cli import main"),
+        ("ca.certbot", "import certctl.config"),
+        ("dns.verify", "from certctl import world"),
+        ("stories.issue", "from certctl.io.files import write_atomic"),
+        ("stories.issue", "from certctl.nginx.web import Nginx"),
+        ("domain", "from certctl.values import Delegation"),
+        ("errors", "import certctl.domain"),
+        ("cli.status", "from rich.table import Table"),
+        ("stories.renew", "import click"),
+        ("approval.endpoint", "import dns.resolver"),
+        ("nginx.command", "import subprocess"),
+        ("cli.config", "import sqlite3"),
+        ("nginx.master", "if 1:\n    def f():\n        from requests import get"),
+    ],
+)
+def test_the_fence_notices(name: str, text: str) -> None:
+    assert unlawful_imports(module(name, text))
+
+
+def test_the_fence_notices_a_second_clock_and_a_forged_proof() -> None:
+    assert unlawful_calls(module("stories.renew", "import datetime\nx = datetime.datetime.now(datetime.UTC)"))
+    assert unlawful_calls(module("nginx.master", "import os\nos.system('nginx -t')"))
+    assert forged_proofs(module("stories.issue", "x = values.Approval(None, None, True, '')"))
+    assert forged_proofs(module("approval.operator", "x = Delegation(None, '', (), '')"))
+    assert not forged_proofs(module("approval.operator", "x = Approval(None, None, True, '')"))

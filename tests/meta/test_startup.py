@@ -1,0 +1,42 @@
+"""``certctl --help`` and ``--version`` load click and nothing heavy; importing is what makes a command slow."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "acme", "certbot", "cryptography", "dns", "filelock", "idna", "jinja2", "publicsuffixlist", "pydantic",
+    "pydantic_settings", "requests", "rich", "sqlite3", "ssl", "tomllib",
+}  # fmt: skip
+
+_RUN = """
+import json, sys
+sys.argv = ["certctl", *json.loads(sys.argv[1])]
+from certctl.cli import main
+try:
+    main()
+finally:
+    print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file=sys.stderr)
+"""
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Run the command line in a fresh interpreter and return the top-level modules it loaded."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _RUN, json.dumps(arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+    return set(json.loads(ended.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("-h",), ("nonsense",), ()])
+def test_saying_what_there_is_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    names = loaded(*arguments)
+    assert "click" in names
+    assert names & HEAVY == set()
+
+
+def test_the_watch_sees_what_a_command_loads() -> None:
+    assert {"pydantic", "click"} <= loaded("config", "schema")
+    assert "rich" not in loaded("config", "schema", "--json")
