@@ -60,6 +60,7 @@ class Reply:
         alias: Where the name's CNAME points, if it has one.
         values: Records of the type asked for; a recursive server's are those at the end of the chain.
         lines: All records of the answer in zone file form.
+        owner: The name the values belong to: the one asked for, or the end of its chain.
         detail: For a reply that is no answer, why.
     """
 
@@ -68,6 +69,7 @@ class Reply:
     alias: Name | None = None
     values: tuple[Rdata, ...] = ()
     lines: tuple[str, ...] = ()
+    owner: Name | None = None
     detail: str = ""
 
     @property
@@ -158,7 +160,7 @@ def _read(server: Server, name: Name, kind: RdataType, response: Message) -> Rep
         )
     rrsets = [*links, found] if found else links
     values = tuple(sorted(found)) if found else ()
-    return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets))
+    return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets), end)
 
 
 def _chain(response: Message, name: Name, limit: int) -> list[tuple[RRset, Name]]:

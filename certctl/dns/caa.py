@@ -45,10 +45,15 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a CAA record set means for us: a reason when it forbids, else what is allowed."""
+    """What a CAA record set means for us: a reason when it forbids, else what is allowed.
+
+    Attributes:
+        remove: The property that has to go; empty when adding a record of ours is the cure.
+    """
 
     allowed: bool
     text: str
+    remove: str = ""
 
 
 def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
@@ -78,7 +83,8 @@ def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> 
     tags = [(record, record.tag.decode("ascii", "replace").lower()) for record in records]
     unknown = next((tag for record, tag in tags if record.flags & _CRITICAL and tag not in _KNOWN), None)
     if unknown is not None:
-        return Verdict(allowed=False, text=f"the property {unknown!a} is marked critical and no CA knows it")
+        text = f"the property {unknown!a} is marked critical and our CA does not know it"
+        return Verdict(allowed=False, text=text, remove=unknown)
     wild = [record for record, tag in tags if tag == "issuewild"] if wildcard else []
     relevant = wild or [record for record, tag in tags if tag == "issue"]
     if not relevant:
@@ -151,12 +157,17 @@ def _properties(reply: Reply) -> list[CaaRdata]:
 
 
 def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: Verdict, policy: CaaPolicy) -> NotReady:
-    own = plain(owner) == domain.zone
-    inherited = "" if own else f", which holds for {domain} as well,"
-    tag = "issuewild" if domain.is_wildcard else "issue"
+    place = plain(next((r.owner for r in hearing.replies if r.owner and r.values), owner))
+    if place != plain(owner):
+        inherited = f", where {plain(owner)} leads,"
+    else:
+        inherited = "" if place == domain.zone else f", which holds for {domain} as well,"
+    cure = f'{place}. CAA 0 {"issuewild" if domain.is_wildcard else "issue"} "{policy.identities[0]}"'
+    if verdict.remove:
+        cure = f"{place}. without a critical CAA property {verdict.remove}"
     return NotReady(
         "caa-forbids",
-        f"the CAA record of {plain(owner)}{inherited} forbids our CA: {verdict.text}",
+        f"the CAA record of {place}{inherited} forbids our CA: {verdict.text}",
         seen=(hearing.asked, *hearing.lines),
-        expected=[f'{plain(owner)}. CAA 0 {tag} "{policy.identities[0]}"'],
+        expected=[cure],
     )

@@ -24,10 +24,16 @@ _WHY = {
 }  # fmt: skip
 
 
-def forwardable(domain: Domain, outcome: CertctlError | Delegation) -> str:
-    """Write what a customer needs to read about their domain, plainly, with nothing to look up."""
-    if isinstance(outcome, Delegation):
-        return f"Hello,\n\n{domain} is set up correctly: {outcome.summary}.\nThere is nothing for you to do.\n"
+def forwardable(domain: Domain, outcome: CertctlError | Delegation | None) -> str:
+    """Write what a customer needs to read about their domain, plainly, with nothing to look up.
+
+    Args:
+        domain: The customer's domain.
+        outcome: What ``verify`` raised or returned; None says only that it succeeded.
+    """
+    if outcome is None or isinstance(outcome, Delegation):
+        found = f": {outcome.summary}" if outcome else ""
+        return f"Hello,\n\n{domain} is set up correctly{found}.\nThere is nothing for you to do.\n"
     if outcome.slug == "caa-forbids":
         return _letter(domain, _caa(outcome), outcome)
     if outcome.slug not in _WHY:
@@ -36,7 +42,7 @@ def forwardable(domain: Domain, outcome: CertctlError | Delegation) -> str:
             "itself; there is nothing for you to do.\n"
         )
     wanted = [] if outcome.slug in {"dns-servfail", "caa-servfail"} else _record(domain, outcome.expected)
-    return _letter(domain, [*wanted, _WHY[outcome.slug]], outcome)
+    return _letter(domain, [*wanted, _WHY[outcome.slug], *_hint(outcome)], outcome)
 
 
 def _letter(domain: Domain, paragraphs: Sequence[str], error: CertctlError) -> str:
@@ -45,6 +51,12 @@ def _letter(domain: Domain, paragraphs: Sequence[str], error: CertctlError) -> s
     opening = f"{domain} is not ready for HTTPS yet."
     closing = "A change takes effect for us as soon as your nameservers have it. Thank you!"
     return "\n\n".join(["Hello,", opening, *paragraphs, *seen, closing]) + "\n"
+
+
+def _hint(error: CertctlError) -> list[str]:
+    """Repeat the mistake that was recognised: it stands behind the semicolon of the message (``dns.hints``)."""
+    _, _, hint = error.message.partition("; ")
+    return [f"{hint[0].upper()}{hint[1:]}{'' if hint.endswith('?') else '.'}"] if hint else []
 
 
 def _record(domain: Domain, expected: Sequence[str]) -> list[str]:
@@ -74,8 +86,11 @@ def _record(domain: Domain, expected: Sequence[str]) -> list[str]:
 
 
 def _caa(error: CertctlError) -> list[str]:
-    owner, _, rest = (error.expected[0] if error.expected else "").partition(" CAA ")
-    return [
-        f"The CAA records of {owner.removesuffix('.')} do not let our certificate authority issue a certificate.",
-        f"Please add this CAA record (the others may stay):\n\n    {owner} CAA {rest}",
-    ]
+    owner, added, rest = error.expected[0].partition(" CAA 0 ")
+    opening = (
+        f"The CAA records of {owner.split('. ')[0].removesuffix('.')} do not let our certificate authority in."
+    )
+    if not added:
+        _, _, unwanted = error.expected[0].rpartition(" ")
+        return [opening, f"Please delete the CAA record with the property {unwanted}: it keeps every other CA out."]
+    return [opening, f"Please add this CAA record (the others may stay):\n\n    {owner} CAA 0 {rest}"]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from certctl.dns.caa import CaaPolicy, check_caa
 from certctl.dns.judge import Judge
+from certctl.dns.message import forwardable
 from certctl.dns.resolver import Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.dns.target import Target, listed
@@ -39,6 +40,10 @@ class CustomerDns:
             error.next = (f"certctl issue {domain} --wait 30m", f"certctl verify {domain} --message", *error.next)
             raise
         return replace(delegation, summary=f"{delegation.summary}; {allowed}")
+
+    def forwardable(self, domain: Domain, outcome: CertctlError | Delegation | None) -> str:
+        """Write the text an operator forwards to the customer (``verify --message``)."""
+        return forwardable(domain, outcome)
 
     def examine(self) -> list[Finding]:
         """Look at what party 1 needs of this host: a resolver that answers and a target that resolves."""

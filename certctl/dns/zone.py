@@ -63,7 +63,7 @@ class Hearing:
         if self.zone is None:
             return "by the resolver"
         total = len(self.replies) + len(self.unanswered)
-        return f"{len(self.replies)} of {total} nameserver{'s' if total > 1 else ''} agree"
+        return f"{len(self.replies)} of {total} nameservers agree" if total > 1 else "by its only nameserver"
 
 
 class Zones:

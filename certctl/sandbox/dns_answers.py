@@ -156,7 +156,7 @@ def _say_no(response: dns.message.Message, view: Viewpoint, name: Name) -> None:
 def _rrset(name: Name, kind: RdataType, records: list[Record]) -> dns.rrset.RRset:
     rrset = dns.rrset.RRset(name, _IN, kind)
     for record in records:
-        rrset.add(dns.rdata.from_text(_IN, kind, record.value, relativize=False), record.ttl)
+        rrset.add(dns.rdata.from_text(_IN, kind, record.value, origin=dns.name.root, relativize=False), record.ttl)
     return rrset
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.exception
+import dns.name
 import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
@@ -84,7 +85,7 @@ def load(path: Path) -> DnsWorld:
         data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return DnsWorld(
             zones=dict(data["zones"]),
-            records=tuple(Record(**row) for row in data["records"]),
+            records=tuple(_checked(Record(**row)) for row in data["records"]),
             faults=tuple(FaultRule(**(row | {"fault": Fault(row["fault"])})) for row in data["faults"]),
         )
     except FileNotFoundError:
@@ -105,8 +106,7 @@ def add(world: DnsWorld, record: Record) -> DnsWorld:
     Raises:
         ConfigInvalid: no such record type, or a value that type cannot hold.
     """
-    new = replace(record, name=_plain(record.name), type=record.type.upper())
-    _check(new)
+    new = _checked(replace(record, name=_plain(record.name), type=record.type.upper()))
     kept = tuple(old for old in world.records if not _gives_way(old, new))
     return declare(replace(world, records=(*kept, new)), zone_for(world, new.name))
 
@@ -155,11 +155,13 @@ def _gives_way(old: Record, new: Record) -> bool:
     return same_place and (new.type == "CNAME" or old.value == new.value)
 
 
-def _check(record: Record) -> None:
+def _checked(record: Record) -> Record:
     try:
+        dns.name.from_text(record.name)
         kind = dns.rdatatype.from_text(record.type)
-        dns.rdata.from_text(dns.rdataclass.IN, kind, record.value)
+        dns.rdata.from_text(dns.rdataclass.IN, kind, record.value, origin=dns.name.root, relativize=False)
     except (dns.exception.DNSException, ValueError) as error:
         raise ConfigInvalid(
             "config-invalid", f"{record.name} {record.type} {record.value!r} is not a DNS record: {error}"
         ) from error
+    return record
