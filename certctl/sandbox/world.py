@@ -35,6 +35,7 @@ def write_files(layout: Layout) -> None:
     for directory in (layout.config.parent, layout.conf_dir, layout.page, layout.run, layout.logs, layout.ca):
         make_directory(directory, 0o755)
     make_directory(layout.root / "var/tmp", 0o700)
+    make_directory(layout.data, 0o711)
     make_directory(layout.challenges, 0o755)
     zone_file.save(layout.dns_world, reduce(zone_file.add, _RECORDS, DnsWorld()))
     approval_server.save(layout.approvals, Approvals(approved=(CUSTOMER, WRONG_CNAME)))

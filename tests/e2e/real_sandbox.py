@@ -1,0 +1,112 @@
+"""A real sandbox and a certctl in a process of its own, for the end-to-end tests."""
+
+import json
+import os
+import re
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from certctl.sandbox.layout import Layout, at
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Return stdout, which must be exactly one JSON document."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """Return the error of the first result, or of the run as a whole."""
+        document = self.json
+        return document.get("error") or document["results"][0]["error"]
+
+
+def certctl(
+    *arguments: str, env: Mapping[str, str] | None = None, stdin: str = "", prefix: tuple[str, ...] = ()
+) -> Ran:
+    """Run certctl as a person would, in an environment without any CERTCTL_ of ours."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
+    done = subprocess.run(
+        [*prefix, sys.executable, "-m", "certctl", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=clean | dict(env or {}),
+        timeout=150,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """A sandbox that is up, and what tests want to know about it."""
+
+    layout: Layout
+    addresses: Mapping[str, Any]
+
+    def certctl(self, *arguments: str, stdin: str = "") -> Ran:
+        """Run certctl with this sandbox's configuration."""
+        return certctl(*arguments, env={"CERTCTL_CONFIG": self.addresses["config"]}, stdin=stdin)
+
+    def must(self, *arguments: str) -> Ran:
+        """Run certctl and insist on success."""
+        ran = self.certctl(*arguments)
+        assert ran.code == 0, f"certctl {' '.join(arguments)} exited with {ran.code}: {ran.err}{ran.out}"
+        return ran
+
+    def customer(self, name: str) -> str:
+        """Make a name a customer's: it points here and the operator knows it."""
+        self.must("sandbox", "dns", "add", name, "CNAME", "status.hyperping.io")
+        self.must("sandbox", "approve", name)
+        return name
+
+    def orders(self) -> int:
+        """Count the orders Pebble has taken, by its log."""
+        log = (self.layout.logs / "pebble.log").read_text(encoding="utf-8", errors="replace")
+        return len(re.findall(r"Added order ", log))
+
+    def served_leaf(self, name: str) -> x509.Certificate:
+        """Return the leaf nginx serves for a name; its chain must lead to the sandbox's issuer root.
+
+        Raises:
+            ssl.SSLError: nginx refuses the name, or the chain does not hold.
+        """
+        host, _, port = str(self.addresses["https"]).rpartition(":")
+        trust = ssl.create_default_context(cafile=self.addresses["issuer_root_file"])
+        with (
+            socket.create_connection((host, int(port)), timeout=5) as raw,
+            trust.wrap_socket(raw, server_hostname=name) as connection,
+        ):
+            der = connection.getpeercert(binary_form=True)
+        assert der
+        return x509.load_der_x509_certificate(der)
+
+
+def bring_up(root: Path) -> Sandbox:
+    """Bring a sandbox up by the command line."""
+    ran = certctl("sandbox", "up", "--root", str(root), "--json")
+    assert ran.code == 0, ran.out + ran.err
+    return Sandbox(at(root), ran.json["data"])
+
+
+def take_down(root: Path) -> None:
+    """Take it down by the command line."""
+    ran = certctl("sandbox", "down", "--root", str(root), "--json")
+    assert ran.code == 0, ran.out + ran.err
