@@ -59,10 +59,11 @@ _NEXT = {
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")
 _PROSE_TIME = re.compile(r"retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _SILENT = frozenset({"Timeout", "ReadTimeout", "ConnectTimeout", "TimeoutError"})
-_NOT_ACME = frozenset({"JSONDecodeError", "DeserializationError", "MissingNonce", "ClientError"})
+_NOT_ACME = frozenset({"JSONDecodeError", "ClientError"})
 _UNREACHABLE = frozenset({
     "ConnectionError", "SSLError", "ProxyError", "ChunkedEncodingError", "TooManyRedirects", "InvalidURL",
     "InvalidSchema", "MissingSchema", "RequestException", "ContentDecodingError", "InvalidHeader",
+    "DeserializationError", "MissingNonce", "BadNonce",
 })  # fmt: skip
 
 

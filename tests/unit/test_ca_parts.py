@@ -1,0 +1,279 @@
+"""The small parts of party 3: command lines, settings, the solver, the talk with the plugin, the account."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from certctl.ca import argv
+from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
+from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
+from certctl.ca.keys import new_key, signing_request
+from certctl.ca.scratch import Scratch
+from certctl.ca.settings import CaSettings, order_for, require_safe_directory
+from certctl.ca.solver import Challenge, HttpTokens
+from certctl.domain import Domain
+from certctl.errors import CertctlError, ConfigInvalid, Refused
+from certctl.sandbox import pebble
+
+TOKEN = "a" * 43
+CHALLENGE = Challenge("status.example.com", "http-01", TOKEN, f"{TOKEN}.thumbprint")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CaSettings:
+    return CaSettings("https://ca.example.org/acme/dir", tmp_path / "acme", tmp_path / "challenges")
+
+
+def test_every_option_is_one_word_so_no_value_can_become_an_option(settings: CaSettings) -> None:
+    scratch = Scratch(Path("/s"))
+    tricky = replace(settings, email="--pre-hook=evil", profile="--deploy-hook=evil")
+    commands = [
+        argv.certonly(Path("/bin/certbot"), tricky, scratch, "--account", "http-01"),
+        argv.register(Path("/bin/certbot"), tricky, scratch),
+        argv.revoke(Path("/bin/certbot"), tricky, scratch),
+    ]
+    for program, verb, *options in commands:
+        assert (program, verb) in {("/bin/certbot", v) for v in ("certonly", "register", "revoke")}
+        assert all(option.startswith("--") for option in options)
+        assert not any(option.startswith(("--pre-hook", "--deploy-hook")) for option in options)
+
+
+def test_a_profile_is_required_of_the_ca_only_when_one_is_configured(settings: CaSettings) -> None:
+    def profiles(settings: CaSettings) -> list[str]:
+        words = argv.certonly(Path("certbot"), settings, Scratch(Path("/s")), "id", "http-01")
+        return [word for word in words if "profile" in word]
+
+    assert profiles(settings) == []
+    assert profiles(replace(settings, profile="shortlived")) == ["--required-profile=shortlived"]
+
+
+def test_an_account_without_an_email_says_so(settings: CaSettings) -> None:
+    words = argv.register(Path("certbot"), settings, Scratch(Path("/s")))
+    assert "--register-unsafely-without-email" in words
+    words = argv.register(Path("certbot"), replace(settings, email="ops@example.org"), Scratch(Path("/s")))
+    assert "--email=ops@example.org" in words
+
+
+@pytest.mark.parametrize(
+    "url", ["https://acme-v02.api.letsencrypt.org/directory", "http://127.0.0.1:4001/dir", "http://[::1]/dir"]
+)
+def test_https_and_this_host_are_safe(url: str) -> None:
+    require_safe_directory(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "dir",
+        "http://ca.example.org/dir",
+        "http://127.0.0.1.example.org/dir",
+        "ftp://ca/dir",
+        "file:///dir",
+        "https:///dir",
+        "https://ca.example.org/../../etc",
+        "https://user@ca.example.org/dir",
+    ],
+)
+def test_any_other_directory_is_refused(url: str) -> None:
+    with pytest.raises(ConfigInvalid):
+        require_safe_directory(url)
+
+
+def test_a_wildcard_is_asked_for_together_with_its_zone(settings: CaSettings) -> None:
+    assert order_for(Domain("*.example.com"), settings).names == ("*.example.com", "example.com")
+    assert order_for(Domain("a.example.com"), settings).names == ("a.example.com",)
+
+
+def test_a_request_names_only_what_is_asked_for_also_when_it_is_long() -> None:
+    name = ".".join(["a" * 60] * 4)
+    request = x509.load_pem_x509_csr(signing_request(new_key("ecdsa-p256"), [name]))
+    san = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert san.get_values_for_type(x509.DNSName) == [name]
+    assert not list(request.subject)
+
+
+def test_a_token_is_shown_to_nginx_and_taken_away(tmp_path: Path) -> None:
+    solver = HttpTokens(tmp_path / "challenges")
+    solver.present([CHALLENGE])
+    shown = tmp_path / "challenges" / TOKEN
+    assert shown.read_text() == CHALLENGE.validation
+    assert shown.stat().st_mode & 0o777 == 0o644
+    assert shown.parent.stat().st_mode & 0o777 == 0o755
+    solver.clean_up([CHALLENGE])
+    solver.clean_up([CHALLENGE])
+    assert list(shown.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "token", ["", "short", "../" * 8, "a/" * 20, "a" * 257, "a" * 20 + "\n", "a" * 20 + "\0", "ä" * 20]
+)
+def test_a_token_that_is_not_base64url_reaches_no_path(tmp_path: Path, token: str) -> None:
+    solver = HttpTokens(tmp_path / "challenges")
+    evil = replace(CHALLENGE, token=token)
+    with pytest.raises(Refused) as caught:
+        solver.present([CHALLENGE, evil])
+    assert caught.value.slug == "ca-challenge-aborted"
+    solver.clean_up([evil])
+    assert list(tmp_path.rglob("*")) == []
+
+
+@dataclass
+class Memory:
+    """A solver that remembers, and refuses when told to."""
+
+    refusal: CertctlError | None = None
+    shown: list[Challenge] = field(default_factory=list)
+    challenge_type: str = "http-01"
+
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        self.shown += challenges
+
+    def wait(self, challenges: Sequence[Challenge]) -> None:
+        assert list(challenges) == self.shown
+        if self.refusal:
+            raise self.refusal
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        self.shown = [one for one in self.shown if one not in challenges]
+
+
+def talk(exchange: Exchange, *messages: dict[str, object]) -> list[object]:
+    """Play certbot's side: say these things, close, and return what was answered."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in messages:
+            theirs.sendall(encode(message))
+        theirs.shutdown(socket.SHUT_WR)
+        exchange.serve(ours, time.monotonic() + 10)
+        ours.shutdown(socket.SHUT_WR)
+        with theirs.makefile("rb") as answers:
+            return [json.loads(line) for line in answers]
+
+
+def exchange(solver: Memory, noted: list[Challenge] | None = None) -> Exchange:
+    return Exchange(solver, {"status.example.com"}, (noted if noted is not None else []).extend)
+
+
+def test_solved_challenges_are_answered_with_ok_and_noted_before_they_are_shown() -> None:
+    noted: list[Challenge] = []
+    solver = Memory()
+    side = exchange(solver, noted)
+    assert talk(side, challenges_message([CHALLENGE])) == [{"ok": True}]
+    assert noted == [CHALLENGE]
+    assert solver.shown == [], "the end of the talk takes the challenges away"
+
+
+def test_a_solver_that_gives_up_aborts_the_order_with_its_reason() -> None:
+    side = exchange(Memory(Refused("ca-challenge-aborted", "the TXT record never showed up")))
+    assert talk(side, challenges_message([CHALLENGE])) == [{"abort": "the TXT record never showed up"}]
+    assert side.aborted is not None
+
+
+@pytest.mark.parametrize("other", [{"domain": "evil.example.com"}, {"type": "dns-01"}])
+def test_a_challenge_that_belongs_to_no_name_of_ours_is_not_shown(other: dict[str, str]) -> None:
+    solver = Memory()
+    side = exchange(solver)
+    (answer,) = talk(side, challenges_message([replace(CHALLENGE, **other)]))
+    assert isinstance(answer, dict)
+    assert "abort" in answer
+    assert not solver.shown
+
+
+def test_failed_challenges_arrive_typed() -> None:
+    side = exchange(Memory())
+    failed = Problem("caa", "forbidden", "status.example.com", "http-01")
+    assert talk(side, failed_message([failed]), {"done": True}) == []
+    assert side.failed == [failed]
+
+
+def test_a_plugin_that_says_nothing_is_not_waited_for_longer_than_the_deadline() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        began = time.monotonic()
+        exchange(Memory()).serve(ours, began + 0.2)
+        assert time.monotonic() - began < 5
+
+
+def test_a_line_without_an_end_is_cut_off() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        flood = threading.Thread(target=pour, args=(theirs,), daemon=True)
+        flood.start()
+        exchange(Memory()).serve(ours, time.monotonic() + 10)
+        ours.close()
+        flood.join(5)
+        assert not flood.is_alive()
+
+
+def pour(into: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            into.sendall(b"x" * 50_000)
+
+
+def account(settings: CaSettings, name: str) -> Path:
+    path = account_directory(settings) / name
+    path.mkdir(parents=True)
+    for file, key in (("private_key.json", "kty"), ("regr.json", "uri"), ("meta.json", "creation_dt")):
+        (path / file).write_text(json.dumps({key: "x"}))
+    return path
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null"])
+@pytest.mark.parametrize("name", ["private_key.json", "regr.json", "meta.json"])
+def test_an_account_with_a_damaged_file_is_no_account(settings: CaSettings, name: str, damage: str) -> None:
+    path = account(settings, "one")
+    assert find_accounts(settings) == ["one"]
+    (path / name).write_text(damage)
+    assert find_accounts(settings) == []
+
+
+def test_accounts_that_keep_getting_lost_stop_being_replaced(settings: CaSettings) -> None:
+    now = datetime.now(UTC)
+    for number in range(MOST_REPLACED):
+        account(settings, f"lost{number}")
+        account(settings, "spare")
+        assert ensure_account(settings, Path("/none"), now, lost=f"lost{number}") == "spare"
+        for file in (account_directory(settings) / "spare").iterdir():
+            file.unlink()
+        (account_directory(settings) / "spare").rmdir()
+    account(settings, "once-more")
+    with pytest.raises(Refused) as caught:
+        ensure_account(settings, Path("/none"), now, lost="once-more")
+    assert caught.value.slug == "ca-account"
+
+
+def test_an_account_somebody_else_replaced_already_is_not_replaced_again(settings: CaSettings) -> None:
+    account(settings, "new")
+    assert ensure_account(settings, Path("/none"), datetime.now(UTC), lost="old") == "new"
+
+
+def test_pebbles_files_are_private_and_fit_both_of_its_versions(tmp_path: Path) -> None:
+    plan = pebble.Pebble(tmp_path / "ca", 1, 2, 3, 4, "127.0.0.1:53", blocklist=("blocked.test",))
+    umask = os.umask(0)
+    try:
+        pebble.write_files(plan)
+    finally:
+        os.umask(umask)
+    key = plan.root / "https.key"
+    before = key.read_bytes()
+    pebble.write_files(plan)
+    assert key.read_bytes() == before
+    assert key.stat().st_mode & 0o777 == 0o600
+    content = json.loads(plan.config.read_text())["pebble"]
+    assert (content["httpPort"], content["tlsPort"]) == (3, 4)
+    assert content["domainBlocklist"] == ["blocked.test"]
+    assert content["certificateValidityPeriod"] == content["profiles"]["default"]["validityPeriod"] == 90 * 86400
+    assert timedelta(seconds=content["profiles"]["shortlived"]["validityPeriod"]) < timedelta(days=10)
+    assert pebble.environment(plan)["PEBBLE_AUTHZREUSE"] == "0"
