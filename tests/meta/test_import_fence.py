@@ -22,9 +22,10 @@ OURS: dict[str, set[str]] = {
     "stories": {"world", "values", "domain", "errors", "due", "budget", "io.clock"},
     **{party: {"domain", "values", "errors", "io"} for party in PARTIES},
     "sandbox": {"domain", "errors", "io"},
+    "timer": {"errors", "io"},
     "cli": {
         "", "approval", "ca", "config", "dns", "domain", "due", "errors", "io", "nginx", "sandbox", "store",
-        "stories", "values", "world",
+        "stories", "timer", "values", "world",
     },
     "__main__": {"cli"},
 }  # fmt: skip

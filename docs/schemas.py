@@ -1,0 +1,199 @@
+# ruff: noqa: INP001 - a script's neighbour, not a package
+"""The JSON Schemas of ``--json``: one envelope for all commands, and what ``data`` holds for those that have it.
+
+Names, steps, states and slugs come from the code. Keys are only ever added, so other keys are not forbidden here;
+tests forbid them, which proves that every key a command prints is described.
+"""
+
+from typing import Any
+
+from certctl.errors import CATALOGUE, ExitCode, Who
+from certctl.sandbox.approval_server import Mode
+from certctl.sandbox.standing import Addresses
+from certctl.sandbox.zone_file import Fault
+from certctl.stories.journey import Step
+from certctl.timer.units import Condition
+from certctl.values import Level, State
+
+Schema = dict[str, Any]
+
+BASE = "certctl.schema.json"
+WITH_RESULTS = frozenset(
+    {"issue", "obtain", "verify", "approval", "publish", "confirm", "renew", "remove", "status", "reconcile"}
+)
+"""Commands about domains; ``status --timeline`` and ``reconcile --dry-run`` have ``data`` instead."""
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_TEXT: Schema = {"type": "string"}
+_FLAG: Schema = {"type": "boolean"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
+_STATUS_WORDS = ("ok", "due", "failing", "expired")
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def _object(properties: Schema, **more: Any) -> Schema:  # noqa: ANN401 - JSON Schema's own words
+    return {"type": "object", "required": list(properties), "properties": properties, **more}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+_ERROR = _object(
+    {
+        "code": {"enum": list(CATALOGUE), "description": "stable slug; 'certctl explain' knows it"},
+        "who": {"enum": [str(who) for who in Who], "description": "who has to act"},
+        "message": _TEXT,
+        "seen": _list(_TEXT),
+        "expected": _list(_TEXT),
+        "next": _list(_TEXT) | {"description": "commands to type, most useful first"},
+        "retryable": _FLAG,
+        "retry_after": {"type": ["integer", "null"], "description": "seconds"},
+        "quota_used": _FLAG | {"description": "whether the CA's limits were spent"},
+    }
+)
+_CERTIFICATE = _object(
+    {
+        "serial": {"type": "string", "pattern": "^[0-9a-f]+$"},
+        "issuer": _TEXT,
+        "not_before": _TIME,
+        "not_after": _TIME,
+        "names": _list(_TEXT),
+        "key_type": _TEXT,
+        "fingerprint_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    }
+)
+_STEP = _object({"name": {"enum": [str(step) for step in Step]}, "ok": _FLAG, "ms": _COUNT, "detail": _TEXT})
+_RESULT = _object(
+    {
+        "domain": _TEXT,
+        "ok": _FLAG,
+        "changed": _FLAG | {"description": "whether this run changed anything for the domain"},
+        "state": {"enum": [*map(str, State), *_STATUS_WORDS, None], "description": "'status' adds its own words"},
+        "certificate": _or_null(_ref("certificate")),
+        "steps": _list(_ref("step")),
+        "error": _or_null(_ref("error")),
+    }
+)
+_ENVELOPE: Schema = {
+    "$schema": _DRAFT,
+    "$id": BASE,
+    "title": "What every certctl command prints with --json",
+    "description": "Exactly one document on stdout, also on failure. Keys are only ever added.",
+    "type": "object",
+    "required": ["schema", "ok"],
+    "anyOf": [{"required": ["results"]}, {"required": ["data"]}],
+    "properties": {
+        "schema": {"type": "string", "pattern": "^certctl\\.[a-z-]+/1$"},
+        "ok": _FLAG,
+        "results": _list(_ref("result")) | {"description": "one entry per domain"},
+        "summary": _object({"total": _COUNT, "ok": _COUNT, "failed": _COUNT, "changed": _COUNT}),
+        "data": {"description": "the result of a command that is about no domain"},
+        "error": _ref("error") | {"description": "what ended the whole run, before or beside any domain"},
+    },
+    "$defs": {"error": _ERROR, "certificate": _CERTIFICATE, "step": _STEP, "result": _RESULT},
+}
+
+_EVENT = _object(
+    {
+        "at": _TIME,
+        "domain": _TEXT,
+        "step": _TEXT,
+        "ok": _FLAG,
+        "code": {"type": ["string", "null"]},
+        "detail": _TEXT,
+    }
+)
+_EXPLANATION = _object(
+    {
+        "code": {"enum": list(CATALOGUE)},
+        "exit_code": {"enum": [int(code) for code in ExitCode]},
+        "who": {"enum": [str(who) for who in Who]},
+        "retryable": _FLAG,
+        "summary": _TEXT,
+        "text": _TEXT,
+    }
+)
+_FINDING = _object({"area": _TEXT, "level": {"enum": [str(level) for level in Level]}, "text": _TEXT, "fix": _TEXT})
+_SANDBOX = _object(
+    {key: {"type": ["string", "null"]} for key in Addresses.__dataclass_fields__}
+    | {"running": _FLAG, "parts": {"type": "object", "additionalProperties": _FLAG}}
+)
+_APPROVALS = _object({"mode": {"enum": [str(mode) for mode in Mode]}, "approved": _list(_TEXT)})
+_RECORD = _object({"name": _TEXT, "type": _TEXT, "value": _TEXT, "ttl": _COUNT, "only": _TEXT})
+_FAULT = _object(
+    {
+        "name": _TEXT,
+        "fault": {"enum": [str(fault) for fault in Fault]},
+        "type": _TEXT,
+        "only": _TEXT,
+        "seconds": {"type": "number", "minimum": 0},
+    }
+)
+_DNS_WORLD = _object(
+    {
+        "zones": {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": _TEXT}},
+        "records": _list(_RECORD),
+        "faults": _list(_FAULT),
+    }
+)
+_RUN = _object({"at": _TIME, "result": _TEXT, "exit_code": _COUNT})
+_MAYBE: Schema = {"type": ["boolean", "null"], "description": "null where systemd was not asked"}
+_TIMER: Schema = {
+    "scheduler": {"enum": ["systemd", "cron"]},
+    "installed": _FLAG,
+    "enabled": _MAYBE,
+    "active": _MAYBE,
+    "next_run": _or_null(_TIME),
+    "last_run": _or_null(_RUN),
+    "files": _list(_object({"path": _TEXT, "condition": {"enum": [str(condition) for condition in Condition]}})),
+    "root": _TEXT,
+}
+_SETTINGS: Schema = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": True}}
+
+DATA: dict[str, Schema] = {
+    "completion": _object({"shell": {"enum": ["bash", "zsh", "fish"]}, "script": _TEXT}),
+    "config-path": _object({"file": _TEXT, "exists": _FLAG}),
+    "config-schema": {"type": "object", "additionalProperties": True, "description": "a JSON Schema"},
+    "config-show": _SETTINGS,
+    "config-validate": _object({"file": _TEXT, "valid": _FLAG}),
+    "doctor": _list(_FINDING),
+    "explain": {"anyOf": [_EXPLANATION, _list({"enum": list(CATALOGUE)})]},
+    "init": {"anyOf": [_object({"would_write": _list(_TEXT)}), _object({"wrote": _list(_TEXT)})]},
+    "log": _list(_EVENT),
+    "reconcile": _object({"publish": _list(_TEXT), "remove": _list(_TEXT)}, description="with --dry-run"),
+    "reload": _object({"changed": _FLAG, "detail": _TEXT}),
+    "sandbox-approve": _APPROVALS,
+    **{f"sandbox-dns-{name}": _DNS_WORLD for name in ("add", "remove", "fail", "heal", "list")},
+    **{f"sandbox-{name}": _SANDBOX for name in ("up", "down", "status")},
+    "timer-install": _object(
+        {"dry_run": _FLAG, "changed": _FLAG, "diff": _TEXT} | _TIMER | {"notes": _list(_TEXT)}
+    ),
+    "timer-remove": _object({"changed": _FLAG, "removed": _list(_TEXT), "kept": _list(_TEXT)}),
+    "timer-status": _object(_TIMER),
+    "status": _list(_object({"week": _TEXT, "expiring": _COUNT})) | {"description": "with --timeline"},
+}
+"""What is under ``data``, by the command's name in ``schema``."""
+
+
+def schemas() -> dict[str, Schema]:
+    """Return every schema by its file name."""
+    return {BASE: _ENVELOPE} | {f"certctl.{name}.schema.json": _of(name, data) for name, data in DATA.items()}
+
+
+def _of(name: str, data: Schema) -> Schema:
+    return {
+        "$schema": _DRAFT,
+        "$id": f"certctl.{name}.schema.json",
+        "title": f"certctl {name.replace('-', ' ')} --json",
+        "allOf": [{"$ref": BASE}],
+        "properties": {"schema": {"const": f"certctl.{name}/1"}, "data": data},
+    }

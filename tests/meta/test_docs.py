@@ -1,0 +1,185 @@
+"""What the documentation says is true: generated pages are fresh, links lead somewhere, commands exist."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from certctl.cli import root
+from certctl.cli.base import GLOBAL_OPTIONS
+from certctl.cli.explanations import explanation
+from certctl.config import Settings
+from certctl.errors import CATALOGUE, ExitCode
+from docs.generate import REFERENCE, pages, stale
+from docs.schemas import DATA, WITH_RESULTS
+from tests.meta.source import PACKAGE, ROOT
+
+HAND_WRITTEN = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*HAND_WRITTEN, PACKAGE / "explain.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROSE = [*PAGES, *sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "systemd").glob("*"))]
+
+# Commands the documentation may name because it says that they are not there yet.
+NOT_YET = {"wildcard", "budget", "serve", "import", "fleet"}
+
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`(certctl [^`]+)`")
+_MACHINE = re.compile(r"/wor[k]/|/hom[e]/(?!\w+/\.config)|site-packages|localhost:\d{5}")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def leaves(
+    group: click.Group = root, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Every command that does something, with its path."""
+    context = click.Context(group)
+    for child in group.list_commands(context):
+        command = group.get_command(context, child)
+        assert command is not None, child
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*path, child))
+        else:
+            yield (*path, child), command
+
+
+def test_the_generated_pages_are_what_the_code_says() -> None:
+    assert [name(path) for path in stale()] == [], "run: python docs/generate.py"
+
+
+def test_every_error_is_explained_and_nothing_else_is() -> None:
+    text = (PACKAGE / "explain.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(CATALOGUE)
+
+
+@pytest.mark.parametrize("slug", CATALOGUE)
+def test_an_explanation_is_short_and_answers_the_usual_questions(slug: str) -> None:
+    lines = [line for line in explanation(slug).splitlines() if line.strip()]
+    assert 4 <= len(lines) <= 12
+    assert max(map(len, lines)) <= 140
+    for question in ("- Mend: ", "- Who acts: ", "- Not the problem: ", "- Cost: "):
+        assert any(line.startswith(question) for line in lines), f"{slug} does not say {question}"
+
+
+def test_every_command_and_option_is_documented() -> None:
+    text = (REFERENCE / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^#+ `(certctl[^`]*)`\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL))
+    for path, command in leaves():
+        section = sections[f"certctl {' '.join(path)}"]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and parameter not in GLOBAL_OPTIONS:
+                assert all(option in section for option in parameter.opts), (path, parameter.opts)
+                assert parameter.help, f"{path}: {parameter.opts} has no help"
+
+
+def test_every_exit_code_slug_and_configuration_key_is_documented() -> None:
+    codes = (REFERENCE / "exit-codes.md").read_text(encoding="utf-8")
+    assert all(f"\n| {int(code)} | `{code.name}` | " in codes for code in ExitCode)
+    errors = (REFERENCE / "errors.md").read_text(encoding="utf-8")
+    assert all(f"\n## {slug}\n" in errors for slug in CATALOGUE)
+    configuration = (REFERENCE / "configuration.md").read_text(encoding="utf-8")
+    for section, field in Settings.model_fields.items():
+        model = field.annotation
+        assert isinstance(model, type)
+        for key, facts in model.model_fields.items():
+            assert facts.description, f"[{section}] {key} has no description"
+            assert f"`CERTCTL_{section.upper()}__{key.upper()}`" in configuration
+
+
+def test_the_output_of_every_command_has_a_schema() -> None:
+    assert {"-".join(path) for path, _ in leaves()} == WITH_RESULTS | set(DATA)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+    for target in _LINK.findall(text):
+        file, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        found = (page.parent / file).resolve() if file else page
+        assert found.exists(), f"{target} does not exist"
+        assert not anchor or anchor in anchors(found), f"{target}: no such heading"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PROSE, ids=name)
+def test_paths_named_in_the_house_exist(page: Path) -> None:
+    for path in re.findall(r"\bdocs/[\w/.-]+\.(?:md|py|json)\b", page.read_text(encoding="utf-8")):
+        assert (ROOT / path).exists() or "NNNN" in path, path
+    for number in re.findall(r"\bdocs/decisions/(\d{4})\b", page.read_text(encoding="utf-8")):
+        assert list((ROOT / "docs/decisions").glob(f"{number}-*.md")), number
+
+
+@pytest.mark.parametrize("page", PROSE, ids=name)
+def test_nothing_names_the_machine_it_was_written_on(page: Path) -> None:
+    assert _MACHINE.findall(page.read_text(encoding="utf-8")) == []
+
+
+def commands_in(page: Path) -> Iterator[str]:
+    """Every ``certctl …`` a page tells people to type: in console blocks, and in backticks."""
+    text = page.read_text(encoding="utf-8")
+    for language, body in _BLOCK.findall(text):
+        if language in {"console", "sh", "bash"}:
+            for line in body.splitlines():
+                typed = line.removeprefix("$ ").removeprefix("# ").removeprefix("sudo ")
+                if typed.startswith("certctl ") and (language != "console" or line[:2] in {"$ ", "# "}):
+                    yield typed.partition("  #")[0]
+    yield from _INLINE.findall(_BLOCK.sub("", text).replace("\n", " "))
+
+
+def unknown(typed: str) -> str | None:
+    """Say what in a command line does not exist, or None."""
+    words = shlex.split(typed.partition(" > ")[0].partition(" < ")[0].partition(" | ")[0], comments=True)[1:]
+    command: click.Command = root
+    while isinstance(command, click.Group):
+        while words and words[0].startswith("-") and any(words[0] in option.opts for option in command.params):
+            words = words[1 if _is_flag(command, words[0]) else 2 :]
+        if not words:
+            return None
+        child = command.get_command(click.Context(command), words[0])
+        if child is None:
+            return None if command is root and words[0] in NOT_YET else f"no command {words[0]!r} in {typed!r}"
+        command, words = child, words[1:]
+    known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    bad = [word for word in options if word not in known and not re.fullmatch(r"-v+", word)]
+    return f"no option {bad[0]!r} in {typed!r}" if bad else None
+
+
+def _is_flag(command: click.Command, word: str) -> bool:
+    option = next(p for p in command.params if word in p.opts)
+    return isinstance(option, click.Option) and (option.is_flag or option.count)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_commands_that_people_are_told_to_type_exist(page: Path) -> None:
+    assert [wrong for typed in commands_in(page) if (wrong := unknown(typed))] == []
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(list(commands_in(ROOT / "README.md"))) >= 5
+
+
+def test_a_command_that_does_not_exist_is_noticed() -> None:
+    assert unknown("certctl isue status.example.com")
+    assert unknown("certctl issue --dryrun status.example.com")
+    assert unknown("certctl config shew")
+    assert not unknown("certctl --json -q issue --jobs 4 - < customers.txt")
+    assert not unknown("certctl -vv --root /x config show")
+
+
+def test_a_stale_page_is_noticed() -> None:
+    page, text = next(iter(pages().items()))
+    assert page.read_text(encoding="utf-8") == text
+    assert page.read_text(encoding="utf-8") != text + "x"
