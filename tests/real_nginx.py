@@ -1,7 +1,7 @@
 """A private nginx in a directory of its own, with certificates of a private CA; for tests only."""
 
-import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -127,19 +127,8 @@ class RealNginx:
 
     def save_for_script(self, *sites: Site) -> list[str]:
         """Return the command that publishes these sites in a process of its own."""
-        plan = {
-            "settings": {
-                name: str(getattr(self.settings, name))
-                for name in ("config", "conf_dir", "live", "challenges", "site_root", "lock_file", "binary")
-            },
-            "ports": [self.settings.http_port, self.settings.https_port],
-            "sites": [
-                [site.certificate.domain.name, site.certificate.version, site.pem.fullchain, site.pem.private_key]
-                for site in sites
-            ],
-        }
-        path = self.root / "plan.json"
-        path.write_text(json.dumps(plan))
+        path = self.root / "plan.pickle"
+        path.write_bytes(pickle.dumps((self.settings, sites)))
         return [sys.executable, "-B", str(Path(__file__)), str(path)]
 
 
@@ -259,22 +248,7 @@ def need(program: str) -> str:
 
 def _main(plan_file: str) -> None:
     """Publish, reload and confirm what ``save_for_script`` wrote down; a process that tests may kill."""
-    plan = json.loads(Path(plan_file).read_text())
-    paths = {name: Path(value) for name, value in plan["settings"].items() if name != "binary"}
-    settings = NginxSettings(
-        **paths,
-        binary=plan["settings"]["binary"],
-        http_port=plan["ports"][0],
-        https_port=plan["ports"][1],
-        listen=("127.0.0.1",),
-    )
-    sites = []
-    for name, version, chain, key in plan["sites"]:
-        leaf = chain.partition("-----END CERTIFICATE-----")
-        fingerprint = sha256(ssl.PEM_cert_to_DER_cert(leaf[0] + leaf[1])).hexdigest()
-        now = datetime.now(UTC)
-        certificate = Certificate(Domain(name), (name,), "01", "trustme", now, now, "ec", fingerprint, version)
-        sites.append(Site(certificate, Pem(chain, key)))
+    settings, sites = pickle.loads(Path(plan_file).read_bytes())
     with Nginx(settings).change(sites) as change:
         change.publish()
         change.reload()

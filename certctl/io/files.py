@@ -60,8 +60,12 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 def swap_symlink(link: Path, target: str) -> None:
     """Point ``link`` at ``target`` in one rename."""
     temporary = link.with_name(f".{secrets.token_hex(8)}.tmp")
-    temporary.symlink_to(target)
-    temporary.rename(link)
+    try:
+        temporary.symlink_to(target)
+        temporary.rename(link)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(link.parent)
 
 

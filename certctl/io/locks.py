@@ -27,16 +27,16 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
     with writing(path):
         make_directory(path.parent, 0o700)
         held = filelock.FileLock(path, timeout=wait.total_seconds(), mode=0o600, thread_local=False)
-    try:
-        with writing(path):
+    with writing(path):
+        try:
             held.acquire(poll_interval=_POLL_SECONDS)
-    except filelock.Timeout as error:
-        raise Busy(
-            "busy",
-            f"{what} is in the hands of another certctl{_holder(path)}",
-            seen=[f"lock file {path}"],
-            retry_after=int(wait.total_seconds()),
-        ) from error
+        except filelock.Timeout as error:  # an OSError, which ``writing`` would take for an unwritable path
+            raise Busy(
+                "busy",
+                f"{what} is in the hands of another certctl{_holder(path)}",
+                seen=[f"lock file {path}"],
+                retry_after=int(wait.total_seconds()),
+            ) from error
     try:
         yield
     finally:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from certctl.errors import WebServerFailed
 from certctl.io.process import Finished, Missing, find, run, running, wait
@@ -129,13 +128,11 @@ def judge(ended: Finished) -> Verdict:
     return Verdict(ok=False, faults=tuple(faults or said), conflicts=conflicts, timed_out=ended.code is None)
 
 
-def files_with_name(dump: str, name: str, ours: Path) -> list[str]:
-    """Return ``file:line`` of every ``server_name`` that holds a name, in files other than ``ours``."""
+def files_with_name(dump: str, name: str) -> list[str]:
+    """Return ``file:line`` of every ``server_name`` line that holds a name, from ``nginx -T``."""
     pieces = _DUMPED.split(dump)[1:]
     places = list[str]()
     for file, text in zip(pieces[::2], pieces[1::2], strict=True):
-        if Path(file) == ours:
-            continue
         for number, line in enumerate(text.split("\n")):
             words = line.partition("#")[0].replace(";", " ").replace("{", " ").split()
             if "server_name" in words and name in (word.strip("\"'").lower() for word in words):

@@ -1,5 +1,6 @@
 """What ``certctl doctor`` says about nginx: looks at everything, changes nothing."""
 
+import re
 import stat
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ from certctl.values import Finding, Level
 _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)
 _SLOW_RELOAD = 5.0
 _AREA = "nginx"
+_DEFAULT_SERVER = re.compile(r"^[^#]*\blisten\s[^;#]*\bdefault_server\b")
 
 
 def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> list[Finding]:
@@ -86,7 +88,7 @@ def _clash(dump: str, settings: NginxSettings) -> Iterator[Finding]:
     for line in dump.splitlines():
         if line.startswith("# configuration file "):
             file = line.removeprefix("# configuration file ").removesuffix(":")
-        elif line.strip().startswith("listen") and "default_server" in line.partition("#")[0]:
+        elif _DEFAULT_SERVER.search(line):
             yield _problem(
                 f"{file} has a default_server; certctl's base file needs it on ports "
                 f"{settings.http_port} and {settings.https_port}",

@@ -5,10 +5,11 @@ from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
+from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, swap_symlink, sync_directory, write_atomic, writing
-from certctl.nginx.command import NginxCommand, Verdict, files_with_name
+from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
+from certctl.nginx.refusals import already_broken, cannot_test, conflict, reload_failed, test_failed, timed_out
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import Undo, undisturbed
 
@@ -90,13 +91,8 @@ class Guard:
             raise
         if not outcome.took:
             # Where nginx said no it runs what it ran before; where it was silent it may still come round.
-            self._signalled = not outcome.refusal
-            raise WebServerFailed(
-                "nginx-reload-failed",
-                "nginx passed its own test but kept its old configuration at the reload",
-                seen=[outcome.refusal or f"no new worker took over within {outcome.seconds:.0f} s"],
-                next=["certctl doctor"],
-            )
+            self._signalled = not outcome.kept_old
+            raise reload_failed(outcome)
         with suppress(OSError):
             self._pending.unlink(missing_ok=True)
             write_atomic(self._settings.live / _LAST_RELOAD, f"{outcome.seconds:.3f}\n")
@@ -165,65 +161,13 @@ class Guard:
         if verdict.timed_out:
             raise timed_out(self._settings)
         if verdict.ok:
-            name = min(verdict.conflicts & names)
-            raise self._conflict(name, ours)
+            raise conflict(min(verdict.conflicts & names), self._command.dump(), ours)
         if verdict.is_environment:
             raise cannot_test(verdict)
         again = self._command.test()
         if not again.ok:
             raise already_broken(again, self._settings)
-        raise WebServerFailed(
-            "nginx-test-failed",
-            "nginx refused our server block; the previous configuration is back",
-            seen=verdict.faults[:5],
-            next=["certctl doctor"],
-        )
-
-    def _conflict(self, name: str, ours: AbstractSet[Path]) -> WebServerFailed:
-        dump = self._command.dump()
-        places = [p for p in files_with_name(dump, name, Path()) if Path(p.rpartition(":")[0]) not in ours]
-        return WebServerFailed(
-            "nginx-conflict",
-            f"another server block already has {name}: nginx would ignore one of the two",
-            seen=[f"conflicting server name {name}", *(f"server_name {name} in {place}" for place in places[:5])],
-            next=[f"take {name} out of {places[0].rpartition(':')[0]}"] if places else [],
-        )
-
-
-def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a configuration that fails without our change."""
-    if verdict.timed_out:
-        return timed_out(settings)
-    if verdict.is_environment:
-        return cannot_test(verdict)
-    ours = str(settings.live) in verdict.fault or str(settings.conf_dir) in verdict.fault
-    return WebServerFailed(
-        "nginx-already-broken",
-        "nginx's configuration does not pass its test without our change either"
-        + (f": see {verdict.where}" if verdict.where else ""),
-        seen=verdict.faults[:5],
-        next=["certctl reconcile"] if ours else [f"{settings.binary} -t"],
-    )
-
-
-def cannot_test(verdict: Verdict) -> WebServerFailed:
-    """Make the error for a test that this user or sandbox may not run."""
-    return WebServerFailed(
-        "nginx-cannot-test",
-        "nginx cannot test its configuration from here: that takes the rights and the space of its master",
-        seen=verdict.faults[:5],
-        next=["run certctl as the user who starts nginx, usually root"],
-    )
-
-
-def timed_out(settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a test that did not end."""
-    return WebServerFailed(
-        "nginx-timeout",
-        f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",
-        seen=["nginx -t resolves every host name in the configuration, and opens every log"],
-        next=[f"{settings.binary} -t"],
-    )
+        raise test_failed(verdict)
 
 
 def last_reload(live: Path) -> float | None:

@@ -24,6 +24,7 @@ _WORKER = b"nginx: worker process"
 _RETIRING = b"nginx: worker process is shutting down"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 _LOG_TAIL = 200_000
+_SPARE_DESCRIPTORS = 8  # the files being read, /dev/null, the pid file
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,14 @@ class Outcome:
     """How a reload went.
 
     Attributes:
-        refusal: What shows that nginx kept its old configuration; empty when it merely did not answer in time.
+        kept_old: nginx said so; without that it may still come round.
+        said: The line it logged.
     """
 
     took: bool
     seconds: float
-    refusal: str = ""
+    kept_old: bool = False
+    said: str = ""
 
 
 class Master:
@@ -82,29 +85,28 @@ class Master:
         log = _LogTail(mainconf.error_log(self._settings.config, self._command.build), pid)
         if command:
             self._run(command)
-        elif pid:
+        elif pid and before:
+            _check_descriptors(pid, len(before.accepting))
             _hang_up(pid)
         if pid is None or before is None:
             return Outcome(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
-        took, refusal = self._watch(pid, before, log)
-        return Outcome(took, time.monotonic() - started, refusal)
+        took = self._watch(pid, before, log)
+        return Outcome(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
 
-    def _watch(self, pid: int, before: Workers, log: "_LogTail") -> tuple[bool, str]:
-        """Wait for a new generation that has taken over; return whether it came, and else why not."""
+    def _watch(self, pid: int, before: Workers, log: "_LogTail") -> bool:
+        """Wait for a new generation that has taken over; give up when nginx says that there will be none."""
         deadline = Deadline.after(self._settings.test_deadline)
         pause = _SHORTEST_PAUSE
         old = before.accepting
         while deadline.remaining():
             now = workers(pid)
             if now.accepting - old and not now.accepting & old:
-                return True, ""
-            if refusal := log.refusal():
-                return False, refusal
-            if not _title(pid).startswith(_MASTER):
-                return False, log.any_line() or "the master process ended"
+                return True
+            if log.refusal() or not _title(pid).startswith(_MASTER):
+                return False
             time.sleep(pause)
             pause = min(pause * 1.2, _LONGEST_PAUSE)
-        return False, log.any_line()
+        return False
 
     def _run(self, command: tuple[str, ...]) -> None:
         try:
@@ -141,24 +143,25 @@ class _LogTail:
 
     def __init__(self, path: Path | None, master: int | None) -> None:
         self._path = path
-        self._emerg = re.compile(rf"\[emerg\] {master}#\d+: (.*)")
+        self._fault = re.compile(rf"\[(emerg|alert)\] {master}#\d+: (.*)")
         self._from = self._size()
 
     def refusal(self) -> str:
-        """Return the line that ended the reload; a failing bind is tried five times before that."""
-        return next((line for line in self._lines() if not line.startswith("bind() to")), "") and self.any_line()
+        """Return the line that ended the reload. A failing bind is tried five times before such a line."""
+        fatal = (text for level, text in self._lines() if level == "emerg")
+        return next((text for text in fatal if not text.startswith("bind() to")), "")
 
-    def any_line(self) -> str:
-        """Return the first ``[emerg]`` line, which names the cause."""
-        return next(iter(self._lines()), "")
+    def first_line(self) -> str:
+        """Return the first line, which names the cause."""
+        return next((text for _, text in self._lines()), "")
 
-    def _lines(self) -> list[str]:
+    def _lines(self) -> list[tuple[str, str]]:
         if self._path is None:
             return []
         try:
             with self._path.open("rb") as file:
                 file.seek(self._from if self._from <= self._size() else 0)
-                return self._emerg.findall(file.read(_LOG_TAIL).decode("utf-8", "replace"))
+                return self._fault.findall(file.read(_LOG_TAIL).decode("utf-8", "replace"))
         except OSError:
             return []
 
@@ -167,6 +170,29 @@ class _LogTail:
             return self._path.stat().st_size if self._path else 0
         except OSError:
             return 0
+
+
+def _check_descriptors(pid: int, number_of_workers: int) -> None:
+    """Refuse to reload a master that would run out of descriptors while it starts new workers.
+
+    It keeps its old logs open until the new ones are, and needs a socket pair a worker. When that fails half-way
+    it has retired the old workers already and nobody answers any more (measured, nginx 1.22.1).
+    """
+    try:
+        limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+        held = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    except OSError:
+        return  # another user's process: then it cannot be signalled either
+    found = re.search(r"^Max open files +(\d+)", limits, re.MULTILINE)
+    needed = 2 * held + 2 * number_of_workers + _SPARE_DESCRIPTORS
+    if found and int(found[1]) < needed:
+        raise WebServerFailed(
+            "nginx-reload-failed",
+            "nginx's master has too few file descriptors for a reload; it was not asked to",
+            seen=[f"it may open {found[1]} and has {held} open"],
+            expected=[f"at least {needed}: LimitNOFILE of nginx.service, or ulimit -n where nginx is started"],
+            next=["systemctl edit nginx"],
+        )
 
 
 def _hang_up(pid: int) -> None:

@@ -8,7 +8,6 @@ can be made again from it.
 """
 
 import secrets
-import shutil
 import ssl
 import stat
 from contextlib import suppress
@@ -73,6 +72,8 @@ def stage(live: Path, site: Site) -> Path | None:
     except BaseException:
         if new_home:
             remove_tree(home)
+        else:
+            _sweep(home)
         raise
     if detour:
         swap_symlink(home / CURRENT, version.name)
@@ -132,11 +133,15 @@ def _replace(version: Path, site: Site) -> None:
 def _build(home: Path, site: Site) -> Path:
     """Write a complete version under a temporary name; every byte is on disk before the caller renames it."""
     fresh = home / f".{secrets.token_hex(8)}.tmp"
-    make_directory(fresh, 0o700)
-    write_new(fresh / KEY, site.pem.private_key.encode(), PRIVATE)
-    write_new(fresh / CHAIN, site.pem.fullchain.encode(), PUBLIC)
-    _check_loads(fresh, site.domain)
-    sync_directory(fresh)
+    try:
+        make_directory(fresh, 0o700)
+        write_new(fresh / KEY, site.pem.private_key.encode(), PRIVATE)
+        write_new(fresh / CHAIN, site.pem.fullchain.encode(), PUBLIC)
+        _check_loads(fresh, site.domain)
+        sync_directory(fresh)
+    except BaseException:
+        remove_tree(fresh)
+        raise
     return fresh
 
 
@@ -146,7 +151,6 @@ def _check_loads(directory: Path, domain: Domain) -> None:
         # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(directory / CHAIN, directory / KEY, lambda: b"")
     except (ssl.SSLError, ValueError) as error:
-        shutil.rmtree(directory)
         raise WebServerFailed(
             "nginx-test-failed",
             f"the certificate and key of {domain} in the store cannot be loaded together: nginx was not touched",
@@ -169,6 +173,6 @@ def _holds(version: Path, pem: Pem) -> bool:
 def _sweep(home: Path) -> None:
     """Remove what a killed run left half-made, unless ``current`` still goes through it."""
     in_force = (home / CURRENT).readlink().name if (home / CURRENT).is_symlink() else None
-    for path in home.glob(".*.tmp"):
+    for path in home.glob(".*"):
         if path.name != in_force:
             remove_tree(path)

@@ -12,6 +12,7 @@ from certctl.nginx import handshake, mainconf, mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
 from certctl.nginx.handshake import Seen
+from certctl.nginx.refusals import not_included, not_ours
 from certctl.nginx.serverblock import is_edited, is_ours, names_of, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Site
@@ -118,11 +119,7 @@ class GuardedChange:
             path = self._settings.block_path(site.domain)
             text = read(path)
             if path.is_symlink() or (text is not None and not is_ours(text)):
-                raise WebServerFailed(
-                    "nginx-conflict",
-                    f"{path} is not certctl's, so it is left alone",
-                    next=[f"mv {path} somewhere else"],
-                )
+                raise not_ours(path)
             blocks[path] = server_block(self._settings, site.certificate, self._command.version)
         return blocks
 
@@ -165,16 +162,6 @@ class GuardedChange:
             expected=[expected],
             next=["certctl doctor"],
         )
-
-
-def not_included(settings: NginxSettings) -> WebServerFailed:
-    """Make the error for an nginx that does not read our directory."""
-    return WebServerFailed(
-        "nginx-not-included",
-        f"nginx does not read {settings.conf_dir}",
-        expected=[f"include {settings.conf_dir}/*.conf; in the http block of {settings.config}"],
-        next=["certctl doctor"],
-    )
 
 
 def read(path: Path) -> str | None:

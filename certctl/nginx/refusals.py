@@ -1,0 +1,95 @@
+"""The failures of party 4, each with what was seen and what to do next."""
+
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+from certctl.errors import WebServerFailed
+from certctl.nginx.command import Verdict, files_with_name
+from certctl.nginx.master import Outcome
+from certctl.nginx.settings import NginxSettings
+
+
+def test_failed(verdict: Verdict) -> WebServerFailed:
+    """Make the error for a server block of ours that nginx refused, while it takes the rest."""
+    return WebServerFailed(
+        "nginx-test-failed",
+        "nginx refused our server block; the previous configuration is back",
+        seen=verdict.faults[:5],
+        next=["certctl doctor"],
+    )
+
+
+def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
+    """Make the error for a name that another server block has, and say which file if ``nginx -T`` shows it."""
+    places = [place for place in files_with_name(dump, name) if Path(place.rpartition(":")[0]) not in ours]
+    return WebServerFailed(
+        "nginx-conflict",
+        f"another server block already has {name}: nginx would ignore one of the two",
+        seen=[f"conflicting server name {name}", *(f"server_name {name} in {place}" for place in places[:5])],
+        next=[f"take {name} out of {places[0].rpartition(':')[0]}"] if places else [],
+    )
+
+
+def not_ours(path: Path) -> WebServerFailed:
+    """Make the error for a file that stands where ours should, without our header."""
+    return WebServerFailed(
+        "nginx-conflict",
+        f"{path} is not certctl's, so it is left alone",
+        next=[f"move {path} somewhere else"],
+    )
+
+
+def reload_failed(outcome: Outcome) -> WebServerFailed:
+    """Make the error for a reload that nginx did not follow."""
+    return WebServerFailed(
+        "nginx-reload-failed",
+        "nginx passed its own test but kept its old configuration at the reload",
+        seen=[outcome.said or f"no new worker took over within {outcome.seconds:.0f} s"],
+        next=["certctl doctor"],
+    )
+
+
+def not_included(settings: NginxSettings) -> WebServerFailed:
+    """Make the error for an nginx that does not read our directory."""
+    return WebServerFailed(
+        "nginx-not-included",
+        f"nginx does not read {settings.conf_dir}",
+        expected=[f"include {settings.conf_dir}/*.conf; in the http block of {settings.config}"],
+        next=["certctl doctor"],
+    )
+
+
+def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a configuration that fails without our change."""
+    if verdict.timed_out:
+        return timed_out(settings)
+    if verdict.is_environment:
+        return cannot_test(verdict)
+    ours = str(settings.live) in verdict.fault or str(settings.conf_dir) in verdict.fault
+    return WebServerFailed(
+        "nginx-already-broken",
+        "nginx's configuration does not pass its test without our change either"
+        + (f": see {verdict.where}" if verdict.where else ""),
+        seen=verdict.faults[:5],
+        next=["certctl reconcile"] if ours else [f"{settings.binary} -t"],
+    )
+
+
+def cannot_test(verdict: Verdict) -> WebServerFailed:
+    """Make the error for a test that this user or sandbox may not run."""
+    return WebServerFailed(
+        "nginx-cannot-test",
+        "nginx cannot test its configuration from here: that takes the rights and the space of its master",
+        seen=verdict.faults[:5],
+        next=["run certctl as the user who starts nginx, usually root"],
+    )
+
+
+def timed_out(settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a test that did not end."""
+    return WebServerFailed(
+        "nginx-timeout",
+        f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",
+        seen=["nginx -t resolves every host name in the configuration, and opens every log"],
+        next=[f"{settings.binary} -t"],
+    )

@@ -1,0 +1,169 @@
+"""What a story may expect of party 4, on the fake and on a real nginx."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from certctl.domain import Domain
+from certctl.errors import WebServerFailed
+from certctl.values import Site
+from certctl.world import WebServer
+from tests.fakes.web import FakeWeb
+from tests.real_nginx import make_site, real_nginx
+
+# With nginx's default hash bucket of 64 it refuses names of 47 characters and more (measured, nginx 1.22.1).
+REFUSED = f"{'a' * 60}.example.com"
+
+
+@dataclass
+class Host:
+    """One web server under test, and what can be seen and done from outside."""
+
+    web: WebServer
+    served: Callable[[str], str | None]
+    tests: Callable[[], int]
+    reloads: Callable[[], int]
+    refuse_reloads: Callable[[], None]
+    stop: Callable[[], None]
+    ca: trustme.CA
+
+    def site(self, name: str, version: int = 1) -> Site:
+        return make_site(self.ca, name, version)
+
+    def put_live(self, *sites: Site, then: BaseException | None = None) -> None:
+        with self.web.change(sites) as change:
+            change.publish()
+            change.reload()
+            for site in sites:
+                change.confirm(site.domain)
+            if then:
+                raise then
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
+    ca = trustme.CA()
+    if request.param == "fake":
+        fake = FakeWeb(refused={Domain(REFUSED)})
+
+        yield Host(
+            web=fake,
+            served=lambda name: fake.served(Domain(name)),
+            tests=lambda: fake.tests,
+            reloads=lambda: fake.reloads,
+            refuse_reloads=lambda: setattr(fake, "keeps_old", True),
+            stop=lambda: setattr(fake, "is_running", False),
+            ca=ca,
+        )
+        return
+    with real_nginx(tmp_path, extra="server_names_hash_bucket_size 64;") as real:
+        yield Host(real.web, real.look, real.tests_run, real.reloads, real.refuse_reloads, real.stop, ca)
+
+
+def test_a_published_site_is_served_with_its_own_leaf(host: Host) -> None:
+    site = host.site("status.example.com")
+    with host.web.change([site]) as change:
+        assert change.publish().changed
+        assert change.reload().changed
+        change.confirm(site.domain)
+    assert host.served("status.example.com") == site.certificate.fingerprint
+
+
+def test_a_newer_version_replaces_the_older_one(host: Host) -> None:
+    old, new = host.site("status.example.com", 1), host.site("status.example.com", 2)
+    host.put_live(old)
+    host.put_live(new)
+    assert host.served("status.example.com") == new.certificate.fingerprint
+
+
+def test_publishing_what_is_there_changes_tests_and_reloads_nothing(host: Host) -> None:
+    site = host.site("status.example.com")
+    host.put_live(site)
+    before = host.tests(), host.reloads()
+    with host.web.change([site]) as change:
+        assert not change.publish().changed
+        assert not change.reload().changed
+        change.confirm(site.domain)
+    assert (host.tests(), host.reloads()) == before
+
+
+def test_a_batch_costs_one_test_and_one_reload(host: Host) -> None:
+    host.put_live(host.site("canary.example.com"))
+    before = host.tests(), host.reloads()
+    sites = [host.site(f"s{number}.example.com") for number in range(5)]
+    host.put_live(*sites)
+    assert (host.tests(), host.reloads()) == (before[0] + 1, before[1] + 1)
+    assert [host.served(str(s.domain)) for s in sites] == [s.certificate.fingerprint for s in sites]
+
+
+def test_a_refused_site_leaves_the_others_as_they_were(host: Host) -> None:
+    canary = host.site("canary.example.com")
+    host.put_live(canary)
+    reloads = host.reloads()
+    newer = host.site("canary.example.com", 2)
+    with pytest.raises(WebServerFailed) as caught:
+        host.put_live(newer, host.site(REFUSED))
+    assert caught.value.slug == "nginx-test-failed"
+    assert host.served("canary.example.com") == canary.certificate.fingerprint
+    assert host.reloads() == reloads
+    assert list(host.web.orphans([])) == [Domain("canary.example.com")]
+
+
+def test_a_reload_that_nginx_does_not_follow_is_noticed_and_taken_back(host: Host) -> None:
+    canary = host.site("canary.example.com")
+    host.put_live(canary)
+    host.refuse_reloads()
+    with pytest.raises(WebServerFailed) as caught:
+        host.put_live(host.site("new.example.com"))
+    assert caught.value.slug == "nginx-reload-failed"
+    assert host.served("canary.example.com") == canary.certificate.fingerprint
+    assert host.served("new.example.com") is None
+    assert list(host.web.orphans([])) == [Domain("canary.example.com")]
+
+
+def test_an_exception_after_the_reload_brings_the_previous_site_back(host: Host) -> None:
+    old, new = host.site("status.example.com", 1), host.site("status.example.com", 2)
+    host.put_live(old)
+    with pytest.raises(KeyboardInterrupt):
+        host.put_live(new, then=KeyboardInterrupt())
+    assert host.served("status.example.com") == old.certificate.fingerprint
+
+
+def test_a_domain_taken_out_is_not_served_and_leaves_nothing(host: Host) -> None:
+    canary, site = host.site("canary.example.com"), host.site("status.example.com")
+    host.put_live(canary, site)
+    with host.web.change([], gone=[site.domain]) as change:
+        assert change.publish().changed
+        assert change.reload().changed
+        change.confirm(site.domain)
+    assert host.served("status.example.com") is None
+    assert host.served("canary.example.com") == canary.certificate.fingerprint
+    assert list(host.web.orphans([canary.domain])) == []
+
+
+def test_taking_out_what_is_not_there_changes_nothing(host: Host) -> None:
+    host.put_live(host.site("canary.example.com"))
+    reloads = host.reloads()
+    with host.web.change([], gone=[Domain("never.example.com")]) as change:
+        assert not change.publish().changed
+        assert not change.reload().changed
+    assert host.reloads() == reloads
+
+
+def test_while_nginx_is_not_running_tested_files_stay_for_its_start(host: Host) -> None:
+    host.stop()
+    site = host.site("status.example.com")
+    with pytest.raises(WebServerFailed) as caught:
+        host.put_live(site)
+    assert caught.value.slug == "nginx-not-running"
+    assert list(host.web.orphans([])) == [site.domain]
+
+
+def test_a_wildcard_site_serves_its_zone_and_one_label_below(host: Host) -> None:
+    site = host.site("*.example.com")
+    host.put_live(site)
+    assert list(host.web.orphans([])) == [site.domain]
+    assert list(host.web.orphans([site.domain])) == []

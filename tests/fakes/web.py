@@ -1,0 +1,99 @@
+"""A web server that holds state: what is published, what it runs, and faults a test may set."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from certctl.domain import Domain
+from certctl.errors import WebServerFailed
+from certctl.values import Done, Site
+
+
+@dataclass
+class FakeWeb:
+    """Fits ``world.WebServer``.
+
+    Attributes:
+        files: What is published, whether or not it is loaded.
+        serving: What handshakes would show.
+        refused: Domains whose server block does not pass the test.
+        keeps_old: The test passes, the reload does not take.
+        not_served: Domains that another file serves although the reload took.
+        is_running: Whether there is a master to reload.
+        tests: How often the whole was tested.
+        reloads: How often it was reloaded; a failed one counts.
+    """
+
+    files: dict[Domain, Site] = field(default_factory=dict)
+    serving: dict[Domain, Site] = field(default_factory=dict)
+    refused: set[Domain] = field(default_factory=set)
+    keeps_old: bool = False
+    not_served: set[Domain] = field(default_factory=set)
+    is_running: bool = True
+    tests: int = 0
+    reloads: int = 0
+
+    @contextmanager
+    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator["FakeChange"]:
+        files, reloads = dict(self.files), self.reloads
+        try:
+            yield FakeChange(self, {site.domain: site for site in sites}, list(gone))
+        except WebServerFailed as error:
+            self._put_back(files, reloads, keep=error.slug == "nginx-not-running")
+            raise
+        except BaseException:
+            self._put_back(files, reloads, keep=False)
+            raise
+
+    def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
+        return sorted(set(self.files) - set(known))
+
+    def served(self, domain: Domain) -> str | None:
+        """Return the fingerprint a handshake would show."""
+        site = self.serving.get(domain)
+        return site.certificate.fingerprint if site and domain not in self.not_served else None
+
+    def _put_back(self, files: dict[Domain, Site], reloads: int, *, keep: bool) -> None:
+        if keep:
+            return
+        self.files = files
+        if self.reloads > reloads and self.serving != files and not self.keeps_old:
+            self.reloads += 1
+            self.serving = dict(files)
+
+
+@dataclass
+class FakeChange:
+    """Fits ``world.Change``."""
+
+    web: FakeWeb
+    sites: dict[Domain, Site]
+    gone: Sequence[Domain]
+
+    def publish(self) -> Done:
+        wanted = {**self.web.files, **self.sites}
+        wanted = {domain: site for domain, site in wanted.items() if domain not in self.gone}
+        if wanted == self.web.files:
+            return Done("already in place", changed=False)
+        self.web.tests += 1
+        if bad := self.web.refused & set(self.sites):
+            raise WebServerFailed("nginx-test-failed", f"nginx refused the server block of {min(bad)}")
+        self.web.files = wanted
+        return Done(f"{len(self.sites)} server blocks")
+
+    def reload(self) -> Done:
+        if self.web.is_running and self.web.files == self.web.serving:
+            return Done("already in force", changed=False)
+        if not self.web.is_running:
+            raise WebServerFailed("nginx-not-running", "nginx is not running")
+        self.web.reloads += 1
+        if self.web.keeps_old:
+            raise WebServerFailed("nginx-reload-failed", "nginx kept its old configuration")
+        self.web.serving = dict(self.web.files)
+        return Done("nginx took it over")
+
+    def confirm(self, domain: Domain) -> Done:
+        expected = None if domain in self.gone else self.sites[domain].certificate.fingerprint
+        if self.web.served(domain) != expected:
+            raise WebServerFailed("nginx-not-served", f"{domain} is not served with its certificate")
+        return Done("seen on the wire", changed=False)
