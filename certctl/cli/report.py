@@ -22,6 +22,7 @@ from certctl.io.escape import one_line
 from certctl.stories.journey import Journey, Step, StepTaken
 
 _FULL_BLOCKS = 3
+_NO_WIDTH = 10_000
 _COLORS: dict[str, dict[str, Any]] = {
     "auto": {},
     "never": {"no_color": True, "color_system": None},
@@ -42,8 +43,7 @@ class TextReport:
     def __init__(self, invocation: Invocation) -> None:
         settings: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
         settings |= _COLORS[invocation.color]
-        self._out = Console(**settings)
-        self._err = Console(stderr=True, **settings)
+        self._out, self._err = _console(settings), _console(settings | {"stderr": True})
         self._quiet = invocation.quiet
         self._verbose = invocation.verbose
         self._single = True
@@ -131,12 +131,11 @@ class TextReport:
             return
         table = Table(box=None, pad_edge=False, show_header=any(shown.columns), header_style="dim")
         for column in shown.columns:
-            table.add_column(column.upper(), overflow="fold", no_wrap=not self._out.is_terminal)
+            table.add_column(column.upper(), overflow="fold", no_wrap=column is not shown.columns[-1])
         for row in shown.rows:
             table.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
         notes = [Text(one_line(note)) for note in shown.notes]
-        width = None if self._out.is_terminal else 10_000
-        self._out.print(Group(*([table] if shown.rows else []), *notes), width=width)
+        _show(self._out, Group(*([table] if shown.rows else []), *notes))
 
     def note(self, text: str) -> None:
         """Print a side remark."""
@@ -162,10 +161,23 @@ class TextReport:
         for name, lines in parts:
             for position, line in enumerate(lines):
                 table.add_row("" if position else f"  {name}", Text(one_line(line)))
-        self._err.print(head)
-        self._err.print(table, width=None if self._err.is_terminal else 10_000)
+        _show(self._err, Group(head, table))
 
     def _stop(self) -> None:
         if self._live:
             self._live.stop()
             self._live = None
+
+
+def _console(settings: dict[str, Any]) -> Console:
+    """Open a console; away from a terminal a line is as long as it is."""
+    console = Console(**settings)
+    return console if console.is_terminal else Console(**settings, width=_NO_WIDTH)
+
+
+def _show(console: Console, what: Group) -> None:
+    """Print a table, without the spaces that fill its last column."""
+    with console.capture() as captured:
+        console.print(what)
+    console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
+    console.file.flush()

@@ -5,7 +5,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 from certctl.due import is_due
 from certctl.errors import CertctlError, WebServerFailed
-from certctl.stories.journey import Journey, Step, stopping, take_together
+from certctl.stories.journey import Journey, Step, take_together
 from certctl.values import Approval, Certificate, DomainRow, Site, State
 from certctl.world import World
 
@@ -108,8 +108,5 @@ def side_by_side(
             for future in done:
                 future.result()  # a bug in our own code must not vanish
             yield [pending.pop(future) for future in done]
-    except BaseException:
-        stopping.set()
-        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

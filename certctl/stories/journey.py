@@ -68,7 +68,7 @@ T = TypeVar("T", bound=Told)
 P = ParamSpec("P")
 
 stopping = Flag()
-"""Set once when the run is asked to stop: no journey begins another step."""
+"""Set once, by a signal to this process: no journey begins another step."""
 
 
 class Journey:

@@ -1,0 +1,208 @@
+"""The story, told on fakes: order of the steps, what is never spent, who is never harmed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import Refused, Unreachable
+from certctl.stories.issue import issue, obtain, order
+from certctl.stories.journey import Step
+from certctl.stories.preflight import preflight
+from certctl.values import State
+from tests.fakes.world import FakeWorld
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    fake = FakeWorld(tmp_path)
+    yield fake
+    fake.store.close()
+
+
+def test_a_name_goes_the_whole_way_in_order(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert [step.name for step in journey.steps] == [
+        Step.VERIFY, Step.APPROVE, Step.OBTAIN, Step.PUBLISH, Step.RELOAD, Step.CONFIRM,
+    ]  # fmt: skip
+    assert journey.certificate
+    assert fake.web.served(domain) == journey.certificate.fingerprint
+    assert (journey.ok, journey.changed, journey.state) == (True, True, State.ACTIVE)
+
+
+def test_a_second_issue_orders_nothing_and_asks_nobody(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    asked = len(fake.dns.asked), len(fake.operator.asked), fake.web.reloads
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert (journey.ok, journey.changed) == (True, False)
+    assert fake.ca.orders == 1
+    assert (len(fake.dns.asked), len(fake.operator.asked), fake.web.reloads) == asked
+
+
+def test_force_replaces_a_certificate_that_is_still_good(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world, force=True)
+    assert fake.ca.orders == 2
+    assert journey.certificate
+    assert journey.certificate.version == 2
+
+
+def test_the_cheap_question_comes_first(fake: FakeWorld) -> None:
+    domain = Domain("nowhere.example.com")
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert journey.error.slug == "dns-no-such-name"
+    assert not fake.operator.asked
+    assert not fake.ca.orders
+    row = fake.store.domain(domain)
+    assert row
+    assert (row.state, row.attempts, row.last_error) == (State.PENDING, 1, "dns-no-such-name")
+
+
+def test_a_domain_the_operator_does_not_want_costs_the_ca_nothing(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.operator.approved.clear()
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert journey.error.slug == "approval-refused"
+    assert not fake.ca.orders
+
+
+def test_a_bad_name_never_stops_the_good_ones(fake: FakeWorld) -> None:
+    good = [fake.customer(f"status{number}.example.com") for number in range(5)]
+    bad = Domain("nowhere.example.com")
+    journeys = fake.journeys(good[0], bad, *good[1:])
+    issue(journeys, fake.world, jobs=3)
+    assert [journey.domain for journey in journeys if not journey.ok] == [bad]
+    assert all(fake.web.served(domain) for domain in good)
+
+
+def test_many_names_share_tests_and_reloads(fake: FakeWorld) -> None:
+    domains = [fake.customer(f"status{number}.example.com") for number in range(20)]
+    issue(fake.journeys(*domains), fake.world, jobs=8)
+    assert fake.ca.orders == 20
+    assert fake.web.reloads == fake.web.tests <= 20
+    assert all(fake.web.served(domain) for domain in domains)
+
+
+def test_one_block_nginx_refuses_leaves_all_the_others_live(fake: FakeWorld) -> None:
+    domains = [fake.customer(f"status{number}.example.com") for number in range(7)]
+    fake.web.refused.add(domains[3])
+    journeys = fake.journeys(*domains)
+    issue(journeys, fake.world, jobs=7)
+    assert [journey.domain for journey in journeys if not journey.ok] == [domains[3]]
+    assert [domain for domain in domains if not fake.web.served(domain)] == [domains[3]]
+
+
+def test_what_nginx_refused_is_published_next_time_without_a_new_order(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.web.refused.add(domain)
+    issue(fake.journeys(domain), fake.world)
+    fake.web.refused.clear()
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.ok
+    assert fake.web.served(domain)
+    assert fake.ca.orders == 1
+
+
+def test_a_run_killed_between_the_ca_and_the_store_costs_no_second_order(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain)))  # and here it was killed
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.ok
+    assert fake.ca.orders == 1
+
+
+def test_a_run_killed_between_the_store_and_its_tidying_does_not_make_an_old_certificate_look_new(
+    fake: FakeWorld,
+) -> None:
+    domain = fake.customer("status.example.com")
+    fake.store.keep(fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain))))  # and here it was killed
+    journey = fake.journey(domain)
+    obtain(journey, fake.world, force=True)
+    assert journey.ok
+    assert fake.ca.orders == 2
+
+
+def test_an_unfinished_certificate_is_stored_before_it_is_called_settled(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    journey = fake.journey(domain)
+    order(journey, fake.operator.approve(fake.dns.verify(domain)), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.certificate == journey.certificate
+    assert "PRIVATE KEY" in fake.store.pem(row.certificate).private_key if row.certificate else False
+
+
+@pytest.mark.parametrize(
+    ("trouble", "slug"),
+    [
+        (lambda fake: fake.dns.silent.add("status.example.com"), "dns-unreachable"),
+        (lambda fake: setattr(fake.operator, "outage", True), "approval-unreachable"),
+        (lambda fake: setattr(fake.ca, "outage", True), "ca-unreachable"),
+        (lambda fake: fake.ca.broken.add("status.example.com"), "ca-unauthorized"),
+        (lambda fake: setattr(fake.web, "keeps_old", True), "nginx-reload-failed"),
+        (lambda fake: fake.web.not_served.add(Domain("status.example.com")), "nginx-not-served"),
+        (lambda fake: setattr(fake.web, "is_running", False), "nginx-not-running"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_no_failure_of_a_newcomer_touches_a_site_that_is_live(fake: FakeWorld, trouble: object, slug: str) -> None:
+    neighbour = fake.customer("neighbour.example.com")
+    issue(fake.journeys(neighbour), fake.world)
+    before = fake.web.served(neighbour)
+    newcomer = fake.customer("status.example.com")
+    assert callable(trouble)
+    trouble(fake)
+    (journey,) = journeys = fake.journeys(newcomer)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert journey.error.slug == slug
+    assert fake.web.served(neighbour) == before
+    assert fake.listening.arrivals == ["neighbour.example.com", "status.example.com"]
+
+
+def test_the_history_tells_successes_and_failures(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.failures["status.example.com"] = Refused("ca-connection", "port 80 is closed", quota_used=True)
+    issue(fake.journeys(domain), fake.world)
+    fake.ca.failures.clear()
+    issue(fake.journeys(domain), fake.world)
+    told = [(event.step, event.ok, event.slug) for event in fake.store.events(domain.name, 9)]
+    assert told == [("issue", True, None), ("obtain", False, "ca-connection")]
+
+
+def test_a_dry_run_orders_nothing_and_writes_nothing(fake: FakeWorld) -> None:
+    domain, stranger = fake.customer("status.example.com"), Domain("nowhere.example.com")
+    journeys = fake.journeys(domain, stranger)
+    preflight(journeys, fake.world)
+    assert [journey.ok for journey in journeys] == [True, False]
+    assert not fake.ca.orders
+    assert not fake.store.domains()
+    assert not fake.store.events(None, 9)
+
+
+def test_a_bug_of_ours_is_not_swallowed(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.failures["status.example.com"] = ZeroDivisionError("a bug")  # type: ignore[assignment]
+    with pytest.raises(ZeroDivisionError):
+        issue(fake.journeys(domain), fake.world)
+
+
+def test_an_outage_is_never_a_no(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.operator.outage = True
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert isinstance(journey.error, Unreachable)

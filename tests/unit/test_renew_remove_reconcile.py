@@ -1,0 +1,161 @@
+"""The other stories on fakes: renewal takes nothing away, removal leaves nothing behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.stories.issue import issue
+from certctl.stories.reconcile import reconcile
+from certctl.stories.remove import remove
+from certctl.stories.renew import due_rows, renew
+from certctl.values import State
+from tests.fakes.world import FakeWorld
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    fake = FakeWorld(tmp_path)
+    yield fake
+    fake.store.close()
+
+
+def live(fake: FakeWorld, *names: str) -> list[Domain]:
+    domains = [fake.customer(name) for name in names]
+    issue(fake.journeys(*domains), fake.world)
+    return domains
+
+
+def test_nothing_is_due_until_a_third_of_the_life_is_left(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.days_pass(59)
+    assert not due_rows(fake.world)
+    fake.days_pass(2)
+    assert [row.domain for row in due_rows(fake.world)] == [domain]
+
+
+def test_all_that_is_due_is_renewed_with_one_reload(fake: FakeWorld) -> None:
+    domains = live(fake, "a.example.com", "b.example.com", "c.example.com")
+    before = {domain: fake.web.served(domain) for domain in domains}
+    reloads = fake.web.reloads
+    fake.days_pass(61)
+    journeys = fake.journeys(*domains)
+    renew(journeys, fake.world, jobs=3)
+    assert all(journey.ok and journey.changed for journey in journeys)
+    assert fake.web.reloads == reloads + 1
+    assert all(fake.web.served(domain) not in {None, before[domain]} for domain in domains)
+    assert not due_rows(fake.world)
+
+
+def test_the_soonest_to_expire_comes_first(fake: FakeWorld) -> None:
+    (late,) = live(fake, "late.example.com")
+    fake.days_pass(-10)
+    (soon,) = live(fake, "soon.example.com")
+    fake.days_pass(80)
+    assert [row.domain for row in due_rows(fake.world)] == [soon, late]
+
+
+def test_a_customer_who_moved_is_parked_and_still_served(fake: FakeWorld) -> None:
+    stays, moved = live(fake, "stays.example.com", "moved.example.com")
+    fake.dns.cnames["moved.example.com"] = "elsewhere.example.net"
+    fake.days_pass(61)
+    renew(fake.journeys(moved, stays), fake.world)
+    row = fake.store.domain(moved)
+    assert row
+    assert row.state is State.MOVED
+    assert fake.web.served(moved)
+    assert fake.ca.orders == 3
+
+
+def test_a_moved_customer_who_returns_is_renewed_again(fake: FakeWorld) -> None:
+    (moved,) = live(fake, "moved.example.com")
+    fake.dns.cnames["moved.example.com"] = "elsewhere.example.net"
+    fake.days_pass(61)
+    renew(fake.journeys(moved), fake.world)
+    fake.dns.cnames["moved.example.com"] = fake.dns.target
+    renew(fake.journeys(moved), fake.world)
+    row = fake.store.domain(moved)
+    assert row
+    assert row.state is State.ACTIVE
+
+
+def test_an_approval_outage_does_not_stop_a_renewal(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.days_pass(61)
+    fake.operator.remembered["a.example.com"] = fake.clock.now()
+    fake.operator.outage = True
+    (journey,) = journeys = fake.journeys(domain)
+    renew(journeys, fake.world)
+    assert journey.ok
+    assert journey.changed
+
+
+def test_a_failed_renewal_keeps_what_is_served(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    before = fake.web.served(domain)
+    fake.days_pass(61)
+    fake.ca.outage = True
+    renew(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain) == before
+
+
+def test_what_another_run_renewed_meanwhile_is_left_alone(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    (journey,) = journeys = fake.journeys(domain)
+    renew(journeys, fake.world)
+    assert (journey.ok, journey.changed, fake.ca.orders) == (True, False, 1)
+
+
+def test_a_removed_domain_is_gone_everywhere(fake: FakeWorld) -> None:
+    leaves, stays = live(fake, "leaves.example.com", "stays.example.com")
+    journey = fake.journey(leaves)
+    remove(journey, fake.world, revoke=True)
+    assert journey.ok
+    assert not fake.web.served(leaves)
+    assert fake.web.served(stays)
+    assert [row.domain for row in fake.store.domains()] == [stays]
+    assert len(fake.ca.revoked) == 1
+    again = fake.journey(leaves)
+    remove(again, fake.world)
+    assert (again.ok, again.changed) == (True, False)
+
+
+def test_removing_what_was_never_there_is_an_error(fake: FakeWorld) -> None:
+    journey = fake.journey(Domain("never.example.com"))
+    remove(journey, fake.world)
+    assert journey.error
+    assert journey.error.slug == "unknown-domain"
+
+
+def test_a_removal_nginx_did_not_take_is_finished_by_the_next_run(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.web.keeps_old = True
+    first = fake.journey(domain)
+    remove(first, fake.world)
+    assert first.error
+    fake.web.keeps_old = False
+    second = fake.journey(domain)
+    remove(second, fake.world)
+    assert second.ok
+    assert not fake.web.served(domain)
+
+
+def test_a_removed_domain_can_come_back(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    remove(fake.journey(domain), fake.world)
+    issue(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain)
+    assert fake.ca.orders == 2
+
+
+def test_reconcile_puts_back_what_is_missing_and_takes_out_what_is_not_ours(fake: FakeWorld) -> None:
+    domains = live(fake, "a.example.com", "b.example.com")
+    site = fake.web.files.pop(domains[0])
+    fake.web.files[Domain("ghost.example.com")] = site
+    journeys = reconcile(fake.world, fake.journey)
+    assert sorted(journey.domain.name for journey in journeys if journey.changed) == [
+        "a.example.com", "b.example.com", "ghost.example.com",
+    ]  # fmt: skip
+    assert set(fake.web.serving) == set(domains)
+    assert not any(journey.changed for journey in reconcile(fake.world, fake.journey))
