@@ -65,6 +65,7 @@ class Faults:
         validation: The problem type with which every challenge fails.
         token: The token of every challenge.
         sign: Makes the chain from the request, for a CA that signs nonsense.
+        bad_nonces: How many requests for an order are turned down for their nonce.
         status: The order's status after finalization, for a CA that is never ready.
     """
 
@@ -74,6 +75,7 @@ class Faults:
     detail: str = "as the test wants it"
     token: str = _TOKEN
     sign: Callable[["Signer", x509.CertificateSigningRequest], bytes] | None = None
+    bad_nonces: int = 0
     status: str = "valid"
 
 
@@ -201,6 +203,9 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         return Answer(200, {name: f"{self.base}/{path}" for name, path in resources.items()} | {"meta": {}})
 
     def _order(self, payload: dict[str, object]) -> Answer:
+        if self.faults.bad_nonces:
+            self.faults.bad_nonces -= 1
+            return problem("badNonce", "stale nonce", 400)
         if isinstance(payload.get("identifiers"), list):
             self.identifiers = payload["identifiers"]  # type: ignore[assignment]
             self.challenged, self.request = False, None
