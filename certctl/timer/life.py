@@ -1,0 +1,115 @@
+"""Put the timer's files in place, look at them, take them away; each may be killed and run again."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from certctl.errors import ConfigInvalid
+from certctl.io.files import PUBLIC, make_directory, sync_directory, write_atomic, writing
+from certctl.timer.systemd import LastRun, Systemd
+from certctl.timer.units import SERVICE, TIMER, Condition, TimerFile
+
+_OURS = frozenset({Condition.CURRENT, Condition.OUTDATED})
+
+
+@dataclass(frozen=True, slots=True)
+class TimerState:
+    """What runs ``certctl renew``. What only systemd knows is None where it was not asked."""
+
+    installed: bool
+    enabled: bool | None = None
+    active: bool | None = None
+    next_run: datetime | None = None
+    last_run: LastRun | None = None
+
+
+def install(files: Sequence[TimerFile], systemd: Systemd | None) -> bool:
+    """Write what is missing or outdated and start the timer; return whether anything changed.
+
+    Raises:
+        ConfigInvalid: ``timer-conflict`` when a file of that name is not ours; ``state-unwritable``;
+            ``timer-failed``. Nothing was written in the first case.
+    """
+    refuse_foreign(files)
+    todo = [file for file in files if file.to_write]
+    require_root(todo, "install")
+    for file in todo:
+        with writing(file.path):
+            make_directory(file.path.parent, 0o755)
+            write_atomic(file.path, file.text, PUBLIC)
+    return (systemd is not None and _start(systemd, written=bool(todo))) or bool(todo)
+
+
+def _start(systemd: Systemd, *, written: bool) -> bool:
+    """Bring systemd in line with the files, even when an earlier run was killed right after writing them."""
+    if written or systemd.is_stale(TIMER) or systemd.is_stale(SERVICE):
+        systemd.reload_units()
+        written = True
+    if systemd.is_enabled(TIMER) and systemd.is_active(TIMER):
+        return written
+    systemd.enable(TIMER)
+    return True
+
+
+def remove(files: Sequence[TimerFile], systemd: Systemd | None) -> list[TimerFile]:
+    """Stop the timer and delete what certctl wrote; return what was deleted.
+
+    A run that is under way ends by itself. The timer's file goes last, so that a killed removal is taken up again.
+    """
+    gone = [file for file in files if file.condition in _OURS]
+    require_root(gone, "remove")
+    if systemd and any(file.path.name == TIMER for file in gone):
+        systemd.disable(TIMER)
+    for file in gone:
+        with writing(file.path):
+            file.path.unlink()
+            sync_directory(file.path.parent)
+    if systemd and gone:
+        systemd.reload_units()
+    return gone
+
+
+def state(files: Sequence[TimerFile], systemd: Systemd | None) -> TimerState:
+    """Look at the files and ask systemd."""
+    installed = all(file.condition in _OURS for file in files if not file.sample)
+    if systemd is None or not installed:
+        return TimerState(installed)
+    return TimerState(
+        installed,
+        enabled=systemd.is_enabled(TIMER),
+        active=systemd.is_active(TIMER),
+        next_run=systemd.next_run(TIMER),
+        last_run=systemd.last_run(SERVICE),
+    )
+
+
+def refuse_foreign(files: Sequence[TimerFile]) -> None:
+    """Refuse to overwrite somebody else's file.
+
+    Raises:
+        ConfigInvalid: ``timer-conflict``.
+    """
+    foreign = [file.path for file in files if file.condition is Condition.FOREIGN and not file.sample]
+    if foreign:
+        raise ConfigInvalid(
+            "timer-conflict",
+            f"{foreign[0]} is there already, and certctl did not write it",
+            seen=[f"{path} is {'a symlink' if path.is_symlink() else 'not ours'}" for path in foreign],
+            expected=["no file of that name, or one that 'certctl timer install' wrote"],
+            next=[f"mv {path} {path}.old" for path in foreign],
+        )
+
+
+def require_root(files: Sequence[TimerFile], what: str) -> None:
+    """Say what is missing before the first file is touched.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    for file in files:
+        place = next(parent for parent in file.path.parents if parent.exists())
+        if not os.access(place, os.W_OK):
+            raise ConfigInvalid(
+                "state-unwritable", f"you may not write to {place}", next=[f"sudo certctl timer {what}"]
+            )

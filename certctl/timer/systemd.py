@@ -1,0 +1,103 @@
+"""systemctl: the only way certctl talks to systemd."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from certctl.errors import ConfigInvalid
+from certctl.io.process import Finished, Missing, find, run
+
+_DEADLINE = timedelta(minutes=2)
+_STAMP = "%Y-%m-%d %H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """How the service ended when it last ran (org.freedesktop.systemd1(5), ``Result``)."""
+
+    at: datetime
+    result: str
+    exit_code: int
+
+
+class Systemd:
+    """The running systemd.
+
+    Raises:
+        ConfigInvalid: ``missing-program``; ``timer-failed`` with systemd's own words.
+    """
+
+    def __init__(self, program: str = "systemctl") -> None:
+        self._program = program
+
+    def reload_units(self) -> None:
+        """Make systemd read its unit files again."""
+        self._command("daemon-reload")
+
+    def enable(self, unit: str) -> None:
+        """Start a unit now and at every boot."""
+        self._command("enable", "--now", unit)
+
+    def disable(self, unit: str) -> None:
+        """Stop a unit now and for good."""
+        self._command("disable", "--now", unit)
+
+    def is_active(self, unit: str) -> bool:
+        """Tell whether a unit runs; one that does not exist does not."""
+        return self._run("is-active", "--quiet", unit).ok
+
+    def is_enabled(self, unit: str) -> bool:
+        """Tell whether a unit starts at boot."""
+        return self._run("is-enabled", "--quiet", unit).ok
+
+    def is_stale(self, unit: str) -> bool:
+        """Tell whether the unit's file changed since systemd read it."""
+        return self._show(unit, "NeedDaemonReload").get("NeedDaemonReload") == "yes"
+
+    def next_run(self, timer: str) -> datetime | None:
+        """Return when a timer elapses next."""
+        return _moment(self._show(timer, "NextElapseUSecRealtime").get("NextElapseUSecRealtime", ""))
+
+    def last_run(self, service: str) -> LastRun | None:
+        """Return how a service ended; None when it has not run since boot."""
+        facts = self._show(service, "ExecMainExitTimestamp", "Result", "ExecMainStatus")
+        at = _moment(facts.get("ExecMainExitTimestamp", ""))
+        if at is None:
+            return None
+        status = facts.get("ExecMainStatus", "")
+        return LastRun(at, facts.get("Result", "unknown"), int(status) if status.isdecimal() else -1)
+
+    def _show(self, unit: str, *properties: str) -> Mapping[str, str]:
+        ended = self._command("show", "--property", ",".join(properties), unit)
+        return dict(line.split("=", 1) for line in ended.output.splitlines() if "=" in line)
+
+    def _command(self, *arguments: str) -> Finished:
+        ended = self._run(*arguments)
+        if not ended.ok:
+            reason = "did not end in time" if ended.code is None else f"ended with {ended.code}"
+            raise ConfigInvalid(
+                "timer-failed",
+                f"systemctl {' '.join(arguments)} {reason}",
+                seen=[line for line in ended.output.splitlines() if line.strip()][-5:],
+                next=["certctl timer status", "journalctl -xe"],
+            )
+        return ended
+
+    def _run(self, *arguments: str) -> Finished:
+        """Run systemctl with times in UTC: it prints them in the caller's time zone otherwise (systemd 252)."""
+        try:
+            argv = [find(self._program), "--no-pager", "--no-ask-password", *arguments]
+            return run(argv, deadline=_DEADLINE, env={"TZ": "UTC", "LC_ALL": "C"})
+        except Missing as error:
+            raise ConfigInvalid("missing-program", f"{self._program} cannot be run") from error
+
+
+def _moment(text: str) -> datetime | None:
+    """Parse ``Mon 2026-11-23 18:00:00 UTC``; empty, ``n/a`` and ``infinity`` are no moment."""
+    words = text.split()
+    if len(words) != 4:  # noqa: PLR2004 - weekday, date, time, zone
+        return None
+    try:
+        return datetime.strptime(f"{words[1]} {words[2]}", _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
