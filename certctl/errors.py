@@ -253,6 +253,7 @@ _KINDS = (
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
     Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
+    Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
     Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
     Kind("interrupted", Interrupted, _NOBODY, True, "the run was stopped"),
 )  # fmt: skip
