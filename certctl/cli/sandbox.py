@@ -31,7 +31,7 @@ def up(invocation: Invocation) -> int:
     """Bring a sandbox up below --root; one that is down begins a new world."""
     from certctl.sandbox import sandbox as house
 
-    standing, changed = house.up(_root(invocation))
+    standing, changed = house.up(_root(invocation), _init)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 
@@ -157,6 +157,18 @@ def list_records(invocation: Invocation) -> int:
     from certctl.sandbox import zone_file
 
     return _report_dns(invocation, zone_file.load(_layout(invocation).dns_world))
+
+
+def _init(config: Path) -> None:
+    """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
+    from certctl.cli.init import prepare_directories
+    from certctl.cli.wiring import open_house
+    from certctl.io.files import PUBLIC, write_atomic
+
+    host = open_house(Invocation(config=config))
+    prepare_directories(host)
+    base = host.web.preview_base()
+    write_atomic(base.path, base.text, PUBLIC)
 
 
 def _root(invocation: Invocation) -> Path:

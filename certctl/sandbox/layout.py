@@ -39,24 +39,9 @@ class Layout:
         return self.root / "etc/nginx/certctl.d"
 
     @property
-    def data(self) -> Path:
-        """Return certctl's state directory."""
-        return self.root / "var/lib/certctl"
-
-    @property
-    def challenges(self) -> Path:
-        """Return where nginx finds the answers to HTTP-01 challenges."""
-        return self.data / "challenges"
-
-    @property
     def page(self) -> Path:
         """Return the directory of the page every domain shows."""
         return self.root / "var/www/statuspage"
-
-    @property
-    def run(self) -> Path:
-        """Return the directory of locks and sockets."""
-        return self.root / "run/certctl"
 
     @property
     def logs(self) -> Path:

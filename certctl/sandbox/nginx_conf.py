@@ -2,9 +2,6 @@
 
 import os
 
-from certctl.io.files import PUBLIC, write_atomic
-from certctl.nginx.serverblock import base_file
-from certctl.nginx.settings import NginxSettings
 from certctl.sandbox.layout import Layout
 
 PAGE = """\
@@ -51,22 +48,6 @@ def main_file(layout: Layout) -> str:
     """Render nginx.conf. As root the workers stay root: a sandbox below a 0700 directory must stay readable."""
     user = "user root;\n" if os.geteuid() == 0 else ""
     return _CONF.format(user=user, root=layout.root)
-
-
-def write_base(layout: Layout, http_port: int, https_port: int) -> None:
-    """Write the base file that ``certctl init`` writes on a real host."""
-    settings = NginxSettings(
-        config=layout.nginx_conf,
-        conf_dir=layout.conf_dir,
-        live=layout.data / "live",
-        challenges=layout.challenges,
-        site_root=layout.page,
-        lock_file=layout.run / "locks/nginx.lock",
-        http_port=http_port,
-        https_port=https_port,
-        listen=("127.0.0.1",),
-    )
-    write_atomic(settings.base_path, base_file(settings), PUBLIC)
 
 
 def argv(layout: Layout) -> list[str]:

@@ -1,6 +1,7 @@
 """Bring a sandbox up, look at it, take it down: DNS, approval endpoint, nginx and Pebble below one directory."""
 
 import json
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +20,11 @@ _TRIES = 5
 _ANEW = ("etc", "var", "run", "log", "ca")
 
 
-def up(root: Path) -> tuple[Standing, bool]:
+Init = Callable[[Path], None]
+"""Does for the configuration at a path what ``certctl init`` does for a host: directories and nginx's base file."""
+
+
+def up(root: Path, init: Init) -> tuple[Standing, bool]:
     """Bring a sandbox up; return how it stands and whether that changed anything.
 
     A sandbox that is down begins a new world, because a restarted Pebble is a new CA: certificates and accounts
@@ -37,7 +42,7 @@ def up(root: Path) -> tuple[Standing, bool]:
         _stop(before)
         for _ in range(_TRIES):
             try:
-                return _Rising(layout).rise(), True
+                return _Rising(layout, init).rise(), True
             except parts.PortTaken:
                 continue
     raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
@@ -71,8 +76,9 @@ def status(root: Path) -> Standing:
 class _Rising:
     """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, init: Init) -> None:
         self._layout = layout
+        self._init = init
         self._standing = Standing(layout)
         self._undo = ExitStack()
 
@@ -94,7 +100,6 @@ class _Rising:
         approval_port = self._start_ours("approval", "certctl.sandbox.approval_server", self._layout.approvals)
         acme, management, http, https = free_ports(4)
         ca = pebble.Pebble(self._layout.ca, acme, management, http, https, f"127.0.0.1:{dns_port}")
-        self._start_nginx(http, https)
         self._start_pebble(ca)
         addresses = Addresses(
             acme_directory=ca.directory_url,
@@ -108,13 +113,14 @@ class _Rising:
             config=str(self._layout.config),
         )
         world.write_config(self._layout, addresses, _profile(ca))
+        self._init(self._layout.config)
+        self._start_nginx(http, https)
         return addresses
 
     def _start_ours(self, name: str, module: str, file: Path) -> int:
         return parts.port_announced(self._start(name, parts.python_module(module, "--file", str(file))))
 
     def _start_nginx(self, http: int, https: int) -> None:
-        nginx_conf.write_base(self._layout, http, https)
         daemon = self._start("nginx", nginx_conf.argv(self._layout))
         for port in (http, https):
             parts.wait_for_port(daemon, port)

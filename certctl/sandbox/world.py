@@ -32,11 +32,9 @@ _RECORDS = (
 
 def write_files(layout: Layout) -> None:
     """Write everything the parts read before any of them runs."""
-    for directory in (layout.config.parent, layout.conf_dir, layout.page, layout.run, layout.logs, layout.ca):
+    for directory in (layout.config.parent, layout.conf_dir, layout.page, layout.logs, layout.ca):
         make_directory(directory, 0o755)
     make_directory(layout.root / "var/tmp", 0o700)
-    make_directory(layout.data, 0o711)
-    make_directory(layout.challenges, 0o755)
     zone_file.save(layout.dns_world, reduce(zone_file.add, _RECORDS, DnsWorld()))
     approval_server.save(layout.approvals, Approvals(approved=(CUSTOMER, WRONG_CNAME)))
     write_atomic(layout.nginx_conf, nginx_conf.main_file(layout), PUBLIC)

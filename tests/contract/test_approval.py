@@ -21,6 +21,7 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
 from certctl.values import Delegation, Level
 from certctl.world import Operator
+from tests.fakes.dns import FakeDns
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
 from tests.fakes.operator import FakeOperator
 
@@ -30,7 +31,9 @@ START = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 def delegation(domain: Domain) -> Delegation:
-    return Delegation(domain, "status.hyperping.io", (), "CNAME → status.hyperping.io")
+    dns = FakeDns()
+    dns.cnames[domain.name] = dns.target
+    return dns.verify(domain)
 
 
 @dataclass
