@@ -132,7 +132,7 @@ def _hear(zones: Zones, domain: Domain, owner: Name) -> Hearing:
     """Ask for CAA and follow aliases where nameservers do not follow them for us."""
     name = owner
     try:
-        for _ in range(MAX_LINKS):
+        for _ in range(MAX_LINKS + 1):
             hearing = zones.consult(name, CAA)
             alias = next((r.alias for r in hearing.replies if r.alias and not r.server.recursive), None)
             if alias is None:

@@ -96,7 +96,7 @@ def _check_length(chain: Chain) -> None:
     """Stop at a loop, and before a chain that resolvers would not follow either."""
     if chain.end in chain.names[:-1]:
         problem = f"the CNAME chain of {plain(chain.names[0])} comes back to {plain(chain.end)}"
-    elif len(chain.names) > MAX_LINKS:
+    elif len(chain.names) > MAX_LINKS + 1:
         problem = f"the CNAME chain of {plain(chain.names[0])} is longer than {MAX_LINKS} links"
     else:
         return

@@ -113,7 +113,7 @@ class Zones:
             Unreachable: no resolver answered.
         """
         end = name
-        for _ in range(MAX_LINKS):
+        for _ in range(MAX_LINKS + 1):
             alias = next((reply.alias for reply in self.consult(end, CNAME).replies if reply.alias), None)
             if alias is None:
                 return self.zone_of(end)

@@ -4,9 +4,6 @@ RFC 1034 §4.3.2 in its simple form: CNAMEs followed, wildcards at the closest e
 exist only as ancestors give no data (RFC 8020), and every negative answer carries the zone's SOA (RFC 2308).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import dns.flags
 import dns.message
 import dns.name
@@ -18,74 +15,12 @@ import dns.rrset
 from dns.name import Name
 from dns.rdatatype import CNAME, SOA, RdataType
 
-from certctl.sandbox.zone_file import DnsWorld, FaultRule, Record
+from certctl.sandbox.dns_view import Viewpoint, as_name
+from certctl.sandbox.zone_file import Record
 
 _MAX_CHAIN = 16
 _HEADER = 12
 _IN = dns.rdataclass.IN
-
-
-@dataclass(frozen=True, slots=True)
-class Viewpoint:
-    """One server address looking at the world; the resolver sees all zones, a nameserver its own."""
-
-    world: DnsWorld
-    address: str
-    is_resolver: bool
-
-    def zone(self, name: Name) -> Name | None:
-        """Return the deepest declared zone that holds a name."""
-        zones = [zone for zone in map(_name, self.world.zones) if name.is_subdomain(zone)]
-        return max(zones, key=len, default=None)
-
-    def serves(self, zone: Name | None) -> bool:
-        """Tell whether this address answers for a zone."""
-        if self.is_resolver:
-            return True
-        return zone is not None and self.address in self._nameservers(zone).values()
-
-    def records(self, name: Name) -> list[Record]:
-        """Return a name's records as this address sees them."""
-        here = [record for record in self._all() if _name(record.name) == name]
-        limited = [record for record in here if record.only == self.address]
-        return limited or [record for record in here if not record.only]
-
-    def exists(self, name: Name) -> bool:
-        """Tell whether a name has records or lies above one that has (an empty non-terminal)."""
-        seen = (r for r in self._all() if r.only in {"", self.address})
-        return any(_name(record.name).is_subdomain(name) for record in seen)
-
-    def at(self, name: Name) -> list[Record]:
-        """Return the records that answer for a name, a wildcard's included."""
-        zone = self.zone(name)
-        if self.exists(name) or zone is None:
-            return self.records(name)
-        encloser = name.parent()
-        while encloser != zone and not self.exists(encloser):
-            encloser = encloser.parent()
-        return self.records(Name((b"*", *encloser.labels)))
-
-    def fault(self, name: Name, kind: RdataType) -> FaultRule | None:
-        """Return the fault that holds here for a question, the newest first."""
-        for rule in reversed(self.world.faults):
-            here = rule.only in {"", self.address} and rule.type in {"", dns.rdatatype.to_text(kind)}
-            if here and name.is_subdomain(_name(rule.name)):
-                return rule
-        return None
-
-    def _nameservers(self, zone: Name) -> dict[str, str]:
-        return dict(self.world.zones[zone.to_text(omit_final_dot=True).lower()])
-
-    def _all(self) -> Iterator[Record]:
-        """Yield the records of the file and those a zone has by being declared."""
-        yield from self.world.records
-        written = {(record.name, record.type) for record in self.world.records}
-        for zone, nameservers in self.world.zones.items():
-            first = next(iter(nameservers), "ns.invalid")
-            made = [Record(zone, "SOA", f"{first}. hostmaster.{zone}. 1 3600 600 86400 60")]
-            made += [Record(zone, "NS", name + ".") for name in nameservers]
-            made += [Record(name, "A", address) for name, address in nameservers.items()]
-            yield from (record for record in made if (record.name, record.type) not in written)
 
 
 def answer(query: dns.message.Message, view: Viewpoint) -> dns.message.Message:
@@ -136,7 +71,7 @@ def _answer_one(response: dns.message.Message, view: Viewpoint, name: Name, kind
     found = view.at(name)
     if kind != CNAME and (aliases := [record for record in found if record.type == "CNAME"]):
         response.answer.append(_rrset(name, CNAME, aliases))
-        return _name(aliases[-1].value)
+        return as_name(aliases[-1].value)
     if wanted := [record for record in found if record.type == dns.rdatatype.to_text(kind)]:
         response.answer.append(_rrset(name, kind, wanted))
         return None
@@ -158,7 +93,3 @@ def _rrset(name: Name, kind: RdataType, records: list[Record]) -> dns.rrset.RRse
     for record in records:
         rrset.add(dns.rdata.from_text(_IN, kind, record.value, origin=dns.name.root, relativize=False), record.ttl)
     return rrset
-
-
-def _name(text: str) -> Name:
-    return dns.name.from_text(text)

@@ -7,13 +7,11 @@ stays up: a packet it cannot read gets FORMERR or nothing.
 
 import argparse
 import asyncio
-import errno
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,14 +25,15 @@ import dns.rcode
 import dns.rdatatype
 
 from certctl.errors import CertctlError
-from certctl.sandbox.dns_answers import Viewpoint, answer, failure, format_error, truncated
+from certctl.sandbox.dns_answers import answer, failure, format_error, truncated
+from certctl.sandbox.dns_ports import bind_everywhere
+from certctl.sandbox.dns_view import Index, Viewpoint, index
 from certctl.sandbox.zone_file import NAMESERVERS, RESOLVER, DnsWorld, Fault, load
 
 ADDRESSES = (RESOLVER, *NAMESERVERS)
 _TCP, _UDP = "tcp", "udp"
 _TCP_LIMIT = 65535
 _UDP_LIMIT = 512
-_BIND_ATTEMPTS = 50
 _START_SECONDS = 10
 _IDLE_SECONDS = 10
 
@@ -57,8 +56,8 @@ class DnsServer:
         self._file = file
         self._addresses = tuple(addresses)
         self._version: tuple[int, int, int] | None = None
-        self._world = DnsWorld()
-        self._sockets, self.port = _bind(self._addresses, port)
+        self._index = index(DnsWorld())
+        self._sockets, self.port = bind_everywhere(self._addresses, port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.run, name="sandbox-dns", daemon=True)
         self._ready = threading.Event()
@@ -125,7 +124,7 @@ class DnsServer:
                 await asyncio.sleep(rule.seconds)
         return answer(query, view)
 
-    def _current(self) -> DnsWorld:
+    def _current(self) -> Index:
         """Return the world of the file, read again when the file was replaced; a broken one changes nothing."""
         try:
             state = self._file.stat()
@@ -135,10 +134,10 @@ class DnsServer:
         if version != self._version:
             self._version = version
             try:
-                self._world = load(self._file)
+                self._index = index(load(self._file))
             except CertctlError as error:
                 print(error.message, file=sys.stderr, flush=True)  # noqa: T201 - a program of its own
-        return self._world
+        return self._index
 
 
 _Reply = Callable[[str, bytes], Coroutine[None, None, bytes | None]]
@@ -176,42 +175,6 @@ async def _converse(reply: _Reply, reader: asyncio.StreamReader, writer: asyncio
                         await writer.drain()
     finally:
         writer.close()
-
-
-_Pair = tuple[socket.socket, socket.socket]
-
-
-def _bind(addresses: Sequence[str], port: int) -> tuple[list[_Pair], int]:
-    """Open UDP and TCP on every address, all on one port; 0 picks one that is free on all of them."""
-    for _ in range(_BIND_ATTEMPTS):
-        with ExitStack() as unless_all, suppress(_PortTaken):
-            pairs: list[_Pair] = []
-            chosen = port
-            for address in addresses:
-                pairs.append(_open(address, chosen, unless_all, may_move=port == 0))
-                chosen = pairs[0][0].getsockname()[1]
-            unless_all.pop_all()
-            return pairs, chosen
-    raise OSError(errno.EADDRINUSE, "no port is free on all addresses")
-
-
-class _PortTaken(Exception):
-    pass
-
-
-def _open(address: str, port: int, unless_all: ExitStack, *, may_move: bool) -> _Pair:
-    udp = unless_all.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    tcp = unless_all.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        udp.bind((address, port))
-        tcp.bind((address, udp.getsockname()[1]))
-    except OSError as error:
-        if may_move and error.errno == errno.EADDRINUSE:
-            raise _PortTaken from error
-        raise
-    tcp.listen()
-    return udp, tcp
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pytest
 
-from certctl.domain import Domain
+from certctl.domain import Domain, registered_domain
 from certctl.errors import CertctlError, ExitCode, NotReady, Unreachable
 from certctl.world import Dns
 from tests.fakes.dns import FakeDns
@@ -85,7 +85,7 @@ class RealCustomers:
         self.town.add(domain.name, "CNAME", "old.example.net.", only=NS2)
 
     def allow_only(self, domain: Domain, ca: str) -> None:
-        self.town.add("acme.com", "CAA", f'0 issue "{ca}"')
+        self.town.add(registered_domain(domain), "CAA", f'0 issue "{ca}"')
 
     def lose_target(self) -> None:
         self.town.remove(TARGET)
@@ -147,7 +147,9 @@ def test_a_cname_to_somebody_else_is_shown_beside_the_one_it_should_be(customers
         ([OURS_4, "2001:db8::bad"], "dns-stray-ipv6"),
     ],
 )
-def test_one_address_that_is_not_ours_is_one_too_many(customers: Customers, addresses: list[str], slug: str) -> None:
+def test_one_address_that_is_not_ours_is_one_too_many(
+    customers: Customers, addresses: list[str], slug: str
+) -> None:
     customers.host(APEX, *addresses)
     assert refusal(customers, APEX).slug == slug
 

@@ -45,7 +45,11 @@ class FakeDns:
 
     def _decide(self, domain: Domain) -> Delegation:
         name = domain.name
-        for names, slug in ((self.silent, "dns-unreachable"), (self.broken, "dns-servfail"), (self.torn, "dns-disagree")):
+        for names, slug in (
+            (self.silent, "dns-unreachable"),
+            (self.broken, "dns-servfail"),
+            (self.torn, "dns-disagree"),
+        ):
             if name in names:
                 raise self._problem(slug, domain, f"{name}: {slug}", f"{name}: {slug}")
         if name in self.cnames:
