@@ -142,9 +142,10 @@ class Guard:
 
     def _restore(self) -> None:
         try:
-            self._undo.restore()
-            if not self._was_pending and not self._signalled:
-                self._pending.unlink(missing_ok=True)
+            with undisturbed():
+                self._undo.restore()
+                if not self._was_pending and not self._signalled:
+                    self._pending.unlink(missing_ok=True)
         except OSError as error:
             raise ConfigInvalid(
                 "state-unwritable",

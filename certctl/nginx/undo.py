@@ -75,15 +75,14 @@ class Undo:
         Raises:
             OSError: something could not be put back; the journal stays, so the next run tries again.
         """
-        with undisturbed():
-            if not self.is_empty:
-                self.write_journal()
-            for path, saved in reversed(self._saved):
-                _put_back(path, saved)
-            for path in self._created:
-                remove_tree(path)
-            self.close_journal()
-            self._saved, self._created = [], []
+        if not self.is_empty:
+            self.write_journal()
+        for path, saved in reversed(self._saved):
+            _put_back(path, saved)
+        for path in self._created:
+            remove_tree(path)
+        self.close_journal()
+        self._saved, self._created = [], []
 
     def drop(self) -> None:
         """Forget the old state: the change stays."""
