@@ -9,20 +9,28 @@ import shutil
 import ssl
 import time
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from http.client import HTTPException, HTTPSConnection
+from ipaddress import ip_address
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certctl.errors import ConfigInvalid
 from certctl.io import process
 from certctl.io.clock import SystemClock
 from certctl.io.files import PRIVATE, PUBLIC, make_directory, write_atomic, writing
-from certctl.sandbox.https import HOST, https_certificates
 
+HOST = "127.0.0.1"
 DEFAULT_PROFILE = "default"
 SHORT_PROFILE = "shortlived"
 _NINETY_DAYS = timedelta(days=90)
 _SHORT = timedelta(hours=160)
+_VALID = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ def write_files(pebble: Pebble) -> None:
         make_directory(pebble.root, 0o700)
         write_atomic(pebble.config, json.dumps(configuration(pebble), indent=2), PUBLIC)
         if not pebble.ca_file.exists():
-            ca, leaf, key = https_certificates(SystemClock().now())
+            ca, leaf, key = _https_certificates(SystemClock().now())
             write_atomic(pebble.root / "https.key", key, PRIVATE)
             write_atomic(pebble.root / "https.pem", leaf, PUBLIC)
             write_atomic(pebble.ca_file, ca, PUBLIC)
@@ -196,3 +204,58 @@ def fetch(pebble: Pebble, port: int, path: str) -> bytes:
 
 def _profile(description: str, validity: timedelta) -> dict[str, object]:
     return {"description": description, "validityPeriod": int(validity.total_seconds())}
+
+
+def _https_certificates(now: datetime) -> tuple[bytes, bytes, bytes]:
+    """Make a throw-away CA and a certificate for this host; the CA's key is dropped at once."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "certctl sandbox HTTPS")])
+    ca = (
+        _builder(ca_name, ca_key.public_key(), ca_key.public_key(), now)
+        .subject_name(ca_name)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    here = [x509.DNSName("localhost"), x509.IPAddress(ip_address(HOST)), x509.IPAddress(ip_address("::1"))]
+    leaf = (
+        _builder(ca_name, key.public_key(), ca_key.public_key(), now)
+        .subject_name(x509.Name([]))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(here), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ca.public_bytes(Encoding.PEM), leaf.public_bytes(Encoding.PEM), pem
+
+
+def _builder(
+    issuer: x509.Name, key: ec.EllipticCurvePublicKey, issuer_key: ec.EllipticCurvePublicKey, now: datetime
+) -> x509.CertificateBuilder:
+    """Begin a certificate with what RFC 5280 wants and OpenSSL's strict mode (Python 3.13) insists on."""
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + _VALID)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), critical=False)
+    )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
