@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -138,7 +139,9 @@ def real_nginx(root: Path, *, extra: str = "", base: bool = True, start: bool = 
     http, https = free_ports(2)
     for name in ("foreign", "certctl.d", "challenges", "site"):
         (root / name).mkdir()
-    root.chmod(0o755)
+    for parent in (root, *root.parents):  # workers of another user must get through, as on a host
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & stat.S_IXOTH:
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
     (root / "site" / "index.html").write_text("all systems operational\n")
     user = "user root;" if os.geteuid() == 0 else ""
     (root / "nginx.conf").write_text(_MAIN.format(user=user, root=root, extra=extra))

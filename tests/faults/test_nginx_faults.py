@@ -20,7 +20,7 @@ from certctl.errors import Busy, ConfigInvalid, WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx.master import workers
 from certctl.nginx.web import Nginx
-from certctl.values import Pem, Site
+from certctl.values import Level, Pem, Site
 from tests.real_nginx import RealNginx, canary, need, put_live, real_nginx, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -279,9 +279,6 @@ def test_workers_cannot_read_keys_but_can_read_challenges(host: RealNginx) -> No
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     (host.settings.challenges / ("t" * 20)).write_text("x")
-    for parent in (host.root, *host.root.parents):
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
     www = [need("setpriv"), "--reuid=33", "--regid=33", "--clear-groups", "cat"]
     key = host.settings.live / "canary.test" / "current" / "privkey.pem"
     assert subprocess.run([*www, str(key)], capture_output=True, check=False).returncode != 0
@@ -470,3 +467,17 @@ def test_served_tells_the_leaf_or_nothing(host: RealNginx) -> None:
     web = Nginx(host.settings)
     assert web.served(Domain("canary.test")) == host.site("canary.test").certificate.fingerprint
     assert web.served(Domain("stranger.test")) is None
+
+
+def test_doctor_finds_a_healthy_nginx_healthy_and_names_what_is_not(host: RealNginx) -> None:
+    assert {finding.level for finding in host.web.examine()} == {Level.OK}
+    (host.root / "certctl.d" / "00-certctl-base.conf").unlink()
+    host.root.joinpath("challenges").chmod(0o700)
+    theirs = host.foreign("bogus;\n")
+    texts = [finding.text for finding in host.web.examine() if finding.level is not Level.OK]
+    assert any("does not pass its test" in text and str(theirs) in text for text in texts)
+    assert any("nothing answers the CA" in text for text in texts)
+    assert any("may not get through to the challenges" in text for text in texts)
+    theirs.unlink()
+    settings = replace(host.settings, config=host.root / "no-such.conf", binary="no-such-nginx")
+    assert [finding.level for finding in Nginx(settings).examine()] == [Level.PROBLEM]
