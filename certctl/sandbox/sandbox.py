@@ -99,7 +99,10 @@ class _Rising:
         dns_port = self._start_ours("dns", "certctl.sandbox.dns_server", self._layout.dns_world)
         approval_port = self._start_ours("approval", "certctl.sandbox.approval_server", self._layout.approvals)
         acme, management, http, https = free_ports(4)
-        ca = pebble.Pebble(self._layout.ca, acme, management, http, https, f"127.0.0.1:{dns_port}")
+        resolver = f"127.0.0.1:{dns_port}"
+        ca = pebble.Pebble(
+            self._layout.ca, acme, management, http, https, resolver, blocklist=(world.NEVER_SIGNED,)
+        )
         self._start_pebble(ca)
         addresses = Addresses(
             acme_directory=ca.directory_url,

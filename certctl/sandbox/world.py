@@ -18,6 +18,7 @@ ZONE = "hyperping.io"
 CUSTOMER = "status.example.com"
 WRONG_CNAME = "status.wrong-cname.test"
 NOT_A_CUSTOMER = "status.not-a-customer.test"
+NEVER_SIGNED = "blocked.example.org"  # the sandbox's CA refuses it and everything below
 _LOCK_WAIT = timedelta(seconds=30)
 _SOMEONE_ELSE = "statuspage.example.net"
 
