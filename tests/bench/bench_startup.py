@@ -1,6 +1,6 @@
 """How long does certctl take to say its name, against the floor of importing click in a bare interpreter?
 
-Run: ``python tests/bench/bench_startup.py [rounds]``. Commands are interleaved; the ratio of medians is what counts.
+Run: ``python -m tests.bench.bench_startup [rounds]``. Commands are interleaved; what counts is the ratio.
 """
 
 import statistics
