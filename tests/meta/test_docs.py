@@ -13,6 +13,7 @@ from certctl.cli.base import GLOBAL_OPTIONS
 from certctl.cli.explanations import explanation
 from certctl.config import Settings
 from certctl.errors import CATALOGUE, ExitCode
+from certctl.stories.journey import Step
 from docs.generate import REFERENCE, pages, stale
 from docs.schemas import DATA, WITH_RESULTS
 from tests.meta.source import PACKAGE, ROOT
@@ -143,13 +144,14 @@ def unknown(typed: str) -> str | None:
     words = shlex.split(typed.partition(" > ")[0].partition(" < ")[0].partition(" | ")[0], comments=True)[1:]
     command: click.Command = root
     while isinstance(command, click.Group):
-        while words and words[0].startswith("-") and any(words[0] in option.opts for option in command.params):
+        while words and words[0].startswith("-") and _takes(command, words[0]):
             words = words[1 if _is_flag(command, words[0]) else 2 :]
         if not words:
             return None
         child = command.get_command(click.Context(command), words[0])
         if child is None:
-            return None if command is root and words[0] in NOT_YET else f"no command {words[0]!r} in {typed!r}"
+            stands_for_any = words[0].isupper() or (command is root and words[0] in NOT_YET)
+            return None if stands_for_any else f"no command {words[0]!r} in {typed!r}"
         command, words = child, words[1:]
     known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
     options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
@@ -157,9 +159,13 @@ def unknown(typed: str) -> str | None:
     return f"no option {bad[0]!r} in {typed!r}" if bad else None
 
 
+def _takes(command: click.Command, word: str) -> bool:
+    return word == "--help" or re.fullmatch("-v+", word) is not None or any(word in p.opts for p in command.params)
+
+
 def _is_flag(command: click.Command, word: str) -> bool:
-    option = next(p for p in command.params if word in p.opts)
-    return isinstance(option, click.Option) and (option.is_flag or option.count)
+    option = next((p for p in command.params if word in p.opts), None)
+    return not isinstance(option, click.Option) or option.is_flag or option.count
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -167,7 +173,18 @@ def test_commands_that_people_are_told_to_type_exist(page: Path) -> None:
     assert [wrong for typed in commands_in(page) if (wrong := unknown(typed))] == []
 
 
-def test_the_readme_shows_commands() -> None:
+def test_the_readme_begins_with_a_transcript_that_the_code_could_have_printed() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first, second = (body for _, body in _BLOCK.findall(text)[:2])
+    steps = [str(step) for step in Step if step is not Step.REVOKE]
+    assert re.findall(r"^  \S (\w+) ", first, re.MULTILINE) == steps
+    assert re.search(r"^Ready in .* renews itself around \d{4}-\d\d-\d\d\.$", first, re.MULTILINE)
+    (slug,) = re.findall(r"^error\[([a-z-]+)\]: ", second, re.MULTILINE)
+    assert f"(exit {int(CATALOGUE[slug].family.exit_code)})" in second
+    assert re.findall(r"^  (seen|should be|who acts|cost|next) ", second, re.MULTILINE) == [
+        "seen", "should be", "who acts", "cost", "next",
+    ]  # fmt: skip
+    assert text.index("```console") < text.index("\n## ")
     assert len(list(commands_in(ROOT / "README.md"))) >= 5
 
 
