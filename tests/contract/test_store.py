@@ -114,10 +114,14 @@ def test_threads_and_processes_keep_side_by_side(store: SqliteStore, path: Path)
     threads = [threading.Thread(target=store.keep, args=(issued("01", name),)) for name in names[:12]]
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=keep_elsewhere, args=(path, name)) for name in names[12:15]]
-    for worker in (*threads, *processes):
-        worker.start()
-    for worker in (*threads, *processes):
-        worker.join()
+    for process in processes:
+        process.start()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for process in processes:
+        process.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     assert len(store.domains()) == 15
 
