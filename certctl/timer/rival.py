@@ -1,7 +1,8 @@
 """Another renewer of the same names: two of them spend the CA's limits twice and end with either's certificate."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,13 +39,20 @@ def rivals(root: Path, systemd: Systemd | None) -> list[Rival]:
     return found
 
 
-def refuse_rivals(found: Collection[Rival], root: Path, ours: Collection[str]) -> None:
+def refuse_rivals(found: Collection[Rival], theirs: Mapping[str, Collection[str]], ours: Collection[str]) -> None:
     """Refuse when certbot renews names that certctl has, too.
+
+    Args:
+        found: What renews with certbot.
+        theirs: The names of each of certbot's lineages.
+        ours: Every name certctl has.
 
     Raises:
         ConfigInvalid: ``timer-conflict``.
     """
-    shared = {lineage: sorted(names & set(ours)) for lineage, names in lineages(root) if names & set(ours)}
+    shared = {
+        lineage: sorted(set(names) & set(ours)) for lineage, names in theirs.items() if set(names) & set(ours)
+    }
     if not found or not shared:
         return
     listed = list(shared.items())[:_SHOWN]
@@ -66,40 +74,23 @@ def refuse_rivals(found: Collection[Rival], root: Path, ours: Collection[str]) -
     )
 
 
-def lineages(root: Path) -> Iterator[tuple[str, set[str]]]:
-    """Yield certbot's lineages, each with its names; certbot's directory is only ever read."""
+def lineages(root: Path) -> dict[str, Path]:
+    """Return the certificate of each of certbot's lineages; certbot's directory is only ever read."""
+    found = {}
     for conf in sorted((root / "etc/letsencrypt/renewal").glob("*.conf")):
-        try:
-            path = _certificate_path(conf, root)
-            yield conf.stem, _names(path) or {conf.stem.lower()}
-        except OSError:
-            yield conf.stem, {conf.stem.lower()}
-
-
-def _certificate_path(conf: Path, root: Path) -> Path:
-    text = conf.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace")
-    named = _CERTIFICATE.search(text)
-    return root / (named[1].lstrip("/") if named else f"etc/letsencrypt/live/{conf.stem}/cert.pem")
-
-
-def _names(path: Path) -> set[str]:
-    """Return the SANs of a certificate; none when it is not one."""
-    from cryptography import x509
-
-    try:
-        leaf = x509.load_pem_x509_certificate(path.read_bytes()[:_MAX_BYTES])
-        alternatives = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return {name.lower() for name in alternatives.get_values_for_type(x509.DNSName)}
-    except (ValueError, x509.ExtensionNotFound):
-        return set()
+        with suppress(OSError):
+            named = _CERTIFICATE.search(conf.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace"))
+            path = named[1] if named else f"/etc/letsencrypt/live/{conf.stem}/cert.pem"
+            found[conf.stem] = root / path.lstrip("/")
+    return found
 
 
 def _liveliness(timer: str, root: Path, systemd: Systemd | None) -> str:
     """Say how a timer is alive: running, or about to at the next boot; an empty text when it is not."""
     if systemd and systemd.is_active(timer):
         return "active"
-    wanted = (root / "etc/systemd/system").glob(f"*.wants/{timer}")
-    return "enabled" if next(wanted, None) else ""
+    links = (wants / timer for wants in (root / "etc/systemd/system").glob("*.wants"))
+    return "enabled" if any(link.is_symlink() for link in links) else ""
 
 
 def _cron_works(root: Path) -> bool:

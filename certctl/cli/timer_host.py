@@ -1,0 +1,86 @@
+"""What the timer's files depend on: this certctl, this host, and the names we and certbot have."""
+
+import os
+import sys
+from pathlib import Path
+
+import certctl
+from certctl.cli.base import Invocation
+from certctl.cli.wiring import House
+from certctl.config import chosen_file
+from certctl.domain import Domain
+from certctl.errors import CertctlError, ConfigInvalid
+from certctl.io.process import beside_python
+from certctl.timer.systemd import Systemd
+from certctl.timer.units import TimerSettings
+
+_NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
+
+
+def timer_settings(invocation: Invocation, house: House) -> TimerSettings:
+    """Return what the timer's files should say: the same certctl, configuration and root as this run.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+    """
+    chosen = {"--config": chosen_file(invocation.config), "--root": invocation.root}
+    given = {option: path.absolute() for option, path in chosen.items() if path}
+    return TimerSettings(
+        root=house.path("/"),
+        program=_program(),
+        options=tuple(word for option, path in given.items() for word in (option, str(path))),
+        needs=(Path(sys.executable), Path(sys.prefix), Path(certctl.__file__), *given.values()),
+        conf_dir=house.path(house.settings.nginx.conf_dir),
+        writable=_writable(house),
+    )
+
+
+def _writable(house: House) -> tuple[Path, ...]:
+    """Return our directories that systemd's StateDirectory and RuntimeDirectory do not already mean."""
+    database = _database(house).parent
+    elsewhere = () if database == house.state else (database,)
+    return elsewhere if house.path("/") == Path("/") else (house.state, house.path("/run/certctl"), *elsewhere)
+
+
+def _database(house: House) -> Path:
+    return house.path(house.settings.store.url.removeprefix("sqlite:///"))
+
+
+def _program() -> Path:
+    """Return this certctl, by the name it was called: a link such as /usr/local/bin/certctl outlives an upgrade.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+    """
+    for path in (Path(sys.argv[0]).absolute(), beside_python("certctl")):
+        if path.name == "certctl" and path.is_file() and os.access(path, os.X_OK):
+            return path
+    raise ConfigInvalid("missing-program", "this certctl has no program file that a timer could run")
+
+
+def is_booted(house: House) -> bool:
+    """Tell whether systemd runs this host (sd_booted(3))."""
+    return house.path("/run/systemd/system").is_dir()
+
+
+def open_systemd(house: House) -> Systemd | None:
+    """Return systemd; below another root its files are written, but it is never called."""
+    return Systemd() if house.path("/") == Path("/") and is_booted(house) else None
+
+
+def our_names(house: House) -> set[str]:
+    """Return every name certctl has; a store that does not exist yet is not created for it."""
+    if not _database(house).exists():
+        return set()
+    rows = house.store.domains()
+    return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}
+
+
+def names_in(lineage: str, path: Path) -> set[str]:
+    """Return the names in one of certbot's certificates; one that cannot be read has its lineage's name."""
+    from certctl.ca.check import describe
+
+    try:
+        return {name.lower() for name in describe(path.read_text(encoding="ascii"), _NOBODY).names}
+    except (CertctlError, OSError, ValueError):
+        return {lineage.lower()}

@@ -1,0 +1,400 @@
+"""The timer: what is written, what systemd is told, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from certctl.cli import run
+from certctl.cli.base import Invocation
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+from certctl.io.clock import SystemClock
+from certctl.store.sqlite import SqliteStore
+from certctl.timer.life import TimerState, install, remove, state
+from certctl.timer.rival import rivals
+from certctl.timer.systemd import LastRun
+from certctl.timer.units import Condition, TimerSettings, cron_files, hidden_home, systemd_files
+from certctl.values import State
+from tests.fakes.systemctl import FakeSystemctl
+
+UNITS = "etc/systemd/system"
+CRON = "etc/cron.d/certctl"
+DEBIAN_CRON = "0 */12 * * * root test -x /usr/bin/certbot -a \\! -d /run/systemd/system && certbot -q renew\n"
+
+Certctl = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host of our own, below the temporary directory."""
+    for name in [name for name in os.environ if name.startswith("CERTCTL_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "host").mkdir()
+    return tmp_path / "host"
+
+
+@pytest.fixture
+def with_systemd(root: Path) -> Path:
+    (root / "run/systemd/system").mkdir(parents=True)
+    return root
+
+
+@pytest.fixture
+def certctl(root: Path, capsys: pytest.CaptureFixture[str]) -> Certctl:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        code = run(["--root", str(root), *arguments], Invocation())
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path) -> FakeSystemctl:
+    return FakeSystemctl(tmp_path / "systemctl", tmp_path / "host" / UNITS)
+
+
+def settings(root: Path, program: str = "/opt/certctl/bin/certctl", **more: Any) -> TimerSettings:
+    return TimerSettings(root=root, program=Path(program), **more)
+
+
+def data(printed: str) -> dict[str, Any]:
+    return dict(json.loads(printed)["data"])
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {str(p.relative_to(root)): p.read_text() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+# The commands
+
+
+def test_install_writes_the_units_and_shows_them_as_a_diff(with_systemd: Path, certctl: Certctl) -> None:
+    code, out, _ = certctl("timer", "install")
+    assert code == 0
+    for name in ("certctl-renew.service", "certctl-renew.timer", "certctl-alert@.service"):
+        path = with_systemd / UNITS / name
+        assert path.stat().st_mode & 0o777 == 0o644
+        assert f"+++ {path}" in out
+    assert "+OnCalendar=*-*-* 00/6:00:00" in out
+    assert "systemd was not called" in out
+
+
+def test_a_second_install_changes_nothing(with_systemd: Path, certctl: Certctl) -> None:
+    certctl("timer", "install")
+    before = {path: path.stat().st_ino for path in (with_systemd / UNITS).iterdir()}
+    code, out, _ = certctl("timer", "install")
+    assert (code, "Nothing changed" in out, "+++" in out) == (0, True, False)
+    assert {path: path.stat().st_ino for path in (with_systemd / UNITS).iterdir()} == before
+
+
+def test_quiet_says_nothing(certctl: Certctl) -> None:
+    assert certctl("-q", "timer", "install") == (0, "", "")
+
+
+def test_a_dry_run_shows_the_diff_and_writes_nothing(with_systemd: Path, certctl: Certctl) -> None:
+    before = tree(with_systemd)
+    code, out, _ = certctl("timer", "install", "--dry-run")
+    assert (code, "+ExecStart=" in out, "Nothing was written." in out) == (0, True, True)
+    assert tree(with_systemd) == before
+
+
+def test_the_service_runs_this_certctl_with_this_configuration(with_systemd: Path, certctl: Certctl) -> None:
+    config = with_systemd / "elsewhere.toml"
+    config.write_text('[nginx]\nconf_dir = "/srv/nginx"\n[store]\nurl = "sqlite:////srv/state/c.db"\n')
+    certctl("--config", str(config), "timer", "install")
+    lines = (with_systemd / UNITS / "certctl-renew.service").read_text().splitlines()
+    [command] = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
+    program, *options = command.split()
+    assert os.access(program, os.X_OK)
+    assert options == ["--config", str(config), "--root", str(with_systemd), "renew"]
+    writable = " ".join(line for line in lines if line.startswith("ReadWritePaths="))
+    for place in ("srv/nginx", "srv/state", "var/lib/certctl", "run/certctl"):
+        assert f"-{with_systemd / place}" in writable
+
+
+def test_without_systemd_it_is_a_cron_line(root: Path, certctl: Certctl) -> None:
+    code, out, _ = certctl("timer", "install")
+    assert (code, f"+++ {root / CRON}" in out) == (0, True)
+    assert set(tree(root)) == {CRON}
+    assert "Nothing changed" in certctl("timer", "install")[1]
+    assert data(certctl("--json", "timer", "status")[1])["scheduler"] == "cron"
+    assert certctl("timer", "remove")[1] == f"removed {root / CRON}\n"
+    assert tree(root) == {}
+
+
+def test_status_says_what_is_there(with_systemd: Path, certctl: Certctl) -> None:
+    assert data(certctl("timer", "status", "--json")[1])["installed"] is False
+    certctl("timer", "install")
+    payload = data(certctl("timer", "status", "--json")[1])
+    assert (payload["scheduler"], payload["installed"], payload["enabled"]) == ("systemd", True, None)
+    assert {file["condition"] for file in payload["files"]} == {"current"}
+    timer = with_systemd / UNITS / "certctl-renew.timer"
+    timer.write_text(timer.read_text() + "# more\n")
+    code, out, _ = certctl("timer", "status")
+    assert (code, "outdated" in out) == (0, True)
+
+
+def test_remove_leaves_nothing_of_ours_and_can_be_repeated(with_systemd: Path, certctl: Certctl) -> None:
+    certctl("timer", "install")
+    (with_systemd / UNITS / "other.service").write_text("[Service]\n")
+    assert certctl("timer", "remove")[0] == 0
+    assert set(tree(with_systemd)) == {f"{UNITS}/other.service"}
+    assert certctl("timer", "remove") == (0, "Nothing to remove.\n", "")
+
+
+@pytest.mark.parametrize("name", ["certctl-renew.service", "certctl-renew.timer"])
+def test_a_file_that_is_not_ours_is_neither_overwritten_nor_removed(
+    with_systemd: Path, certctl: Certctl, name: str
+) -> None:
+    path = with_systemd / UNITS / name
+    path.parent.mkdir(parents=True)
+    path.write_text("[Unit]\nDescription=mine\n")
+    before = tree(with_systemd)
+    code, out, err = certctl("timer", "install")
+    assert (code, out, "error[timer-conflict]" in err) == (10, "", True)
+    assert tree(with_systemd) == before
+    assert f"kept {path}" in certctl("timer", "remove")[1]
+    assert tree(with_systemd) == before
+
+
+def test_a_masked_unit_stays_masked(with_systemd: Path, certctl: Certctl) -> None:
+    path = with_systemd / UNITS / "certctl-renew.timer"
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/null")
+    assert certctl("timer", "install")[0] == 10
+    assert path.is_symlink()
+
+
+def test_the_alert_is_a_sample_that_an_operator_may_edit(with_systemd: Path, certctl: Certctl) -> None:
+    certctl("timer", "install")
+    alert = with_systemd / UNITS / "certctl-alert@.service"
+    alert.write_text("[Service]\nType=oneshot\nExecStart=/usr/local/bin/page-me %i\n")
+    assert "Nothing changed" in certctl("timer", "install")[1]
+    certctl("timer", "remove")
+    assert set(tree(with_systemd)) == {f"{UNITS}/certctl-alert@.service"}
+
+
+def test_without_rights_it_says_who_may_and_writes_nothing(with_systemd: Path) -> None:
+    with_systemd.chmod(0o555)
+    powerless = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    argv = [*powerless, sys.executable, "-m", "certctl", "--root", str(with_systemd), "timer", "install"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (10, "")
+    assert f"you may not write to {with_systemd}" in ended.stderr
+    assert "sudo certctl timer install" in ended.stderr
+    assert tree(with_systemd) == {}
+
+
+def test_settings_from_the_environment_are_named_because_the_timer_will_not_have_them(
+    certctl: Certctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CERTCTL_RENEWAL__JOBS", "3")
+    code, out, _ = certctl("timer", "install")
+    assert (code, "CERTCTL_RENEWAL__JOBS" in out) == (0, True)
+
+
+# Certbot's own timer
+
+
+def lineage(root: Path, name: str, *names: str) -> None:
+    """Let certbot have a certificate."""
+    for directory in ("renewal", f"live/{name}"):
+        (root / "etc/letsencrypt" / directory).mkdir(parents=True, exist_ok=True)
+    (root / f"etc/letsencrypt/live/{name}/cert.pem").write_bytes(
+        trustme.CA().issue_cert(*names).cert_chain_pems[0].bytes()
+    )
+    (root / f"etc/letsencrypt/renewal/{name}.conf").write_text(f"cert = /etc/letsencrypt/live/{name}/cert.pem\n")
+
+
+def known(root: Path, name: str) -> None:
+    """Let certctl have a domain."""
+    SqliteStore(root / "var/lib/certctl/certctl.db", SystemClock()).set_state(Domain(name), State.ACTIVE)
+
+
+def enable_certbot(root: Path) -> Path:
+    wanted = root / UNITS / "timers.target.wants/certbot.timer"
+    wanted.parent.mkdir(parents=True)
+    wanted.symlink_to("/lib/systemd/system/certbot.timer")
+    return wanted
+
+
+def test_certbots_timer_over_the_same_names_is_a_conflict_until_it_is_settled(
+    with_systemd: Path, certctl: Certctl
+) -> None:
+    lineage(with_systemd, "customers", "other.example.com", "status.example.com")
+    known(with_systemd, "status.example.com")
+    wanted = enable_certbot(with_systemd)
+    code, out, err = certctl("timer", "install")
+    assert (code, out) == (10, "")
+    for fact in (
+        "error[timer-conflict]",
+        "certbot.timer is enabled",
+        "certbot's lineage customers has status.example.com",
+        "systemctl disable --now certbot.timer",
+        "certbot delete --cert-name customers",
+    ):
+        assert fact in err
+    assert not (with_systemd / UNITS / "certctl-renew.timer").exists()
+    assert certctl("timer", "install", "--dry-run")[0] == 10
+    wanted.unlink()
+    assert certctl("timer", "install")[0] == 0
+
+
+def test_certbot_may_go_on_renewing_names_of_its_own(with_systemd: Path, certctl: Certctl) -> None:
+    lineage(with_systemd, "other.example.com", "other.example.com")
+    known(with_systemd, "status.example.com")
+    enable_certbot(with_systemd)
+    assert certctl("timer", "install")[0] == 0
+
+
+def test_a_host_without_a_store_has_no_conflict_and_gets_no_store(with_systemd: Path, certctl: Certctl) -> None:
+    lineage(with_systemd, "status.example.com", "status.example.com")
+    enable_certbot(with_systemd)
+    assert certctl("timer", "install")[0] == 0
+    assert not (with_systemd / "var/lib/certctl").exists()
+
+
+def test_a_lineage_whose_certificate_is_unreadable_counts_by_its_name(with_systemd: Path, certctl: Certctl) -> None:
+    lineage(with_systemd, "status.example.com", "status.example.com")
+    (with_systemd / "etc/letsencrypt/live/status.example.com/cert.pem").write_text("")
+    known(with_systemd, "status.example.com")
+    enable_certbot(with_systemd)
+    assert certctl("timer", "install")[0] == 10
+
+
+def test_certbots_cron_line_is_a_rival_only_where_it_does_something(root: Path) -> None:
+    (root / "etc/cron.d").mkdir(parents=True)
+    (root / "etc/cron.d/certbot").write_text(f"# comment about certbot\n{DEBIAN_CRON}")
+    assert [rival.name for rival in rivals(root, None)] == ["/etc/cron.d/certbot"]
+    (root / "run/systemd/system").mkdir(parents=True)
+    assert rivals(root, None) == []
+    (root / "etc/cron.d/certbot").write_text("0 3 * * * root certbot renew\n")
+    assert [rival.name for rival in rivals(root, None)] == ["/etc/cron.d/certbot"]
+
+
+def test_a_running_certbot_timer_is_a_rival_even_when_it_is_not_enabled(
+    root: Path, systemctl: FakeSystemctl
+) -> None:
+    assert rivals(root, systemctl.systemd) == []
+    systemctl.touch("active-snap.certbot.renew.timer")
+    [rival] = rivals(root, systemctl.systemd)
+    assert (rival.name, rival.how) == ("snap.certbot.renew.timer", "active")
+
+
+# What systemd is told
+
+
+def test_systemd_reads_the_units_and_starts_the_timer_once(root: Path, systemctl: FakeSystemctl) -> None:
+    files = systemd_files(settings(root))
+    assert install(files, systemctl.systemd) is True
+    assert systemctl.calls == ["daemon-reload", "enable --now certctl-renew.timer"]
+    systemctl.forget_calls()
+    assert install(files, systemctl.systemd) is False
+    assert systemctl.calls == []
+
+
+def test_an_upgrade_makes_systemd_read_the_new_text_without_a_restart(root: Path, systemctl: FakeSystemctl) -> None:
+    install(systemd_files(settings(root)), systemctl.systemd)
+    systemctl.forget_calls()
+    assert install(systemd_files(settings(root, "/opt/new/bin/certctl")), systemctl.systemd) is True
+    assert systemctl.calls == ["daemon-reload"]
+
+
+def test_an_install_killed_before_systemd_was_told_is_finished_by_the_next(
+    root: Path, systemctl: FakeSystemctl
+) -> None:
+    files = systemd_files(settings(root))
+    install(files, None)
+    assert install(files, systemctl.systemd) is True
+    assert systemctl.calls == ["enable --now certctl-renew.timer"]
+    systemctl.forget_calls()
+    systemctl.touch("stale")
+    assert install(files, systemctl.systemd) is True
+    assert systemctl.calls == ["daemon-reload"]
+
+
+def test_systemds_refusal_is_shown_in_its_own_words(root: Path, systemctl: FakeSystemctl) -> None:
+    systemctl.touch("broken")
+    with pytest.raises(ConfigInvalid, match="systemctl daemon-reload ended with 1") as caught:
+        install(systemd_files(settings(root)), systemctl.systemd)
+    assert caught.value.slug == "timer-failed"
+    assert caught.value.seen == ("Failed to do that: it is broken.",)
+
+
+def test_the_timer_is_stopped_before_its_file_goes(root: Path, systemctl: FakeSystemctl) -> None:
+    files = systemd_files(settings(root))
+    install(files, systemctl.systemd)
+    systemctl.forget_calls()
+    assert [file.path.name for file in remove(files, systemctl.systemd)][-1] == "certctl-renew.timer"
+    assert systemctl.calls == ["disable --now certctl-renew.timer", "daemon-reload"]
+    assert remove(files, systemctl.systemd) == []
+
+
+def test_a_timer_that_cannot_be_stopped_keeps_its_files(root: Path, systemctl: FakeSystemctl) -> None:
+    files = systemd_files(settings(root))
+    install(files, systemctl.systemd)
+    systemctl.touch("broken")
+    with pytest.raises(ConfigInvalid):
+        remove(files, systemctl.systemd)
+    assert {file.condition for file in files} == {Condition.CURRENT}
+
+
+def test_status_knows_the_next_run_and_how_the_last_ended(root: Path, systemctl: FakeSystemctl) -> None:
+    files = systemd_files(settings(root))
+    assert state(files, systemctl.systemd) == TimerState(installed=False)
+    install(files, systemctl.systemd)
+    at = datetime(2026, 11, 23, 21, 21, 48, tzinfo=UTC)
+    assert state(files, systemctl.systemd) == TimerState(
+        installed=True, enabled=True, active=True, next_run=at, last_run=None
+    )
+    systemctl.ran(result="exit-code", status=226)
+    ended = datetime(2026, 11, 23, 13, 12, 48, tzinfo=UTC)
+    assert state(files, systemctl.systemd).last_run == LastRun(ended, "exit-code", 226)
+
+
+def test_a_host_without_systemctl_gets_an_error_with_a_name(root: Path, systemctl: FakeSystemctl) -> None:
+    systemctl.program.unlink()
+    with pytest.raises(ConfigInvalid) as caught:
+        install(systemd_files(settings(root)), systemctl.systemd)
+    assert caught.value.slug == "missing-program"
+
+
+# What is filled in
+
+
+@pytest.mark.parametrize(
+    "path", ["/opt/my certctl/certctl", "/opt/50%/certctl", "/opt/$HOME/c", "/opt/a\nb", "/o/../c"]
+)
+def test_a_path_that_systemd_cron_and_the_shell_read_differently_is_refused(path: str) -> None:
+    for files in (systemd_files, cron_files):
+        with pytest.raises(ConfigInvalid, match="cannot be written") as caught:
+            files(settings(Path("/"), path))
+        assert caught.value.slug == "timer-failed"
+
+
+def test_a_certctl_in_a_temporary_directory_is_refused() -> None:
+    with pytest.raises(ConfigInvalid, match="cannot see"):
+        systemd_files(settings(Path("/"), "/tmp/venv/bin/certctl"))
+
+
+@pytest.mark.parametrize(
+    ("where", "protection"), [("/opt/c/bin", "yes"), ("/root/c/bin", "read-only"), ("/home/me/c", "read-only")]
+)
+def test_a_certctl_in_a_home_directory_stays_visible_to_the_service(where: str, protection: str) -> None:
+    chosen = settings(Path("/"), f"{where}/certctl")
+    [service] = [file.text for file in systemd_files(chosen) if file.path.name == "certctl-renew.service"]
+    assert f"\nProtectHome={protection}\n" in service
+    assert hidden_home(chosen) is (protection != "yes")
+
+
+def test_an_interpreter_in_a_home_directory_counts_too() -> None:
+    assert hidden_home(settings(Path("/"), needs=(Path("/root/.pyenv/bin/python"),)))
