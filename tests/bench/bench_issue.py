@@ -62,7 +62,7 @@ def main() -> None:
     for what, values in taken.items():
         median = statistics.median(values)
         print(
-            f"{what:<14} median {median:5.2f} s  {median / floor:4.2f} x  +{median - floor:.2f} s  ({rounds} rounds)"
+            f"{what:<14} median {median:5.2f} s  {median / floor:4.2f} x  +{median - floor:.2f} s ({rounds} rounds)"
         )
 
 
