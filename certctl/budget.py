@@ -1,0 +1,125 @@
+"""Pure: what the CA's limits still allow, and when a failed domain may try again.
+
+Let's Encrypt counts in token buckets (rate-limits page of 2026-08-05): a bucket of ``capacity`` tokens gains one
+every ``refill``; a request takes one, and is refused when there is none. The same arithmetic over our own ledger
+of past requests says beforehand what would be refused. Revoking a certificate gives nothing back.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+_LADDER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
+
+
+class Bucket(StrEnum):
+    """What a CA counts. The value names the gauge and is the ledger's key."""
+
+    ORDERS = "orders"
+    CERTIFICATES = "certificates"
+    DUPLICATES = "duplicates"
+    FAILURES = "failed-authorizations"
+    CONSECUTIVE = "consecutive-failures"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One token bucket.
+
+    Attributes:
+        capacity: Tokens when it is full.
+        refill: How long one token takes to come back.
+        per: What it is counted by, in words.
+    """
+
+    capacity: int
+    refill: timedelta
+    per: str
+
+    @property
+    def memory(self) -> timedelta:
+        """Return how far back a request can still matter: after that the bucket would be full again."""
+        return self.capacity * self.refill
+
+    def tokens(self, spent: Iterable[datetime], now: datetime) -> float:
+        """Return how many tokens are left after these requests."""
+        level, last = float(self.capacity), None
+        for moment in sorted(spent):
+            if last is not None:
+                level = min(self.capacity, level + (moment - last) / self.refill)
+            level, last = level - 1, moment
+        if last is not None:
+            level = min(self.capacity, level + (now - last) / self.refill)
+        return level
+
+    def wait(self, spent: Iterable[datetime], now: datetime) -> timedelta:
+        """Return how long until one more request is allowed; zero when it is allowed now."""
+        missing = 1 - self.tokens(spent, now)
+        return max(timedelta(0), missing * self.refill)
+
+
+LETS_ENCRYPT: Mapping[Bucket, Limit] = {
+    Bucket.ORDERS: Limit(300, timedelta(seconds=36), "account"),
+    Bucket.CERTIFICATES: Limit(50, timedelta(minutes=202), "registered domain"),
+    Bucket.DUPLICATES: Limit(5, timedelta(hours=34), "exact set of names"),
+    Bucket.FAILURES: Limit(5, timedelta(minutes=12), "name"),
+    Bucket.CONSECUTIVE: Limit(1152, timedelta(days=1), "name; a success empties it"),
+}
+"""Figures in force on 2026-08-05; the ones that do not come with an override are the CA's for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """One token of one bucket: the ledger is made of these."""
+
+    bucket: Bucket
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A certificate about to be ordered, as the CA will count it.
+
+    Attributes:
+        names: All names in it.
+        registered: Their registered domains (one label below a public suffix).
+        renewal: The CA has signed exactly these names before: then orders and certificates per registered
+            domain are not counted. (A renewal by ARI with ``replaces`` is not counted at all.)
+    """
+
+    names: tuple[str, ...]
+    registered: tuple[str, ...]
+    renewal: bool = False
+
+    @property
+    def order(self) -> Sequence[Spend]:
+        """Return what placing the order takes."""
+        return [] if self.renewal else [Spend(Bucket.ORDERS, "")]
+
+    @property
+    def certificate(self) -> Sequence[Spend]:
+        """Return what the certificate takes when it is made."""
+        duplicate = Spend(Bucket.DUPLICATES, ",".join(sorted(self.names)))
+        return [duplicate] + (
+            [] if self.renewal else [Spend(Bucket.CERTIFICATES, name) for name in self.registered]
+        )
+
+    @property
+    def failure(self) -> Sequence[Spend]:
+        """Return what a failed validation takes."""
+        hosts = sorted({name.removeprefix("*.") for name in self.names})
+        return [Spend(bucket, host) for bucket in (Bucket.FAILURES, Bucket.CONSECUTIVE) for host in hosts]
+
+    @property
+    def needed(self) -> Sequence[Spend]:
+        """Return everything that must be there before the CA is asked."""
+        return [*self.order, *self.certificate, *self.failure]
+
+
+def backoff(attempts: int) -> timedelta:
+    """Return how long a domain rests after its n-th failure in a row at the CA.
+
+    Let's Encrypt's integration guide: one minute, ten minutes, a hundred minutes, then daily.
+    """
+    return _LADDER[min(max(attempts, 1), len(_LADDER)) - 1]

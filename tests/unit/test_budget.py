@@ -1,0 +1,84 @@
+"""The CA's token buckets, computed from our own ledger."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Request, Spend, backoff
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def test_a_fresh_bucket_allows_its_capacity_at_once_and_then_one_per_refill() -> None:
+    limit = LETS_ENCRYPT[Bucket.ORDERS]
+    spent = [NOON] * 299
+    assert limit.wait(spent, NOON) == timedelta(0)
+    assert limit.wait([NOON] * 300, NOON) == timedelta(seconds=36)
+    assert limit.wait([NOON] * 300, NOON + timedelta(seconds=36)) == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "capacity", "window"),
+    [
+        (Bucket.ORDERS, 300, timedelta(hours=3)),
+        (Bucket.CERTIFICATES, 50, timedelta(days=7)),
+        (Bucket.DUPLICATES, 5, timedelta(days=7)),
+        (Bucket.FAILURES, 5, timedelta(hours=1)),
+    ],
+)
+def test_each_bucket_refills_over_the_window_the_ca_names(bucket: Bucket, capacity: int, window: timedelta) -> None:
+    limit = LETS_ENCRYPT[bucket]
+    assert limit.capacity == capacity
+    assert abs(limit.memory - window) < timedelta(hours=3)
+    assert limit.tokens([NOON] * capacity, NOON + limit.memory) == pytest.approx(capacity)
+
+
+def test_120_failures_a_day_pause_a_name_on_the_tenth_day() -> None:
+    """Let's Encrypt's own table: the ceiling of 5 an hour leads to the pause in 10 days."""
+    limit = LETS_ENCRYPT[Bucket.CONSECUTIVE]
+    spent = [NOON + n * timedelta(minutes=12) for n in range(120 * 10)]
+    days = next(n for n in range(1, 12) if limit.tokens(spent[: 120 * n], spent[120 * n - 1]) < 1)
+    assert days == 10
+
+
+def test_a_bucket_never_holds_more_than_its_capacity() -> None:
+    limit = Limit(2, timedelta(hours=1), "test")
+    assert limit.tokens([NOON, NOON + timedelta(days=9)], NOON + timedelta(days=9)) == 1
+
+
+@given(st.lists(st.integers(0, 100_000), max_size=60), st.integers(0, 200_000))
+def test_after_the_wait_one_more_request_is_allowed_and_not_a_second_sooner(seconds: list[int], later: int) -> None:
+    limit = Limit(5, timedelta(seconds=720), "test")
+    spent = [NOON + timedelta(seconds=s) for s in seconds]
+    now = max([*spent, NOON]) + timedelta(seconds=later)
+    wait = limit.wait(spent, now)
+    assert limit.tokens(spent, now + wait) >= 1 - 1e-6
+    if wait > timedelta(seconds=1):
+        assert limit.tokens(spent, now + wait - timedelta(seconds=1)) < 1
+
+
+def test_what_is_older_than_the_memory_does_not_matter() -> None:
+    limit = LETS_ENCRYPT[Bucket.FAILURES]
+    old = [NOON - limit.memory - timedelta(seconds=n) for n in range(5)]
+    assert limit.tokens(old, NOON) == limit.capacity
+
+
+def test_a_renewal_is_not_counted_as_an_order_but_as_a_duplicate() -> None:
+    new = Request(("a.example.com",), ("example.com",))
+    renewal = Request(("a.example.com",), ("example.com",), renewal=True)
+    assert new.order == [Spend(Bucket.ORDERS, "")]
+    assert Spend(Bucket.CERTIFICATES, "example.com") in new.certificate
+    assert not renewal.order
+    assert renewal.certificate == [Spend(Bucket.DUPLICATES, "a.example.com")]
+
+
+def test_apex_and_wildcard_fail_as_one_name() -> None:
+    request = Request(("*.example.com", "example.com"), ("example.com",))
+    assert request.failure == [Spend(Bucket.FAILURES, "example.com"), Spend(Bucket.CONSECUTIVE, "example.com")]
+
+
+def test_the_ladder_is_a_minute_ten_a_hundred_then_daily() -> None:
+    steps = [backoff(n).total_seconds() / 60 for n in (1, 2, 3, 4, 5, 99)]
+    assert steps == [1, 10, 100, 1440, 1440, 1440]
