@@ -161,17 +161,24 @@ def test_a_file_that_is_not_ours_is_neither_overwritten_nor_removed(
     before = tree(with_systemd)
     code, out, err = certctl("timer", "install")
     assert (code, out, "error[timer-conflict]" in err) == (10, "", True)
+    assert certctl("timer", "install", "--dry-run")[0] == 10
+    with pytest.raises(ConfigInvalid, match="certctl did not write it"):
+        install(systemd_files(settings(with_systemd)), None)
     assert tree(with_systemd) == before
     assert f"kept {path}" in certctl("timer", "remove")[1]
     assert tree(with_systemd) == before
 
 
-def test_a_masked_unit_stays_masked(with_systemd: Path, certctl: Certctl) -> None:
+def test_a_masked_or_linked_unit_stays_a_link(with_systemd: Path, certctl: Certctl) -> None:
+    certctl("timer", "install")
     path = with_systemd / UNITS / "certctl-renew.timer"
-    path.parent.mkdir(parents=True)
-    path.symlink_to("/dev/null")
-    assert certctl("timer", "install")[0] == 10
-    assert path.is_symlink()
+    kept = path.rename(with_systemd / "kept.timer")
+    for target in (Path("/dev/null"), kept):
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+        assert certctl("timer", "install")[0] == 10
+        assert f"kept {path}" in certctl("timer", "remove")[1]
+        assert path.readlink() == target
 
 
 def test_the_alert_is_a_sample_that_an_operator_may_edit(with_systemd: Path, certctl: Certctl) -> None:
