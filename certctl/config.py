@@ -11,7 +11,7 @@ import tomllib
 from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -288,8 +288,7 @@ def _fault(detail: ErrorDetails) -> str:
 def _known_keys(location: list[str]) -> list[str]:
     model: type[BaseModel] = Settings
     for part in location:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        nested = annotation or next(iter(get_args(annotation)), None)
+        nested = model.model_fields[part].annotation if part in model.model_fields else None
         if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
             return []
         model = nested
@@ -298,5 +297,4 @@ def _known_keys(location: list[str]) -> list[str]:
 
 def chosen_file(option: Path | None) -> Path | None:
     """Return the configuration file asked for: ``--config``, then ``$CERTCTL_CONFIG``, else None."""
-    named = os.environ.get("CERTCTL_CONFIG")
-    return option or (Path(named) if named else None)
+    return option or (Path(named) if (named := os.environ.get("CERTCTL_CONFIG")) else None)

@@ -95,7 +95,7 @@ def parse_domain(text: str, policy: NamePolicy) -> Domain:
             raise NameRejected(
                 "name-own-zone",
                 f"{domain} lies in the operator's own zone {own}: no customer can own it",
-                next=[f"certctl wildcard {own}"],
+                next=["certctl config show"],
             )
     return domain
 

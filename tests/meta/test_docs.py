@@ -1,5 +1,6 @@
 """What the documentation says is true: generated pages are fresh, links lead somewhere, commands exist."""
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from certctl.errors import CATALOGUE, ExitCode
 from certctl.stories.journey import Step
 from docs.generate import REFERENCE, pages, stale
 from docs.schemas import DATA, WITH_RESULTS
-from tests.meta.source import PACKAGE, ROOT
+from tests.meta.source import PACKAGE, ROOT, Module, modules
 
 HAND_WRITTEN = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = [*HAND_WRITTEN, PACKAGE / "explain.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,6 +25,9 @@ PROSE = [*PAGES, *sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "systemd").glob
 
 # Commands the documentation may name because it says that they are not there yet.
 NOT_YET = {"wildcard", "budget", "serve", "import", "fleet"}
+
+# Second words of sentences in the code that begin with our name and are nothing to type.
+SENTENCES = {"and", "cannot", "explains", "gave", "has", "is", "shows"}
 
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -171,6 +175,34 @@ def _is_flag(command: click.Command, word: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_commands_that_people_are_told_to_type_exist(page: Path) -> None:
     assert [wrong for typed in commands_in(page) if (wrong := unknown(typed))] == []
+
+
+def commands_said(source: Module) -> Iterator[str]:
+    """Every text of the code that is a command to type; what is filled in at run time stands as X."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        else:
+            continue
+        if re.match(r"certctl [a-z]", text) and "\n" not in text:
+            yield text
+
+
+@pytest.mark.parametrize("source", modules(), ids=lambda source: source.name or "certctl")
+def test_commands_that_an_error_tells_people_to_type_exist(source: Module) -> None:
+    for text in commands_said(source):
+        word = text.split()[1]
+        if word not in SENTENCES:
+            assert unknown(text) is None
+            assert word not in NOT_YET, f"{text!r} is not there yet"
+
+
+def test_the_floor_plan_shows_every_unit() -> None:
+    plan = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    units = {source.unit for source in modules()} - {"", "__main__"}
+    assert [unit for unit in units if f" {unit}/ " not in plan and f" {unit}.py " not in plan] == []
 
 
 def test_the_readme_begins_with_a_transcript_that_the_code_could_have_printed() -> None:
