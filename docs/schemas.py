@@ -145,7 +145,7 @@ _DNS_WORLD = _object(
         "faults": _list(_FAULT),
     }
 )
-_RUN = _object({"at": _TIME, "result": _TEXT, "exit_code": _COUNT})
+_RUN = _object({"at": _TIME, "result": _TEXT, "exit_code": _or_null(_COUNT)})
 _MAYBE: Schema = {"type": ["boolean", "null"], "description": "null where systemd was not asked"}
 _TIMER: Schema = {
     "scheduler": {"enum": ["systemd", "cron"]},
