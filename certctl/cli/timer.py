@@ -14,6 +14,7 @@ from certctl.cli.timer_host import is_booted, names_in, open_systemd, our_names,
 from certctl.cli.wiring import House, open_house
 from certctl.io.process import Missing, find
 from certctl.timer.life import TimerState, state
+from certctl.timer.systemd import LastRun
 from certctl.timer.units import (
     TIMER,
     Condition,
@@ -153,11 +154,13 @@ def _facts(now: TimerState) -> list[list[str]]:
     if now.enabled is not None:
         rows += [["enabled", _yes(now.enabled)], ["active", _yes(now.active)]]
         rows += [["next run", rfc3339(now.next_run) if now.next_run else "none"]]
-        last = now.last_run
-        rows += [
-            ["last run", f"{rfc3339(last.at)} {last.result}, exit {last.exit_code}" if last else "none since boot"]
-        ]
+        rows += [["last run", _ended(now.last_run) if now.last_run else "none since boot"]]
     return rows
+
+
+def _ended(last: LastRun) -> str:
+    code = "" if last.exit_code is None else f", exit {last.exit_code}"
+    return f"{rfc3339(last.at)} {last.result}{code}"
 
 
 def _yes(value: bool | None) -> str:  # noqa: FBT001

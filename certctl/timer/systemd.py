@@ -8,16 +8,22 @@ from certctl.errors import ConfigInvalid
 from certctl.io.process import Finished, Missing, find, run
 
 _DEADLINE = timedelta(minutes=2)
+_EXITED = "1"  # CLD_EXITED, sigaction(2)
 _STAMP = "%Y-%m-%d %H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """How the service ended when it last ran (org.freedesktop.systemd1(5), ``Result``)."""
+    """How the service ended when it last ran (org.freedesktop.systemd1(5)).
+
+    Attributes:
+        result: systemd's ``Result``: success, exit-code, timeout, signal, …
+        exit_code: None when a signal ended it.
+    """
 
     at: datetime
     result: str
-    exit_code: int
+    exit_code: int | None
 
 
 class Systemd:
@@ -60,12 +66,13 @@ class Systemd:
 
     def last_run(self, service: str) -> LastRun | None:
         """Return how a service ended; None when it has not run since boot."""
-        facts = self._show(service, "ExecMainExitTimestamp", "Result", "ExecMainStatus")
+        facts = self._show(service, "ExecMainExitTimestamp", "Result", "ExecMainCode", "ExecMainStatus")
         at = _moment(facts.get("ExecMainExitTimestamp", ""))
         if at is None:
             return None
         status = facts.get("ExecMainStatus", "")
-        return LastRun(at, facts.get("Result", "unknown"), int(status) if status.isdecimal() else -1)
+        exited = facts.get("ExecMainCode") == _EXITED and status.isdecimal()
+        return LastRun(at, facts.get("Result", "unknown"), int(status) if exited else None)
 
     def _show(self, unit: str, *properties: str) -> Mapping[str, str]:
         ended = self._command("show", "--property", ",".join(properties), unit)

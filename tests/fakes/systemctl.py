@@ -63,11 +63,10 @@ class FakeSystemctl:
     def forget_calls(self) -> None:
         (self.home / "calls").unlink(missing_ok=True)
 
-    def ran(self, *, result: str, status: int) -> None:
+    def ran(self, *, result: str, code: int, status: int) -> None:
         """Make the service have run."""
-        (self.home / "ran").write_text(
-            f"Result={result}\nExecMainExitTimestamp=Mon 2026-11-23 13:12:48 UTC\nExecMainStatus={status}\n"
-        )
+        at = "ExecMainExitTimestamp=Mon 2026-11-23 13:12:48 UTC"
+        (self.home / "ran").write_text(f"Result={result}\n{at}\nExecMainCode={code}\nExecMainStatus={status}\n")
 
     def touch(self, name: str) -> None:
         """Set ``stale``, ``broken`` or ``active-UNIT``."""

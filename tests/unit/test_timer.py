@@ -363,9 +363,11 @@ def test_status_knows_the_next_run_and_how_the_last_ended(root: Path, systemctl:
     assert state(files, systemctl.systemd) == TimerState(
         installed=True, enabled=True, active=True, next_run=at, last_run=None
     )
-    systemctl.ran(result="exit-code", status=226)
+    systemctl.ran(result="exit-code", code=1, status=226)
     ended = datetime(2026, 11, 23, 13, 12, 48, tzinfo=UTC)
     assert state(files, systemctl.systemd).last_run == LastRun(ended, "exit-code", 226)
+    systemctl.ran(result="timeout", code=2, status=15)
+    assert state(files, systemctl.systemd).last_run == LastRun(ended, "timeout", None)
 
 
 def test_a_host_without_systemctl_gets_an_error_with_a_name(root: Path, systemctl: FakeSystemctl) -> None:
