@@ -151,13 +151,8 @@ def _read(server: Server, name: Name, kind: RdataType, response: Message) -> Rep
     links, end = [link for link, _ in chain], chain[-1][1] if chain else name
     found = _rrset(response, end, kind)
     own = _rrset(response, name, CNAME)
-    if found:
-        outcome = Outcome.RECORDS
-    else:
-        # NXDOMAIN speaks of the chain's end, of which an authoritative server may know nothing (RFC 6604 §3).
-        outcome = (
-            Outcome.NO_NAME if rcode == Rcode.NXDOMAIN and not (own and not server.recursive) else Outcome.NO_DATA
-        )
+    nothing = Outcome.NO_NAME if rcode == Rcode.NXDOMAIN else Outcome.NO_DATA
+    outcome = Outcome.RECORDS if found else nothing
     rrsets = [*links, found] if found else links
     values = tuple(sorted(found)) if found else ()
     return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets), end)
@@ -187,7 +182,7 @@ def _lines(rrsets: list[RRset]) -> tuple[str, ...]:
     lines = [
         f"{rrset.name} {rrset.ttl} {dns.rdatatype.to_text(rrset.rdtype)} {rdata.to_text()}"
         for rrset in rrsets
-        for rdata in rrset
+        for rdata in sorted(rrset)
     ]
     more = len(lines) - _MAX_LINES
     return (*lines[:_MAX_LINES], f"… and {more} more") if more > 0 else tuple(lines)

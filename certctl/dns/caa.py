@@ -129,12 +129,12 @@ def _allowance(property_: Property, policy: CaaPolicy) -> str:
 
 
 def _hear(zones: Zones, domain: Domain, owner: Name) -> Hearing:
-    """Ask for CAA and follow aliases where nameservers do not follow them for us."""
+    """Ask for CAA, and at an alias where that leads: nameservers do not follow it for us."""
     name = owner
     try:
         for _ in range(MAX_LINKS + 1):
             hearing = zones.consult(name, CAA)
-            alias = next((r.alias for r in hearing.replies if r.alias and not r.server.recursive), None)
+            alias = next((r.alias for r in hearing.replies if r.alias), None)
             if alias is None:
                 return hearing
             name = alias

@@ -179,6 +179,15 @@ def test_a_caa_question_that_fails_blocks(world: DnsTown, fault: Fault, resolver
     assert refusal(world).slug == "caa-servfail"
 
 
+def test_a_resolver_that_dies_before_the_caa_question_is_not_the_customers_fault(world: DnsTown) -> None:
+    world.hurry()
+    world.resolver_only()
+    world.fault(".", Fault.DROP, kind="CAA")
+    world.fault(".", Fault.DROP, kind="NS")
+    error = refusal(world)
+    assert (error.slug, type(error)) == ("dns-unreachable", Unreachable)
+
+
 def test_one_nameserver_that_answers_for_caa_is_enough(world: DnsTown) -> None:
     world.fault("acme.com", Fault.SERVFAIL, kind="CAA", only=NS1)
     assert world.party.verify(SUB).domain == SUB

@@ -171,6 +171,8 @@ def test_a_forged_packet_before_the_answer_is_passed_over() -> None:
 
         def serve() -> None:
             query, sender = packets.recvfrom(4096)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody_else:
+                somebody_else.sendto(good(query, "evil.example.net."), sender)
             packets.sendto(wrong_id(query), sender)
             packets.sendto(b"\x00", sender)
             packets.sendto(good(query), sender)

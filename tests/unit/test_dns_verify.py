@@ -43,6 +43,17 @@ def test_a_chain_may_cross_zones_and_each_link_is_asked_at_home(world: DnsTown) 
     assert asked == {("127.0.0.2", "status.acme.com"), ("127.0.0.3", "acme.brand.net")}
 
 
+def test_the_nameservers_of_where_an_alias_leads_are_not_those_of_the_alias(world: DnsTown) -> None:
+    world.add("status.acme.com", "CNAME", "brand.net.")
+    world.add("brand.net", "A", OURS_4)
+    world.declare("acme.com", {"ns1.acme.com": "127.0.0.2"})
+    world.declare("brand.net", {"ns1.brand.net": "127.0.0.3"})
+    assert world.party.verify(SUB).records == (
+        "status.acme.com. 300 CNAME brand.net.",
+        f"brand.net. 300 A {OURS_4}",
+    )
+
+
 def test_where_the_target_leads_is_our_own_affair(world: DnsTown) -> None:
     world.remove(TARGET)
     world.add(TARGET, "CNAME", "lb.cloud.net.")
