@@ -5,84 +5,34 @@ comments, ``certctl config schema`` publishes them and docs/reference/configurat
 """
 
 import os
-import re
 import stat
 import tomllib
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from certctl.errors import ConfigInvalid
+from certctl.keys import (
+    AbsolutePath,
+    Address,
+    ApprovalUrl,
+    Email,
+    Host,
+    Listen,
+    Port,
+    Profile,
+    SecureUrl,
+    Server,
+    Upstream,
+)
 
 DEFAULT_FILE = Path("/etc/certctl/config.toml")
 _MAX_FILE_BYTES = 1_000_000
 _SECRETS = {"headers"}
-
-_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
-_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
-_SAFE_PATH = re.compile(r"/[A-Za-z0-9._/@+~-]*")
-_LISTEN = re.compile(r"\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]")
-
-
-def _host(value: str) -> str:
-    name = value.lower().removesuffix(".")
-    if not _HOST.fullmatch(name):
-        raise ValueError("must be a host name such as status.example.com")
-    return name
-
-
-def _address(value: str) -> str:
-    return str(ip_address(value))
-
-
-def _server(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    ip_address(host.removeprefix("[").removesuffix("]"))
-    if not 0 < int(port) < 65536:  # noqa: PLR2004 - the range of a port
-        raise ValueError("must be ip:port")
-    return value
-
-
-def _secure_url(value: str) -> str:
-    url = urlsplit(value)
-    loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
-    if url.scheme != "https" and not (url.scheme == "http" and loopback):
-        raise ValueError("must be an https:// URL (http:// only to this machine)")
-    if not url.hostname or url.username or url.password:
-        raise ValueError("must be a URL with a host and without a password")
-    return value
-
-
-def _approval_url(value: str) -> str:
-    if value.count("{domain}") != 1 or "{domain}" not in urlsplit(value).path:
-        raise ValueError("must contain {domain} once, as part of the path")
-    return _secure_url(value)
-
-
-def _path(value: str) -> str:
-    if value and (not _SAFE_PATH.fullmatch(value) or ".." in value.split("/")):
-        raise ValueError("must be an absolute path of plain characters, without '..'")
-    return value
-
-
-def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if value and not pattern.fullmatch(value):
-            raise ValueError(f"must look like {example}")
-        return value
-
-    return AfterValidator(check)
-
-
-Host = Annotated[str, AfterValidator(_host)]
-AbsolutePath = Annotated[str, AfterValidator(_path)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Section(BaseModel):
@@ -101,10 +51,8 @@ class DnsSection(Section):
     """Where customers must point."""
 
     target: Host = Field("status.hyperping.io", description="where customers' CNAME must end")
-    addresses: tuple[Annotated[str, AfterValidator(_address)], ...] = Field(
-        (), description="more A/AAAA addresses that are ours, for apex names"
-    )
-    resolvers: tuple[Annotated[str, AfterValidator(_server)], ...] = Field(
+    addresses: tuple[Address, ...] = Field((), description="more A/AAAA addresses that are ours, for apex names")
+    resolvers: tuple[Server, ...] = Field(
         (), description='"ip:port"; empty = the system\'s, then the authoritative servers'
     )
     authoritative_port: int = Field(
@@ -122,7 +70,7 @@ class DnsSection(Section):
 class ApprovalSection(Section):
     """The operator's approval endpoint: 200 yes, 404 no, anything else is not an answer."""
 
-    url: Annotated[str, AfterValidator(_approval_url)] = Field(
+    url: ApprovalUrl = Field(
         "https://api.hyperping.io/approvalendpoint/{domain}", description="{domain} is replaced by the name"
     )
     timeout_seconds: float = Field(5, gt=0, le=60, description="deadline for the whole answer")
@@ -138,18 +86,15 @@ class CaSection(Section):
     """The ACME CA."""
 
     engine: Literal["certbot"] = Field("certbot", description="what speaks ACME")
-    directory: Annotated[str, AfterValidator(_secure_url)] = Field(
-        "https://acme-v02.api.letsencrypt.org/directory", description="ACME directory URL"
-    )
+    directory: SecureUrl = Field("https://acme-v02.api.letsencrypt.org/directory", description="ACME directory URL")
     ca_file: AbsolutePath = Field("", description="PEM file that signs the ACME server's own TLS certificate")
-    email: Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")] = Field(
-        "", description="contact for the ACME account; may stay empty"
-    )
-    profile: Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]{1,64}"), "classic")] = Field(
-        "", description="ACME profile; empty = the CA's default"
-    )
+    email: Email = Field("", description="contact for the ACME account; may stay empty")
+    profile: Profile = Field("", description="ACME profile; empty = the CA's default")
     key_type: Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"] = Field(
         "ecdsa-p256", description="kind of private key"
+    )
+    limits: Literal["auto", "letsencrypt", "none"] = Field(
+        "auto", description="rate limits to keep by ourselves; auto = Let's Encrypt's at Let's Encrypt, else none"
     )
     timeout_seconds: int = Field(180, ge=10, le=3600, description="deadline for one certificate")
 
@@ -164,12 +109,8 @@ class NginxSection(Section):
     root: AbsolutePath = Field("/var/www/statuspage", description="the pages every domain shows")
     http_port: Port = Field(80, description="plain HTTP, for redirects and challenges")
     https_port: Port = Field(443, description="HTTPS")
-    listen: tuple[Annotated[str, _matching(_LISTEN, '"*" or "[::]"')], ...] = Field(
-        ("*", "[::]"), min_length=1, description="addresses to listen on"
-    )
-    upstream: Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")] = Field(
-        "", description="proxy to an application instead of serving root"
-    )
+    listen: tuple[Listen, ...] = Field(("*", "[::]"), min_length=1, description="addresses to listen on")
+    upstream: Upstream = Field("", description="proxy to an application instead of serving root")
     reload: tuple[str, ...] = Field((), description="a command; empty = SIGHUP to the master in the pid file")
     template: AbsolutePath = Field("", description="your own server block (jinja2)")
 

@@ -93,7 +93,7 @@ class State(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
     MOVED = "moved"
-    REFUSED = "refused"
+    UNWANTED = "unwanted"
     REMOVED = "removed"
 
 
@@ -119,8 +119,45 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """When the CA would like a renewal (ARI, RFC 9773).
+
+    Attributes:
+        renew_at: A moment in the CA's window; None when it offers no window or could not be asked.
+        ask_at: When to ask again.
+    """
+
+    renew_at: datetime | None
+    ask_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DnsSolver:
+    """How a wildcard's DNS-01 challenge is solved.
+
+    Attributes:
+        plugin: ``manual``, or the name of a certbot DNS plugin such as ``rfc2136``.
+        options: The plugin's own options, such as ``{"credentials": "/etc/certctl/rfc2136.ini"}``.
+    """
+
+    plugin: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_manual(self) -> bool:
+        """Tell whether a person is needed."""
+        return self.plugin == "manual"
+
+
+@dataclass(frozen=True, slots=True)
 class DomainRow:
-    """What the store knows of a domain."""
+    """What the store knows of a domain.
+
+    Attributes:
+        attempts: Failures at the CA since the last success; they set the back-off.
+        retry_at: Before this moment only an operator who insists may ask the CA again.
+        solver: None means HTTP-01.
+    """
 
     domain: Domain
     state: State
@@ -129,6 +166,8 @@ class DomainRow:
     attempts: int
     last_error: str | None
     retry_at: datetime | None
+    suggestion: Suggestion | None = None
+    solver: DnsSolver | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ The Protocols are the whole surface between the stories and the outside world. F
 One contract suite per Protocol runs on the fake and on the real facade (tests/contract).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.io.clock import Clock
 from certctl.values import (
@@ -24,6 +25,7 @@ from certctl.values import (
     Pem,
     Site,
     State,
+    Suggestion,
 )
 
 
@@ -72,6 +74,13 @@ class CertificateAuthority(Protocol):
 
         Raises:
             Refused, RateLimited, Unreachable, Busy: see ``certctl.errors``.
+        """
+        ...
+
+    def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
+        """Ask when the CA would like this certificate renewed (ARI, RFC 9773).
+
+        Never fails: a CA without ARI, or one that cannot be asked, suggests nothing and is asked again later.
         """
         ...
 
@@ -145,7 +154,23 @@ class Store(Protocol):
         ...
 
     def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
-        """Count a failed attempt."""
+        """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
+        ...
+
+    def spend(self, spends: Sequence[Spend], at: datetime) -> None:
+        """Write tokens that the CA took into the ledger."""
+        ...
+
+    def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
+        """Return when tokens of this bucket and key were taken."""
+        ...
+
+    def forgive(self, spend: Spend) -> None:
+        """Empty a bucket that a success empties."""
+        ...
+
+    def suggest(self, certificate: Certificate, suggestion: Suggestion) -> None:
+        """Remember when the CA would like this certificate renewed."""
         ...
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
@@ -188,4 +213,5 @@ class World:
     store: Store
     locks: Locks
     clock: Clock
+    limits: Mapping[Bucket, Limit]
     fallback_fraction: float = 1 / 3

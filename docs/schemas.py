@@ -7,6 +7,7 @@ tests forbid them, which proves that every key a command prints is described.
 
 from typing import Any
 
+from certctl.budget import Bucket
 from certctl.errors import CATALOGUE, ExitCode, Who
 from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.standing import Addresses
@@ -168,6 +169,18 @@ DATA: dict[str, Schema] = {
     "doctor": _list(_FINDING),
     "explain": {"anyOf": [_EXPLANATION, _list({"enum": list(CATALOGUE)})]},
     "init": {"anyOf": [_object({"would_write": _list(_TEXT)}), _object({"wrote": _list(_TEXT)})]},
+    "budget": _list(
+        _object(
+            {
+                "bucket": {"enum": list(Bucket)},
+                "key": _TEXT,
+                "capacity": {"type": "integer"},
+                "left": {"type": "number"},
+                "next": _TEXT,
+                "retry_after": {"type": "integer"},
+            }
+        )
+    ),
     "log": _list(_EVENT),
     "reconcile": _object({"publish": _list(_TEXT), "remove": _list(_TEXT)}, description="with --dry-run"),
     "reload": _object({"changed": _FLAG, "detail": _TEXT}),

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from certctl.ca import argv
 from certctl.ca.account import ensure_account
+from certctl.ca.ari import RenewalInfo
 from certctl.ca.check import check_issued, describe
 from certctl.ca.command import find_certbot, run_certbot
 from certctl.ca.evidence import Evidence, read_log
@@ -27,7 +28,7 @@ from certctl.errors import CertctlError, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.values import Approval, Certificate, Finding, Issued, Pem
+from certctl.values import Approval, Certificate, Finding, Issued, Pem, Suggestion
 
 _TRIES = 3
 _PRIVATE_DIRECTORY = 0o700
@@ -42,6 +43,7 @@ class Certbot:
         self._settings = settings
         self._solver = solver or HttpTokens(settings.challenges)
         self._clock = clock or SystemClock()
+        self._renewal_info = RenewalInfo(settings, self._clock)
 
     def obtain(self, approval: Approval) -> Issued:
         """Make a key, have the CA sign it, and check what came back.
@@ -76,6 +78,10 @@ class Certbot:
             return
         if found.fingerprint == certificate.fingerprint:
             scratch.remove()
+
+    def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
+        """Ask when the CA would like this certificate renewed (ARI); never fails."""
+        return self._renewal_info.suggestion(certificate, pem)
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
         """Ask the CA to revoke a certificate, proving our right with its own key (RFC 8555 §7.6).

@@ -22,6 +22,7 @@ _COMMANDS = {
         "approval": ("certctl.cli.look:approval", "Ask the approval endpoint."),
         "confirm": ("certctl.cli.web:confirm", "Shake hands with nginx: which certificate is really served?"),
         "doctor": ("certctl.cli.doctor:doctor", "Check this host; say the fix for each fault."),
+        "budget": ("certctl.cli.budget:budget", "Show what the CA's limits still allow."),
         "log": ("certctl.cli.look:log", "Show what happened, newest first."),
         "explain": ("certctl.cli.look:explain", "Explain an error at length, offline."),
     },

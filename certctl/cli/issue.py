@@ -54,11 +54,11 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
         from certctl.stories.patience import PatientDns
 
         world = replace(world, dns=PatientDns(world.dns, world.clock, wait, report.note))
-    party = set_out(domains, house, report)
+    party = set_out(domains, house, report, insists=force)
     if dry_run:
         preflight(party.journeys, replace(world, operator=house.forgetful_operator), jobs=jobs)
         return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
-    story(party.journeys, world, jobs=jobs, force=force)
+    story(party.journeys, world, jobs=jobs)
     return finish(party, report, lambda o: _ready(o, house))
 
 
@@ -81,8 +81,8 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
     from certctl.stories.issue import side_by_side
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
-    for arrived in side_by_side(party.journeys, lambda journey: story(journey, house.world, force=force), jobs):
+    party = set_out(domains, house, report, insists=force)
+    for arrived in side_by_side(party.journeys, lambda journey: story(journey, house.world), jobs):
         for journey in arrived:
             journey.succeed("obtain", house.world)
     return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")

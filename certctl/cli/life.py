@@ -8,7 +8,6 @@ from certctl.cli.outcome import Outcome, exit_code, outcome
 from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
 from certctl.stories.journey import Journey
-from certctl.values import State
 
 
 @command(
@@ -37,26 +36,28 @@ def renew(
 
     Nothing due is success. A domain whose DNS left us is parked, keeps being served, and is not a failure.
     """
+    from certctl.stories.renew import PARKED
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report) if domains else _due(house, report)
+    party = set_out(domains, house, report, insists=force) if domains else _due(house, report, insists=force)
     party = Party(party.journeys[:limit], party.refused)
     if dry_run:
         return finish(party, report, lambda o: f"{o.domain}: due")
-    story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs, force=force)
+    story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
     if not party.journeys and not party.refused:
         report.data([], "Nothing is due.") if not invocation.json else report.results([], str)
         return 0
     finish(party, report, _renewed)
-    counted = [o for o in (*party.refused, *map(outcome, party.journeys)) if o.state != State.MOVED]
+    counted = [o for o in (*party.refused, *map(outcome, party.journeys)) if o.state not in PARKED]
     return int(exit_code(counted))
 
 
-def _due(house: House, report: Report) -> Party:
-    from certctl.stories.renew import due_rows
+def _due(house: House, report: Report, *, insists: bool) -> Party:
+    from certctl.stories.renew import waiting
 
-    journeys = [Journey(row.domain, report) for row in due_rows(house.world)]
+    rows = house.store.domains() if insists else waiting(house.world)
+    journeys = [Journey(row.domain, report, insists=insists) for row in rows if row.certificate]
     report.expect(len(journeys))
     return Party(journeys, [])
 

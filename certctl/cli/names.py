@@ -22,7 +22,7 @@ class Party:
     refused: Sequence[Outcome]
 
 
-def set_out(names: Sequence[str], house: House, report: Report) -> Party:
+def set_out(names: Sequence[str], house: House, report: Report, *, insists: bool = False) -> Party:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
     Each domain travels once, however often and in whatever spelling it was given.
@@ -37,7 +37,7 @@ def set_out(names: Sequence[str], house: House, report: Report) -> Party:
             continue
         for warning in domain.warnings:
             report.note(f"{domain}: {warning}")
-        journeys.setdefault(domain, Journey(domain, report))
+        journeys.setdefault(domain, Journey(domain, report, insists=insists))
     report.expect(len(journeys))
     return Party(list(journeys.values()), refused)
 

@@ -10,7 +10,7 @@ from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import House, open_house
 from certctl.domain import parse_domain, parse_wildcard
-from certctl.due import due_at
+from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.values import DomainRow, State
 
@@ -70,7 +70,7 @@ def _condition(row: DomainRow, now: datetime, house: House) -> str:
     if row.certificate and row.certificate.remaining(now) <= timedelta(0):
         return "expired"
     if row.state is State.ACTIVE and row.certificate:
-        due = due_at(row.certificate, house.settings.renewal.fallback_fraction) <= now
+        due = is_due(row, now, house.settings.renewal.fallback_fraction)
         return "failing" if row.last_error else "due" if due else _HEALTHY
     return "failing" if row.state is State.PENDING and row.last_error else str(row.state)
 
@@ -79,7 +79,7 @@ def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[s
     expires = renews = ""
     if row.certificate:
         expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
-        renews = f"{due_at(row.certificate, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
+        renews = f"{row_due_at(row, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
     note = f"{row.last_error} ({row.attempts} attempts)" if row.last_error else ""
     return [str(row.domain), condition, expires, renews, note]
 
@@ -100,14 +100,14 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
     condition = _condition(row, house.clock.now(), house)
     facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
     if certificate := row.certificate:
-        renews = due_at(certificate, house.settings.renewal.fallback_fraction)
+        renews = row_due_at(row, house.settings.renewal.fallback_fraction)
         facts += [
             ["names", ", ".join(certificate.names)],
             ["issuer", certificate.issuer],
             ["serial", certificate.serial],
             ["key", certificate.key_type],
             ["valid", f"{rfc3339(certificate.not_before)} to {rfc3339(certificate.not_after)}"],
-            ["renews", f"around {rfc3339(renews)}"],
+            ["renews", f"around {rfc3339(renews or certificate.not_after)}"],
             ["sha-256", certificate.fingerprint],
         ]
     if row.last_error:

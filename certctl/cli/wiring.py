@@ -8,13 +8,17 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from certctl.cli.base import Invocation
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from certctl.approval import ApprovalSettings, HttpOperator
+    from certctl.budget import Bucket, Limit
     from certctl.ca.certbot import Certbot
     from certctl.config import Settings
     from certctl.dns import CustomerDns
@@ -150,7 +154,18 @@ class House:
 
         locks = HostLocks(self.path("/run/certctl/locks/domains"), _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
-        return World(self.dns, self.operator, self.ca, self.web, self.store, locks, self.clock, fraction)
+        return World(
+            self.dns, self.operator, self.ca, self.web, self.store, locks, self.clock, self.limits, fraction
+        )
+
+    @property
+    def limits(self) -> "Mapping[Bucket, Limit]":
+        """Return the limits of the configured CA; one we know nothing of has none."""
+        from certctl.budget import LETS_ENCRYPT
+
+        host = urlsplit(self.settings.ca.directory).hostname or ""
+        chosen = {"letsencrypt": True, "none": False, "auto": host.endswith(".letsencrypt.org")}
+        return LETS_ENCRYPT if chosen[self.settings.ca.limits] else {}
 
 
 class NoMemory:

@@ -1,28 +1,29 @@
 """The store on one host: SQLite, no server, no flags."""
 
 import json
-import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.resources import files
+from datetime import datetime
 from pathlib import Path
 
+from certctl.budget import Bucket, Spend
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Clock
-from certctl.io.files import make_directory, writing
-from certctl.values import Certificate, DomainRow, Event, Issued, Pem, State
+from certctl.store.file import open_database
+from certctl.store.rows import domain_row, text
+from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_BUSY_SECONDS = 30
+_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, s.renew_at, s.ask_at"
 _FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
 _ROWS = f"""
-    SELECT d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, {_FACTS}
+    SELECT {_DOMAIN}, {_FACTS}
     FROM domain d LEFT JOIN certificate c ON c.domain = d.name AND c.version = d.version
+    LEFT JOIN suggestion s ON s.domain = c.domain AND s.version = c.version
 """  # noqa: S608 - constants only
 
 
@@ -52,13 +53,13 @@ class SqliteStore:
         """Return what is known of a domain, or None."""
         with self._reading() as db:
             row = db.execute(_ROWS + " WHERE d.name = ?", (domain.name,)).fetchone()
-        return _domain_row(row) if row else None
+        return domain_row(row) if row else None
 
     def domains(self) -> Sequence[DomainRow]:
         """Return every domain that was not removed, by name."""
         with self._reading() as db:
             rows = db.execute(_ROWS + " WHERE d.state <> ? ORDER BY d.name", (State.REMOVED,)).fetchall()
-        return [_domain_row(row) for row in rows]
+        return [domain_row(row) for row in rows]
 
     def keep(self, issued: Issued) -> Certificate:
         """Store a new version and its key, make the domain active, forget its failures, keep two versions."""
@@ -73,8 +74,8 @@ class SqliteStore:
             db.execute(
                 "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    name, version, json.dumps(facts.names), facts.serial, facts.issuer, _text(facts.not_before),
-                    _text(facts.not_after), facts.key_type, facts.fingerprint,
+                    name, version, json.dumps(facts.names), facts.serial, facts.issuer, text(facts.not_before),
+                    text(facts.not_after), facts.key_type, facts.fingerprint,
                 ),
             )  # fmt: skip
             db.execute(
@@ -104,16 +105,69 @@ class SqliteStore:
             self._enter_state(db, domain.name, state)
 
     def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
-        """Count a failed attempt."""
+        """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO domain (name, state, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (domain.name, State.PENDING, _text(self._clock.now())),
+                (domain.name, State.PENDING, text(self._clock.now())),
             )
             db.execute(
-                "UPDATE domain SET attempts = attempts + 1, last_error = ?, retry_at = ? WHERE name = ?",
-                (slug, _text(retry_at) if retry_at else None, domain.name),
+                "UPDATE domain SET last_error = ?1, attempts = attempts + (?2 IS NOT NULL),"
+                " retry_at = coalesce(?2, retry_at) WHERE name = ?3",
+                (slug, text(retry_at) if retry_at else None, domain.name),
             )
+
+    def spend(self, spends: Sequence[Spend], at: datetime) -> None:
+        """Write tokens that the CA took into the ledger."""
+        with self._transaction() as db:
+            db.executemany("INSERT INTO spend VALUES (?, ?, ?)", [(text(at), s.bucket, s.key) for s in spends])
+
+    def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
+        """Return when tokens of this bucket and key were taken."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at >= ? ORDER BY at",
+                (spend.bucket, spend.key, text(since)),
+            ).fetchall()
+        return [datetime.fromisoformat(at) for (at,) in rows]
+
+    def spent_keys(self, bucket: Bucket, since: datetime) -> Sequence[str]:
+        """Return the keys of a bucket from which tokens were taken, the most used first."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT key FROM spend WHERE bucket = ? AND at >= ? GROUP BY key ORDER BY count(*) DESC",
+                (bucket, text(since)),
+            ).fetchall()
+        return [key for (key,) in rows]
+
+    def forgive(self, spend: Spend) -> None:
+        """Empty a bucket that a success empties."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM spend WHERE bucket = ? AND key = ?", (spend.bucket, spend.key))
+
+    def suggest(self, certificate: Certificate, suggestion: Suggestion) -> None:
+        """Remember when the CA would like this certificate renewed."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO suggestion SELECT domain, version, ?, ? FROM certificate"
+                " WHERE domain = ? AND version = ?",
+                (
+                    text(suggestion.renew_at) if suggestion.renew_at else None, text(suggestion.ask_at),
+                    certificate.domain.name, certificate.version,
+                ),
+            )  # fmt: skip
+
+    def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
+        """Remember how a wildcard's challenge is solved, for its renewals."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO domain (name, state, since, solver) VALUES (?1, ?2, ?3, ?4)"
+                " ON CONFLICT (name) DO UPDATE SET solver = ?4",
+                (
+                    domain.name, State.PENDING, text(self._clock.now()),
+                    json.dumps({"plugin": solver.plugin, "options": dict(solver.options)}),
+                ),
+            )  # fmt: skip
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
         """Remember what the approval endpoint said, and when."""
@@ -121,7 +175,7 @@ class SqliteStore:
             db.execute(
                 "INSERT INTO approval VALUES (?, ?, ?)"
                 " ON CONFLICT (domain) DO UPDATE SET approved = excluded.approved, at = excluded.at",
-                (domain.name, approved, _text(at)),
+                (domain.name, approved, text(at)),
             )
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
@@ -135,7 +189,7 @@ class SqliteStore:
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO event (at, domain, step, ok, slug, detail) VALUES (?, ?, ?, ?, ?, ?)",
-                (_text(event.at), event.domain, event.step, event.ok, event.slug, event.detail),
+                (text(event.at), event.domain, event.step, event.ok, event.slug, event.detail),
             )
 
     def events(self, domain: str | None, limit: int) -> Sequence[Event]:
@@ -161,14 +215,14 @@ class SqliteStore:
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
             " SET state = ?2, since = CASE WHEN state = ?2 THEN since ELSE ?3 END",
-            (name, state, _text(self._clock.now())),
+            (name, state, text(self._clock.now())),
         )
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection, which is shared by all threads in turn, for one SELECT."""
         with self._guard, _translated(self._path):
-            self._connection = self._connection or _open(self._path)
+            self._connection = self._connection or open_database(self._path)
             yield self._connection
 
     @contextmanager
@@ -184,40 +238,6 @@ class SqliteStore:
             db.execute("COMMIT")
 
 
-def _open(path: Path) -> sqlite3.Connection:
-    with writing(path):
-        make_directory(path.parent, 0o711)  # nginx's workers pass through to challenges/
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-        db.execute(f"PRAGMA {pragma}")
-    _migrate(db, path)
-    return db
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the schema up to date, one numbered file at a time."""
-    schema = sorted((f for f in files("certctl.store").joinpath("schema").iterdir()), key=lambda f: f.name)
-    if _version(db) == len(schema):
-        return
-    db.execute("BEGIN IMMEDIATE")
-    have = _version(db)  # again, now that no other process can be migrating
-    if have > len(schema):
-        raise ConfigInvalid(
-            "state-unwritable", f"{path} was written by a newer certctl", next=["certctl --version"]
-        )
-    for file in schema[have:]:
-        for statement in file.read_text(encoding="utf-8").split(";\n"):
-            db.execute(statement)
-    db.execute(f"PRAGMA user_version = {len(schema)}")
-    db.execute("COMMIT")
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     try:
@@ -226,29 +246,3 @@ def _translated(path: Path) -> Iterator[None]:
         raise Unreachable(
             "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
         ) from error
-
-
-def _domain_row(row: Sequence[object]) -> DomainRow:
-    name, state, since, attempts, last_error, retry_at, *facts = row
-    domain = Domain(str(name))
-    return DomainRow(
-        domain,
-        State(str(state)),
-        datetime.fromisoformat(str(since)),
-        _certificate(domain, facts) if facts[-1] is not None else None,
-        int(str(attempts)),
-        str(last_error) if last_error else None,
-        datetime.fromisoformat(str(retry_at)) if retry_at else None,
-    )
-
-
-def _certificate(domain: Domain, facts: Sequence[object]) -> Certificate:
-    names, serial, issuer, not_before, not_after, key_type, fingerprint, version = map(str, facts)
-    return Certificate(
-        domain, tuple(json.loads(names)), serial, issuer, datetime.fromisoformat(not_before),
-        datetime.fromisoformat(not_after), key_type, fingerprint, int(version),
-    )  # fmt: skip
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

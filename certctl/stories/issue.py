@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from certctl.due import is_due
 from certctl.errors import CertctlError, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
+from certctl.stories.spending import keep_resting, request_for, spending
 from certctl.values import Approval, Certificate, DomainRow, Site, State
 from certctl.world import World
 
@@ -15,7 +16,7 @@ _NOT_ONE_SITES_FAULT = {
 }  # fmt: skip
 
 
-def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1, force: bool = False) -> None:
+def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     """Take customers' domains from bare names to live HTTPS.
 
     The cheapest and most reversible step comes first: a DNS question is free, an approval costs the operator a
@@ -23,31 +24,35 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1, force: bo
     those that have their certificate at the same moment share one nginx test and one reload. Repeating it is
     safe: a name that is already live is left alone. Each journey ends with a certificate or an error.
     """
-    for arrived in side_by_side(journeys, lambda journey: obtain(journey, world, force=force), jobs):
+    for arrived in side_by_side(journeys, lambda journey: obtain(journey, world), jobs):
         deploy(arrived, world)
 
 
-def obtain(journey: Journey, world: World, *, force: bool = False) -> None:
+def obtain(journey: Journey, world: World) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due."""
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
         row = world.store.domain(domain)
         journey.certificate = row.certificate if row else None
-        if row and not force and is_settled(row, world):
+        if row and not journey.insists and is_settled(row, world):
             return  # perhaps another run finished it while we waited for the lock
         delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
         approval = journey.step(Step.APPROVE, world.operator.approve, delegation)
+        if row and not journey.insists:
+            keep_resting(row, world)
         order(journey, approval, world)
 
 
 def order(journey: Journey, approval: Approval, world: World) -> None:
-    """Have the CA make a certificate and store it before anything else can happen to it.
+    """Have the CA make a certificate, within its limits, and store it before anything else can happen to it.
 
     The CA party is told what the store has before and after, so a run killed in between costs no second order.
     """
     if journey.certificate:
         world.ca.settled(journey.certificate)
-    issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
+    request = request_for(journey.domain, renewal=journey.certificate is not None)
+    with spending(request, world):
+        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
     journey.certificate = world.store.keep(issued)
     journey.changed = True
     world.ca.settled(journey.certificate)
@@ -94,7 +99,7 @@ def is_settled(row: DomainRow, world: World) -> bool:
     """Tell whether a domain is live with a certificate that is not due for renewal."""
     if row.certificate is None or row.state is not State.ACTIVE:
         return False
-    return not is_due(row.certificate, world.clock.now(), world.fallback_fraction)
+    return not is_due(row, world.clock.now(), world.fallback_fraction)
 
 
 def side_by_side(

@@ -13,6 +13,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Interrupted
+from certctl.stories import spending
 from certctl.values import Certificate, Event, State
 from certctl.world import World
 
@@ -79,10 +80,13 @@ class Journey:
         changed: Whether anything on this host or at the CA is different because of this run.
         state: Its state when the journey ended, as the store says.
         error: Why it ended early.
+        insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
+            failure is kept.
     """
 
-    def __init__(self, domain: Domain, listener: Listener) -> None:
+    def __init__(self, domain: Domain, listener: Listener, *, insists: bool = False) -> None:
         self.domain = domain
+        self.insists = insists
         self.steps: list[StepTaken] = []
         self.certificate: Certificate | None = None
         self.changed = False
@@ -118,10 +122,9 @@ class Journey:
         """End the journey with an error and remember it, unless it was only interrupted."""
         self.error = error
         self.listener.arrived(self)
-        if world and not isinstance(error, Interrupted):
-            step = self.steps[-1].name if self.steps else "begin"
-            self._record(world, step, error.slug, error.message)
-            world.store.failed(self.domain, error.slug, None)
+        if world and self.steps and not isinstance(error, Interrupted):
+            self._record(world, self.steps[-1].name, error.slug, error.message)
+            world.store.failed(self.domain, error.slug, spending.rest(self.domain, error, world))
 
     def succeed(self, what: str, world: World) -> None:
         """End the journey well; note in the history what it achieved, when it changed anything."""

@@ -1,56 +1,102 @@
 """The story: every certificate that is due gets a successor, whether or not anyone visits the page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from certctl.due import is_due
-from certctl.errors import NotReady
+from certctl.errors import CertctlError, NotApproved, NotReady
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
+from certctl.stories.spending import keep_resting
 from certctl.values import DomainRow, State
 from certctl.world import World
 
+PARKED = frozenset({State.MOVED, State.UNWANTED})
+_ASKING = 16
 
-def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1, force: bool = False) -> None:
+
+def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     """Renew side by side what is due, then publish everything with one reload.
 
     Whatever fails, the certificate in force keeps being served: nothing is taken away here.
     """
-    for _ in side_by_side(journeys, lambda journey: succeed_to(journey, world, force=force), jobs):
+    for _ in side_by_side(journeys, lambda journey: succeed_to(journey, world), jobs):
         pass
     deploy([journey for journey in journeys if journey.changed], world)
 
 
-def succeed_to(journey: Journey, world: World, *, force: bool = False) -> None:
-    """Verify → approve again → obtain, for a domain that is live.
+def succeed_to(journey: Journey, world: World) -> None:
+    """Verify → approve again → obtain, for a domain that has a certificate.
 
-    A domain whose DNS left us is parked as *moved*: it keeps being served and costs the CA nothing.
+    A domain whose DNS left us, or that the operator no longer wants, is parked: it keeps being served to the end
+    of its certificate, costs the CA nothing, is looked at again by every run, and comes back by itself.
     """
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
         row = world.store.domain(domain)
-        journey.certificate = row.certificate if row else None
-        if row is None or not (force or needs_renewal(row, world)):
+        if row is None or not (journey.insists or is_waiting(row, world)):
             return  # another run renewed it while we waited for the lock
-        try:
+        journey.certificate, journey.state = row.certificate, row.state
+        with _parking(journey, NotReady, State.MOVED, world):
             delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
-        except NotReady:
-            world.store.set_state(domain, State.MOVED)
-            journey.state = State.MOVED
-            raise
-        approval = journey.step(Step.APPROVE, world.operator.approve_again, delegation)
+        with _parking(journey, NotApproved, State.UNWANTED, world):
+            approval = journey.step(Step.APPROVE, world.operator.approve_again, delegation)
+        journey.state = State.ACTIVE
+        if not journey.insists:
+            if not is_due(row, world.clock.now(), world.fallback_fraction):
+                world.store.set_state(domain, State.ACTIVE)
+                return
+            keep_resting(row, world)
         order(journey, approval, world)
 
 
-def needs_renewal(row: DomainRow, world: World) -> bool:
-    """Tell whether a domain is live, or was, and its certificate is due."""
-    return (
-        row.certificate is not None
-        and row.state in {State.ACTIVE, State.MOVED}
-        and is_due(row.certificate, world.clock.now(), world.fallback_fraction)
+def waiting(world: World) -> Sequence[DomainRow]:
+    """Return what a run should look at: what never failed first, then the soonest to expire.
+
+    Before that the CA is asked about every certificate whose suggestion has grown old.
+    """
+    _refresh_suggestions(world)
+    rows = [row for row in world.store.domains() if is_waiting(row, world) and not _rests(row, world)]
+    return sorted(
+        rows, key=lambda row: (row.attempts > 0, row.certificate.not_after if row.certificate else row.since)
     )
 
 
-def due_rows(world: World) -> Sequence[DomainRow]:
-    """Return what is due, the soonest to expire first."""
-    rows = [row for row in world.store.domains() if needs_renewal(row, world)]
-    return sorted(rows, key=lambda row: row.certificate.not_after if row.certificate else row.since)
+def is_waiting(row: DomainRow, world: World) -> bool:
+    """Tell whether a domain's certificate is due, or whether it is parked and may have come back."""
+    if row.certificate is None or row.state not in {State.ACTIVE, *PARKED}:
+        return False
+    return row.state in PARKED or is_due(row, world.clock.now(), world.fallback_fraction)
+
+
+def _rests(row: DomainRow, world: World) -> bool:
+    return row.retry_at is not None and row.retry_at > world.clock.now()
+
+
+def _refresh_suggestions(world: World) -> None:
+    """Ask the CA when it would like renewals (ARI); an unanswered question changes nothing."""
+    now = world.clock.now()
+    old = [
+        row.certificate
+        for row in world.store.domains()
+        if row.certificate
+        and row.state is State.ACTIVE
+        and (row.suggestion is None or row.suggestion.ask_at <= now)
+    ]
+    if not old:
+        return
+    with ThreadPoolExecutor(max_workers=_ASKING) as pool:
+        answers = pool.map(lambda certificate: world.ca.suggestion(certificate, world.store.pem(certificate)), old)
+        for certificate, suggestion in zip(old, answers, strict=True):
+            world.store.suggest(certificate, suggestion)
+
+
+@contextmanager
+def _parking(journey: Journey, reason: type[CertctlError], state: State, world: World) -> Iterator[None]:
+    try:
+        yield
+    except reason:
+        world.store.set_state(journey.domain, state)
+        journey.state = state
+        raise

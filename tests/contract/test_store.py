@@ -65,7 +65,7 @@ def test_a_success_forgets_the_failures_before_it(store: SqliteStore) -> None:
     failing = store.domain(DOMAIN)
     assert failing is not None
     assert (failing.state, failing.attempts, failing.last_error, failing.retry_at) == (
-        State.PENDING, 2, "ca-dns", BORN,
+        State.PENDING, 1, "ca-dns", BORN,
     )  # fmt: skip
     store.keep(issued())
     fine = store.domain(DOMAIN)

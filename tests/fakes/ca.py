@@ -8,7 +8,7 @@ import trustme
 from certctl.ca.check import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Refused, Unreachable
-from certctl.values import Approval, Certificate, Issued, Pem
+from certctl.values import Approval, Certificate, Issued, Pem, Suggestion
 
 
 @dataclass
@@ -24,6 +24,7 @@ class FakeCa:
         lifetime: How long its certificates are valid.
         clock: What time it is for the CA.
         revoked: Fingerprints.
+        suggested: When it would like a renewal (ARI).
     """
 
     blocked: set[str] = field(default_factory=set)
@@ -34,6 +35,7 @@ class FakeCa:
     lifetime: timedelta = timedelta(days=90)
     clock: datetime | None = None
     revoked: set[str] = field(default_factory=set)
+    suggested: dict[Domain, datetime] = field(default_factory=dict)
     _unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
@@ -59,6 +61,11 @@ class FakeCa:
         issued = self._sign(domain)
         self._unsettled[domain] = issued
         return issued
+
+    def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
+        assert "PRIVATE KEY" in pem.private_key
+        now = self.clock or datetime.now(UTC)
+        return Suggestion(self.suggested.get(certificate.domain), now + timedelta(hours=6))
 
     def settled(self, certificate: Certificate) -> None:
         made = self._unsettled.get(certificate.domain)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from certctl.budget import LETS_ENCRYPT
 from certctl.domain import Domain
 from certctl.store.sqlite import SqliteStore
 from certctl.stories.journey import Journey, Step, StepTaken
@@ -70,7 +71,9 @@ class FakeWorld:
         self.web = FakeWeb()
         self.store = SqliteStore(directory / "certctl.db", self.clock)
         self.listening = Listening()
-        self.world = World(self.dns, self.operator, self.ca, self.web, self.store, ThreadLocks(), self.clock)
+        self.world = World(
+            self.dns, self.operator, self.ca, self.web, self.store, ThreadLocks(), self.clock, LETS_ENCRYPT
+        )
 
     def customer(self, name: str) -> Domain:
         """Add a customer whose DNS and approval are right."""
@@ -84,10 +87,10 @@ class FakeWorld:
         self.clock.pause(timedelta(days=days))
         self.operator.now = self.ca.clock = self.clock.now()
 
-    def journeys(self, *domains: Domain) -> Sequence[Journey]:
+    def journeys(self, *domains: Domain, insists: bool = False) -> Sequence[Journey]:
         """Start a journey for each domain."""
-        return [Journey(domain, self.listening) for domain in domains]
+        return [self.journey(domain, insists=insists) for domain in domains]
 
-    def journey(self, domain: Domain) -> Journey:
+    def journey(self, domain: Domain, *, insists: bool = False) -> Journey:
         """Start one."""
-        return Journey(domain, self.listening)
+        return Journey(domain, self.listening, insists=insists)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certctl.domain import Domain
-from certctl.due import due_at, is_due
+from certctl.due import due_at
 from certctl.values import Certificate
 
 BORN = datetime(2026, 11, 23, tzinfo=UTC)
@@ -32,9 +32,22 @@ def test_a_third_is_left_or_half_of_a_short_life(lifetime: timedelta, left: time
     certificate = living(lifetime)
     moment = BORN + lifetime - left
     assert abs(due_at(certificate, 1 / 3) - moment) < timedelta(seconds=1)
-    assert not is_due(certificate, moment - timedelta(seconds=1), 1 / 3)
-    assert is_due(certificate, moment + timedelta(seconds=1), 1 / 3)
 
 
 def test_an_operators_larger_share_also_holds_for_short_lives() -> None:
     assert due_at(living(timedelta(hours=100)), 0.8) == BORN + timedelta(hours=20)
+
+
+def test_the_cas_suggestion_goes_before_the_share() -> None:
+    certificate = living(timedelta(days=90))
+    for day in (1, 50, 70):
+        assert due_at(certificate, 1 / 3, BORN + timedelta(days=day)) == BORN + timedelta(days=day)
+
+
+def test_a_suggestion_in_the_past_means_now() -> None:
+    assert due_at(living(timedelta(days=90)), 1 / 3, BORN - timedelta(days=400)) < BORN
+
+
+def test_a_suggestion_that_comes_too_late_never_lets_a_certificate_lapse() -> None:
+    for day in (80, 90, 4000):
+        assert due_at(living(timedelta(days=90)), 1 / 3, BORN + timedelta(days=day)) == BORN + timedelta(days=75)

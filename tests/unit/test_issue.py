@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
-from certctl.errors import Refused, Unreachable
+from certctl.errors import ExitCode, RateLimited, Refused, Unreachable
 from certctl.stories.issue import issue, obtain, order
 from certctl.stories.journey import Step
 from certctl.stories.preflight import preflight
@@ -47,8 +47,8 @@ def test_a_second_issue_orders_nothing_and_asks_nobody(fake: FakeWorld) -> None:
 def test_force_replaces_a_certificate_that_is_still_good(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     issue(fake.journeys(domain), fake.world)
-    (journey,) = journeys = fake.journeys(domain)
-    issue(journeys, fake.world, force=True)
+    (journey,) = journeys = fake.journeys(domain, insists=True)
+    issue(journeys, fake.world)
     assert fake.ca.orders == 2
     assert journey.certificate
     assert journey.certificate.version == 2
@@ -64,7 +64,7 @@ def test_the_cheap_question_comes_first(fake: FakeWorld) -> None:
     assert not fake.ca.orders
     row = fake.store.domain(domain)
     assert row
-    assert (row.state, row.attempts, row.last_error) == (State.PENDING, 1, "dns-no-such-name")
+    assert (row.state, row.attempts, row.last_error) == (State.PENDING, 0, "dns-no-such-name")
 
 
 def test_a_domain_the_operator_does_not_want_costs_the_ca_nothing(fake: FakeWorld) -> None:
@@ -129,8 +129,8 @@ def test_a_run_killed_between_the_store_and_its_tidying_does_not_make_an_old_cer
 ) -> None:
     domain = fake.customer("status.example.com")
     fake.store.keep(fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain))))  # and here it was killed
-    journey = fake.journey(domain)
-    obtain(journey, fake.world, force=True)
+    journey = fake.journey(domain, insists=True)
+    obtain(journey, fake.world)
     assert journey.ok
     assert fake.ca.orders == 2
 
@@ -178,7 +178,7 @@ def test_the_history_tells_successes_and_failures(fake: FakeWorld) -> None:
     fake.ca.failures["status.example.com"] = Refused("ca-connection", "port 80 is closed", quota_used=True)
     issue(fake.journeys(domain), fake.world)
     fake.ca.failures.clear()
-    issue(fake.journeys(domain), fake.world)
+    issue(fake.journeys(domain, insists=True), fake.world)
     told = [(event.step, event.ok, event.slug) for event in fake.store.events(domain.name, 9)]
     assert told == [("issue", True, None), ("obtain", False, "ca-connection")]
 
@@ -206,3 +206,63 @@ def test_an_outage_is_never_a_no(fake: FakeWorld) -> None:
     (journey,) = journeys = fake.journeys(domain)
     issue(journeys, fake.world)
     assert isinstance(journey.error, Unreachable)
+
+
+def test_a_failure_at_the_ca_rests_on_the_ladder_and_a_person_may_insist(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.broken.add("status.example.com")
+    for minutes in (1, 10, 100, 1440):
+        issue(fake.journeys(domain), fake.world)
+        (resting,) = journeys = fake.journeys(domain)
+        issue(journeys, fake.world)
+        assert resting.error
+        assert (resting.error.slug, resting.error.retry_after) == ("backing-off", minutes * 60)
+        fake.days_pass(minutes / 1440)
+    assert fake.ca.orders == 4
+    fake.ca.broken.clear()
+    (insisting,) = journeys = fake.journeys(domain, insists=True)
+    issue(journeys, fake.world)
+    assert insisting.ok
+
+
+def test_a_dns_failure_costs_no_rest(fake: FakeWorld) -> None:
+    domain = Domain("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.customer("status.example.com")
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.ok
+
+
+def test_what_the_ca_told_us_to_wait_is_kept_by_the_next_run(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.failures["status.example.com"] = RateLimited("ca-rate-limited", "too many", retry_after=5000)
+    issue(fake.journeys(domain), fake.world)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert (journey.error.slug, journey.error.retry_after) == ("backing-off", 5000)
+
+
+def test_the_sixth_failed_validation_within_the_hour_is_not_sent_even_if_a_person_insists(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.broken.add("status.example.com")
+    for _ in range(5):
+        issue(fake.journeys(domain, insists=True), fake.world)
+    (journey,) = journeys = fake.journeys(domain, insists=True)
+    issue(journeys, fake.world)
+    assert fake.ca.orders == 5
+    assert journey.error
+    assert (journey.error.slug, journey.error.exit_code) == ("budget-exhausted", ExitCode.RATE_LIMITED)
+    assert journey.error.retry_after == 720
+
+
+def test_the_fifty_first_certificate_of_a_registered_domain_is_not_ordered(fake: FakeWorld) -> None:
+    domains = [fake.customer(f"s{number}.example.com") for number in range(51)]
+    journeys = fake.journeys(*domains)
+    issue(journeys, fake.world, jobs=1)
+    assert [journey.error.slug for journey in journeys if journey.error] == ["budget-exhausted"]
+    other = fake.customer("status.example.org")
+    (elsewhere,) = journeys = fake.journeys(other)
+    issue(journeys, fake.world)
+    assert elsewhere.ok

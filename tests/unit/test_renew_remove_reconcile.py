@@ -1,6 +1,7 @@
 """The other stories on fakes: renewal takes nothing away, removal leaves nothing behind."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from certctl.domain import Domain
 from certctl.stories.issue import issue
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
-from certctl.stories.renew import due_rows, renew
+from certctl.stories.renew import renew, waiting
 from certctl.values import State
 from tests.fakes.world import FakeWorld
 
@@ -30,9 +31,9 @@ def live(fake: FakeWorld, *names: str) -> list[Domain]:
 def test_nothing_is_due_until_a_third_of_the_life_is_left(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
     fake.days_pass(59)
-    assert not due_rows(fake.world)
+    assert not waiting(fake.world)
     fake.days_pass(2)
-    assert [row.domain for row in due_rows(fake.world)] == [domain]
+    assert [row.domain for row in waiting(fake.world)] == [domain]
 
 
 def test_all_that_is_due_is_renewed_with_one_reload(fake: FakeWorld) -> None:
@@ -45,15 +46,16 @@ def test_all_that_is_due_is_renewed_with_one_reload(fake: FakeWorld) -> None:
     assert all(journey.ok and journey.changed for journey in journeys)
     assert fake.web.reloads == reloads + 1
     assert all(fake.web.served(domain) not in {None, before[domain]} for domain in domains)
-    assert not due_rows(fake.world)
+    assert not waiting(fake.world)
 
 
 def test_the_soonest_to_expire_comes_first(fake: FakeWorld) -> None:
+    fake.ca.lifetime = timedelta(days=90)
     (late,) = live(fake, "late.example.com")
-    fake.days_pass(-10)
+    fake.ca.lifetime = timedelta(days=80)
     (soon,) = live(fake, "soon.example.com")
-    fake.days_pass(80)
-    assert [row.domain for row in due_rows(fake.world)] == [soon, late]
+    fake.days_pass(70)
+    assert [row.domain for row in waiting(fake.world)] == [soon, late]
 
 
 def test_a_customer_who_moved_is_parked_and_still_served(fake: FakeWorld) -> None:
@@ -159,3 +161,47 @@ def test_reconcile_puts_back_what_is_missing_and_takes_out_what_is_not_ours(fake
     ]  # fmt: skip
     assert set(fake.web.serving) == set(domains)
     assert not any(journey.changed for journey in reconcile(fake.world, fake.journey))
+
+
+def test_a_domain_the_operator_no_longer_wants_is_parked_and_still_served(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.days_pass(61)
+    fake.operator.approved.clear()
+    renew(fake.journeys(domain), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.state is State.UNWANTED
+    assert fake.web.served(domain)
+    assert fake.ca.orders == 1
+    fake.operator.approves(domain)
+    renew(fake.journeys(*(row.domain for row in waiting(fake.world))), fake.world)
+    assert fake.ca.orders == 2
+
+
+def test_a_parked_domain_that_is_not_due_comes_back_without_an_order(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.store.set_state(domain, State.MOVED)
+    renew(fake.journeys(domain), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.state is State.ACTIVE
+    assert fake.ca.orders == 1
+
+
+def test_the_ca_can_pull_a_renewal_forward(fake: FakeWorld) -> None:
+    early, later = live(fake, "early.example.com", "later.example.com")
+    fake.ca.suggested[early] = fake.clock.now() - timedelta(days=1)
+    fake.days_pass(1)
+    assert [row.domain for row in waiting(fake.world)] == [early]
+    renew(fake.journeys(early, later), fake.world)
+    assert fake.ca.orders == 3
+
+
+def test_a_resting_failure_is_left_out_and_then_tried_after_everyone_else(fake: FakeWorld) -> None:
+    bad, good = live(fake, "bad.example.com", "good.example.com")
+    fake.days_pass(61)
+    fake.ca.broken.add("bad.example.com")
+    renew(fake.journeys(bad), fake.world)
+    assert [row.domain for row in waiting(fake.world)] == [good]
+    fake.days_pass(1)
+    assert [row.domain for row in waiting(fake.world)] == [good, bad]

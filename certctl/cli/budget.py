@@ -1,0 +1,79 @@
+"""``certctl budget``: what the CA's limits still allow, by our own ledger."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import click
+
+from certctl.budget import Bucket, Limit, Spend
+from certctl.cli.base import Invocation, command
+from certctl.cli.reports import Rows, open_report
+from certctl.cli.wiring import House, open_house
+from certctl.domain import parse_domain
+
+_WIDTH = 20
+_SHOWN = 10
+
+
+@command(
+    "budget",
+    """
+    certctl budget                       the account, and whatever is nearly used up
+    certctl budget status.example.com    everything that counts for one domain
+    """,
+)
+@click.argument("domain", required=False)
+@click.pass_obj
+def budget(invocation: Invocation, domain: str | None) -> int:
+    """Show what the CA's limits still allow, and when the next request is allowed.
+
+    Computed from our own ledger of past requests; the CA is not asked. What another certctl or another account
+    spent for the same names is not in it.
+    """
+    house, report = open_house(invocation), open_report(invocation)
+    now = house.clock.now()
+    gauges = [_gauge(spend, limit, house, now) for spend, limit in _spends(domain, house, now)]
+    rows = [[g.bucket, g.key, _bar(g.left / g.capacity), f"{int(g.left)} of {g.capacity}", g.next] for g in gauges]
+    notes = [] if house.limits else [f"no limits are known for {house.settings.ca.directory} ([ca] limits)"]
+    report.data([asdict(g) for g in gauges], Rows(["limit", "for", "", "left", "next"], rows, notes))
+    return 0
+
+
+def _spends(domain: str | None, house: House, now: datetime) -> Iterator[tuple[Spend, Limit]]:
+    """Yield the buckets to show: those of one domain, or the account's and the most used of the others."""
+    if domain:
+        from certctl.stories.spending import request_for
+
+        name = parse_domain(domain, house.names)
+        wanted = request_for(name, renewal=False).needed
+        yield from ((spend, house.limits[spend.bucket]) for spend in wanted if spend.bucket in house.limits)
+        return
+    for bucket, limit in house.limits.items():
+        keys = [""] if bucket is Bucket.ORDERS else house.store.spent_keys(bucket, now - limit.memory)[:_SHOWN]
+        yield from ((Spend(bucket, key), limit) for key in keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One bucket, as it is now."""
+
+    bucket: str
+    key: str
+    capacity: int
+    left: float
+    next: str
+    retry_after: int
+
+
+def _gauge(spend: Spend, limit: Limit, house: House, now: datetime) -> Gauge:
+    spent = house.store.spent(spend, now - limit.memory)
+    wait = round(limit.wait(spent, now).total_seconds())
+    left = max(0.0, round(limit.tokens(spent, now), 2))
+    next_one = f"in {timedelta(seconds=wait)}" if wait else "now"
+    return Gauge(spend.bucket, spend.key or "this account", limit.capacity, left, next_one, wait)
+
+
+def _bar(share: float) -> str:
+    full = round(_WIDTH * share)
+    return "█" * full + "░" * (_WIDTH - full)

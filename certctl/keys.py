@@ -1,0 +1,76 @@
+"""The kinds of values a configuration key may have, each checked once, where it enters."""
+
+import re
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
+_SAFE_PATH = re.compile(r"/[A-Za-z0-9._/@+~-]*")
+_LISTEN = re.compile(r"\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]")
+
+
+def _host(value: str) -> str:
+    name = value.lower().removesuffix(".")
+    if not _HOST.fullmatch(name):
+        raise ValueError("must be a host name such as status.example.com")
+    return name
+
+
+def _address(value: str) -> str:
+    return str(ip_address(value))
+
+
+def _server(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    ip_address(host.removeprefix("[").removesuffix("]"))
+    if not 0 < int(port) < 65536:  # noqa: PLR2004 - the range of a port
+        raise ValueError("must be ip:port")
+    return value
+
+
+def _secure_url(value: str) -> str:
+    url = urlsplit(value)
+    loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
+    if url.scheme != "https" and not (url.scheme == "http" and loopback):
+        raise ValueError("must be an https:// URL (http:// only to this machine)")
+    if not url.hostname or url.username or url.password:
+        raise ValueError("must be a URL with a host and without a password")
+    return value
+
+
+def _approval_url(value: str) -> str:
+    if value.count("{domain}") != 1 or "{domain}" not in urlsplit(value).path:
+        raise ValueError("must contain {domain} once, as part of the path")
+    return _secure_url(value)
+
+
+def _absolute_path(value: str) -> str:
+    if value and (not _SAFE_PATH.fullmatch(value) or ".." in value.split("/")):
+        raise ValueError("must be an absolute path of plain characters, without '..'")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value and not pattern.fullmatch(value):
+            raise ValueError(f"must look like {example}")
+        return value
+
+    return AfterValidator(check)
+
+
+Host = Annotated[str, AfterValidator(_host)]
+Address = Annotated[str, AfterValidator(_address)]
+Server = Annotated[str, AfterValidator(_server)]
+SecureUrl = Annotated[str, AfterValidator(_secure_url)]
+ApprovalUrl = Annotated[str, AfterValidator(_approval_url)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Upstream = Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")]
+Listen = Annotated[str, _matching(_LISTEN, '"*" or "[::]"')]
+Email = Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")]
+Profile = Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]{1,64}"), "classic")]

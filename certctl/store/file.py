@@ -1,0 +1,55 @@
+"""The database file: private from its first byte, durable, its schema brought up to date."""
+
+import os
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+from certctl.errors import ConfigInvalid
+from certctl.io.files import make_directory, writing
+
+_BUSY_SECONDS = 30
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the file, creating it when it is new.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: it cannot be created, or a newer certctl wrote it.
+        sqlite3.Error: translated by the store.
+    """
+    with writing(path):
+        make_directory(path.parent, 0o711)  # nginx's workers pass through to challenges/
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+            db.execute(f"PRAGMA {pragma}")
+        _migrate(db, path)
+    except BaseException:
+        db.close()  # or its half-made transaction would lock out our own next try
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    """Bring the schema up to date, one numbered file at a time."""
+    schema = sorted((f for f in files("certctl.store").joinpath("schema").iterdir()), key=lambda f: f.name)
+    if _version(db) == len(schema):
+        return
+    db.execute("BEGIN IMMEDIATE")
+    have = _version(db)  # again, now that no other process can be migrating
+    if have > len(schema):
+        raise ConfigInvalid(
+            "state-unwritable", f"{path} was written by a newer certctl", next=["certctl --version"]
+        )
+    for file in schema[have:]:
+        for statement in file.read_text(encoding="utf-8").split(";\n"):
+            db.execute(statement)
+    db.execute(f"PRAGMA user_version = {len(schema)}")
+    db.execute("COMMIT")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

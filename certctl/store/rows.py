@@ -1,0 +1,47 @@
+"""Rows as the database gives them ↔ the values that flow."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from certctl.domain import Domain
+from certctl.values import Certificate, DnsSolver, DomainRow, State, Suggestion
+
+
+def domain_row(row: Sequence[object]) -> DomainRow:
+    """Read a domain with its newest certificate; the columns are those of the store's one query."""
+    name, state, since, attempts, last_error, retry_at, solver, renew_at, ask_at, *facts = row
+    domain = Domain(str(name))
+    return DomainRow(
+        domain,
+        State(str(state)),
+        datetime.fromisoformat(str(since)),
+        _certificate(domain, facts) if facts[-1] is not None else None,
+        int(str(attempts)),
+        str(last_error) if last_error else None,
+        _moment(retry_at),
+        Suggestion(_moment(renew_at), datetime.fromisoformat(str(ask_at))) if ask_at else None,
+        _solver(json.loads(str(solver))) if solver else None,
+    )
+
+
+def _solver(stored: dict[str, Any]) -> DnsSolver:
+    return DnsSolver(str(stored["plugin"]), tuple(sorted(stored["options"].items())))
+
+
+def _moment(stored: object) -> datetime | None:
+    return datetime.fromisoformat(str(stored)) if stored else None
+
+
+def _certificate(domain: Domain, facts: Sequence[object]) -> Certificate:
+    names, serial, issuer, not_before, not_after, key_type, fingerprint, version = map(str, facts)
+    return Certificate(
+        domain, tuple(json.loads(names)), serial, issuer, datetime.fromisoformat(not_before),
+        datetime.fromisoformat(not_after), key_type, fingerprint, int(version),
+    )  # fmt: skip
+
+
+def text(moment: datetime) -> str:
+    """Write a time so that it sorts as text."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,95 @@
+"""What a request to the CA takes from its limits, kept in our own ledger, and the rest after a failure.
+
+A request that would be refused is not sent (exit 6 with the time to wait). Failures are remembered and backed
+off; a domain that rests is not asked about at the CA, whoever calls, unless the operator insists.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from math import ceil
+
+from certctl.budget import Bucket, Request, Spend, backoff
+from certctl.domain import Domain, registered_domain
+from certctl.errors import CertctlError, RateLimited
+from certctl.values import DomainRow
+from certctl.world import World
+
+_FAILED_VALIDATIONS = {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
+
+
+def request_for(domain: Domain, *, renewal: bool) -> Request:
+    """Describe the certificate for a domain as the CA will count it."""
+    names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
+    return Request(names, (registered_domain(domain),), renewal)
+
+
+@contextmanager
+def spending(request: Request, world: World) -> Iterator[None]:
+    """Let one request to the CA through if its limits allow it, and write down what it took.
+
+    Raises:
+        RateLimited: ``budget-exhausted``: the CA would refuse; it is not asked.
+    """
+    _admit(request, world)
+    now = world.clock.now()
+    try:
+        yield
+    except CertctlError as error:
+        if error.quota_used:
+            world.store.spend(request.order, now)
+        if error.slug in _FAILED_VALIDATIONS:
+            world.store.spend(request.failure, now)
+        raise
+    world.store.spend([*request.order, *request.certificate], now)
+    for spend in request.failure:
+        if spend.bucket is Bucket.CONSECUTIVE:
+            world.store.forgive(spend)
+
+
+def keep_resting(row: DomainRow, world: World) -> None:
+    """Refuse a domain whose last attempt failed too recently.
+
+    Raises:
+        RateLimited: ``backing-off``, with the time to wait.
+    """
+    now = world.clock.now()
+    if row.retry_at and row.retry_at > now:
+        raise RateLimited(
+            "backing-off",
+            f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
+            expected=[f"the next try not before {row.retry_at:%Y-%m-%d %H:%M:%S} UTC"],
+            next=[f"certctl log {row.domain}", f"certctl issue {row.domain} --force"],
+            retry_after=ceil((row.retry_at - now).total_seconds()),
+        )
+
+
+def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
+    """Return until when a domain rests after this error; None when the CA was not asked."""
+    if not error.slug.startswith("ca-"):
+        return None
+    row = world.store.domain(domain)
+    pause = timedelta(seconds=error.retry_after) if error.retry_after else backoff((row.attempts if row else 0) + 1)
+    return world.clock.now() + pause
+
+
+def _admit(request: Request, world: World) -> None:
+    now = world.clock.now()
+    for spend in request.needed:
+        limit = world.limits.get(spend.bucket)
+        if limit is None:
+            continue
+        wait = limit.wait(world.store.spent(spend, now - limit.memory), now)
+        if wait > timedelta(0):
+            raise _exhausted(spend, limit.per, wait)
+
+
+def _exhausted(spend: Spend, per: str, wait: timedelta) -> RateLimited:
+    return RateLimited(
+        "budget-exhausted",
+        f"the CA's limit on {spend.bucket.replace('-', ' ')} per {per} is used up"
+        + (f" for {spend.key}" if spend.key else ""),
+        expected=[f"one more in {timedelta(seconds=ceil(wait.total_seconds()))}"],
+        next=["certctl budget"],
+        retry_after=ceil(wait.total_seconds()),
+    )

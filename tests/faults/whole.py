@@ -1,0 +1,150 @@
+"""What the fault tests of the whole product share: a run that dies on cue, and what must hold after any run."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from tests.e2e.real_sandbox import Ran, Sandbox
+
+KILLED = -signal.SIGKILL
+_SEARCHED = ("etc", "var", "run", "log")
+
+
+def command(sandbox: Sandbox, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Return argv and environment of a certctl in a sandbox."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CERTCTL_")}
+    return [sys.executable, "-m", "certctl", *arguments], clean | {"CERTCTL_CONFIG": sandbox.addresses["config"]}
+
+
+def start(sandbox: Sandbox, *arguments: str, prefix: Sequence[str] = ()) -> "subprocess.Popen[str]":
+    """Start certctl and return at once."""
+    argv, env = command(sandbox, *arguments)
+    return subprocess.Popen(
+        [*prefix, *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
+
+
+def ended(run: "subprocess.Popen[str]", seconds: float = 120) -> Ran:
+    """Wait for a run that was started."""
+    try:
+        out, err = run.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)
+        raise
+    return Ran(run.returncode, out, err)
+
+
+def dying_at(call: str, number: int) -> list[str]:
+    """Return the prefix that kills a run with SIGKILL when one of its threads makes its n-th call of this name."""
+    return [
+        "strace", "-f", "--quiet=all", "-o", "/dev/null",
+        "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}",
+    ]  # fmt: skip
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Poll with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@dataclass
+class Watch:
+    """Looks at a sandbox before and after a fault: nobody else may be worse off, nothing may lie about."""
+
+    sandbox: Sandbox
+    canary: str
+    before: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.before = self.served(self.canary)
+
+    @property
+    def root(self) -> Path:
+        return self.sandbox.layout.root
+
+    @property
+    def state(self) -> Path:
+        return self.root / "var/lib/certctl"
+
+    @property
+    def challenges(self) -> Path:
+        return self.state / "challenges"
+
+    @property
+    def log(self) -> str:
+        return (self.sandbox.layout.logs / "pebble.log").read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def issued(self) -> int:
+        """Count the certificates Pebble has made."""
+        return len(re.findall(r"Issued certificate serial", self.log))
+
+    def customers(self, stem: str, count: int) -> list[str]:
+        return [self.sandbox.customer(f"{stem}{number}.example.com") for number in range(count)]
+
+    def served(self, name: str) -> str:
+        """Return the fingerprint nginx shows for a name."""
+        return self.sandbox.served_leaf(name).fingerprint(SHA256()).hex()
+
+    def stored(self, name: str) -> str:
+        """Return the fingerprint the store has for a name."""
+        (result,) = self.sandbox.must("status", name, "--json").json["results"]
+        return str(result["certificate"]["fingerprint_sha256"])
+
+    def nobody_is_harmed(self, when: str = "") -> None:
+        """Insist that nginx's test passes, that keys are private, and that the canary is served as before."""
+        argv = ["nginx", "-t", "-p", str(self.root), "-e", "stderr", "-c", str(self.sandbox.layout.nginx_conf)]
+        test = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert test.returncode == 0, f"{when}: nginx could not start now: {test.stderr}"
+        assert self.served(self.canary) == self.before, f"{when}: the canary's certificate changed"
+        assert not self.open_keys(), when
+
+    def open_keys(self) -> list[str]:
+        """Return files with a private key that others than their owner could read."""
+        return [str(path) for path in self.files() if is_open_key(path)]
+
+    def files(self) -> list[Path]:
+        trees = [self.root / name for name in _SEARCHED]
+        return [path for tree in trees for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
+
+    def leftovers(self) -> list[str]:
+        """Return tokens, temporary files, journals and working directories that nobody needs any more."""
+        tokens = list(self.challenges.iterdir())
+        files = [p for p in self.sandbox.layout.conf_dir.iterdir() if p.name.startswith(".")]
+        mirror = [p for p in (self.state / "live").rglob(".*") if p.name != ".last-reload"]
+        work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir()]
+        return [str(path.relative_to(self.root)) for path in (*tokens, *files, *mirror, *work)]
+
+    def all_is_well(self, names: Collection[str], when: str = "") -> None:
+        """Insist that each name is served with the certificate in the store, and that nothing lies about."""
+        self.nobody_is_harmed(when)
+        for name in names:
+            assert self.served(name) == self.stored(name), f"{when}: {name}"
+        assert not self.leftovers(), when
+
+
+def is_open_key(path: Path) -> bool:
+    """Tell whether a file holds a private key and is not 0600."""
+    try:
+        mode, content = stat.S_IMODE(path.stat().st_mode), path.read_bytes()
+    except FileNotFoundError:
+        return False
+    return b"PRIVATE KEY" in content and mode != 0o600
