@@ -19,7 +19,7 @@ def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certifi
                 "unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"]
             )
         journey.certificate = row.certificate
-        if row.state is State.REMOVED and domain not in world.web.orphans([]):
+        if row.state is State.REMOVED and row.certificate is None and domain not in world.web.orphans([]):
             journey.state = State.REMOVED
             return
         world.store.set_state(domain, State.REMOVED)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
 from certctl.stories.issue import issue
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
@@ -141,6 +142,21 @@ def test_a_removal_nginx_did_not_take_is_finished_by_the_next_run(fake: FakeWorl
     remove(second, fake.world)
     assert second.ok
     assert not fake.web.served(domain)
+
+
+def test_a_removal_while_nginx_was_down_still_destroys_the_key_later(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    row = fake.store.domain(domain)
+    fake.web.is_running = False
+    remove(fake.journey(domain), fake.world)
+    fake.web.is_running = True
+    again = fake.journey(domain)
+    remove(again, fake.world)
+    assert again.ok
+    assert row
+    assert row.certificate
+    with pytest.raises(ConfigInvalid):
+        fake.store.pem(row.certificate)
 
 
 def test_a_removed_domain_can_come_back(fake: FakeWorld) -> None:
