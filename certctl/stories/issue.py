@@ -34,7 +34,8 @@ def obtain(journey: Journey, world: World) -> None:
     with journey.attempt(world), world.locks.domain(domain):
         row = world.store.domain(domain)
         journey.certificate = row.certificate if row else None
-        if row and not journey.insists and is_settled(row, world):
+        if row and row.certificate and not journey.insists and is_settled(row, world):
+            world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
             return  # perhaps another run finished it while we waited for the lock
         delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
         approval = journey.step(Step.APPROVE, world.operator.approve, delegation)

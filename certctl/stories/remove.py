@@ -29,6 +29,8 @@ def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certifi
             journey.step(Step.CONFIRM, change.confirm, domain)
         if revoke and row.certificate:
             journey.step(Step.REVOKE, _revoke, row.certificate, world)
+        if row.certificate:
+            world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
         world.store.forget(domain, keep_certificate=keep_certificate)
         journey.state, journey.changed = State.REMOVED, True
         journey.succeed("remove", world)
