@@ -18,6 +18,7 @@ from certctl.values import (
     Approval,
     Certificate,
     Delegation,
+    DnsSolver,
     DomainRow,
     Done,
     Event,
@@ -38,6 +39,15 @@ class Dns(Protocol):
         Raises:
             NotReady: the customer's DNS must change.
             Unreachable: nobody answered, which is not a no.
+        """
+        ...
+
+    def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
+        """Prove that the zone of our own wildcard is there, that CAA allows it, and that its challenge can be solved.
+
+        Raises:
+            NotReady: the zone's DNS must change.
+            Unreachable: nobody answered.
         """
         ...
 
@@ -63,12 +73,20 @@ class Operator(Protocol):
         """
         ...
 
+    def approve_own(self, delegation: Delegation) -> Approval:
+        """Approve a name in a zone that is the operator's own by configuration; nobody is asked.
+
+        Raises:
+            NotApproved: it is not.
+        """
+        ...
+
 
 class CertificateAuthority(Protocol):
     """Party 3: turns an approval into a checked certificate."""
 
-    def obtain(self, approval: Approval) -> Issued:
-        """Make a key, have the CA sign it, and check what came back.
+    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
+        """Make a key, have the CA sign it, and check what came back; without a solver by HTTP-01.
 
         An interrupted attempt whose certificate the CA already made is taken up again without a new order.
 
@@ -150,7 +168,7 @@ class Store(Protocol):
         ...
 
     def set_state(self, domain: Domain, state: State) -> None:
-        """Move a domain to another state of its life, creating it when it is new."""
+        """Move a domain to another state of its life, creating it when it is new; active forgets its last error."""
         ...
 
     def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
@@ -171,6 +189,10 @@ class Store(Protocol):
 
     def suggest(self, certificate: Certificate, suggestion: Suggestion) -> None:
         """Remember when the CA would like this certificate renewed."""
+        ...
+
+    def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
+        """Remember how a wildcard's challenge is solved, for its renewals."""
         ...
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:

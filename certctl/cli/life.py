@@ -36,7 +36,7 @@ def renew(
 
     Nothing due is success. A domain whose DNS left us is parked, keeps being served, and is not a failure.
     """
-    from certctl.stories.renew import PARKED
+    from certctl.stories.ending import PARKED
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)

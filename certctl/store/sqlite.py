@@ -100,9 +100,11 @@ class SqliteStore:
         return Pem(*row)
 
     def set_state(self, domain: Domain, state: State) -> None:
-        """Move a domain to another state of its life, creating it when it is new."""
+        """Move a domain to another state of its life, creating it when it is new; active forgets its last error."""
         with self._transaction() as db:
             self._enter_state(db, domain.name, state)
+            if state is State.ACTIVE:
+                db.execute("UPDATE domain SET last_error = NULL WHERE name = ?", (domain.name,))
 
     def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
         """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""

@@ -32,7 +32,7 @@ def obtain(journey: Journey, world: World) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due."""
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
-        row = world.store.domain(domain)
+        row = journey.before = world.store.domain(domain)
         journey.certificate = row.certificate if row else None
         if row and row.certificate and not journey.insists and is_settled(row, world):
             world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
@@ -89,6 +89,8 @@ def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
     for journey in journeys:
         journey.changed |= published.changed or reloaded.changed
         journey.state = State.ACTIVE
+        if journey.before and journey.before.last_error:
+            world.store.set_state(journey.domain, State.ACTIVE)
         journey.succeed("issue", world)
 
 

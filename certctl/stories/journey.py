@@ -12,9 +12,11 @@ from threading import Event as Flag
 from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.domain import Domain
+from certctl.due import is_late
 from certctl.errors import CertctlError, Interrupted
 from certctl.stories import spending
-from certctl.values import Certificate, Event, State
+from certctl.stories.ending import PARKED, Ending
+from certctl.values import Certificate, DomainRow, Event, State
 from certctl.world import World
 
 
@@ -80,6 +82,8 @@ class Journey:
         changed: Whether anything on this host or at the CA is different because of this run.
         state: Its state when the journey ended, as the store says.
         error: Why it ended early.
+        before: What the store knew when it set out, once the story has looked.
+        ending: How it ended; None before, and for a run that leaves no trace.
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
     """
@@ -92,6 +96,8 @@ class Journey:
         self.changed = False
         self.state: State | None = None
         self.error: CertctlError | None = None
+        self.before: DomainRow | None = None
+        self.ending: Ending | None = None
         self.listener = listener
 
     @property
@@ -119,20 +125,45 @@ class Journey:
             self.fail(error, world)
 
     def fail(self, error: CertctlError, world: World | None = None) -> None:
-        """End the journey with an error and remember it, unless it was only interrupted."""
+        """End the journey with an error and remember it, unless it was only interrupted or rests."""
         self.error = error
-        self.listener.arrived(self)
-        if world and self.steps and not isinstance(error, Interrupted):
-            self._record(world, self.steps[-1].name, error.slug, error.message)
-            world.store.failed(self.domain, error.slug, spending.rest(self.domain, error, world))
+        try:
+            if world and self.steps and error.slug not in {"interrupted", "backing-off"}:
+                self._remember(error, world)
+            self._end(world)
+        finally:
+            self.listener.arrived(self)
 
     def succeed(self, what: str, world: World) -> None:
         """End the journey well; note in the history what it achieved, when it changed anything."""
         if not self.ok:
             return
+        self._end(world)
         self.listener.arrived(self)
         if self.changed:
             self._record(world, what, None, "; ".join(f"{step.name}: {step.detail}" for step in self.steps))
+
+    def _remember(self, error: CertctlError, world: World) -> None:
+        """Write the failure down; a domain that is still parked gets no line in its history at every run."""
+        still_parked = self.before and self.before.state in PARKED and self.before.state is self.state
+        if not still_parked:
+            self._record(world, self.steps[-1].name, error.slug, error.message)
+        world.store.failed(self.domain, error.slug, spending.rest(self.domain, error, world))
+
+    def _end(self, world: World | None) -> None:
+        if world is None:
+            return
+        now, after = world.clock.now(), world.store.domain(self.domain)
+        certificate = after.certificate if after else None
+        self.ending = Ending(
+            at=now,
+            before=self.before,
+            after=after,
+            error=self.error,
+            obtained=any(step.name is Step.OBTAIN and step.ok for step in self.steps),
+            late=certificate is not None and is_late(certificate, now, world.fallback_fraction),
+            forced=self.insists,
+        )
 
     def _record(self, world: World, step: str, slug: str | None, detail: str) -> None:
         world.store.record(Event(world.clock.now(), self.domain.name, step, slug is None, slug, detail))

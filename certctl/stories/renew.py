@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 from certctl.due import is_due
 from certctl.errors import CertctlError, NotApproved, NotReady
+from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
 from certctl.stories.spending import keep_resting
 from certctl.values import DomainRow, State
 from certctl.world import World
 
-PARKED = frozenset({State.MOVED, State.UNWANTED})
 _ASKING = 16
 
 
@@ -21,9 +21,14 @@ def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
 
     Whatever fails, the certificate in force keeps being served: nothing is taken away here.
     """
-    for _ in side_by_side(journeys, lambda journey: succeed_to(journey, world), jobs):
-        pass
-    deploy([journey for journey in journeys if journey.changed], world)
+    ready: list[Journey] = []
+    for arrived in side_by_side(journeys, lambda journey: succeed_to(journey, world), jobs):
+        for journey in arrived:
+            if journey.changed or _is_unpublished(journey.before):
+                ready.append(journey)
+            else:
+                journey.succeed("renew", world)
+    deploy(ready, world)
 
 
 def succeed_to(journey: Journey, world: World) -> None:
@@ -37,15 +42,20 @@ def succeed_to(journey: Journey, world: World) -> None:
         row = world.store.domain(domain)
         if row is None or not (journey.insists or is_waiting(row, world)):
             return  # another run renewed it while we waited for the lock
-        journey.certificate, journey.state = row.certificate, row.state
+        journey.before, journey.certificate, journey.state = row, row.certificate, row.state
+        if _is_unpublished(row) and not (
+            journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
+        ):
+            return
         with _parking(journey, NotReady, State.MOVED, world):
             delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
         with _parking(journey, NotApproved, State.UNWANTED, world):
             approval = journey.step(Step.APPROVE, world.operator.approve_again, delegation)
         journey.state = State.ACTIVE
+        if row.state in PARKED:
+            world.store.set_state(domain, State.ACTIVE)
         if not journey.insists:
             if not is_due(row, world.clock.now(), world.fallback_fraction):
-                world.store.set_state(domain, State.ACTIVE)
                 return
             keep_resting(row, world)
         order(journey, approval, world)
@@ -64,10 +74,16 @@ def waiting(world: World) -> Sequence[DomainRow]:
 
 
 def is_waiting(row: DomainRow, world: World) -> bool:
-    """Tell whether a domain's certificate is due, or whether it is parked and may have come back."""
+    """Tell whether a domain's certificate is due or unpublished, or whether it is parked and may have come back."""
     if row.certificate is None or row.state not in {State.ACTIVE, *PARKED}:
         return False
-    return row.state in PARKED or is_due(row, world.clock.now(), world.fallback_fraction)
+    due = is_due(row, world.clock.now(), world.fallback_fraction)
+    return due or row.state in PARKED or _is_unpublished(row)
+
+
+def _is_unpublished(row: DomainRow | None) -> bool:
+    """Tell whether nginx did not take the certificate that the store already has: it is not ordered again."""
+    return row is not None and row.last_error is not None and row.last_error.startswith("nginx-")
 
 
 def _rests(row: DomainRow, world: World) -> bool:

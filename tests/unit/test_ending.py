@@ -1,0 +1,189 @@
+"""How a domain's way ended: the word for it, and whether somebody is woken."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import CATALOGUE, CertctlError, Unreachable
+from certctl.stories.ending import Ending, Word
+from certctl.stories.issue import issue
+from certctl.stories.journey import Journey
+from certctl.stories.renew import renew, waiting
+from certctl.values import DomainRow, State
+from tests.fakes.world import FakeWorld
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DOMAIN = Domain("a.example.com")
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    fake = FakeWorld(tmp_path)
+    yield fake
+    fake.store.close()
+
+
+def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:
+    domain = fake.customer(name)
+    issue(fake.journeys(domain), fake.world)
+    return domain
+
+
+def run(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Journey:
+    (journey,) = journeys = fake.journeys(domain, insists=insists)
+    renew(journeys, fake.world)
+    return journey
+
+
+def ending(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Ending:
+    found = run(fake, domain, insists=insists).ending
+    assert found
+    return found
+
+
+def error(slug: str) -> CertctlError:
+    return CATALOGUE[slug].family(slug, "it went wrong")
+
+
+def ended(slug: str, *, state: State = State.ACTIVE, late: bool = False) -> Ending:
+    row = DomainRow(DOMAIN, state, NOON, None, 0, None, None)
+    return Ending(at=NOON, before=row, after=row, error=error(slug), late=late)
+
+
+@pytest.mark.parametrize(
+    ("slug", "in_time", "late"),
+    [
+        # The operator's to mend: at once.
+        ("ca-connection", True, True),
+        ("ca-paused", True, True),
+        ("approval-unreachable", True, True),
+        ("nginx-test-failed", True, True),
+        ("store-unreachable", True, True),
+        ("dns-target-broken", True, True),
+        # The CA's or nobody's: when the certificate gets late over it.
+        ("ca-unreachable", False, True),
+        ("ca-rate-limited", False, True),
+        ("budget-exhausted", False, True),
+        ("backing-off", False, True),
+        ("dns-unreachable", False, True),
+        ("busy", False, True),
+        # The customer's: never.
+        ("dns-cname-mismatch", False, False),
+        ("caa-forbids", False, False),
+        ("ca-dns", False, False),
+        # Stopped: whoever stopped it knows.
+        ("interrupted", True, True),
+    ],
+)
+def test_a_run_fails_for_what_the_operator_can_mend_and_for_what_gets_late(
+    slug: str,
+    in_time: bool,  # noqa: FBT001
+    late: bool,  # noqa: FBT001
+) -> None:
+    assert (ended(slug).wakes, ended(slug, late=True).wakes) == (in_time, late)
+
+
+@pytest.mark.parametrize("state", [State.MOVED, State.UNWANTED])
+@pytest.mark.parametrize("slug", ["dns-cname-mismatch", "approval-refused", "dns-unreachable"])
+def test_a_parked_domain_wakes_nobody_however_late(state: State, slug: str) -> None:
+    parked = ended(slug, state=state, late=True)
+    assert (parked.word, parked.wakes) == (Word.PARKED, False)
+
+
+def test_a_first_certificate_is_issued_and_the_next_one_renewed(fake: FakeWorld) -> None:
+    domain = fake.customer("a.example.com")
+    (first,) = fake.journeys(domain)
+    issue([first], fake.world)
+    assert first.ending
+    assert first.ending.word is Word.ISSUED
+    fake.days_pass(61)
+    renewed = ending(fake, domain)
+    assert (renewed.word, renewed.reason, renewed.days_left, renewed.late) == (Word.RENEWED, "share", 28, False)
+    assert ending(fake, domain, insists=True).reason == "forced"
+
+
+def test_a_renewal_the_ca_asked_for_says_so(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.ca.suggested[domain] = fake.clock.now() - timedelta(days=1)
+    fake.days_pass(1)
+    waiting(fake.world)
+    assert ending(fake, domain).reason == "ari"
+
+
+def test_a_domain_is_parked_once_and_returns_once(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.dns.cnames["a.example.com"] = "elsewhere.example.net"
+    first, second = ending(fake, domain), ending(fake, domain)
+    assert (first.word, first.is_news) == (Word.PARKED, True)
+    assert (second.word, second.is_news) == (Word.PARKED, False)
+    assert [event.slug for event in fake.store.events("a.example.com", 9) if not event.ok] == ["dns-cname-mismatch"]
+    fake.dns.cnames["a.example.com"] = fake.dns.target
+    assert ending(fake, domain).word is Word.RENEWED
+
+
+def test_a_domain_that_returns_before_it_is_due_is_healthy_again(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.store.set_state(domain, State.MOVED)
+    fake.store.failed(domain, "dns-cname-mismatch", None)
+    assert ending(fake, domain).word is Word.RETURNED
+    row = fake.store.domain(domain)
+    assert row
+    assert (row.state, row.last_error) == (State.ACTIVE, None)
+
+
+def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.store.set_state(domain, State.MOVED)
+    fake.days_pass(80)
+    fake.ca.outage = True
+    found = ending(fake, domain)
+    assert (found.word, found.late, found.wakes) == (Word.FAILED, True, True)
+
+
+def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.ca.outage = True
+    fake.days_pass(61)
+    assert not ending(fake, domain).wakes
+    fake.days_pass(15)
+    assert ending(fake, domain).wakes
+
+
+def test_resting_is_not_another_failure(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.ca.broken.add("a.example.com")
+    assert ending(fake, domain).word is Word.FAILED
+    assert ending(fake, domain).word is Word.RESTING
+    row = fake.store.domain(domain)
+    assert row
+    assert (row.last_error, row.attempts) == ("ca-unauthorized", 1)
+
+
+def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.web.refused.add(domain)
+    failed = run(fake, domain)
+    assert failed.ending
+    assert (failed.ending.word, failed.ending.wakes, fake.ca.orders) == (Word.FAILED, True, 2)
+    fake.web.refused.clear()
+    asked = len(fake.dns.asked)
+    assert [row.domain for row in waiting(fake.world)] == [domain]
+    mended = run(fake, domain)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.certificate
+    assert fake.web.served(domain) == row.certificate.fingerprint
+    assert (mended.ok, row.last_error, fake.ca.orders, len(fake.dns.asked)) == (True, None, 2, asked)
+    assert not waiting(fake.world)
+
+
+def test_a_dry_run_has_no_ending(fake: FakeWorld) -> None:
+    journey = fake.journey(DOMAIN)
+    journey.fail(Unreachable("dns-unreachable", "nobody answered"))
+    assert journey.ending is None
