@@ -2,6 +2,6 @@
 
 import signal
 
-# A shell that starts a job in the background makes it ignore Ctrl-C, and its children too; tests about Ctrl-C need it.
+# A shell makes a job in the background, and its children, ignore Ctrl-C; tests about Ctrl-C need it back.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
