@@ -3,16 +3,20 @@
 import os
 import re
 import signal
+import ssl
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from certctl.sandbox import world, zone_file
+from certctl.sandbox.approval_server import Approvals
 from tests.e2e.real_sandbox import Ran, Sandbox
 
 KILLED = -signal.SIGKILL
@@ -49,12 +53,19 @@ def ended(run: "subprocess.Popen[str]", seconds: float = 120) -> Ran:
     return Ran(run.returncode, out, err)
 
 
-def dying_at(call: str, number: int) -> list[str]:
-    """Return the prefix that kills a run with SIGKILL when one of its threads makes its n-th call of this name."""
-    return [
-        "strace", "-f", "--quiet=all", "-o", "/dev/null",
-        "-e", f"trace={call}", "-e", f"inject={call}:signal=SIGKILL:when={number}",
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Point:
+    """A system call of certctl: the n-th of its kind in one thread, or the n-th about one path below the root."""
+
+    call: str
+    number: int = 1
+    path: str = ""
+
+    def prefix(self, root: Path, name: str = "", sent: signal.Signals = signal.SIGKILL) -> list[str]:
+        """Return what to put before a command so that a signal meets it here (strace(1), ``inject``)."""
+        inject = f"inject={self.call}:signal={sent.name}:when={self.number}"
+        only = ["-P", str(root / self.path.format(name=name))] if self.path else []
+        return ["strace", "-f", "--quiet=all", "-o", "/dev/null", "-e", f"trace={self.call}", *only, "-e", inject]
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
@@ -98,16 +109,29 @@ class Watch:
         return len(re.findall(r"Issued certificate serial", self.log))
 
     def customers(self, stem: str, count: int) -> list[str]:
-        return [self.sandbox.customer(f"{stem}{number}.example.com") for number in range(count)]
+        """Make names customers': in one go, because a command for each would take longer than the test."""
+        names = [f"{stem}{number}.example.com" for number in range(count)]
+        layout = self.sandbox.layout
+        records = [zone_file.Record(name, "CNAME", f"{world.TARGET}.") for name in names]
+        world.change_dns(layout, lambda before: reduce(zone_file.add, records, before))
+        world.change_approvals(layout, lambda before: reduce(Approvals.approve, names, before))
+        return names
 
     def served(self, name: str) -> str:
         """Return the fingerprint nginx shows for a name."""
         return self.sandbox.served_leaf(name).fingerprint(SHA256()).hex()
 
-    def stored(self, name: str) -> str:
-        """Return the fingerprint the store has for a name."""
-        (result,) = self.sandbox.must("status", name, "--json").json["results"]
-        return str(result["certificate"]["fingerprint_sha256"])
+    def stored(self) -> dict[str, str]:
+        """Return the fingerprints the store has."""
+        results = self.sandbox.must("status", "--all", "--json").json["results"]
+        return {r["domain"]: r["certificate"]["fingerprint_sha256"] for r in results if r["certificate"]}
+
+    def is_served(self, name: str) -> bool:
+        """Tell whether nginx shows a certificate for a name."""
+        try:
+            return bool(self.served(name))
+        except ssl.SSLError:
+            return False
 
     def nobody_is_harmed(self, when: str = "") -> None:
         """Insist that nginx's test passes, that keys are private, and that the canary is served as before."""
@@ -136,8 +160,9 @@ class Watch:
     def all_is_well(self, names: Collection[str], when: str = "") -> None:
         """Insist that each name is served with the certificate in the store, and that nothing lies about."""
         self.nobody_is_harmed(when)
+        stored = self.stored()
         for name in names:
-            assert self.served(name) == self.stored(name), f"{when}: {name}"
+            assert self.served(name) == stored[name], f"{when}: {name}"
         assert not self.leftovers(), when
 
 
