@@ -436,8 +436,9 @@ def test_the_base_file_goes_in_only_if_nginx_takes_it(tmp_path: Path) -> None:
         assert any(str(theirs) in finding.text for finding in host.web.examine())
         with pytest.raises(WebServerFailed) as caught:
             host.web.install_base()
-        assert caught.value.slug == "nginx-test-failed"
         assert "duplicate default server" in caught.value.seen[0]
+        assert caught.value.slug == "nginx-conflict"
+        assert str(theirs) in caught.value.next[0]
         assert list(host.settings.conf_dir.iterdir()) == []
         theirs.unlink()
         assert host.web.install_base().changed
