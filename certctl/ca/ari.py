@@ -1,64 +1,176 @@
-"""When the CA would like a renewal: ACME Renewal Information (RFC 9773), by certbot's own acme library."""
+"""When the CA would like a renewal: ACME Renewal Information (RFC 9773), by certbot's own acme library.
 
+A side channel: whatever the CA answers or leaves unanswered, it never fails a renewal and never holds one up.
+"""
+
+import random
 import threading
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import requests
-from acme import client, errors
-from acme.messages import Directory
+from acme.client import ClientNetwork, ClientV2
+from acme.messages import RenewalInfo as Answer
+from cryptography import x509
+from requests.adapters import HTTPAdapter
 
-from certctl.ca.settings import CaSettings
+from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.io.clock import SystemClock
 from certctl.values import Certificate, Pem, Suggestion
 
-_TIMEOUT_SECONDS = 10
+AT_ONCE = 16
+_MAX_BYTES = 64 * 1024
 _LATER = timedelta(hours=6)  # RFC 9773 §4.3.3: when the CA does not say when to ask again
-_SOONEST, _LATEST = timedelta(minutes=1), timedelta(days=1)
+_SOONEST, _LATEST = timedelta(minutes=1), timedelta(days=1)  # §4.3.2 asks for limits on both sides
+_PATIENCE = 3
+
+T = TypeVar("T")
 
 
 class RenewalInfo:
-    """Asks one CA; a CA without ARI, or one that cannot be asked, suggests nothing and never fails a renewal."""
+    """Asks one CA. One without ARI suggests nothing; one that keeps us waiting is left alone for this run.
 
-    def __init__(self, settings: CaSettings, clock: SystemClock) -> None:
+    ``seconds`` bound one question, whatever the CA does meanwhile.
+    """
+
+    def __init__(self, settings: CaSettings, clock: SystemClock, seconds: int = 10) -> None:
         self._settings = settings
         self._clock = clock
+        self._seconds = seconds
         self._guard = threading.Lock()
-        self._client: client.ClientV2 | None = None
-        self._is_silent = False
+        self._place: tuple[ClientNetwork, str] | None = None
+        self._has_asked = False
+        self._silences = 0
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Return a moment in the CA's window, chosen at random (RFC 9773 §4.2), and when to ask again."""
         now = self._clock.now()
+        nothing = Suggestion(None, now + _LATER)
+        if certificate.not_after <= now:  # §4.3: an expired certificate must not be asked about
+            return nothing
         try:
-            acme = self._connected()
-            if acme is None or certificate.not_after <= now:
-                return Suggestion(None, now + _LATER)
-            renew_at, ask_at = acme.renewal_time(pem.fullchain.encode())
-        except (errors.Error, requests.RequestException, ValueError, TypeError, AttributeError, OverflowError):
-            return Suggestion(None, now + _LATER)  # what a CA answers is its own affair; the backstop renews
-        return Suggestion(_aware(renew_at) if renew_at else None, _clamped(_aware(ask_at), now))
+            net, base = self._renewal_info()
+            response = self._heard(lambda: net.get(f"{base}/{_identifier(pem)}"))
+            renew_at = _moment(Answer.from_json(response.json()), certificate)
+            ask_at = _retry_after(response.headers.get("Retry-After", ""), now)
+        except Exception:  # noqa: BLE001 - what a CA answers is its own affair; the share of the lifetime renews
+            return nothing
+        return Suggestion(renew_at, min(max(ask_at, now + _SOONEST), now + _LATEST))
 
-    def _connected(self) -> client.ClientV2 | None:
-        """Return a client that has read the directory, None when the CA does not answer or has no ARI.
+    def _renewal_info(self) -> tuple[ClientNetwork, str]:
+        """Return how and where to ask, from the CA's directory, which is asked for once, answered or not.
 
-        The directory is asked for once a run, so ten thousand certificates meet one timeout and not ten thousand.
+        Raises:
+            Exception: the CA did not answer, has no ARI, or would have us ask over plain HTTP.
         """
         with self._guard:
-            if self._client is None and not self._is_silent:
-                self._is_silent = True
-                net = client.ClientNetwork(timeout=_TIMEOUT_SECONDS, user_agent="certctl")
-                net.session.trust_env = False
-                net.verify_ssl = str(self._settings.ca_file) if self._settings.ca_file else True  # type: ignore[assignment]
-                directory: Directory = client.ClientV2.get_directory(self._settings.directory, net)
-                self._client = client.ClientV2(directory, net)
-                self._is_silent = False
-            return self._client
+            if not self._has_asked:
+                self._has_asked = True
+                net = self._network()
+                directory = self._heard(lambda: ClientV2.get_directory(self._settings.directory, net))
+                base = str(directory["renewalInfo"])
+                require_safe_directory(base)
+                self._place = net, base
+            if self._place is None:
+                raise LookupError("no renewal information in this run")
+            return self._place
+
+    def _network(self) -> ClientNetwork:
+        net = ClientNetwork(timeout=self._seconds, user_agent="certctl")
+        # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
+        net.verify_ssl = str(self._settings.ca_file) if self._settings.ca_file else True  # type: ignore[assignment]
+        net.session.trust_env = False
+        net.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
+        net.session.hooks["response"].append(_shorten)
+        return net
+
+    def _heard(self, ask: Callable[[], T]) -> T:
+        """Ask within the deadline, unless the CA has left several questions without any answer.
+
+        Ten thousand certificates and a CA that is away meet a few deadlines, not ten thousand.
+
+        Raises:
+            Exception: what ``ask`` raises, or no answer.
+        """
+        if self._silences >= _PATIENCE:
+            raise requests.Timeout("the CA did not answer before")
+        try:
+            heard = _in_time(self._seconds, ask)
+        except (requests.ConnectionError, requests.Timeout):
+            self._silences += 1
+            raise
+        self._silences = 0
+        return heard
 
 
-def _aware(moment: datetime) -> datetime:
-    """Return the time in UTC; acme 5.9 gives the next time to ask without a zone, in local time."""
+def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
+    """Read an answer before requests does, which would read for ever; a longer one is cut and so no JSON."""
+    response.raw = BytesIO(response.raw.read(_MAX_BYTES, decode_content=True))
+
+
+def _in_time(seconds: float, do: Callable[[], T]) -> T:
+    """Return what ``do`` returns or raise what it raises, but wait no longer.
+
+    The timeout of requests counts from byte to byte, and nothing bounds the look-up of a host name; the thread
+    left behind ends with its socket or with us.
+    """
+    results: SimpleQueue[Callable[[], T]] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            value = do()
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
+            results.put(_raiser(error))
+        else:
+            results.put(lambda: value)
+
+    threading.Thread(target=work, name="ari", daemon=True).start()
+    try:
+        return results.get(timeout=seconds)()
+    except Empty:
+        raise requests.Timeout(f"no whole answer within {seconds} s") from None
+
+
+def _raiser(error: Exception) -> Callable[[], Any]:
+    def again() -> Any:  # noqa: ANN401
+        raise error
+
+    return again
+
+
+def _identifier(pem: Pem) -> str:
+    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial."""
+    leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
+    issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)  # DER: a zero before a high bit
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (issuer, serial))
+
+
+def _moment(answer: Answer, certificate: Certificate) -> datetime:
+    """Choose a moment in the window.
+
+    Raises:
+        ValueError: the window ends before it begins, which counts as no answer (RFC 9773 §4.2), or begins when
+            the certificate is no longer valid.
+    """
+    window = answer.suggested_window
+    if not window.start < window.end or window.start >= certificate.not_after:
+        raise ValueError("no window")
+    moment: datetime = window.start + random.random() * (window.end - window.start)  # noqa: S311 - spreads load
     return moment.astimezone(UTC)
 
 
-def _clamped(ask_at: datetime, now: datetime) -> datetime:
-    return min(max(ask_at, now + _SOONEST), now + _LATEST)
+def _retry_after(text: str, now: datetime) -> datetime:
+    """Read Retry-After (RFC 9110 §10.2.3: seconds or a date); anything else means the default."""
+    try:
+        if text.isascii() and text.isdigit():
+            return now + timedelta(seconds=min(int(text[:9]), _LATEST.total_seconds()))
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return now + _LATER
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -189,17 +189,31 @@ def fetch(pebble: Pebble, port: int, path: str) -> bytes:
     Raises:
         OSError, HTTPException: no answer, or not 200.
     """
+    return _request(pebble, port, "GET", path)
+
+
+def set_renewal_info(pebble: Pebble, certificate: str, answer: str) -> None:
+    """Have it say this when it is asked about a certificate's renewal (ARI, RFC 9773), JSON or not; 2.10 only.
+
+    Raises:
+        OSError, HTTPException: it did not take it.
+    """
+    body = json.dumps({"Certificate": certificate, "ARIResponse": answer})
+    _request(pebble, pebble.management_port, "POST", "/set-renewal-info/", body)
+
+
+def _request(pebble: Pebble, port: int, method: str, path: str, body: str | None = None) -> bytes:
     trust = ssl.create_default_context(cafile=pebble.ca_file)
     connection = HTTPSConnection(HOST, port, timeout=5, context=trust)
     try:
-        connection.request("GET", path, headers={"User-Agent": "certctl-sandbox"})  # RFC 8555 §6.1: a must
+        connection.request(method, path, body, {"User-Agent": "certctl-sandbox"})  # RFC 8555 §6.1: a must
         response = connection.getresponse()
-        body = response.read()
+        content = response.read()
     finally:
         connection.close()
     if response.status != 200:  # noqa: PLR2004 - HTTP OK
         raise HTTPException(f"{path}: HTTP {response.status}")
-    return body
+    return content
 
 
 def _profile(description: str, validity: timedelta) -> dict[str, object]:

@@ -65,7 +65,8 @@ class FakeCa:
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         assert "PRIVATE KEY" in pem.private_key
         now = self.clock or datetime.now(UTC)
-        return Suggestion(self.suggested.get(certificate.domain), now + timedelta(hours=6))
+        renew_at = None if self.outage else self.suggested.get(certificate.domain)
+        return Suggestion(renew_at, now + timedelta(hours=6))
 
     def settled(self, certificate: Certificate) -> None:
         made = self._unsettled.get(certificate.domain)

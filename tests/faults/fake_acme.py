@@ -60,7 +60,8 @@ class Faults:
     """What is wrong with this CA; nothing, to begin with.
 
     Attributes:
-        answers: What to say instead, by resource: ``dir``, ``acct``, ``order``, ``authz``, ``finalize``.
+        answers: What to say instead, by resource: ``dir``, ``acct``, ``order``, ``authz``, ``finalize``; with an
+            ``ari`` among them, or one that hangs, the CA has renewal information (RFC 9773).
         hang: Resources that never answer.
         validation: The problem type with which every challenge fails.
         token: The token of every challenge.
@@ -147,7 +148,7 @@ def _name(common: str) -> x509.Name:
 
 
 class FakeAcme(http.server.ThreadingHTTPServer):
-    """The server; ``asked`` counts requests by resource."""
+    """The server; ``asked`` counts requests by resource, ``paths`` are what was asked for in full."""
 
     daemon_threads = True
 
@@ -161,6 +162,7 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         self.tls = tls
         self.faults = Faults()
         self.asked: Counter[str] = Counter()
+        self.paths: list[str] = []
         self.ended = threading.Event()
         self.signer = Signer()
         self.identifiers: list[dict[str, str]] = []
@@ -200,6 +202,8 @@ class FakeAcme(http.server.ThreadingHTTPServer):
 
     def _directory(self, _: dict[str, object]) -> Answer:
         resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order", "revokeCert": "revoke"}
+        if "ari" in {*self.faults.answers, *self.faults.hang}:
+            resources["renewalInfo"] = "ari"
         return Answer(200, {name: f"{self.base}/{path}" for name, path in resources.items()} | {"meta": {}})
 
     def _order(self, payload: dict[str, object]) -> Answer:
@@ -273,6 +277,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self, payload: dict[str, object]) -> None:
         resource = self.path.split("/")[1]
         self.server.asked[resource] += 1
+        self.server.paths.append(self.path)
         answer = self.server.answer(resource, payload)
         self.send_response(answer.status)
         nonce = base64.urlsafe_b64encode(str(self.server.asked.total()).encode().zfill(12)).decode()
