@@ -16,6 +16,7 @@ _LINE = re.compile(r"^.*?\[(warn|error|crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$",
 _CONFLICT = re.compile(r'conflicting server name "([^"]*)" on \S+, ignored')
 _WHERE = re.compile(r" in (\S.*:\d+)$")
 _DUMPED = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
+_DEFAULT_SERVER = re.compile(r"\blisten\b[^;#\n]*\bdefault_server\b")
 
 # What the user, the sandbox of a systemd unit or a full disk does to ``nginx -t`` (measured, nginx 1.22.1):
 # EPERM, EACCES, ENFILE, EMFILE, ENOSPC, EROFS. It says nothing about the configuration.
@@ -138,3 +139,9 @@ def files_with_name(dump: str, name: str) -> list[str]:
             if "server_name" in words and name in (word.strip("\"'").lower() for word in words):
                 places.append(f"{file}:{number}")
     return list(dict.fromkeys(places))
+
+
+def files_with_default_server(dump: str) -> list[str]:
+    """Return the files that claim to be the default server of some port, from ``nginx -T``."""
+    pieces = _DUMPED.split(dump)[1:]
+    return [file for file, text in zip(pieces[::2], pieces[1::2], strict=True) if _DEFAULT_SERVER.search(text)]

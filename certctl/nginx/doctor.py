@@ -1,12 +1,11 @@
 """What ``certctl doctor`` says about nginx: looks at everything, changes nothing."""
 
-import re
 import stat
 from collections.abc import Iterator
 
 from certctl.errors import CertctlError
 from certctl.nginx import mainconf
-from certctl.nginx.command import NginxCommand, Verdict
+from certctl.nginx.command import NginxCommand, Verdict, files_with_default_server
 from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.publish import read
@@ -17,7 +16,6 @@ from certctl.values import Finding, Level
 _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)
 _SLOW_RELOAD = 5.0
 _AREA = "nginx"
-_DEFAULT_SERVER = re.compile(r"^[^#]*\blisten\s[^;#]*\bdefault_server\b")
 
 
 def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> list[Finding]:
@@ -84,16 +82,12 @@ def _included(settings: NginxSettings, command: NginxCommand, verdict: Verdict) 
 
 def _clash(dump: str, settings: NginxSettings) -> Iterator[Finding]:
     """Foresee the base file's clash with a default server of the operator's (Debian ships one)."""
-    file = ""
-    for line in dump.splitlines():
-        if line.startswith("# configuration file "):
-            file = line.removeprefix("# configuration file ").removesuffix(":")
-        elif _DEFAULT_SERVER.search(line):
-            yield _problem(
-                f"{file} has a default_server; certctl's base file needs it on ports "
-                f"{settings.http_port} and {settings.https_port}",
-                f"take default_server out of {file}",
-            )
+    for file in files_with_default_server(dump):
+        yield _problem(
+            f"{file} has a default_server; certctl's base file needs it on ports "
+            f"{settings.http_port} and {settings.https_port}",
+            f"take default_server out of {file}",
+        )
 
 
 def _base(settings: NginxSettings) -> Finding:

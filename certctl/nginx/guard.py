@@ -168,7 +168,7 @@ class Guard:
         again = self._command.test()
         if not again.ok:
             raise already_broken(again, self._settings)
-        raise test_failed(verdict)
+        raise test_failed(verdict, self._command.dump(), ours)
 
 
 def last_reload(live: Path) -> float | None:

@@ -1,39 +1,36 @@
 """The failures of party 4, each with what was seen and what to do next."""
 
-import re
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from certctl.errors import WebServerFailed
-from certctl.nginx.command import Verdict, files_with_name
+from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
 from certctl.nginx.master import Outcome
 from certctl.nginx.settings import NginxSettings
 
-_DEFAULT_SERVER = re.compile(r"duplicate default server for (?P<address>\S+) in (?P<file>/[^:\s]+)")
 
+def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
+    """Make the error for a file of ours that nginx refused, while it takes the rest.
 
-def test_failed(verdict: Verdict) -> WebServerFailed:
-    """Make the error for a server block of ours that nginx refused, while it takes the rest."""
-    if taken := _DEFAULT_SERVER.search(" ".join(verdict.faults)):
-        return _default_server_taken(taken["address"], taken["file"])
+    Args:
+        verdict: Of the test with our file.
+        dump: From ``nginx -T`` without it.
+        ours: The files of this change.
+    """
+    if "duplicate default server" in verdict.fault:
+        others = [file for file in files_with_default_server(dump) if Path(file) not in ours]
+        return WebServerFailed(
+            "nginx-conflict",
+            "another file already is nginx's default server; certctl's base file must be it: there the CA asks "
+            "about names that have no server block yet, and strangers are refused",
+            seen=verdict.faults[:5],
+            next=[*(f"take default_server out of {file}, or remove Debian's sample" for file in others)],
+        )
     return WebServerFailed(
         "nginx-test-failed",
         "nginx refused our server block; the previous configuration is back",
         seen=verdict.faults[:5],
         next=["certctl doctor"],
-    )
-
-
-def _default_server_taken(address: str, file: str) -> WebServerFailed:
-    return WebServerFailed(
-        "nginx-conflict",
-        f"{file} already is nginx's default server for {address}; certctl's base file must be it: there the CA asks "
-        "for names that have no server block yet, and strangers are refused",
-        seen=[f"a duplicate default server for {address} in {file}"],
-        next=[
-            f"take default_server out of {file} (or remove the file, if it is Debian's sample page)",
-            "certctl init",
-        ],
     )
 
 
