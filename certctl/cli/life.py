@@ -4,10 +4,14 @@ import click
 
 from certctl.cli.base import Invocation, command
 from certctl.cli.names import Party, finish, set_out
-from certctl.cli.outcome import Outcome, exit_code, outcome
+from certctl.cli.outcome import Judge, Outcome, failed, wakes
 from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
+from certctl.due import is_late
+from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey
+from certctl.stories.spending import backing_off
+from certctl.values import DomainRow
 
 
 @command(
@@ -34,35 +38,50 @@ def renew(
 ) -> int:
     """Renew every certificate that is due, then publish them all with one reload.
 
-    Nothing due is success. A domain whose DNS left us is parked, keeps being served, and is not a failure.
+    Nothing due is success. A domain whose DNS left us is parked, keeps being served, and is not a failure. Without
+    a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
-    from certctl.stories.ending import PARKED
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report, insists=force) if domains else _due(house, report, insists=force)
+    party, fails = _named(domains, house, report, insists=force) if domains else _due(house, report, insists=force)
     party = Party(party.journeys[:limit], party.refused)
     if dry_run:
         return finish(party, report, lambda o: f"{o.domain}: due")
+    report.expect(len(party.journeys))
     story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
-    if not party.journeys and not party.refused:
-        report.data([], "Nothing is due.") if not invocation.json else report.results([], str)
-        return 0
-    finish(party, report, _renewed)
-    counted = [o for o in (*party.refused, *map(outcome, party.journeys)) if o.state not in PARKED]
-    return int(exit_code(counted))
+    return finish(party, report, _renewed, fails)
 
 
-def _due(house: House, report: Report, *, insists: bool) -> Party:
-    from certctl.stories.renew import waiting
+def _named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
+    """Set out for the domains a person named: whatever fails, the person wants to know."""
+    return set_out(names, house, report, insists=insists), failed
 
-    rows = house.store.domains() if insists else waiting(house.world)
-    journeys = [Journey(row.domain, report, insists=insists) for row in rows if row.certificate]
-    report.expect(len(journeys))
-    return Party(journeys, [])
+
+def _due(house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
+    """Set out for everything that is due, as a timer does."""
+    from certctl.stories.renew import resting, waiting
+
+    rows = [row for row in house.store.domains() if row.certificate] if insists else waiting(house.world)
+    asleep = [] if insists else [_asleep(row, house) for row in resting(house.world)]
+    if asleep:
+        report.note(f"{len(asleep)} domains rest after a failure at the CA: certctl status --failing")
+    late = [sleeper for sleeper in asleep if sleeper.ending and sleeper.ending.late]
+    return Party([Journey(row.domain, report, insists=insists) for row in rows], late), wakes
+
+
+def _asleep(row: DomainRow, house: House) -> Outcome:
+    """Say of a domain that is left alone why; when it gets late over it, that is a failure of the run."""
+    now, certificate = house.clock.now(), row.certificate
+    error = backing_off(row, row.retry_at or now, now)
+    late = certificate is not None and is_late(certificate, now, house.settings.renewal.fallback_fraction)
+    ending = Ending(at=now, before=row, after=row, error=error, late=late)
+    return Outcome(str(row.domain), state=row.state, certificate=certificate, error=error, ending=ending)
 
 
 def _renewed(done: Outcome) -> str:
+    if done.ending and done.ending.word is Word.RETURNED:
+        return f"{done.domain}: points here and is wanted again"
     if not done.changed or not done.certificate:
         return f"{done.domain}: not due"
     return f"{done.domain}: renewed, expires {done.certificate.not_after:%Y-%m-%d}"
@@ -89,7 +108,7 @@ def remove(
     from certctl.stories.remove import remove as story
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
+    party = set_out(domains, house, report, wildcards=True)
     for journey in party.journeys:
         story(journey, house.world, revoke=revoke, keep_certificate=keep_certificate)
     return finish(party, report, lambda o: f"{o.domain}: " + ("removed" if o.changed else "already gone"))

@@ -4,10 +4,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from certctl.cli.outcome import Outcome, outcome
+from certctl.cli.outcome import Judge, Outcome, failed, outcome
 from certctl.cli.reports import Report, Say
 from certctl.cli.wiring import House
-from certctl.domain import Domain, parse_domain
+from certctl.domain import Domain, parse_domain, parse_wildcard
 from certctl.errors import NameRejected
 from certctl.stories.journey import Journey
 
@@ -21,17 +21,25 @@ class Party:
     journeys: Sequence[Journey]
     refused: Sequence[Outcome]
 
+    @property
+    def outcomes(self) -> Sequence[Outcome]:
+        """Return what became of everyone."""
+        return [*self.refused, *map(outcome, self.journeys)]
 
-def set_out(names: Sequence[str], house: House, report: Report, *, insists: bool = False) -> Party:
+
+def set_out(
+    names: Sequence[str], house: House, report: Report, *, insists: bool = False, wildcards: bool = False
+) -> Party:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
-    Each domain travels once, however often and in whatever spelling it was given.
+    Each domain travels once, however often and in whatever spelling it was given. ``wildcards`` lets names such
+    as ``*.example.com`` in too: what the operator's own zone is kept under.
     """
     journeys: dict[Domain, Journey] = {}
     refused = []
     for text in expand(names):
         try:
-            domain = parse_domain(text, house.names)
+            domain = parse_name(text, house) if wildcards else parse_domain(text, house.names)
         except NameRejected as error:
             refused.append(Outcome(text, error=error))
             continue
@@ -40,6 +48,15 @@ def set_out(names: Sequence[str], house: House, report: Report, *, insists: bool
         journeys.setdefault(domain, Journey(domain, report, insists=insists))
     report.expect(len(journeys))
     return Party(list(journeys.values()), refused)
+
+
+def parse_name(text: str, house: House) -> Domain:
+    """Parse a customer's domain or a wildcard of the operator's.
+
+    Raises:
+        NameRejected: with a slug ``name-…``.
+    """
+    return parse_wildcard(text, house.own_names) if text.startswith("*.") else parse_domain(text, house.names)
 
 
 def expand(names: Iterable[str]) -> Iterable[str]:
@@ -54,6 +71,6 @@ def expand(names: Iterable[str]) -> Iterable[str]:
                 yield text
 
 
-def finish(party: Party, report: Report, say: Say) -> int:
+def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:
     """Report what became of everyone; return the exit code."""
-    return report.results([*party.refused, *map(outcome, party.journeys)], say)
+    return report.results(party.outcomes, say, fails)

@@ -1,12 +1,13 @@
 """What became of one domain in one run, and the JSON and exit code that say so (docs/reference/json.md)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.escape import one_line
+from certctl.stories.ending import Ending
 from certctl.stories.journey import Journey, StepTaken
 from certctl.values import Certificate
 
@@ -21,6 +22,7 @@ class Outcome:
     certificate: Certificate | None = None
     steps: Sequence[StepTaken] = ()
     error: CertctlError | None = None
+    ending: Ending | None = None
 
     @property
     def ok(self) -> bool:
@@ -28,35 +30,49 @@ class Outcome:
         return self.error is None
 
 
+Judge = Callable[[Outcome], bool]
+"""Decides whether a run fails because of one domain."""
+
+
 def outcome(journey: Journey) -> Outcome:
     """Sum a journey up."""
     return Outcome(
-        str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error
-    )
+        str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
+        journey.ending,
+    )  # fmt: skip
 
 
-def exit_code(outcomes: Iterable[Outcome]) -> ExitCode:
+def failed(outcome: Outcome) -> bool:
+    """Judge as a person would who named the domain: whatever failed is a failure."""
+    return not outcome.ok
+
+
+def wakes(outcome: Outcome) -> bool:
+    """Judge as a timer should that runs over everything: see ``Ending.wakes``."""
+    return outcome.ending.wakes if outcome.ending else not outcome.ok
+
+
+def exit_code(outcomes: Iterable[Outcome], fails: Judge = failed) -> ExitCode:
     """Return the code all failures share, FAILED when they differ, DONE when there are none."""
-    codes = {o.error.exit_code for o in outcomes if o.error}
+    codes = {o.error.exit_code for o in outcomes if o.error and fails(o)}
     if not codes:
         return ExitCode.DONE
     return codes.pop() if len(codes) == 1 else ExitCode.FAILED
 
 
-def document(command: str, outcomes: Sequence[Outcome], error: CertctlError | None = None) -> dict[str, Any]:
-    """Build the envelope of contract version 1."""
-    failed = sum(not o.ok for o in outcomes)
+def document(command: str, outcomes: Sequence[Outcome], fails: Judge = failed) -> dict[str, Any]:
+    """Build the envelope of contract version 1; ``ok`` at the top says the same as the exit code."""
+    failures = sum(not o.ok for o in outcomes)
     return {
         "schema": f"certctl.{command}/1",
-        "ok": error is None and not failed,
+        "ok": not any(map(fails, outcomes)),
         "results": [_result(o) for o in outcomes],
         "summary": {
             "total": len(outcomes),
-            "ok": len(outcomes) - failed,
-            "failed": failed,
+            "ok": len(outcomes) - failures,
+            "failed": failures,
             "changed": sum(o.changed for o in outcomes),
         },
-        **({"error": error_json(error)} if error else {}),
     }
 
 

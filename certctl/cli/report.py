@@ -9,12 +9,13 @@ from threading import Lock
 from typing import Any
 
 from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Outcome, exit_code
+from certctl.cli.outcome import Judge, Outcome, exit_code, failed
 from certctl.cli.reports import Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
@@ -54,6 +55,7 @@ class TextReport:
 
     def expect(self, count: int) -> None:
         """One domain is shown step by step, many as a bar and one line each."""
+        self._stop()
         self._single = count == 1
         if count > 1 and self._err.is_terminal and not self._quiet:
             self._live = Progress(
@@ -95,27 +97,40 @@ class TextReport:
                 return
             if self._live:
                 self._live.advance(self._live.task_ids[0])
-            if not self._quiet or journey.error:
-                error = journey.error
-                said = f"error[{error.slug}]: {one_line(error.message)}" if error else "done"
-                self._err.print(Text(f"{self._marks[error is None]} {journey.domain}  {said}"))
+            if not self._quiet:
+                self._err.print(self._short(str(journey.domain), journey.error))
 
-    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:
-        """Print the result of each domain, and a full block for the first failures."""
+    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
+        """Print the result of each domain, and a full block for the first failures.
+
+        When it must be quiet, what the run does not fail for is not said either.
+        """
         self._stop()
-        failures = [o for o in outcomes if o.error]
-        for failed in failures[: len(failures) if self._verbose else _FULL_BLOCKS]:
-            if failed.error:
-                self.failure(failed.error)
-        if not self._quiet:
-            for fine in (o for o in outcomes if o.ok):
-                self._out.print(Text(say(fine)))
-            if len(outcomes) > 1:
-                changed = sum(o.changed for o in outcomes)
-                self._out.print(
-                    Text(f"{len(outcomes) - len(failures)} ok, {len(failures)} failed, {changed} changed")
-                )
-        return int(exit_code(outcomes))
+        failures = [o for o in outcomes if o.error and (fails(o) or not self._quiet)]
+        shown = len(failures) if self._verbose else _FULL_BLOCKS
+        for o in failures[:shown]:
+            if o.error:
+                self.failure(o.error)
+        if self._quiet:
+            for o in failures[shown:]:
+                self._err.print(self._short(o.domain, o.error))
+        else:
+            self._sum_up(outcomes, say)
+        return int(exit_code(outcomes, fails))
+
+    def _sum_up(self, outcomes: Sequence[Outcome], say: Say) -> None:
+        fine = [o for o in outcomes if o.ok]
+        for o in fine:
+            self._out.print(Text(say(o)))
+        if not outcomes:
+            self._out.print(Text("Nothing to do."))
+        if len(outcomes) > 1:
+            changed = sum(o.changed for o in outcomes)
+            self._out.print(Text(f"{len(fine)} ok, {len(outcomes) - len(fine)} failed, {changed} changed"))
+
+    def _short(self, domain: str, error: CertctlError | None) -> Text:
+        said = f"error[{error.slug}]: {one_line(error.message)}" if error else "done"
+        return Text(f"{self._marks[error is None]} {one_line(domain)}  {said}")
 
     def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002 - the rows say it
         """Print the table."""
@@ -164,6 +179,32 @@ class TextReport:
         _show(self._err, Group(head, table))
 
     def _stop(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+
+class LiveTable:
+    """A table that is drawn again in its own place while somebody waits; only a terminal has such a place."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._console = _console(_COLORS[invocation.color] | {"stderr": True, "highlight": False, "markup": False})
+        self._live: Live | None = None
+        self.is_possible = self._console.is_terminal
+
+    def show(self, shown: Rows) -> None:
+        """Draw it."""
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 2))
+        for row in shown.rows:
+            table.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
+        drawn = Group(table, *(Text(one_line(note), style="dim") for note in shown.notes))
+        if self._live is None:
+            self._live = Live(drawn, console=self._console, refresh_per_second=4)
+            self._live.start()
+        self._live.update(drawn)
+
+    def stop(self) -> None:
+        """Leave the last drawing standing."""
         if self._live:
             self._live.stop()
             self._live = None

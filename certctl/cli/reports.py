@@ -1,4 +1,4 @@
-"""How a run speaks: one JSON document, or text for people (which alone needs rich)."""
+"""How a run speaks: one JSON document, lines for the journal, or text for people (which alone needs rich)."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import click
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Outcome, document, error_json, exit_code
+from certctl.cli.outcome import Judge, Outcome, document, error_json, exit_code, failed
 from certctl.domain import Domain
 from certctl.errors import CertctlError
 from certctl.stories.journey import Journey, Listener, Step, StepTaken
@@ -32,7 +32,7 @@ class Report(Listener, Protocol):
         """Learn how many domains will arrive."""
         ...
 
-    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:
+    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
         """Say how it ended for each domain; return the exit code."""
         ...
 
@@ -74,10 +74,10 @@ class JsonReport:
     def note(self, text: str) -> None:
         """Say nothing."""
 
-    def results(self, outcomes: Sequence[Outcome], say: Say) -> int:  # noqa: ARG002 - the words are for people
+    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:  # noqa: ARG002 - the words are for people
         """Print the results."""
-        _print(document(self._command, outcomes))
-        return int(exit_code(outcomes))
+        _print(document(self._command, outcomes, fails))
+        return int(exit_code(outcomes, fails))
 
     def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002
         """Print the results; what is listed may be failing, the listing did not."""
@@ -98,9 +98,11 @@ def _print(value: dict[str, Any]) -> None:
 
 
 def open_report(invocation: Invocation) -> Report:
-    """Return the report this run asked for."""
+    """Return the report this run asked for; under systemd the one that speaks the journal's language."""
     if invocation.json:
         return JsonReport(invocation)
+    from certctl.cli.journal import JournalReport, is_journal
     from certctl.cli.report import TextReport
 
-    return TextReport(invocation)
+    text = TextReport(invocation)
+    return JournalReport(invocation, text, shows_results=not is_journal(1)) if is_journal(2) else text

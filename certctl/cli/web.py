@@ -26,7 +26,7 @@ from certctl.values import Site
 def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: bool) -> int:  # noqa: FBT001
     """Write mirror and server block from the store and let nginx test them; no reload."""
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
+    party = set_out(domains, house, report, wildcards=True)
     shown = []
     for journey in party.journeys:
         with journey.attempt():
@@ -39,7 +39,8 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
                 journey.changed = journey.step(Step.PUBLISH, change.publish).changed
     if (show or diff) and not invocation.json:
         click.echo("".join(shown), nl=False)
-        return finish(Party([j for j in party.journeys if not j.ok], party.refused), report, str)
+        failing = Party([journey for journey in party.journeys if not journey.ok], party.refused)
+        return finish(failing, report, str) if failing.outcomes else 0
     return finish(party, report, _published)
 
 
@@ -73,7 +74,7 @@ def reload(invocation: Invocation) -> int:
 def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Shake hands with nginx and compare the certificate it serves with the one in the store."""
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
+    party = set_out(domains, house, report, wildcards=True)
     for journey in party.journeys:
         with journey.attempt(), house.web.change([_stored(journey, house)]) as change:
             journey.step(Step.CONFIRM, change.confirm, journey.domain)

@@ -73,6 +73,11 @@ def waiting(world: World) -> Sequence[DomainRow]:
     )
 
 
+def resting(world: World) -> Sequence[DomainRow]:
+    """Return what a run leaves alone although it is due: it failed at the CA too recently."""
+    return [row for row in world.store.domains() if is_waiting(row, world) and _rests(row, world)]
+
+
 def is_waiting(row: DomainRow, world: World) -> bool:
     """Tell whether a domain's certificate is due or unpublished, or whether it is parked and may have come back."""
     if row.certificate is None or row.state not in {State.ACTIVE, *PARKED}:

@@ -53,15 +53,19 @@ def keep_resting(row: DomainRow, world: World) -> None:
     Raises:
         RateLimited: ``backing-off``, with the time to wait.
     """
-    now = world.clock.now()
-    if row.retry_at and row.retry_at > now:
-        raise RateLimited(
-            "backing-off",
-            f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
-            expected=[f"the next try not before {row.retry_at:%Y-%m-%d %H:%M:%S} UTC"],
-            next=[f"certctl log {row.domain}", f"certctl issue {row.domain} --force"],
-            retry_after=ceil((row.retry_at - now).total_seconds()),
-        )
+    if row.retry_at and row.retry_at > world.clock.now():
+        raise backing_off(row, row.retry_at, world.clock.now())
+
+
+def backing_off(row: DomainRow, until: datetime, now: datetime) -> RateLimited:
+    """Describe a domain that rests."""
+    return RateLimited(
+        "backing-off",
+        f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
+        expected=[f"the next try not before {until:%Y-%m-%d %H:%M:%S} UTC"],
+        next=[f"certctl log {row.domain}", f"certctl issue {row.domain} --force"],
+        retry_after=ceil((until - now).total_seconds()),
+    )
 
 
 def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:

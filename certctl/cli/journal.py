@@ -1,0 +1,198 @@
+"""What a run says when systemd's journal reads its stderr: one line a domain, with a priority, no clock, no colour.
+
+A line is a word and ``key=value`` pairs. A value with anything but plain characters in it is quoted, so text from
+outside never forges a second field, a line or a priority (docs/reference/events.md).
+"""
+
+import os
+import re
+import time
+from collections.abc import Sequence
+from enum import IntEnum
+from threading import Lock
+from typing import Any
+
+import click
+
+from certctl.cli.base import Invocation
+from certctl.cli.outcome import Judge, Outcome, exit_code, failed, rfc3339
+from certctl.cli.reports import Report, Rows, Say
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Who
+from certctl.io.escape import one_line
+from certctl.stories.ending import Ending, Word
+from certctl.stories.journey import Journey, Step, StepTaken
+
+_PLAIN = re.compile(r"[A-Za-z0-9._:/@+*,-]+")
+_LONGEST = 300
+
+
+class Priority(IntEnum):
+    """syslog(3)'s levels, as we use them."""
+
+    ACT = 3
+    WARNING = 4
+    NOTICE = 5
+    ROUTINE = 6
+    DEBUG = 7
+
+
+def is_journal(descriptor: int) -> bool:
+    """Tell whether a stream goes to the journal: JOURNAL_STREAM is its device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def line(priority: Priority, word: str, **fields: object) -> str:
+    """Write one line; a field that is None is left out."""
+    said = "".join(f" {name}={_value(str(value))}" for name, value in fields.items() if value is not None)
+    return f"<{priority:d}>{word}{said}"
+
+
+def _value(text: str) -> str:
+    """Quote what is not plain. After one_line no control or format character is left to escape."""
+    safe = one_line(text, _LONGEST)
+    return safe if _PLAIN.fullmatch(safe) else '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class JournalReport:
+    """Speaks to the journal on stderr; what was asked for still goes to stdout.
+
+    Args:
+        invocation: ``-q`` leaves what needs nobody unsaid, ``-v`` adds every step.
+        text: Shows tables and texts.
+        shows_results: stdout goes elsewhere, so results belong there too.
+    """
+
+    def __init__(self, invocation: Invocation, text: Report, *, shows_results: bool) -> None:
+        self._up_to = {True: Priority.WARNING, False: Priority.ROUTINE}[invocation.quiet]
+        if invocation.verbose:
+            self._up_to = Priority.DEBUG
+        self._text = text
+        self._shows_results = shows_results
+        self._began = time.monotonic()
+        self._said: set[str] = set()
+        self._guard = Lock()
+
+    def expect(self, count: int) -> None:
+        """Say nothing: the summary counts."""
+
+    def started(self, domain: Domain, step: Step) -> None:
+        """Say nothing."""
+
+    def ended(self, domain: Domain, step: StepTaken) -> None:
+        """Say it only to those who look for a fault."""
+        self._print(
+            line(Priority.DEBUG, "step", domain=domain, name=step.name, ok=step.ok, ms=step.ms, said=step.detail)
+        )
+
+    def arrived(self, journey: Journey) -> None:
+        """Say what became of a domain as soon as it is known."""
+        if journey.ending:
+            self._said.add(str(journey.domain))
+            self._print(_line_of(journey.ending, str(journey.domain), journey.steps))
+
+    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
+        """Say what has not been said, what nginx was told, and the sum of it."""
+        for o in outcomes:
+            if o.domain not in self._said:
+                self._print(_line_of_outcome(o, say))
+            if o.ok and self._shows_results:
+                click.echo(one_line(say(o)))
+        if told := _nginx(outcomes):
+            self._print(told)
+        self._print(self._summary(outcomes))
+        return int(exit_code(outcomes, fails))
+
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:
+        """Show the table on stdout."""
+        return self._text.listing(outcomes, shown)
+
+    def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
+        """Show the result on stdout."""
+        self._text.data(payload, shown, ok=ok)
+
+    def note(self, text: str) -> None:
+        """Say something on the side."""
+        self._print(line(Priority.ROUTINE, "note", said=text))
+
+    def failure(self, error: CertctlError) -> None:
+        """Say what ended the whole run."""
+        fields = {"code": error.slug, "who": error.kind.who, "message": error.message}
+        self._print(line(Priority.ACT, "failed", **fields, next=error.next[0]))
+
+    def _summary(self, outcomes: Sequence[Outcome]) -> str:
+        words = [_word(o) for o in outcomes]
+        counts = {str(word): words.count(word) for word in Word if word is not Word.DONE}
+        seconds = time.monotonic() - self._began
+        return line(Priority.ROUTINE, "summary", **counts, duration=f"{seconds:.1f}s")
+
+    def _print(self, text: str) -> None:
+        if int(text[1]) <= self._up_to:
+            with self._guard:
+                click.echo(text, err=True)
+
+
+def _line_of(ending: Ending, domain: str, steps: Sequence[StepTaken]) -> str:
+    """Say how a domain's way ended."""
+    if ending.error:
+        return _line_of_failure(ending, ending.error, domain)
+    if ending.word is Word.DONE:
+        return line(Priority.DEBUG, ending.word, domain=domain)
+    if ending.word is Word.RETURNED:
+        return line(Priority.NOTICE, ending.word, domain=domain, days_left=ending.days_left)
+    return line(
+        Priority.ROUTINE,
+        ending.word,
+        domain=domain,
+        days_left=ending.days_left if ending.word is Word.RENEWED else None,
+        reason=ending.reason if ending.word is Word.RENEWED else None,
+        took=f"{sum(step.ms for step in steps) / 1000:.1f}s",
+        expires=rfc3339(ending.certificate.not_after) if ending.certificate else None,
+    )
+
+
+def _line_of_failure(ending: Ending, error: CertctlError, domain: str) -> str:
+    row = ending.after
+    fields: dict[str, object] = {"domain": domain, "code": error.slug, "who": error.kind.who}
+    if ending.word is Word.PARKED:
+        priority = Priority.NOTICE if ending.is_news else Priority.DEBUG
+        fields |= {"state": row.state, "since": rfc3339(row.since)} if row else {}
+    else:
+        priority = Priority.ACT if ending.wakes else Priority.WARNING
+        retry = rfc3339(row.retry_at) if row and row.retry_at and row.retry_at > ending.at else None
+        fields |= {"attempt": row.attempts if row else None, "retry": retry}
+    return line(priority, ending.word, **fields, days_left=ending.days_left, message=error.message)
+
+
+def _line_of_outcome(o: Outcome, say: Say) -> str:
+    """Say what became of a domain that had no journey to an end: one refused at the door, or one only looked at."""
+    if o.ending:
+        return _line_of(o.ending, o.domain, o.steps)
+    if o.error:
+        priority = Priority.ACT if o.error.kind.who is Who.OPERATOR else Priority.WARNING
+        fields = {"code": o.error.slug, "who": o.error.kind.who, "message": o.error.message}
+        return line(priority, _word(o), domain=o.domain, **fields)
+    return line(Priority.ROUTINE, _word(o), domain=o.domain, said=say(o))
+
+
+def _word(o: Outcome) -> Word:
+    if o.ending:
+        return o.ending.word
+    return Word.DONE if o.ok else Word.FAILED
+
+
+def _nginx(outcomes: Sequence[Outcome]) -> str | None:
+    """Say what nginx took over, if it was told anything. A reload that domains share is one step of all of them."""
+    deployed = [
+        step for o in outcomes if o.ok and o.changed for step in o.steps if step.ok and step.name is Step.RELOAD
+    ]
+    if not deployed:
+        return None
+    reloads = len({id(step) for step in deployed})
+    ending = "reload" if reloads == 1 else "reloads"
+    noun = "certificate" if len(deployed) == 1 else "certificates"
+    return f"<{Priority.ROUTINE:d}>nginx: {len(deployed)} {noun} changed, test passed, {reloads} {ending}"
