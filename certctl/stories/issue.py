@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 from certctl.due import is_due
-from certctl.errors import CertctlError, WebServerFailed
+from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.spending import keep_resting, request_for, spending
 from certctl.values import Approval, Certificate, DomainRow, Site, State
-from certctl.world import World
+from certctl.world import Change, World
 
 _NOT_ONE_SITES_FAULT = {
     "nginx-missing", "nginx-not-running", "nginx-already-broken", "nginx-not-included", "nginx-timeout",
@@ -64,7 +64,7 @@ def deploy(journeys: Sequence[Journey], world: World) -> None:
 
     When nginx refuses a batch, halves are tried on their own, so one broken site never stops another.
     """
-    ready = [journey for journey in journeys if journey.ok]
+    ready = [journey for journey in journeys if journey.ok and _is_wanted(journey, world)]
     if not ready:
         return
     try:
@@ -82,16 +82,36 @@ def deploy(journeys: Sequence[Journey], world: World) -> None:
 def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
     sites = [_site(journey.certificate, world) for journey in journeys if journey.certificate]
     with world.web.change(sites) as change:
-        published = take_together(journeys, Step.PUBLISH, change.publish)
-        reloaded = take_together(journeys, Step.RELOAD, change.reload)
-        for journey in journeys:
-            journey.step(Step.CONFIRM, change.confirm, journey.domain)
+        # Under nginx's lock: whoever removes a domain says so first and then waits for this lock.
+        wanted = [journey for journey in journeys if _is_wanted(journey, world)]
+        changed = len(wanted) == len(journeys) and _take_steps(journeys, change)
+    if len(wanted) < len(journeys):
+        deploy(wanted, world)
+        return
     for journey in journeys:
-        journey.changed |= published.changed or reloaded.changed
+        journey.changed |= changed
         journey.state = State.ACTIVE
         if journey.before and journey.before.last_error:
             world.store.set_state(journey.domain, State.ACTIVE)
         journey.succeed("issue", world)
+
+
+def _take_steps(journeys: Sequence[Journey], change: Change) -> bool:
+    published = take_together(journeys, Step.PUBLISH, change.publish)
+    reloaded = take_together(journeys, Step.RELOAD, change.reload)
+    for journey in journeys:
+        journey.step(Step.CONFIRM, change.confirm, journey.domain)
+    return published.changed or reloaded.changed
+
+
+def _is_wanted(journey: Journey, world: World) -> bool:
+    """End the journey of a domain that another run has removed since it set out: it stays removed."""
+    row = world.store.domain(journey.domain)
+    if row and row.state is not State.REMOVED:
+        return True
+    message = f"{journey.domain} was removed by another run meanwhile"
+    journey.fail(ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"]))
+    return False
 
 
 def _site(certificate: Certificate, world: World) -> Site:

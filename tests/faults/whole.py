@@ -68,6 +68,12 @@ class Point:
         return ["strace", "-f", "--quiet=all", "-o", "/dev/null", "-e", f"trace={self.call}", *only, "-e", inject]
 
 
+def slowed(call: str, path: Path, seconds: float) -> list[str]:
+    """Return the prefix that makes a run wait before its first call about a path (strace(1), ``delay_enter``)."""
+    inject = f"inject={call}:delay_enter={int(seconds * 1_000_000)}:when=1"
+    return ["strace", "-f", "--quiet=all", "-o", "/dev/null", "-e", f"trace={call}", "-P", str(path), "-e", inject]
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
     """Poll with a deadline."""
     deadline = time.monotonic() + seconds
