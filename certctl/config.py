@@ -20,9 +20,12 @@ from certctl.keys import (
     AbsolutePath,
     Address,
     ApprovalUrl,
+    DnsPlugin,
     Email,
     Host,
     Listen,
+    PluginOption,
+    PluginValue,
     Port,
     Profile,
     SecureUrl,
@@ -119,6 +122,12 @@ class WildcardSection(Section):
     """The operator's own zone."""
 
     zone: Host = Field("hyperping.io", description="the zone of 'certctl wildcard'; no customer owns a name in it")
+    more_zones: tuple[Host, ...] = Field((), description="further zones of your own")
+    dns: DnsPlugin = Field("manual", description="manual, or a certbot DNS plugin such as rfc2136 or cloudflare")
+    dns_options: dict[PluginOption, PluginValue] = Field(
+        default_factory=dict,
+        description='its options: { credentials = "/etc/certctl/rfc2136.ini" }',
+    )
 
 
 class RenewalSection(Section):

@@ -209,6 +209,7 @@ _KINDS = (
     Kind("dns-disagree", NotReady, _CUSTOMER, True, "the domain's nameservers do not agree"),
     Kind("caa-forbids", NotReady, _CUSTOMER, True, "a CAA record forbids our CA"),
     Kind("caa-servfail", NotReady, _CUSTOMER, True, "the CAA question fails, which stops every CA"),
+    Kind("dns-delegation", NotReady, _OPERATOR, True, "_acme-challenge is a CNAME the plugin cannot follow"),
     Kind("dns-unreachable", Unreachable, _NOBODY, True, "no resolver answered in time"),
     Kind("dns-target-broken", Unreachable, _OPERATOR, True, "our own target does not resolve"),
     # Party 2: the operator's approval endpoint.
@@ -252,6 +253,7 @@ _KINDS = (
     Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
     Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
+    Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
     Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),

@@ -74,3 +74,6 @@ Upstream = Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/r
 Listen = Annotated[str, _matching(_LISTEN, '"*" or "[::]"')]
 Email = Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")]
 Profile = Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]{1,64}"), "classic")]
+DnsPlugin = Annotated[str, Field(min_length=1), _matching(re.compile(r"[a-z0-9][a-z0-9-]{0,40}"), "rfc2136")]
+PluginOption = Annotated[str, Field(min_length=1), _matching(re.compile(r"[a-z0-9][a-z0-9-]{0,60}"), "credentials")]
+PluginValue = Annotated[str, _matching(re.compile(r"[ -~]{1,1000}"), "a line of plain ASCII")]

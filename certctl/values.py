@@ -1,5 +1,6 @@
 """The values that flow from party to party: frozen, and true when they exist."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import unified_diff
@@ -11,7 +12,7 @@ from certctl.domain import Domain
 
 @dataclass(frozen=True, slots=True)
 class Delegation:
-    """Proof that a domain ends at our target. Only ``certctl.dns`` makes one."""
+    """Proof that a domain ends at our target, or is a zone of our own. Only ``certctl.dns`` makes one."""
 
     domain: Domain
     target: str
@@ -79,12 +80,14 @@ class Issued:
 
     certificate: Certificate
     pem: Pem
+    proof: str = ""
 
     @property
     def summary(self) -> str:
-        """Say what it is in half a line."""
+        """Say what it is in half a line, and by what it was proven when a person did that."""
         days = self.certificate.lifetime.total_seconds() / 86400
-        return f"{self.certificate.issuer}, {self.certificate.key_type}, {days:.3g} days"
+        made = f"{self.certificate.issuer}, {self.certificate.key_type}, {days:.3g} days"
+        return f"{made}; {self.proof}" if self.proof else made
 
 
 class State(StrEnum):
@@ -147,6 +150,63 @@ class DnsSolver:
     def is_manual(self) -> bool:
         """Tell whether a person is needed."""
         return self.plugin == "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class TxtAnswer:
+    """What one nameserver says about a TXT record: its values, or why there is no answer."""
+
+    server: str
+    values: tuple[str, ...] = ()
+    problem: str = ""
+
+    def holds(self, values: Collection[str]) -> bool:
+        """Tell whether this nameserver shows all of these values."""
+        return not self.problem and set(values) <= set(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class TxtSight:
+    """What every nameserver says about one TXT record at one moment.
+
+    Attributes:
+        asked: The name the CA looks at.
+        owner: The name that must have the record: where the CNAMEs of ``asked`` end.
+        zone: The zone that holds ``owner``; empty when it was not found.
+        answers: One per nameserver.
+        notes: What a person should know about this name, such as a wildcard record above it.
+    """
+
+    asked: str
+    owner: str
+    zone: str = ""
+    answers: tuple[TxtAnswer, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def agrees(self, values: Collection[str]) -> bool:
+        """Tell whether every nameserver shows all of these values."""
+        return bool(self.answers) and all(answer.holds(values) for answer in self.answers)
+
+    def others(self, values: Collection[str]) -> tuple[str, ...]:
+        """Return what stands there besides these values."""
+        return tuple(sorted({value for answer in self.answers for value in answer.values} - set(values)))
+
+
+@dataclass(frozen=True, slots=True)
+class TxtDemand:
+    """What a person must put into DNS before the CA may look.
+
+    Attributes:
+        values: All of them must stand at the same name at the same time.
+        sight: What stood there when the demand was made.
+        until: When the CA forgets the order, if it said so.
+        patience_ends: When we give up waiting.
+    """
+
+    values: tuple[str, ...]
+    sight: TxtSight
+    until: datetime | None
+    patience_ends: datetime
 
 
 @dataclass(frozen=True, slots=True)

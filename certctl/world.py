@@ -43,7 +43,7 @@ class Dns(Protocol):
         ...
 
     def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
-        """Prove that the zone of our own wildcard is there, that CAA allows it, and that its challenge can be solved.
+        """Prove that the zone of our own wildcard is there, that CAA allows it, and that its solver can work.
 
         Raises:
             NotReady: the zone's DNS must change.

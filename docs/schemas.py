@@ -20,7 +20,19 @@ Schema = dict[str, Any]
 
 BASE = "certctl.schema.json"
 WITH_RESULTS = frozenset(
-    {"issue", "obtain", "verify", "approval", "publish", "confirm", "renew", "remove", "status", "reconcile"}
+    {
+        "issue",
+        "wildcard",
+        "obtain",
+        "verify",
+        "approval",
+        "publish",
+        "confirm",
+        "renew",
+        "remove",
+        "status",
+        "reconcile",
+    }
 )
 """Commands about domains; ``status --timeline`` and ``reconcile --dry-run`` have ``data`` instead."""
 
@@ -29,7 +41,7 @@ _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
-_STATUS_WORDS = ("ok", "due", "failing", "expired")
+_STATUS_WORDS = ("ok", "due", "failing", "expired", "manual")
 
 
 def _list(items: Schema) -> Schema:

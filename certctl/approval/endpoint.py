@@ -33,6 +33,7 @@ class ApprovalSettings:
         headers: Sent along; they may hold a secret, so they are never shown.
         allow: Names, lower case, approved without a question.
         deny: Names refused without a question; wins over ``allow``.
+        own_zones: The operator's own zones, for which nobody has to be asked.
     """
 
     url: str = field(repr=False)
@@ -41,6 +42,7 @@ class ApprovalSettings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
+    own_zones: tuple[str, ...] = ()
 
 
 def ask(domain: Domain, settings: ApprovalSettings) -> Answer:

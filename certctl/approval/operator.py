@@ -8,7 +8,7 @@ from certctl.approval.answer import Answer, Source, Verdict
 from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ApprovalSettings, ask, check_url
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, Unreachable
+from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.values import Approval, Delegation, Finding, Level
 
 _A_YES_LASTS = timedelta(days=30)
@@ -68,6 +68,26 @@ class HttpOperator:
                 raise
             why = f"{error.message}; its yes of {given_at:%Y-%m-%d} still counts"
             return Approval(delegation, given_at, remembered=True, summary=why)
+
+    def approve_own(self, delegation: Delegation) -> Approval:
+        """Approve a name in a zone that is the operator's by configuration; nobody else could be asked about it.
+
+        Raises:
+            NotApproved: the zone is not configured as the operator's, or is on the local deny list.
+        """
+        zone = delegation.domain.zone
+        own = next((own for own in self._settings.own_zones if zone == own or zone.endswith("." + own)), None)
+        if own is None:
+            raise NotApproved(
+                "approval-refused",
+                f"{zone} is not a zone of yours as far as the configuration says",
+                seen=[f"[wildcard] zone: {', '.join(self._settings.own_zones) or 'none'}"],
+                expected=[f"{zone}, or a zone above it, as [wildcard] zone or in [wildcard] more_zones"],
+                next=["certctl config show"],
+            )
+        if zone in self._settings.deny:
+            Answer(delegation.domain, Verdict.NO, Source.DENY, asked="", seen="").require_yes()
+        return Approval(delegation, self._clock.now(), remembered=False, summary=f"{own} is your own zone")
 
     def ask(self, domain: Domain) -> Answer:
         """Return the answer about one domain, whatever it is, and remember what the endpoint said.

@@ -4,13 +4,16 @@ Options are always ``--name=value``: no value of ours can be read as another opt
 them: keys are files, and only their paths are named.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 
 
-def certonly(certbot: Path, settings: CaSettings, scratch: Scratch, account: str, challenge_type: str) -> list[str]:
+def certonly(
+    certbot: Path, settings: CaSettings, scratch: Scratch, account: str, authenticator: Sequence[str]
+) -> list[str]:
     """Build the command that turns a signing request into a chain."""
     return [
         str(certbot),
@@ -18,8 +21,7 @@ def certonly(certbot: Path, settings: CaSettings, scratch: Scratch, account: str
         *_common(settings, scratch),
         f"--account={account}",
         f"--csr={scratch.request}",
-        "--authenticator=certctl",
-        f"--preferred-challenges={challenge_type}",
+        *authenticator,
         f"--cert-path={scratch.cert}",
         f"--chain-path={scratch.chain}",
         f"--fullchain-path={scratch.fullchain}",

@@ -16,6 +16,7 @@ from certctl.ca.account import ensure_account
 from certctl.ca.ari import RenewalInfo
 from certctl.ca.check import check_issued, describe
 from certctl.ca.command import find_certbot, run_certbot
+from certctl.ca.dns01 import Person
 from certctl.ca.evidence import Evidence, read_log
 from certctl.ca.examine import examine
 from certctl.ca.exchange import Exchange
@@ -23,12 +24,13 @@ from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solver import HttpTokens, Solver
+from certctl.ca.way import Way, by_hand, by_plugin, ours
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.values import Approval, Certificate, Finding, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, DnsSolver, Finding, Issued, Pem, Suggestion
 
 _TRIES = 3
 _PRIVATE_DIRECTORY = 0o700
@@ -38,14 +40,19 @@ class Certbot:
     """Party 3 by way of the certbot command (fits ``world.CertificateAuthority``)."""
 
     def __init__(
-        self, settings: CaSettings, solver: Solver | None = None, clock: SystemClock | None = None
+        self,
+        settings: CaSettings,
+        solver: Solver | None = None,
+        clock: SystemClock | None = None,
+        person: Person | None = None,
     ) -> None:
         self._settings = settings
         self._solver = solver or HttpTokens(settings.challenges)
+        self._person = person
         self._clock = clock or SystemClock()
         self._renewal_info = RenewalInfo(settings, self._clock)
 
-    def obtain(self, approval: Approval) -> Issued:
+    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
         """Make a key, have the CA sign it, and check what came back.
 
         What a killed run left is waited for, taken up when it is whole, and wiped when it is not.
@@ -58,9 +65,12 @@ class Certbot:
         require_safe_directory(self._settings.directory)
         domain = approval.domain
         scratch = self._scratch(domain)
+        way = self._way(solver, scratch)
         with self._locked(domain) as lock:
-            self._solver.clean_up(scratch.presented())
-            return self._finished(domain, scratch) or self._order(domain, scratch, lock)
+            if way.solver:
+                way.solver.clean_up(scratch.presented())
+            issued = self._finished(domain, scratch, way) or self._order(domain, scratch, lock, way)
+            return replace(issued, proof=way.proof)
 
     def settled(self, certificate: Certificate) -> None:
         """Take note that the store has this certificate: what is left of making it is removed.
@@ -108,15 +118,27 @@ class Certbot:
         """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
         return examine(self._settings)
 
-    def _order(self, domain: Domain, scratch: Scratch, lock: int) -> Issued:
+    def _way(self, solver: DnsSolver | None, scratch: Scratch) -> Way:
+        if solver is None:
+            return ours(self._settings, self._solver)
+        if solver.is_manual:
+            return by_hand(
+                self._settings, self._person, lambda: Evidence(None, "", read_log(scratch.log)).order_ends
+            )
+        return by_plugin(self._settings, solver)
+
+    def _order(self, domain: Domain, scratch: Scratch, lock: int, way: Way) -> Issued:
         """Ask the CA; a refused nonce is no refusal, and certbot itself tries only twice (acme 5.9)."""
-        until = time.monotonic() + self._settings.deadline.total_seconds()
-        scratch.make(self._settings)
-        scratch.ask(order_for(domain, self._settings))
+        until = time.monotonic() + way.settings.deadline.total_seconds()
+        scratch.make(way.settings)
+        scratch.ask(order_for(domain, way.settings))
         try:
             for left in reversed(range(_TRIES)):
+                rest = timedelta(seconds=max(1.0, until - time.monotonic()))
                 try:
-                    return self._attempt(domain, scratch, lock, until)
+                    return self._attempt(
+                        domain, scratch, lock, replace(way, settings=replace(way.settings, deadline=rest))
+                    )
                 except Unreachable as error:
                     if error.slug != "ca-bad-nonce" or not left or time.monotonic() >= until:
                         raise
@@ -126,31 +148,30 @@ class Certbot:
             self._give_up(error, domain, scratch)
             raise
 
-    def _attempt(self, domain: Domain, scratch: Scratch, lock: int, until: float) -> Issued:
-        left = timedelta(seconds=max(1.0, until - time.monotonic()))
-        settings = replace(self._settings, deadline=left)
+    def _attempt(self, domain: Domain, scratch: Scratch, lock: int, way: Way) -> Issued:
+        settings = way.settings
         certbot = find_certbot(settings)
         account = ensure_account(settings, certbot, self._clock.now())
-        evidence = self._run(domain, settings, scratch, account, lock)
+        evidence = self._run(domain, way, scratch, account, lock)
         if evidence.account_unknown:
             account = ensure_account(settings, certbot, self._clock.now(), lost=account)
-            evidence = self._run(domain, settings, scratch, account, lock)
-        if issued := self._finished(domain, scratch):
+            evidence = self._run(domain, way, scratch, account, lock)
+        if issued := self._finished(domain, scratch, way):
             return issued
         result = scratch.result()
         if evidence.code == 0 and result:
             return check_issued(domain, order_for(domain, settings), *result, self._clock.now())
         raise classify(evidence, domain.name, self._clock.now())
 
-    def _run(self, domain: Domain, settings: CaSettings, scratch: Scratch, account: str, lock: int) -> Evidence:
+    def _run(self, domain: Domain, way: Way, scratch: Scratch, account: str, lock: int) -> Evidence:
         scratch.forget_result()
-        exchange = Exchange(self._solver, frozenset({domain.zone}), scratch.note_presented)
-        command = argv.certonly(find_certbot(settings), settings, scratch, account, self._solver.challenge_type)
-        return run_certbot(command, settings, scratch, lock, exchange)
+        exchange = Exchange(way.solver, frozenset({domain.zone}), scratch.note_presented) if way.solver else None
+        command = argv.certonly(find_certbot(way.settings), way.settings, scratch, account, way.authenticator)
+        return run_certbot(command, way.settings, scratch, lock, exchange)
 
-    def _finished(self, domain: Domain, scratch: Scratch) -> Issued | None:
+    def _finished(self, domain: Domain, scratch: Scratch, way: Way) -> Issued | None:
         """Return the certificate that lies ready in the scratch directory, whatever certbot's exit code was."""
-        order = order_for(domain, self._settings)
+        order = order_for(domain, way.settings)
         result = scratch.result()
         if result is None or not scratch.asked(order):
             return None

@@ -7,7 +7,8 @@ bodies, and the names of exceptions. Contract tests pin it to the real certbot.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +54,30 @@ class Response:
         return [_problem(item) for item in all_of_them if isinstance(item, dict) and "type" in item]
 
     @property
+    def failed_challenges(self) -> list[Problem]:
+        """Return why an authorization is invalid (RFC 8555 §7.1.4), when this is one that is."""
+        document = self.json or {}
+        tried = document.get("challenges")
+        if document.get("status") != "invalid" or not isinstance(tried, list):
+            return []
+        name = document.get("identifier")
+        host = str(name.get("value", "")) if isinstance(name, dict) else ""
+        errors = [item["error"] for item in tried if isinstance(item, dict) and isinstance(item.get("error"), dict)]
+        return [replace(_problem(error), identifier=host) for error in errors if "type" in error]
+
+    @property
+    def expires(self) -> datetime | None:
+        """Return until when a pending order or authorization lives (RFC 8555 §7.1.3 and §7.1.4), if it says so."""
+        document = self.json or {}
+        if document.get("status") != "pending":
+            return None
+        try:
+            moment = datetime.fromisoformat(str(document.get("expires", "")))
+        except ValueError:
+            return None
+        return moment if moment.tzinfo else None
+
+    @property
     def made_order(self) -> bool:
         """Tell whether this answer created an order (RFC 8555 §7.4)."""
         return self.status == 201 and "finalize" in (self.json or {})  # noqa: PLR2004 - HTTP Created
@@ -86,6 +111,18 @@ class Evidence:
     def last(self) -> Response | None:
         """Return the CA's last answer."""
         return self.responses[-1] if self.responses else None
+
+    @property
+    def order_ends(self) -> datetime | None:
+        """Return when the CA forgets what is pending; None when it did not say."""
+        return min((moment for response in self.responses if (moment := response.expires)), default=None)
+
+    @property
+    def refuted(self) -> tuple[Problem, ...]:
+        """Return the challenges the CA could not validate: from our plugin, else from the CA's own answers."""
+        return self.failed or tuple(
+            problem for response in self.responses for problem in response.failed_challenges
+        )
 
     @cached_property
     def exceptions(self) -> list[str]:

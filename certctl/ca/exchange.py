@@ -81,12 +81,19 @@ class Exchange:
         message = json.loads(line)
         if "challenges" in message:
             self._solve([Challenge(**item) for item in message["challenges"]])
-            reply = {"abort": self.aborted.message[:500]} if self.aborted else {"ok": True}
-            channel.sendall(encode(reply))
+            self._reply(channel)
         elif "failed" in message:
             self.failed.extend(Problem(**item) for item in message["failed"])
         elif "done" in message:
             self._clean_up()
+
+    def _reply(self, channel: socket.socket) -> None:
+        reply = {"abort": self.aborted.message[:500]} if self.aborted else {"ok": True}
+        try:
+            channel.sendall(encode(reply))
+        except OSError:
+            if not self.aborted:  # a certbot that ended while we waited asked the CA nothing either
+                raise
 
     def _solve(self, challenges: list[Challenge]) -> None:
         try:

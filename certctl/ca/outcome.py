@@ -46,6 +46,7 @@ _SENTENCES = {
     "ca-timeout": "the CA did not finish the order for {name} in time",
     "ca-challenge-aborted": "the order for {name} was given up before the CA looked",
     "ca-unrecognised": "certbot failed for {name} in a way certctl does not know",
+    "config-invalid": "certbot's DNS plugin for {name} does not know an option it was given",
     "missing-program": "certbot does not know certctl's authenticator or its options",
 }  # fmt: skip
 _NEXT = {
@@ -57,6 +58,7 @@ _NEXT = {
     "missing-program": "python -m pip install 'certbot>=5.8,<6'",
 }  # fmt: skip
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")
+_PLUGIN_OPTION = re.compile(r"unrecognized arguments: .*--dns-")
 _PROSE_TIME = re.compile(r"retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _SILENT = frozenset({"Timeout", "ReadTimeout", "ConnectTimeout", "TimeoutError"})
 _NOT_ACME = frozenset({"JSONDecodeError", "ClientError"})
@@ -73,15 +75,15 @@ def classify(evidence: Evidence, name: str, now: datetime, *, registering: bool 
     The typed problems come first; then the CA's last answer; then what stopped certbot from getting one.
     """
     error = _error(evidence, name, now, registering=registering)
-    error.quota_used = bool(evidence.failed) or any(r.made_order for r in evidence.responses)
+    error.quota_used = bool(evidence.refuted) or any(r.made_order for r in evidence.responses)
     return error
 
 
 def _error(evidence: Evidence, name: str, now: datetime, *, registering: bool) -> CertctlError:
     if evidence.aborted:
         return evidence.aborted
-    if evidence.failed:
-        return _make(_SLUGS.get(evidence.failed[0].type, "ca-refused"), name, _shown(evidence.failed))
+    if refuted := evidence.refuted:
+        return _make(_SLUGS.get(refuted[0].type, "ca-refused"), name, _shown(refuted))
     if evidence.code is None:
         return _make("ca-timeout", name, _tail(evidence))
     if (last := evidence.last) and (problems := last.problems):
@@ -108,9 +110,9 @@ def _refusal(
 
 def _without_problem(evidence: Evidence) -> str:
     """Name a failure for which the CA sent no problem document."""
+    if slug := _before_the_ca(evidence):
+        return slug
     raised = set(evidence.exceptions)
-    if "unrecognized arguments" in evidence.output or "does not appear to be installed" in evidence.output:
-        return "missing-program"
     if raised & _SILENT:
         return "ca-timeout"
     if raised & _UNREACHABLE:
@@ -122,6 +124,16 @@ def _without_problem(evidence: Evidence) -> str:
         return "ca-unreachable"
     unfinished = (last.json or {}).get("status") in {"pending", "processing", "ready"}
     return "ca-timeout" if unfinished and "AuthorizationError" in raised else "ca-unrecognised"
+
+
+def _before_the_ca(evidence: Evidence) -> str | None:
+    """Name a failure of certbot's own, for which the CA did not even look."""
+    if _PLUGIN_OPTION.search(evidence.output):
+        return "config-invalid"
+    if "unrecognized arguments" in evidence.output or "does not appear to be installed" in evidence.output:
+        return "missing-program"
+    # a DNS plugin of certbot's could not make the record
+    return "ca-challenge-aborted" if "PluginError" in evidence.exceptions else None
 
 
 def retry_after(response: Response, now: datetime) -> int | None:

@@ -13,6 +13,7 @@ from certctl.cli.base import GLOBAL_OPTIONS, Invocation, LazyGroup, print_versio
 _COMMANDS = {
     "Everyday": {
         "issue": ("certctl.cli.issue:issue", "Take domains from a bare name to live HTTPS."),
+        "wildcard": ("certctl.cli.wildcard:wildcard", "Take your own zone, *.ZONE and ZONE, to live HTTPS by DNS."),
         "renew": ("certctl.cli.life:renew", "Renew every certificate that is due."),
         "status": ("certctl.cli.status:status", "Show every domain, or one in full."),
         "remove": ("certctl.cli.life:remove", "Take domains out of nginx and forget their certificates."),

@@ -77,12 +77,17 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
 
     'certctl publish' and 'certctl reload' do the rest.
     """
+    from certctl.cli.wildcard import obtain_own
     from certctl.stories.issue import obtain as story
     from certctl.stories.issue import side_by_side
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report, insists=force)
-    for arrived in side_by_side(party.journeys, lambda journey: story(journey, house.world), jobs):
+    party = set_out(domains, house, report, insists=force, wildcards=True)
+    for journey in party.journeys:
+        if journey.domain.is_wildcard:
+            obtain_own(journey, house, invocation)
+    customers = [journey for journey in party.journeys if not journey.domain.is_wildcard]
+    for arrived in side_by_side(customers, lambda journey: story(journey, house.world), jobs):
         for journey in arrived:
             journey.succeed("obtain", house.world)
     return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")

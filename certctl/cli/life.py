@@ -55,17 +55,20 @@ def renew(
 
 def _named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
     """Set out for the domains a person named: whatever fails, the person wants to know."""
-    return set_out(names, house, report, insists=insists), failed
+    return set_out(names, house, report, insists=insists, wildcards=True), failed
 
 
 def _due(house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
     """Set out for everything that is due, as a timer does."""
     from certctl.stories.renew import resting, waiting
+    from certctl.stories.wildcard import reminders
 
     rows = [row for row in house.store.domains() if row.certificate] if insists else waiting(house.world)
     asleep = [] if insists else [_asleep(row, house) for row in resting(house.world)]
     if asleep:
         report.note(f"{len(asleep)} domains rest after a failure at the CA: certctl status --failing")
+    for reminder in [] if insists else reminders(house.world):
+        report.note(reminder.text)
     late = [sleeper for sleeper in asleep if sleeper.ending and sleeper.ending.late]
     return Party([Journey(row.domain, report, insists=insists) for row in rows], late), wakes
 

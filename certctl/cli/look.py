@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
-from certctl.cli.names import finish, set_out
+from certctl.cli.names import finish, parse_name, set_out
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import open_house
-from certctl.domain import Domain, parse_domain
+from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
@@ -81,7 +81,7 @@ def _told(done: Outcome) -> str:
 def log(invocation: Invocation, domain: str | None, limit: int) -> int:
     """Show what happened, newest first."""
     house = open_house(invocation)
-    name = str(parse_domain(domain, house.names)) if domain and not domain.startswith("*.") else domain
+    name = str(parse_name(domain, house)) if domain else None
     events = house.store.events(name, limit)
     payload = [
         {

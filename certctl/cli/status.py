@@ -6,12 +6,13 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.names import parse_name
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import House, open_house
-from certctl.domain import parse_domain, parse_wildcard
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
 _WEEK = timedelta(days=7)
@@ -69,6 +70,8 @@ def _condition(row: DomainRow, now: datetime, house: House) -> str:
     """Say in one word how a domain is doing."""
     if row.certificate and row.certificate.remaining(now) <= timedelta(0):
         return "expired"
+    if row.state is State.ACTIVE and row.certificate and needs_person(row):
+        return "manual"
     if row.state is State.ACTIVE and row.certificate:
         due = is_due(row, now, house.settings.renewal.fallback_fraction)
         return "failing" if row.last_error else "due" if due else _HEALTHY
@@ -80,6 +83,8 @@ def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[s
     if row.certificate:
         expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
         renews = f"{row_due_at(row, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
+    if condition == "manual":
+        return [str(row.domain), condition, expires, f"you, from {renews}", f"certctl wildcard {row.domain.zone}"]
     note = f"{row.last_error} ({row.attempts} attempts)" if row.last_error else ""
     return [str(row.domain), condition, expires, renews, note]
 
@@ -89,7 +94,7 @@ def _outcome(row: DomainRow, condition: str) -> Outcome:
 
 
 def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
-    domain = (parse_wildcard if text.startswith("*.") else parse_domain)(text, house.names)
+    domain = parse_name(text, house)
     row = house.store.domain(domain)
     if row is None:
         raise ConfigInvalid(
@@ -99,6 +104,8 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
         )
     condition = _condition(row, house.clock.now(), house)
     facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
+    if domain.is_wildcard:
+        facts += [["dns", _solved_by(row)]]
     if certificate := row.certificate:
         renews = row_due_at(row, house.settings.renewal.fallback_fraction)
         facts += [
@@ -114,6 +121,14 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
         facts += [["last error", f"{row.last_error}, {row.attempts} attempts"]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
     return [_outcome(row, condition)], Rows(["", ""], facts, notes)
+
+
+def _solved_by(row: DomainRow) -> str:
+    """Say how a wildcard's challenge is solved; options name files, never what is in them."""
+    if needs_person(row):
+        return "by hand: only you can renew it"
+    solver = solver_of(row)
+    return " ".join([f"dns-{solver.plugin}", *(f"{key}={value}" for key, value in solver.options)])
 
 
 def _timeline(rows: Sequence[DomainRow], now: datetime) -> tuple[list[dict[str, object]], Rows]:

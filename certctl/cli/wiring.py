@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
     from certctl.ca.certbot import Certbot
+    from certctl.ca.dns01 import Person
     from certctl.config import Settings
-    from certctl.dns import CustomerDns
+    from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.web import Nginx
     from certctl.store.sqlite import SqliteStore
     from certctl.world import World
@@ -44,7 +45,17 @@ class House:
     def names(self) -> NamePolicy:
         """Return which names this operator takes on."""
         dns = self.settings.dns
-        return NamePolicy((self.settings.wildcard.zone, dns.target), dns.allow_private_names)
+        return NamePolicy((*self.own_zones, dns.target), dns.allow_private_names)
+
+    @property
+    def own_names(self) -> NamePolicy:
+        """Return which names the operator's own zone may have: any that a CA signs."""
+        return NamePolicy((), self.settings.dns.allow_private_names)
+
+    @property
+    def own_zones(self) -> tuple[str, ...]:
+        """Return the zones that are the operator's."""
+        return (self.settings.wildcard.zone, *self.settings.wildcard.more_zones)
 
     @property
     def state(self) -> Path:
@@ -66,17 +77,28 @@ class House:
     @cached_property
     def dns(self) -> "CustomerDns":
         """Return party 1."""
-        from certctl.dns import CustomerDns, DnsSettings
+        from certctl.dns import CustomerDns
+
+        return CustomerDns(self._dns_settings)
+
+    @cached_property
+    def txt_watch(self) -> "TxtWatch":
+        """Return party 1's eye on the TXT records of DNS-01."""
+        from certctl.dns import TxtWatch
+
+        return TxtWatch(self._dns_settings)
+
+    @property
+    def _dns_settings(self) -> "DnsSettings":
+        from certctl.dns import DnsSettings
 
         s = self.settings.dns
-        return CustomerDns(
-            DnsSettings(
-                target=s.target,
-                addresses=s.addresses,
-                resolvers=s.resolvers,
-                authoritative_port=s.authoritative_port,
-                ca_identities=s.caa_identities,
-            )
+        return DnsSettings(
+            target=s.target,
+            addresses=s.addresses,
+            resolvers=s.resolvers,
+            authoritative_port=s.authoritative_port,
+            ca_identities=s.caa_identities,
         )
 
     @cached_property
@@ -98,11 +120,15 @@ class House:
         from certctl.approval import ApprovalSettings
 
         s = self.settings.approval
-        return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny)
+        return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny, self.own_zones)
 
     @cached_property
     def ca(self) -> "Certbot":
         """Return party 3."""
+        return self.ca_with(None)
+
+    def ca_with(self, person: "Person | None") -> "Certbot":
+        """Return party 3 with somebody who can edit a zone by hand."""
         from certctl.ca.certbot import Certbot
         from certctl.ca.settings import CaSettings
 
@@ -119,6 +145,7 @@ class House:
                 deadline=timedelta(seconds=s.timeout_seconds),
             ),
             clock=self.clock,
+            person=person,
         )
 
     @cached_property

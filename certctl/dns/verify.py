@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 
+import dns.name
+
 from certctl.dns.caa import CaaPolicy, check_caa
 from certctl.dns.judge import Judge
 from certctl.dns.message import forwardable
+from certctl.dns.propagation import require_writable
 from certctl.dns.resolver import Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.dns.target import Target, listed
-from certctl.dns.zone import Zones
+from certctl.dns.zone import ONE_LABEL, Zones, plain
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady
-from certctl.values import Delegation, Finding, Level
+from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
 class CustomerDns:
@@ -40,6 +43,30 @@ class CustomerDns:
             error.next = (f"certctl issue {domain} --wait 30m", f"certctl verify {domain} --message", *error.next)
             raise
         return replace(delegation, summary=f"{delegation.summary}; {allowed}")
+
+    def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
+        """Prove that the zone of our own wildcard is there, that CAA allows it, and that its solver can work.
+
+        Where the zone points is not asked: DNS-01 proves who controls it, and no customer is involved.
+
+        Raises:
+            NotReady: the zone does not exist, CAA forbids our CA, or ``dns-delegation``.
+            Unreachable: nobody answered.
+        """
+        zones = Zones(Resolver(self._settings), self._settings)
+        name = dns.name.from_text(domain.zone)
+        zone = zones.zone_of(name)
+        if len(zone.name) <= ONE_LABEL:
+            raise NotReady(
+                "dns-no-such-name",
+                f"no zone holds {domain.zone}: it is not registered, or has no nameservers",
+                expected=[f"NS records for {domain.zone}"],
+            )
+        where = require_writable(zones, domain, solver)
+        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
+        allowed = check_caa(zones, domain, policy)
+        told = f"zone {plain(zone.name)}" + (f"; {where}" if where else "")
+        return Delegation(domain, domain.zone, (), f"{told}; {allowed}")
 
     def forwardable(self, domain: Domain, outcome: CertctlError | Delegation | None) -> str:
         """Write the text an operator forwards to the customer (``verify --message``)."""

@@ -16,7 +16,7 @@ from certctl.dns.resolver import MAX_AT_ONCE, Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.errors import NotReady, Unreachable
 
-_ONE_LABEL = 2  # dnspython counts the root
+ONE_LABEL = 2  # dnspython counts the root
 
 # Global on paper, yet a gateway may turn them into addresses of our own network (RFC 6052, RFC 3056).
 _TRANSLATED: tuple[IPv4Network | IPv6Network, ...] = (ip_network("64:ff9b::/96"), ip_network("2002::/16"))
@@ -131,7 +131,7 @@ class Zones:
             NotReady: ``dns-servfail``, those who should know fail.
             Unreachable: ``dns-unreachable``, nobody answered.
         """
-        if not self._settings.asks_nameservers or len(name) <= _ONE_LABEL:
+        if not self._settings.asks_nameservers or len(name) <= ONE_LABEL:
             return self._resolver_says(name, kind, ())
         zone = self.zone_of(name)
         replies = self._resolver.together(lambda server: self._resolver.ask(server, name, kind), zone.servers)
@@ -187,7 +187,7 @@ def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterab
 
 def climb(name: Name) -> Iterable[Name]:
     """Yield a name and its ancestors, without the root."""
-    while len(name) >= _ONE_LABEL:
+    while len(name) >= ONE_LABEL:
         yield name
         name = name.parent()
 

@@ -7,7 +7,7 @@ from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.spending import keep_resting, request_for, spending
-from certctl.values import Approval, Certificate, DomainRow, Site, State
+from certctl.values import Approval, Certificate, DnsSolver, DomainRow, Site, State
 from certctl.world import Change, World
 
 _NOT_ONE_SITES_FAULT = {
@@ -44,7 +44,7 @@ def obtain(journey: Journey, world: World) -> None:
         order(journey, approval, world)
 
 
-def order(journey: Journey, approval: Approval, world: World) -> None:
+def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver | None = None) -> None:
     """Have the CA make a certificate, within its limits, and store it before anything else can happen to it.
 
     The CA party is told what the store has before and after, so a run killed in between costs no second order.
@@ -53,7 +53,7 @@ def order(journey: Journey, approval: Approval, world: World) -> None:
         world.ca.settled(journey.certificate)
     request = request_for(journey.domain, renewal=journey.certificate is not None)
     with spending(request, world):
-        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval)
+        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval, solver)
     journey.certificate = world.store.keep(issued)
     journey.changed = True
     world.ca.settled(journey.certificate)

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from certctl.due import is_due
+from certctl.due import is_due, is_late
 from certctl.errors import CertctlError, NotApproved, NotReady
 from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
 from certctl.stories.spending import keep_resting
-from certctl.values import DomainRow, State
+from certctl.stories.wildcard import approve_own, by_hand, needs_person, solver_of
+from certctl.values import Approval, DomainRow, State
 from certctl.world import World
 
 _ASKING = 16
@@ -47,10 +48,9 @@ def succeed_to(journey: Journey, world: World) -> None:
             journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
         ):
             return
-        with _parking(journey, NotReady, State.MOVED, world):
-            delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
-        with _parking(journey, NotApproved, State.UNWANTED, world):
-            approval = journey.step(Step.APPROVE, world.operator.approve_again, delegation)
+        if needs_person(row):
+            raise by_hand(row, world)
+        approval = approve_own(journey, solver_of(row), world) if domain.is_wildcard else _ask_again(journey, world)
         journey.state = State.ACTIVE
         if row.state in PARKED:
             world.store.set_state(domain, State.ACTIVE)
@@ -58,7 +58,15 @@ def succeed_to(journey: Journey, world: World) -> None:
             if not is_due(row, world.clock.now(), world.fallback_fraction):
                 return
             keep_resting(row, world)
-        order(journey, approval, world)
+        order(journey, approval, world, row.solver)
+
+
+def _ask_again(journey: Journey, world: World) -> Approval:
+    """Verify and approve a customer's live domain once more; a no parks it."""
+    with _parking(journey, NotReady, State.MOVED, world):
+        delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
+    with _parking(journey, NotApproved, State.UNWANTED, world):
+        return journey.step(Step.APPROVE, world.operator.approve_again, delegation)
 
 
 def waiting(world: World) -> Sequence[DomainRow]:
@@ -68,6 +76,7 @@ def waiting(world: World) -> Sequence[DomainRow]:
     """
     _refresh_suggestions(world)
     rows = [row for row in world.store.domains() if is_waiting(row, world) and not _rests(row, world)]
+    rows = [row for row in rows if not needs_person(row) or _is_late(row, world)]
     return sorted(
         rows, key=lambda row: (row.attempts > 0, row.certificate.not_after if row.certificate else row.since)
     )
@@ -89,6 +98,11 @@ def is_waiting(row: DomainRow, world: World) -> bool:
 def _is_unpublished(row: DomainRow | None) -> bool:
     """Tell whether nginx did not take the certificate that the store already has: it is not ordered again."""
     return row is not None and row.last_error is not None and row.last_error.startswith("nginx-")
+
+
+def _is_late(row: DomainRow, world: World) -> bool:
+    """Tell whether a wildcard that waits for a person has waited too long to only remind of it."""
+    return row.certificate is not None and is_late(row.certificate, world.clock.now(), world.fallback_fraction)
 
 
 def _rests(row: DomainRow, world: World) -> bool:

@@ -63,9 +63,14 @@ def backing_off(row: DomainRow, until: datetime, now: datetime) -> RateLimited:
         "backing-off",
         f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
         expected=[f"the next try not before {until:%Y-%m-%d %H:%M:%S} UTC"],
-        next=[f"certctl log {row.domain}", f"certctl issue {row.domain} --force"],
+        next=[f"certctl log {row.domain}", f"{command_for(row.domain)} --force"],
         retry_after=ceil((until - now).total_seconds()),
     )
+
+
+def command_for(domain: Domain) -> str:
+    """Return the command that gets a domain its certificate."""
+    return f"certctl wildcard {domain.zone}" if domain.is_wildcard else f"certctl issue {domain}"
 
 
 def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:

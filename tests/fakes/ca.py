@@ -8,7 +8,7 @@ import trustme
 from certctl.ca.check import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Refused, Unreachable
-from certctl.values import Approval, Certificate, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
 
 
 @dataclass
@@ -24,6 +24,7 @@ class FakeCa:
         lifetime: How long its certificates are valid.
         clock: What time it is for the CA.
         revoked: Fingerprints.
+        solved_by: How each name's challenge was solved, None for HTTP-01.
         suggested: When it would like a renewal (ARI).
     """
 
@@ -36,6 +37,7 @@ class FakeCa:
     clock: datetime | None = None
     revoked: set[str] = field(default_factory=set)
     suggested: dict[Domain, datetime] = field(default_factory=dict)
+    solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
     _unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
@@ -45,8 +47,9 @@ class FakeCa:
         """Return what verifies its certificates."""
         return self._root.cert_pem.bytes().decode()
 
-    def obtain(self, approval: Approval) -> Issued:
+    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
         domain = approval.domain
+        self.solved_by[domain] = solver
         if domain in self._unsettled:
             return self._unsettled[domain]
         if self.outage:

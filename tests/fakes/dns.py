@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
-from certctl.values import Delegation
+from certctl.values import Delegation, DnsSolver
 
 OURS = frozenset({"198.51.100.7", "2001:db8::7"})
 
@@ -18,6 +18,7 @@ class FakeDns:
         caa: The CA that a name's CAA record allows.
         broken: Names whose nameservers answer SERVFAIL; ``silent``: names nobody answers about;
             ``torn``: names whose nameservers disagree.
+        delegated: Where the challenge's CNAME of a zone leads.
         asked: Every domain that was verified, in order.
     """
 
@@ -30,6 +31,7 @@ class FakeDns:
     broken: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     torn: set[str] = field(default_factory=set)
+    delegated: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
     def verify(self, domain: Domain) -> Delegation:
@@ -42,6 +44,18 @@ class FakeDns:
             wanted = f'{domain}. CAA 0 issue "{self.ca}"'
             raise self._problem("caa-forbids", domain, f"CAA forbids {self.ca}", line, wanted)
         return delegation
+
+    def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
+        """Decide about a zone of our own: it exists unless it is broken or silent, and CAA allows it."""
+        self.asked.append(domain.name)
+        for names, slug in ((self.silent, "dns-unreachable"), (self.broken, "dns-servfail")):
+            if domain.zone in names:
+                raise self._problem(slug, domain, f"{domain.zone}: {slug}", f"{domain.zone}: {slug}")
+        if self.delegated.get(domain.zone) and solver.plugin == "rfc2136":
+            raise self._problem("dns-delegation", domain, "its challenge is a CNAME", self.delegated[domain.zone])
+        if self.caa.get(domain.zone, self.ca) != self.ca:
+            raise self._problem("caa-forbids", domain, f"CAA forbids {self.ca}", self.caa[domain.zone])
+        return Delegation(domain, domain.zone, (), f"zone {domain.zone}")
 
     def _decide(self, domain: Domain) -> Delegation:
         name = domain.name

@@ -15,6 +15,7 @@ class FakeOperator:
     approved: set[str] = field(default_factory=set)
     outage: bool = False
     now: datetime = datetime(2027, 1, 1, tzinfo=UTC)
+    own_zones: set[str] = field(default_factory=lambda: {"hyperping.io"})
     asked: list[str] = field(default_factory=list)
     remembered: dict[str, datetime] = field(default_factory=dict)
 
@@ -37,6 +38,11 @@ class FakeOperator:
             if given_at is None or self.now - given_at > timedelta(days=30):
                 raise
             return Approval(delegation, given_at, remembered=True, summary="its earlier yes still counts")
+
+    def approve_own(self, delegation: Delegation) -> Approval:
+        if delegation.domain.zone not in self.own_zones:
+            raise NotApproved("approval-refused", f"{delegation.domain.zone} is not a zone of yours")
+        return Approval(delegation, self.now, remembered=False, summary="your own zone")
 
     def approves(self, domain: Domain) -> None:
         """Make a name a customer's."""

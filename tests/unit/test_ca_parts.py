@@ -38,7 +38,7 @@ def test_every_option_is_one_word_so_no_value_can_become_an_option(settings: CaS
     scratch = Scratch(Path("/s"))
     tricky = replace(settings, email="--pre-hook=evil", profile="--deploy-hook=evil")
     commands = [
-        argv.certonly(Path("/bin/certbot"), tricky, scratch, "--account", "http-01"),
+        argv.certonly(Path("/bin/certbot"), tricky, scratch, "--account", ["--authenticator=certctl"]),
         argv.register(Path("/bin/certbot"), tricky, scratch),
         argv.revoke(Path("/bin/certbot"), tricky, scratch),
     ]
@@ -50,7 +50,7 @@ def test_every_option_is_one_word_so_no_value_can_become_an_option(settings: CaS
 
 def test_a_profile_is_required_of_the_ca_only_when_one_is_configured(settings: CaSettings) -> None:
     def profiles(settings: CaSettings) -> list[str]:
-        words = argv.certonly(Path("certbot"), settings, Scratch(Path("/s")), "id", "http-01")
+        words = argv.certonly(Path("certbot"), settings, Scratch(Path("/s")), "id", ["--authenticator=certctl"])
         return [word for word in words if "profile" in word]
 
     assert profiles(settings) == []

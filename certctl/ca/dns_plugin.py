@@ -1,0 +1,74 @@
+"""DNS-01 by any of certbot's own DNS plugins: certbot itself writes the records, waits, and takes them away."""
+
+import re
+import stat
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from certctl.ca.settings import CaSettings
+from certctl.errors import ConfigInvalid
+from certctl.values import DnsSolver
+
+_PLUGIN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
+_VALUE = re.compile(r"[ -~]{1,1000}")
+_GROUP = "certbot.plugins"
+
+
+def authenticator(solver: DnsSolver) -> list[str]:
+    """Build the words that make certbot solve by this plugin; nothing in them can be read as another option.
+
+    Raises:
+        ConfigInvalid: a name or value that may not stand on a command line.
+    """
+    _check(_PLUGIN, solver.plugin, "the name of a plugin")
+    words = [f"--authenticator=dns-{solver.plugin}", "--preferred-challenges=dns-01"]
+    for key, value in solver.options:
+        _check(_KEY, key, "an option of a plugin")
+        _check(_VALUE, value, f"a value for {key}")
+        words.append(f"--dns-{solver.plugin}-{key}={value}")
+    return words
+
+
+def require_plugin(solver: DnsSolver, settings: CaSettings) -> None:
+    """Find out before any order whether certbot can use this plugin.
+
+    Raises:
+        ConfigInvalid: ``missing-program`` with the line that installs it; ``config-invalid`` when a file that it
+            needs cannot be read by us, or can be read by others.
+    """
+    authenticator(solver)
+    name = f"dns-{solver.plugin}"
+    known = {point.name.rpartition(":")[2] for point in metadata.entry_points(group=_GROUP)}
+    if settings.certbot is None and name not in known:
+        raise ConfigInvalid(
+            "missing-program",
+            f"certbot has no plugin {name}",
+            seen=[f"installed: {', '.join(sorted(n for n in known if n.startswith('dns-'))) or 'no DNS plugin'}"],
+            next=[f"{sys.executable} -m pip install certbot-{name}"],
+        )
+    for key, value in solver.options:
+        if key.endswith("credentials"):
+            _require_private(Path(value), key)
+
+
+def _require_private(path: Path, key: str) -> None:
+    try:
+        facts = path.stat()
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigInvalid("config-invalid", f"{key}: cannot read {path}: {error.strerror}") from error
+    if not path.is_absolute() or not stat.S_ISREG(facts.st_mode):
+        raise ConfigInvalid("config-invalid", f"{key}: {path} is not the absolute path of a file")
+    if facts.st_mode & 0o077:
+        raise ConfigInvalid(
+            "config-invalid",
+            f"{key}: others can read {path} (mode {stat.S_IMODE(facts.st_mode):04o})",
+            next=[f"chmod 0600 {path}"],
+        )
+
+
+def _check(pattern: re.Pattern[str], text: str, what: str) -> None:
+    if not pattern.fullmatch(text):
+        raise ConfigInvalid("config-invalid", f"{text!a} cannot be {what}")

@@ -1,0 +1,135 @@
+"""Talk to the person who adds TXT records: what to add, and how far it is; always on stderr, in every mode."""
+
+from collections.abc import Sequence
+
+import click
+
+from certctl.ca.dns01 import TTL, said_by
+from certctl.cli.base import Invocation
+from certctl.cli.reports import Rows
+from certctl.domain import Domain
+from certctl.errors import Interrupted
+from certctl.io.clock import Clock
+from certctl.io.escape import one_line
+from certctl.stories.journey import Journey, Listener, Step, StepTaken, stopping
+from certctl.values import TxtDemand, TxtSight
+
+_DAY = 86400
+_HOUR = 3600
+
+
+class Desk:
+    """Fits ``dns01.Teller``. The records are shown even with ``-q`` and ``--json``: without them nobody can act."""
+
+    def __init__(self, invocation: Invocation, clock: Clock) -> None:
+        from certctl.cli.report import LiveTable
+
+        self._clock = clock
+        self._table = LiveTable(invocation)
+        self._said: set[str] = set()
+        self._quiet = invocation.quiet or invocation.json
+
+    def demand(self, demand: TxtDemand) -> None:
+        """Show every record at once."""
+        _say(_demanded(demand, self._left(demand)))
+
+    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
+        """Draw the table again, or say in a line what is new.
+
+        Raises:
+            Interrupted: this process was asked to stop.
+        """
+        if stopping.is_set():
+            raise Interrupted("interrupted", "stopped while waiting for DNS")
+        lines = [[answer.server, said_by(answer, demand.values)] for answer in sight.answers]
+        if self._table.is_possible and not self._quiet:
+            marks = [[a.server, *_marks(a.values, demand), said_by(a, demand.values)] for a in sight.answers]
+            left = f"{self._left(demand)}; Ctrl-C: no failed check, one order used"
+            self._table.show(Rows([], marks, [*sight.notes, left]))
+        elif not self._quiet:
+            for text in [": ".join(line) for line in lines] + list(sight.notes):
+                if text not in self._said:
+                    _say([text])
+            self._said = {": ".join(line) for line in lines} | set(sight.notes)
+
+    def over(self) -> None:
+        """Leave the table as it is."""
+        self._table.stop()
+
+    def _left(self, demand: TxtDemand) -> str:
+        left = max(0, int((demand.patience_ends - self._clock.now()).total_seconds()))
+        if left >= _DAY:
+            return f"{left / _DAY:.1f} days left"
+        return f"{left // 60} min {left % 60} s left" if left < _HOUR else f"{left / _HOUR:.1f} hours left"
+
+
+class WithoutSpinner:
+    """A listener whose report draws nothing while the person's table stands there."""
+
+    def __init__(self, report: Listener) -> None:
+        self._report = report
+
+    def started(self, domain: Domain, step: Step) -> None:
+        """Pass on every step but the one in which the person works."""
+        if step is not Step.OBTAIN:
+            self._report.started(domain, step)
+
+    def ended(self, domain: Domain, step: StepTaken) -> None:
+        """Pass it on."""
+        self._report.ended(domain, step)
+
+    def arrived(self, journey: Journey) -> None:
+        """Pass it on."""
+        self._report.arrived(journey)
+
+
+def _demanded(demand: TxtDemand, left: str) -> Sequence[str]:
+    sight, several = demand.sight, len(demand.values) > 1
+    what = "BOTH records, and keep both until the end" if several else "this record, and keep it until the end"
+    short = sight.owner.removesuffix(f".{sight.zone}") if sight.zone else ""
+    hint = f'      (some panels want only "{short}")' if short and short != sight.owner else ""
+    values = [f"{number})  {value}{_already(value, sight)}" for number, value in enumerate(demand.values, 1)]
+    watched = "every nameserver" if len(sight.answers) != 1 else "the nameserver"
+    watched += f" of {sight.zone}" if sight.zone else ""
+    until = [f"The CA keeps the order open until {demand.until:%Y-%m-%d %H:%M} UTC."] if demand.until else []
+    return [
+        "",
+        f"Create {what}:",
+        "",
+        f"  name    {sight.owner}{hint}",
+        f"  type    TXT       TTL {TTL}",
+        f"  value   {values[0]}",
+        *(f"          {value}" for value in values[1:]),
+        "",
+        *_remarks(demand),
+        *until,
+        f"Watching {watched}; the CA looks once all of them agree. {left}.",
+        "",
+    ]
+
+
+def _remarks(demand: TxtDemand) -> list[str]:
+    sight = demand.sight
+    remarks = [f"note: {note}" for note in sight.notes]
+    if sight.asked != sight.owner:
+        remarks.append(f"note: {sight.asked} is a CNAME: the record belongs where it leads, to {sight.owner}")
+    return remarks + [
+        f"note: {other} stands there from an earlier run: harmless, it may stay or go"
+        for other in sight.others(demand.values)
+    ]
+
+
+def _already(value: str, sight: TxtSight) -> str:
+    having = [answer.server for answer in sight.answers if value in answer.values]
+    if not having:
+        return ""
+    return "   already there" if len(having) == len(sight.answers) else f"   already at {', '.join(having)}"
+
+
+def _marks(values: Sequence[str], demand: TxtDemand) -> list[str]:
+    return ["✓" if value in values else "·" for value in demand.values]
+
+
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(one_line(line), err=True)

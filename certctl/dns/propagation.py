@@ -1,0 +1,136 @@
+"""The TXT record of a DNS-01 challenge (RFC 8555 §8.4): where it must stand, and which nameservers show it.
+
+The CA may ask any nameserver, from several places, so all of them count. A resolver's cache counts for nothing.
+"""
+
+from collections.abc import Sequence
+from secrets import token_hex
+
+import dns.name
+import dns.rdtypes.ANY.TXT
+from dns.name import Name
+from dns.rdata import Rdata
+from dns.rdatatype import CNAME, TXT
+
+from certctl.dns.ask import MAX_LINKS, Outcome, Reply
+from certctl.dns.resolver import Resolver
+from certctl.dns.settings import DnsSettings
+from certctl.dns.zone import Zone, Zones, plain
+from certctl.domain import Domain
+from certctl.errors import CertctlError, NotReady
+from certctl.values import DnsSolver, TxtAnswer, TxtSight
+
+LABEL = "_acme-challenge"
+
+# The plugins of certbot's own house write to the literal name (read in 5.8: none looks for a CNAME); others, such
+# as acme-dns', live on following it.
+_LITERAL = frozenset({
+    "cloudflare", "digitalocean", "dnsimple", "dnsmadeeasy", "gehirn", "google", "linode", "luadns", "nsone",
+    "ovh", "rfc2136", "route53", "sakuracloud",
+})  # fmt: skip
+
+
+class TxtWatch:
+    """Looks at a challenge's TXT record; each look is a fresh one, bounded by ``settings.deadline``."""
+
+    def __init__(self, settings: DnsSettings) -> None:
+        self._settings = settings
+
+    def look(self, zone: str) -> TxtSight:
+        """Say what every nameserver shows for a zone's challenge; a failure to ask is part of the sight."""
+        asked = challenge_name(zone)
+        try:
+            resolver = Resolver(self._settings)
+            zones = Zones(resolver, self._settings)
+            owner, notes = follow(zones, asked)
+            holding = zones.zone_of(owner)
+            answers = _answers(resolver, holding, owner, self._settings)
+            return TxtSight(plain(asked), plain(owner), plain(holding.name), answers, (*notes, *holding.unusable))
+        except CertctlError as error:
+            return TxtSight(plain(asked), plain(asked), notes=(error.message,))
+
+
+def challenge_name(zone: str) -> Name:
+    """Return the name the CA looks at for a zone and for its wildcard alike."""
+    return dns.name.from_text(f"{LABEL}.{zone}")
+
+
+def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
+    """Follow the CNAMEs of a challenge's name to where its record must stand, and say what is odd on the way.
+
+    A wildcard's CNAME is not followed: it answers for the name only until a record of its own stands there.
+
+    Raises:
+        NotReady: the CNAMEs do not end, or the nameservers fail.
+        Unreachable: no resolver answered.
+    """
+    shadow, notes = _shadow(zones, name)
+    end = name
+    for _ in range(MAX_LINKS + 1):
+        alias = _alias(zones, end)
+        if alias is None or (end == name and alias == shadow):
+            return end, notes
+        end = alias
+    raise NotReady("dns-cname-loop", f"{plain(name)} is an alias that never ends", seen=[f"… {plain(end)}"])
+
+
+def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
+    """Say where the challenge's record will stand, unless the plugin would write it to a place nobody looks at.
+
+    Raises:
+        NotReady: ``dns-delegation``.
+    """
+    name = challenge_name(domain.zone)
+    owner, _ = follow(zones, name)
+    if owner == name:
+        return ""
+    if solver.plugin in _LITERAL:
+        raise NotReady(
+            "dns-delegation",
+            f"{plain(name)} is a CNAME, and certbot's plugin dns-{solver.plugin} writes to that very name",
+            seen=[f"{plain(name)}. CNAME {plain(owner)}."],
+            expected=[f"no CNAME there, or {plain(name)} delegated by NS records as a zone of its own"],
+            next=[f"certctl wildcard {domain.zone} --dns manual"],
+        )
+    return f"{plain(name)} → {plain(owner)}"
+
+
+def _shadow(zones: Zones, name: Name) -> tuple[Name | None, Sequence[str]]:
+    """Find a wildcard that answers for the challenge's name as long as nothing stands there: its CNAME, and words.
+
+    A name beside it that nobody can have made shows it.
+    """
+    stranger = Name((f"certctl-probe-{token_hex(8)}".encode(), *name.parent().labels))
+    above = f"*.{plain(name.parent())}"
+    if alias := _alias(zones, stranger):
+        until = f"it answers for {plain(name)} until a record of its own stands there"
+        return alias, [f"{above} is a CNAME to {plain(alias)}: {until}"]
+    if any(reply.values for reply in zones.consult(stranger, TXT).replies):
+        return None, [f"{above} has a TXT record: it does not count once {plain(name)} has one of its own"]
+    return None, []
+
+
+def _alias(zones: Zones, name: Name) -> Name | None:
+    return next((reply.alias for reply in zones.consult(name, CNAME).replies if reply.alias), None)
+
+
+def _answers(resolver: Resolver, zone: Zone, owner: Name, settings: DnsSettings) -> tuple[TxtAnswer, ...]:
+    if not settings.asks_nameservers or not zone.servers:
+        return (_answer(resolver.resolve(owner, TXT), owner),)
+    replies = resolver.together(lambda server: resolver.ask(server, owner, TXT), zone.servers)
+    return tuple(_answer(reply, owner) for reply in replies)
+
+
+def _answer(reply: Reply, owner: Name) -> TxtAnswer:
+    if not reply.usable:
+        return TxtAnswer(reply.server.name, problem=reply.detail)
+    if reply.outcome is not Outcome.RECORDS or reply.owner != owner:
+        return TxtAnswer(reply.server.name)
+    return TxtAnswer(reply.server.name, tuple(_text(value) for value in reply.values))
+
+
+def _text(value: Rdata) -> str:
+    """Join the strings of one TXT record, as the CA does (RFC 8555 §8.4 through RFC 7208 §3.3)."""
+    if not isinstance(value, dns.rdtypes.ANY.TXT.TXT):
+        return ""
+    return b"".join(value.strings).decode("ascii", "backslashreplace")

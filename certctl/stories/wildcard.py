@@ -1,0 +1,116 @@
+"""The story: the operator's own zone, ``*.ZONE`` and ``ZONE`` in one certificate, proven by DNS-01.
+
+No customer is involved, so nobody's CNAME is looked at and no approval endpoint is asked: the zone is the
+operator's by configuration, and the CA has its control over the zone proven by a TXT record.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from certctl.due import is_due, is_late, row_due_at
+from certctl.errors import ConfigInvalid
+from certctl.stories.issue import deploy, is_settled, order
+from certctl.stories.journey import Journey, Step
+from certctl.stories.spending import keep_resting
+from certctl.values import Approval, DnsSolver, DomainRow, Event, State
+from certctl.world import World
+
+BY_HAND = DnsSolver("manual")
+_REMINDED = timedelta(days=1)
+
+
+def wildcard(journey: Journey, solver: DnsSolver, world: World) -> None:
+    """Take the operator's zone to live HTTPS; repeating it is safe, and spends nothing while nothing is due."""
+    obtain(journey, solver, world)
+    deploy([journey], world)
+
+
+def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
+    """Verify the zone → approve it as our own → obtain by DNS-01, and remember how for the renewals."""
+    domain = journey.domain
+    with journey.attempt(world), world.locks.domain(domain):
+        row = world.store.domain(domain)
+        journey.before, journey.certificate = row, row.certificate if row else None
+        if row and row.certificate and not journey.insists and _is_done(row, solver, world):
+            world.ca.settled(row.certificate)
+            world.store.set_solver(domain, solver)
+            return
+        approval = approve_own(journey, solver, world)
+        if row and not journey.insists and not solver.is_manual:
+            keep_resting(row, world)
+        order(journey, approval, world, solver)
+        world.store.set_solver(domain, solver)
+
+
+def approve_own(journey: Journey, solver: DnsSolver, world: World) -> Approval:
+    """Prove that the zone is in order and the operator's own."""
+    delegation = journey.step(Step.VERIFY, world.dns.verify_own, journey.domain, solver)
+    return journey.step(Step.APPROVE, world.operator.approve_own, delegation)
+
+
+def solver_of(row: DomainRow) -> DnsSolver:
+    """Return how a wildcard is solved; one that nobody automated is made by hand."""
+    return row.solver or BY_HAND
+
+
+def needs_person(row: DomainRow) -> bool:
+    """Tell whether nobody but a person can renew this."""
+    return row.domain.is_wildcard and solver_of(row).is_manual
+
+
+@dataclass(frozen=True, slots=True)
+class Reminder:
+    """A wildcard that waits for a person.
+
+    Attributes:
+        late: So much time has passed that this is a failure, not a reminder.
+    """
+
+    row: DomainRow
+    expires: datetime
+    late: bool
+
+    @property
+    def text(self) -> str:
+        """Say who must do what by when."""
+        zone = self.row.domain.zone
+        return f"{self.row.domain}: you, by {self.expires:%Y-%m-%d}: it is renewed by hand: certctl wildcard {zone}"
+
+
+def reminders(world: World) -> Sequence[Reminder]:
+    """Return the wildcards that are due and wait for a person; once a day the history says so too."""
+    now = world.clock.now()
+    found = []
+    for row in world.store.domains():
+        if not row.certificate or row.state is not State.ACTIVE or not needs_person(row):
+            continue
+        if is_due(row, now, world.fallback_fraction):
+            late = is_late(row.certificate, now, world.fallback_fraction)
+            found.append(Reminder(row, row.certificate.not_after, late))
+            _note(found[-1], now, world)
+    return found
+
+
+def by_hand(row: DomainRow, world: World) -> ConfigInvalid:
+    """Build the error for a renewal that only a person can make."""
+    due = row_due_at(row, world.fallback_fraction)
+    expires = f"{row.certificate.not_after:%Y-%m-%d}" if row.certificate else "never issued"
+    return ConfigInvalid(
+        "wildcard-manual",
+        f"{row.domain} is renewed by hand: its TXT records are a person's to make",
+        seen=[f"due {due:%Y-%m-%d}, expires {expires}" if due else expires],
+        next=[f"certctl wildcard {row.domain.zone}", f"certctl wildcard {row.domain.zone} --dns PLUGIN"],
+    )
+
+
+def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
+    """Tell whether there is nothing to do; a new automatism is tried at once, not on the day it is needed."""
+    return is_settled(row, world) and (solver.is_manual or solver == row.solver)
+
+
+def _note(reminder: Reminder, now: datetime, world: World) -> None:
+    name = reminder.row.domain.name
+    last = world.store.events(name, 1)
+    if not last or last[0].slug != "wildcard-manual" or now - last[0].at >= _REMINDED:
+        world.store.record(Event(now, name, "renew", ok=False, slug="wildcard-manual", detail=reminder.text))
