@@ -187,8 +187,8 @@ class Store(Protocol):
         """Empty a bucket that a success empties."""
         ...
 
-    def suggest(self, certificate: Certificate, suggestion: Suggestion) -> None:
-        """Remember when the CA would like this certificate renewed."""
+    def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
+        """Remember when the CA would like these certificates renewed."""
         ...
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from certctl.cli.base import Invocation
@@ -15,7 +15,7 @@ from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from certctl.nginx.web import Nginx
     from certctl.store.sqlite import SqliteStore
     from certctl.world import World
+
+T = TypeVar("T")
 
 _LOCK_WAIT = timedelta(minutes=5)
 
@@ -175,15 +177,16 @@ class House:
 
     @cached_property
     def world(self) -> "World":
-        """Return everything a story may touch."""
+        """Return everything a story may touch; a run that finds nothing to do loads no party for it."""
         from certctl.io.locks import HostLocks
         from certctl.world import World
 
         locks = HostLocks(self.path("/run/certctl/locks/domains"), _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
         return World(
-            self.dns, self.operator, self.ca, self.web, self.store, locks, self.clock, self.limits, fraction
-        )
+            _later(lambda: self.dns), _later(lambda: self.operator), _later(lambda: self.ca),
+            _later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
+        )  # fmt: skip
 
     @property
     def limits(self) -> "Mapping[Bucket, Limit]":
@@ -204,6 +207,20 @@ class NoMemory:
     def remembered_yes(self, domain: Domain) -> datetime | None:  # noqa: ARG002 - the question does not matter
         """Return None."""
         return None
+
+
+class _Later:
+    """A party nobody has spoken to yet."""
+
+    def __init__(self, party: "Callable[[], object]") -> None:
+        self._party = party
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the party has
+        return getattr(self._party(), name)
+
+
+def _later(party: "Callable[[], T]") -> "T":
+    return cast("T", _Later(party))
 
 
 def open_house(invocation: Invocation) -> House:

@@ -147,16 +147,19 @@ class SqliteStore:
         with self._transaction() as db:
             db.execute("DELETE FROM spend WHERE bucket = ? AND key = ?", (spend.bucket, spend.key))
 
-    def suggest(self, certificate: Certificate, suggestion: Suggestion) -> None:
-        """Remember when the CA would like this certificate renewed."""
+    def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
+        """Remember when the CA would like these certificates renewed."""
         with self._transaction() as db:
-            db.execute(
+            db.executemany(
                 "INSERT OR REPLACE INTO suggestion SELECT domain, version, ?, ? FROM certificate"
                 " WHERE domain = ? AND version = ?",
-                (
-                    text(suggestion.renew_at) if suggestion.renew_at else None, text(suggestion.ask_at),
-                    certificate.domain.name, certificate.version,
-                ),
+                [
+                    (
+                        text(suggestion.renew_at) if suggestion.renew_at else None, text(suggestion.ask_at),
+                        certificate.domain.name, certificate.version,
+                    )
+                    for certificate, suggestion in suggestions
+                ],
             )  # fmt: skip
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:

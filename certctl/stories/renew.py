@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
 
 from certctl.due import is_due, is_late
 from certctl.errors import CertctlError, NotApproved, NotReady
@@ -11,10 +13,11 @@ from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
 from certctl.stories.spending import keep_resting
 from certctl.stories.wildcard import approve_own, by_hand, needs_person, solver_of
-from certctl.values import Approval, DomainRow, State
+from certctl.values import Approval, Certificate, DomainRow, State, Suggestion
 from certctl.world import World
 
 _ASKING = 16
+_WRITTEN_TOGETHER = 500
 
 
 def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
@@ -74,8 +77,10 @@ def waiting(world: World) -> Sequence[DomainRow]:
 
     Before that the CA is asked about every certificate whose suggestion has grown old.
     """
-    _refresh_suggestions(world)
-    rows = [row for row in world.store.domains() if is_waiting(row, world) and not _rests(row, world)]
+    rows = world.store.domains()
+    if _refresh_suggestions(rows, world):
+        rows = world.store.domains()
+    rows = [row for row in rows if is_waiting(row, world) and not _rests(row, world)]
     rows = [row for row in rows if not needs_person(row) or _is_late(row, world)]
     return sorted(
         rows, key=lambda row: (row.attempts > 0, row.certificate.not_after if row.certificate else row.since)
@@ -109,22 +114,29 @@ def _rests(row: DomainRow, world: World) -> bool:
     return row.retry_at is not None and row.retry_at > world.clock.now()
 
 
-def _refresh_suggestions(world: World) -> None:
-    """Ask the CA when it would like renewals (ARI); an unanswered question changes nothing."""
+def _refresh_suggestions(rows: Sequence[DomainRow], world: World) -> bool:
+    """Ask the CA when it would like renewals (ARI); tell whether it was asked about any.
+
+    A question without an answer changes nothing: what the CA said before still holds.
+    """
     now = world.clock.now()
     old = [
-        row.certificate
-        for row in world.store.domains()
+        (row.certificate, row.suggestion.renew_at if row.suggestion else None)
+        for row in rows
         if row.certificate
         and row.state is State.ACTIVE
         and (row.suggestion is None or row.suggestion.ask_at <= now)
     ]
-    if not old:
-        return
-    with ThreadPoolExecutor(max_workers=_ASKING) as pool:
-        answers = pool.map(lambda certificate: world.ca.suggestion(certificate, world.store.pem(certificate)), old)
-        for certificate, suggestion in zip(old, answers, strict=True):
-            world.store.suggest(certificate, suggestion)
+    for start in range(0, len(old), _WRITTEN_TOGETHER):
+        with ThreadPoolExecutor(max_workers=_ASKING) as pool:
+            world.store.suggest(list(pool.map(partial(_ask, world), old[start : start + _WRITTEN_TOGETHER])))
+    return bool(old)
+
+
+def _ask(world: World, known: tuple[Certificate, datetime | None]) -> tuple[Certificate, Suggestion]:
+    certificate, before = known
+    suggestion = world.ca.suggestion(certificate, world.store.pem(certificate))
+    return certificate, Suggestion(suggestion.renew_at or before, suggestion.ask_at)
 
 
 @contextmanager
