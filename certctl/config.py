@@ -20,6 +20,8 @@ from certctl.keys import (
     AbsolutePath,
     Address,
     ApprovalUrl,
+    Capacity,
+    CommandWord,
     DnsPlugin,
     Email,
     Host,
@@ -28,6 +30,7 @@ from certctl.keys import (
     PluginValue,
     Port,
     Profile,
+    SecretUrl,
     SecureUrl,
     Server,
     Upstream,
@@ -35,7 +38,7 @@ from certctl.keys import (
 
 DEFAULT_FILE = Path("/etc/certctl/config.toml")
 _MAX_FILE_BYTES = 1_000_000
-_SECRETS = {"headers"}
+SECRETS = frozenset({"headers", "webhook", "ping"})
 
 
 class Section(BaseModel):
@@ -99,6 +102,9 @@ class CaSection(Section):
     limits: Literal["auto", "letsencrypt", "none"] = Field(
         "auto", description="rate limits to keep by ourselves; auto = Let's Encrypt's at Let's Encrypt, else none"
     )
+    limit_overrides: dict[Literal["orders", "certificates"], Capacity] = Field(
+        default_factory=dict, description="capacities the CA has granted you, such as { orders = 1500 }"
+    )
     timeout_seconds: int = Field(180, ge=10, le=3600, description="deadline for one certificate")
 
 
@@ -139,6 +145,16 @@ class RenewalSection(Section):
     )
 
 
+class NotifySection(Section):
+    """Who is told when something needs a person (docs/how-to/alerts.md)."""
+
+    command: tuple[CommandWord, ...] = Field((), description="a program; it gets JSON on stdin")
+    webhook: SecretUrl = Field("", description="URL that gets JSON by POST (secret)", repr=False)
+    ping: SecretUrl = Field(
+        "", description="URL asked after every whole run, the dead man's switch (secret)", repr=False
+    )
+
+
 class StoreSection(Section):
     """The truth."""
 
@@ -164,6 +180,7 @@ class Settings(BaseSettings):
     wildcard: WildcardSection = WildcardSection()
     renewal: RenewalSection = RenewalSection()
     store: StoreSection = StoreSection()
+    notify: NotifySection = NotifySection()
 
     @classmethod
     def settings_customise_sources(
@@ -231,7 +248,7 @@ def _fault(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    given = "" if _SECRETS & set(location) else f" (not {detail['input']!r:.80})"
+    given = "" if SECRETS & set(location) else f" (not {detail['input']!r:.80})"
     return f"{where}: {detail['msg'].removeprefix('Value error, ')}{given}"
 
 

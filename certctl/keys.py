@@ -42,6 +42,10 @@ def _secure_url(value: str) -> str:
     return value
 
 
+def _secret_url(value: str) -> str:
+    return _secure_url(value) if value else value
+
+
 def _approval_url(value: str) -> str:
     if value.count("{domain}") != 1 or "{domain}" not in urlsplit(value).path:
         raise ValueError("must contain {domain} once, as part of the path")
@@ -67,9 +71,12 @@ Host = Annotated[str, AfterValidator(_host)]
 Address = Annotated[str, AfterValidator(_address)]
 Server = Annotated[str, AfterValidator(_server)]
 SecureUrl = Annotated[str, AfterValidator(_secure_url)]
+SecretUrl = Annotated[str, AfterValidator(_secret_url)]
 ApprovalUrl = Annotated[str, AfterValidator(_approval_url)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Capacity = Annotated[int, Field(ge=1, le=1_000_000)]
+CommandWord = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Upstream = Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")]
 Listen = Annotated[str, _matching(_LISTEN, '"*" or "[::]"')]
 Email = Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")]

@@ -37,6 +37,21 @@ _OWN_WORDS = {
     ExitCode.DONE: "Done, or nothing to do.",
     ExitCode.USAGE: "The command line is wrong, or the text is not an acceptable domain name.",
 }
+_A_RUN_OVER_EVERYTHING = """## A run over everything
+
+`certctl renew` without a DOMAIN is what a timer runs. It fails, with the code above, only for what needs a person:
+
+| who acts, by the error | the run fails |
+| --- | --- |
+| the operator | yes |
+| the CA, or nobody: it is down or asks to wait, no resolver answers, the budget is used up, a domain rests | \
+when the certificate is late: half of the time for its renewal is gone |
+| the customer | never |
+| anyone, and the domain is parked | never |
+
+So `OnFailure=` and a mail from cron mean that somebody is needed. `certctl renew DOMAIN` fails for whatever fails,
+as every other command does.
+"""
 
 
 def pages() -> dict[Path, str]:
@@ -132,6 +147,7 @@ def exit_codes() -> str:
             "A batch whose failures all share one code exits with that code; otherwise with 1.",
             "Nothing to do is 0. `certctl doctor` exits with 1 if anything is broken.\n",
             _table(["code", "name", "meaning", "errors"], rows),
+            _A_RUN_OVER_EVERYTHING,
         ]
     )
 

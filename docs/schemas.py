@@ -9,6 +9,7 @@ from typing import Any
 
 from certctl.budget import Bucket
 from certctl.errors import CATALOGUE, ExitCode, Who
+from certctl.notify.message import SCHEMA, What
 from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.standing import Addresses
 from certctl.sandbox.zone_file import Fault
@@ -19,6 +20,7 @@ from certctl.values import Level, State
 Schema = dict[str, Any]
 
 BASE = "certctl.schema.json"
+MESSAGE = "certctl.event.schema.json"
 WITH_RESULTS = frozenset(
     {
         "issue",
@@ -209,9 +211,46 @@ DATA: dict[str, Schema] = {
 """What is under ``data``, by the command's name in ``schema``."""
 
 
+_HAPPENING = _object(
+    {
+        "event": {"enum": [str(what) for what in What]},
+        "domain": _TEXT,
+        "code": {"enum": [*CATALOGUE, None], "description": "stable slug of the error"},
+        "who": {"enum": [*map(str, Who), None], "description": "who has to act"},
+        "message": {"type": ["string", "null"]},
+        "next": _list(_TEXT) | {"description": "commands to type, most useful first"},
+        "not_after": _or_null(_TIME),
+        "days_left": {"type": ["integer", "null"], "description": "of the certificate in force"},
+        "attempts": _COUNT | {"description": "failures at the CA since the last success"},
+        "retry_at": _or_null(_TIME),
+    }
+)
+_MESSAGE: Schema = {
+    "$schema": _DRAFT,
+    "$id": MESSAGE,
+    "title": "What [notify] command and webhook get",
+    "description": "One document about one run, only when there is something to tell. Keys are only ever added.",
+    **_object(
+        {
+            "schema": {"const": SCHEMA},
+            "host": _TEXT,
+            "command": _TEXT,
+            "at": _TIME,
+            "ok": _FLAG,
+            "exit_code": {"enum": [int(code) for code in ExitCode]},
+            "text": _TEXT | {"description": "all of it in a few lines, which chat services show"},
+            "total": _COUNT,
+            "events": _list(_HAPPENING) | {"description": "the first hundred"},
+        }
+    ),
+}
+
+
 def schemas() -> dict[str, Schema]:
     """Return every schema by its file name."""
-    return {BASE: _ENVELOPE} | {f"certctl.{name}.schema.json": _of(name, data) for name, data in DATA.items()}
+    return {BASE: _ENVELOPE, MESSAGE: _MESSAGE} | {
+        f"certctl.{name}.schema.json": _of(name, data) for name, data in DATA.items()
+    }
 
 
 def _of(name: str, data: Schema) -> Schema:

@@ -9,10 +9,10 @@ from urllib.parse import SplitResult, quote, urlsplit
 import requests
 
 from certctl.approval.answer import Answer, Source, Verdict
-from certctl.approval.cut import CuttableAdapter, OutOfTime, within
-from certctl.approval.failure import in_words, is_passing
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.io.request import OutOfTime, send
+from certctl.io.unheard import in_words, is_passing
 
 _MARK = "{domain}"
 _YES, _NO = 200, 404
@@ -138,36 +138,8 @@ def _hear(url: str, settings: ApprovalSettings, deadline: float) -> _Heard:
 
 def _get(url: str, settings: ApprovalSettings, seconds: float) -> requests.Response:
     """Send the request and return the response's head; its body stays unread, its connection is closed."""
-    adapter = CuttableAdapter()
-
-    def send() -> requests.Response:
-        with _Session() as session:
-            session.trust_env = False  # no proxies, no .netrc, no REQUESTS_CA_BUNDLE (reliability C12)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            response = session.get(
-                url,
-                headers={"User-Agent": "certctl", **settings.headers, "Connection": "close"},
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
-                verify=settings.ca_file or True,
-            )
-            response.close()
-            return response
-
-    return within(seconds, send, adapter)
-
-
-class _Session(requests.Session):
-    """A session that takes no notice of redirects.
-
-    ``allow_redirects=False`` alone is not enough: requests 2.32 still reads the whole body of a redirect
-    (``Session.send`` prepares ``Response.next`` through ``resolve_redirects``), and that body may be endless.
-    """
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
-        return None
+    headers = {"User-Agent": "certctl", **settings.headers}
+    return send(requests.Request("GET", url, headers=headers), seconds, settings.ca_file)
 
 
 def _status_in_words(status: int) -> str:

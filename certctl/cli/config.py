@@ -22,13 +22,24 @@ def config() -> None:
 def show(invocation: Invocation) -> int:
     """Print every setting in force, from file, environment and defaults; secrets stay hidden."""
     house = open_house(invocation)
-    values = house.settings.model_dump(mode="json")
-    values["approval"]["headers"] = dict.fromkeys(values["approval"]["headers"], _HIDDEN)
+    values = {
+        section: {key: _shown(key, value) for key, value in keys.items()}
+        for section, keys in house.settings.model_dump(mode="json").items()
+    }
     rows = [
         [f"{section}.{key}", json.dumps(value)] for section, keys in values.items() for key, value in keys.items()
     ]
     open_report(invocation).data(values, Rows(["key", "value"], rows))
     return 0
+
+
+def _shown(key: str, value: object) -> object:
+    """Hide a secret, but not whether it is set."""
+    from certctl.config import SECRETS
+
+    if key not in SECRETS or not value:
+        return value
+    return dict.fromkeys(value, _HIDDEN) if isinstance(value, dict) else _HIDDEN
 
 
 @config.command("validate", cls=Command)

@@ -119,6 +119,10 @@ class JournalReport:
         """Say something on the side."""
         self._print(line(Priority.ROUTINE, "note", said=text))
 
+    def warn(self, text: str) -> None:
+        """Say what somebody should mend."""
+        self._print(line(Priority.WARNING, "warning", said=text))
+
     def failure(self, error: CertctlError) -> None:
         """Say what ended the whole run."""
         fields = {"code": error.slug, "who": error.kind.who, "message": error.message}

@@ -41,6 +41,7 @@ def renew(
     Nothing due is success. A domain whose DNS left us is parked, keeps being served, and is not a failure. Without
     a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
+    from certctl.cli.alerts import alert
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)
@@ -50,7 +51,9 @@ def renew(
         return finish(party, report, lambda o: f"{o.domain}: due")
     report.expect(len(party.journeys))
     story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
-    return finish(party, report, _renewed, fails)
+    code = finish(party, report, _renewed, fails)
+    alert(house, party.outcomes, code, report, whole=not domains)
+    return code
 
 
 def _named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:

@@ -157,6 +157,10 @@ class TextReport:
         if not self._quiet:
             self._err.print(Text(one_line(text)))
 
+    def warn(self, text: str) -> None:
+        """Print a warning, also when it must be quiet."""
+        self._err.print(Text.assemble(("warning", "yellow"), f": {one_line(text)}"))
+
     def failure(self, error: CertctlError) -> None:
         """Print the five-part block: what happened, what was seen, what should be, who acts, what to type."""
         self._stop()

@@ -11,6 +11,7 @@ from certctl.cli.base import Invocation
 from certctl.cli.outcome import Judge, Outcome, document, error_json, exit_code, failed
 from certctl.domain import Domain
 from certctl.errors import CertctlError
+from certctl.io.escape import one_line
 from certctl.stories.journey import Journey, Listener, Step, StepTaken
 
 Say = Callable[[Outcome], str]
@@ -48,6 +49,10 @@ class Report(Listener, Protocol):
         """Say something on the side."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Say something that somebody should mend although it failed nothing."""
+        ...
+
     def failure(self, error: CertctlError) -> None:
         """Say what ended the whole run."""
         ...
@@ -73,6 +78,10 @@ class JsonReport:
 
     def note(self, text: str) -> None:
         """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say it where it is in nobody's way."""
+        click.echo(f"warning: {one_line(text)}", err=True)
 
     def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:  # noqa: ARG002 - the words are for people
         """Print the results."""

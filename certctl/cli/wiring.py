@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from certctl.config import Settings
     from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.web import Nginx
+    from certctl.notify import Notifier
     from certctl.store.sqlite import SqliteStore
     from certctl.world import World
 
@@ -191,11 +192,24 @@ class House:
     @property
     def limits(self) -> "Mapping[Bucket, Limit]":
         """Return the limits of the configured CA; one we know nothing of has none."""
-        from certctl.budget import LETS_ENCRYPT
+        from certctl.budget import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Bucket
 
-        host = urlsplit(self.settings.ca.directory).hostname or ""
-        chosen = {"letsencrypt": True, "none": False, "auto": host.endswith(".letsencrypt.org")}
-        return LETS_ENCRYPT if chosen[self.settings.ca.limits] else {}
+        ca = self.settings.ca
+        host = urlsplit(ca.directory).hostname or ""
+        at_home = host.endswith(".letsencrypt.org")
+        if ca.limits == "none" or (ca.limits == "auto" and not at_home):
+            return {}
+        known = LETS_ENCRYPT_STAGING if at_home and "staging" in host else LETS_ENCRYPT
+        granted = {Bucket(name): capacity for name, capacity in ca.limit_overrides.items()}
+        return {b: limit.raised(granted[b]) if b in granted else limit for b, limit in known.items()}
+
+    @cached_property
+    def notifier(self) -> "Notifier":
+        """Return who tells people."""
+        from certctl.notify import Notifier, NotifySettings
+
+        s = self.settings.notify
+        return Notifier(NotifySettings(s.command, s.webhook, s.ping))
 
 
 class NoMemory:

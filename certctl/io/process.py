@@ -1,4 +1,4 @@
-"""The only place that starts programs: no shell, no stdin, a private environment, a deadline, a bounded capture."""
+"""The only place that starts programs: no shell, no terminal, a deadline, its own environment, bounded capture."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from typing import IO
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 _MAX_OUTPUT = 1_000_000
-_GRACE_SECONDS = 5
+_GRACE = timedelta(seconds=5)
 _children: set["subprocess.Popen[bytes]"] = set()
 
 
@@ -69,9 +69,19 @@ def running(
     *,
     env: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
+    given: IO[bytes] | None = None,
+    grace: timedelta = _GRACE,
     output: IO[bytes],
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program in a process group of its own; leaving the block kills what is left of the group.
+
+    Args:
+        argv: The program and its arguments.
+        env: More variables for its environment.
+        keep_open: Descriptors it inherits.
+        given: A file it reads as its stdin; there is none otherwise.
+        grace: How long it has to end by itself once it is asked to.
+        output: A file that takes its stdout and stderr.
 
     Raises:
         Missing: the program cannot be executed.
@@ -79,7 +89,7 @@ def running(
     try:
         child = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=given or subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment(env),
@@ -93,20 +103,32 @@ def running(
         yield child
     finally:
         _children.discard(child)
-        _end(child)
+        _end(child, grace)
 
 
-def run(argv: Sequence[str], *, deadline: timedelta, env: Mapping[str, str] | None = None) -> Finished:
+def run(
+    argv: Sequence[str],
+    *,
+    deadline: timedelta,
+    env: Mapping[str, str] | None = None,
+    given: bytes = b"",
+    grace: timedelta = _GRACE,
+) -> Finished:
     """Run a program to its end or its deadline and return what it printed, stdout and stderr together.
+
+    What is given to it on stdin lies in a file, so a program that never reads cannot hold us up.
 
     Raises:
         Missing: the program cannot be executed.
     """
-    with tempfile.TemporaryFile() as captured, running(argv, env=env, output=captured) as child:
-        code = wait(child, deadline)
-        if code is None:
-            _end(child)
-        return Finished(code, read_output(captured))
+    with tempfile.TemporaryFile() as captured, tempfile.TemporaryFile() as told:
+        told.write(given)
+        told.seek(0)
+        with running(argv, env=env, given=told if given else None, grace=grace, output=captured) as child:
+            code = wait(child, deadline)
+            if code is None:
+                _end(child, grace)
+            return Finished(code, read_output(captured))
 
 
 def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:
@@ -131,13 +153,13 @@ def read_output(captured: IO[bytes]) -> str:
     return captured.read().decode("utf-8", "replace")
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def _end(child: "subprocess.Popen[bytes]", grace: timedelta) -> None:
     """Ask the process group to end, then make it."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)
         try:
-            child.wait(timeout=_GRACE_SECONDS)
+            child.wait(timeout=grace.total_seconds())
         except subprocess.TimeoutExpired:
             continue
         else:

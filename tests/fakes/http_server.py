@@ -1,5 +1,6 @@
 """An HTTP server made of scripts: raw bytes, silences and resets, as no well-behaved library would send them."""
 
+import re
 import socket
 import ssl
 import struct
@@ -17,6 +18,7 @@ class ScriptedServer:
     def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
         self.script = script
         self.heads: list[str] = []
+        self.bodies: list[bytes] = []
         self.sent = 0
         self.ended = threading.Event()
         self._tls = tls
@@ -55,15 +57,21 @@ class ScriptedServer:
             if self._tls:
                 connection = self._tls.wrap_socket(connection, server_side=True)
             with connection:
-                self.heads.append(self._head(connection))
+                head, body = self._request(connection)
+                self.bodies.append(body)
+                self.heads.append(head)
                 self.script(connection)
 
     @staticmethod
-    def _head(connection: socket.socket) -> str:
-        head = b""
-        while b"\r\n\r\n" not in head and (more := connection.recv(65536)):
-            head += more
-        return head.decode("latin-1")
+    def _request(connection: socket.socket) -> tuple[str, bytes]:
+        read = b""
+        while b"\r\n\r\n" not in read and (more := connection.recv(65536)):
+            read += more
+        head, _, body = read.partition(b"\r\n\r\n")
+        length = re.search(rb"^content-length: *(\d+)", head, re.MULTILINE | re.IGNORECASE)
+        while length and len(body) < int(length[1]) and (more := connection.recv(65536)):
+            body += more
+        return head.decode("latin-1") + "\r\n\r\n", body
 
     def drip(self, pieces: Iterator[bytes], pause: float) -> Script:
         """Make a script that sends one piece after another until the other side has had enough."""

@@ -25,9 +25,10 @@ OURS: dict[str, set[str]] = {
     "store": {"domain", "values", "errors", "io", "budget"},
     "sandbox": {"domain", "errors", "io"},
     "timer": {"errors", "io"},
+    "notify": {"errors", "io", "values"},
     "cli": {
-        "", "approval", "budget", "ca", "config", "dns", "domain", "due", "errors", "io", "nginx", "sandbox",
-        "store", "stories", "timer", "values", "world",
+        "", "approval", "budget", "ca", "config", "dns", "domain", "due", "errors", "io", "nginx", "notify",
+        "sandbox", "store", "stories", "timer", "values", "world",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -45,7 +46,7 @@ THEIRS: dict[str, set[str]] = {
     "publicsuffixlist": {"domain"},
     "pydantic": {"config", "keys"},
     "pydantic_settings": {"config"},
-    "requests": {"approval", "ca"},
+    "requests": {"approval", "ca", "io.request", "io.unheard", "notify"},
     "rich": {"cli.report"},
     "sqlite3": {"store"},
     "subprocess": {"io.process"},

@@ -44,7 +44,7 @@ def _without_a_number(cause: OSError) -> str:
     """Describe an OSError that Python made itself, without errno."""
     if isinstance(cause, ConnectionError):
         return "the connection was closed without an answer"
-    return "[approval] ca_file cannot be read" if "CA certificate" in str(cause) else ""
+    return "the ca_file cannot be read" if "CA certificate" in str(cause) else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,119 @@
+"""Tell by command, webhook and ping, all at once and never for longer than one deadline.
+
+Nothing here can fail a run: whatever goes wrong becomes a phrase for one warning.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+from threading import Thread
+from urllib.parse import urlsplit, urlunsplit
+
+from requests import Request
+
+from certctl.io import process
+from certctl.io.escape import lines
+from certctl.io.request import OutOfTime, send
+from certctl.io.unheard import in_words
+from certctl.notify.message import Message
+
+_DEADLINE = timedelta(seconds=10)
+_GRACE = timedelta(milliseconds=500)
+_HEADERS = {"User-Agent": "certctl"}
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """The operator's ``[notify]`` section.
+
+    Attributes:
+        command: Gets the message as JSON on stdin, and nothing of it in its arguments.
+        webhook: Gets the message as JSON in a POST. It may hold a token, so it is never shown.
+        ping: Asked after every whole run, the dead man's switch: one that stays silent is the alarm.
+        deadline: For everything together.
+    """
+
+    command: tuple[str, ...] = ()
+    webhook: str = field(default="", repr=False)
+    ping: str = field(default="", repr=False)
+    deadline: timedelta = _DEADLINE
+
+
+class Notifier:
+    """Tells whoever is configured."""
+
+    def __init__(self, settings: NotifySettings) -> None:
+        self._settings = settings
+
+    def tell(self, message: Message, *, ping: bool) -> Sequence[str]:
+        """Send the message if something happened, and ping if asked to; return what did not work, in words."""
+        s, ways = self._settings, dict[str, Callable[[float], str]]()
+        if message.happenings and s.command:
+            ways["command"] = lambda seconds: _run(s.command, message.json(), seconds)
+        if message.happenings and s.webhook:
+            posted = Request(
+                "POST", s.webhook, data=message.json(), headers=_HEADERS | {"Content-Type": "application/json"}
+            )
+            ways["webhook"] = lambda seconds: _ask(posted, seconds)
+        if ping and (url := ping_url(s.ping, ok=message.exit_code == 0)):
+            ways["ping"] = lambda seconds: _ask(Request("GET", url, headers=_HEADERS), seconds)
+        return [f"[notify] {name}: {fault}" for name, fault in _together(ways, s.deadline).items() if fault]
+
+
+def ping_url(url: str, *, ok: bool) -> str:
+    """Return where to report a run: the URL itself, or ``/fail`` below it as healthchecks.io has it.
+
+    A URL with a query has no place for that; then a failed run does not ping, and silence is the alarm.
+    """
+    if ok or not url:
+        return url
+    parts = urlsplit(url)
+    return "" if parts.query else urlunsplit(parts._replace(path=parts.path.rstrip("/") + "/fail"))
+
+
+def _together(ways: dict[str, Callable[[float], str]], deadline: timedelta) -> dict[str, str]:
+    """Go all ways at once; return the fault of each, or an empty text. Who is not back in time is left behind."""
+    end = time.monotonic() + deadline.total_seconds()
+    back: SimpleQueue[tuple[str, str]] = SimpleQueue()
+
+    def go(name: str, way: Callable[[float], str]) -> None:
+        try:
+            back.put((name, way(end - time.monotonic())))
+        except Exception as error:  # noqa: BLE001 - a notifier must not fail a run
+            back.put((name, type(error).__name__))
+
+    for name, way in ways.items():
+        Thread(target=go, args=(name, way), name=f"notify-{name}", daemon=True).start()
+    faults = dict.fromkeys(ways, f"not done within {deadline.total_seconds():g} s")
+    for _ in ways:
+        try:
+            name, fault = back.get(timeout=max(0.0, end - time.monotonic()))
+        except Empty:
+            break
+        faults[name] = fault
+    return faults
+
+
+def _run(command: Sequence[str], given: bytes, seconds: float) -> str:
+    """Run the command; it is killed early enough for the whole to end in time."""
+    deadline = max(timedelta(0), timedelta(seconds=seconds) - 3 * _GRACE)
+    try:
+        ended = process.run([process.find(command[0]), *command[1:]], deadline=deadline, given=given, grace=_GRACE)
+    except process.Missing:
+        return f"{command[0]} cannot be run"
+    if ended.code is None:
+        return f"{command[0]} did not end in time"
+    last = "".join(f": {line}" for line in lines(ended.output, 1))
+    return "" if ended.ok else f"{command[0]} ended with {ended.code}{last}"
+
+
+def _ask(request: Request, seconds: float) -> str:
+    try:
+        response = send(request, seconds)
+    except OutOfTime:
+        return "no answer in time"
+    except Exception as error:  # noqa: BLE001 - in words, without the URL
+        return in_words(error)
+    return "" if 200 <= response.status_code < 300 else f"answered {response.status_code}"  # noqa: PLR2004

@@ -1,0 +1,142 @@
+"""What of a run is worth telling, and that telling it cannot hurt the run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.cli import run as certctl
+from certctl.cli.alerts import happenings
+from certctl.cli.base import Invocation
+from certctl.cli.outcome import outcome
+from certctl.domain import Domain
+from certctl.stories.issue import issue
+from certctl.stories.renew import renew, waiting
+from tests.fakes.http_server import serving, status
+from tests.fakes.world import FakeWorld
+
+CONFIG = '[notify]\nping = "http://127.0.0.1:{port}/ping"\nwebhook = "http://127.0.0.1:{port}/hook"\n'
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    fake = FakeWorld(tmp_path)
+    yield fake
+    fake.store.close()
+
+
+def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:
+    domain = fake.customer(name)
+    issue(fake.journeys(domain), fake.world)
+    return domain
+
+
+def told(fake: FakeWorld) -> list[str]:
+    """Do what the timer does; return what would be told."""
+    journeys = fake.journeys(*(row.domain for row in waiting(fake.world)))
+    renew(journeys, fake.world)
+    return [f"{h.what} {h.domain}" for h in happenings(map(outcome, journeys), fake.world.fallback_fraction)]
+
+
+def test_a_renewal_that_works_is_not_worth_a_word(fake: FakeWorld) -> None:
+    live(fake)
+    fake.days_pass(61)
+    assert told(fake) == []
+
+
+def test_parked_and_returned_are_told_once_each(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.dns.cnames[domain.name] = "elsewhere.example.net"
+    assert told(fake) == ["parked a.example.com"]
+    assert told(fake) == []
+    fake.dns.cnames[domain.name] = fake.dns.target
+    assert told(fake) == ["returned a.example.com"]
+    assert told(fake) == []
+
+
+def test_what_the_operator_can_mend_is_told_at_each_attempt_and_when_it_is_over(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.ca.broken.add(domain.name)
+    assert told(fake) == ["failed a.example.com"]
+    assert told(fake) == []  # it rests
+    fake.days_pass(15)
+    assert told(fake) == ["late a.example.com"]
+    fake.ca.broken.clear()
+    fake.days_pass(1)
+    assert told(fake) == ["recovered a.example.com"]
+
+
+def test_trouble_of_the_ca_is_told_only_when_a_certificate_gets_late_over_it(fake: FakeWorld) -> None:
+    live(fake)
+    fake.days_pass(61)
+    fake.ca.outage = True
+    assert told(fake) == []
+    fake.days_pass(15)
+    assert told(fake) == ["late a.example.com"]
+    fake.ca.outage = False
+    fake.days_pass(1)
+    assert told(fake) == ["recovered a.example.com"]
+
+
+def test_trouble_of_the_ca_that_passed_in_time_is_never_told(fake: FakeWorld) -> None:
+    live(fake)
+    fake.days_pass(61)
+    fake.ca.outage = True
+    assert told(fake) == []
+    fake.ca.outage = False
+    fake.days_pass(1)
+    assert told(fake) == []
+
+
+def test_a_server_block_nginx_takes_again_is_told(fake: FakeWorld) -> None:
+    domain = live(fake)
+    fake.days_pass(61)
+    fake.web.refused.add(domain)
+    assert told(fake) == ["failed a.example.com"]
+    assert told(fake) == ["failed a.example.com"]
+    fake.web.refused.clear()
+    assert told(fake) == ["recovered a.example.com"]
+
+
+def configured(root: Path, port: int) -> None:
+    file = root / "etc/certctl/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(CONFIG.format(port=port), encoding="utf-8")
+
+
+def test_a_run_over_everything_pings_and_one_over_a_name_does_not(tmp_path: Path) -> None:
+    with serving(status("200 OK")) as server:
+        configured(tmp_path, server.port)
+        assert certctl(["--root", str(tmp_path), "-q", "renew"], Invocation()) == 0
+        assert certctl(["--root", str(tmp_path), "-q", "renew", "no such name"], Invocation()) == 2
+        assert certctl(["--root", str(tmp_path), "-q", "renew", "--dry-run"], Invocation()) == 0
+    assert server.paths == ["/ping"]
+
+
+def test_a_notifier_that_fails_is_one_warning_and_not_an_exit_code(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(status("503 Busy")) as server:
+        configured(tmp_path, server.port)
+        assert certctl(["--root", str(tmp_path), "-q", "renew"], Invocation()) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "warning: [notify] ping: answered 503\n")
+
+
+def test_secrets_of_the_configuration_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configured(tmp_path, 1)
+    for arguments in (["config", "show"], ["--json", "config", "show"]):
+        assert certctl(["--root", str(tmp_path), *arguments], Invocation()) == 0
+    assert "127.0.0.1:1/" not in capsys.readouterr().out
+
+
+def test_a_fault_in_a_secret_does_not_repeat_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[notify]\nwebhook = "http://hooks.example.com/s3cret"\ncommand = ["a\\u0000b"]\n', "utf-8")
+    assert certctl(["--config", str(file), "status"], Invocation()) == 10
+    said = capsys.readouterr().err
+    assert "notify.webhook: must be an https:// URL" in said
+    assert "notify.command" in said
+    assert "s3cret" not in said
