@@ -14,7 +14,7 @@ from certctl.ca.check import MAX_CHAIN
 from certctl.ca.keys import key_pem, new_key, signing_request
 from certctl.ca.settings import CaSettings, Order
 from certctl.ca.solver import Challenge
-from certctl.io.files import PRIVATE, make_directory, remove_tree, write_atomic, write_new, writing
+from certctl.io.files import PRIVATE, make_directory, remove_tree, require_room, write_atomic, write_new, writing
 
 _PRIVATE_DIRECTORY = 0o700
 
@@ -71,10 +71,15 @@ class Scratch:
         return self.logs / "letsencrypt.log"
 
     def make(self, settings: CaSettings) -> None:
-        """Start over: an empty private directory with what any certbot command needs."""
+        """Start over: an empty private directory with what any certbot command needs, and room to work in.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
         with writing(self.root):
             for private in (settings.acme_dir, settings.accounts, self.root.parent):
                 make_directory(private, _PRIVATE_DIRECTORY)
+            require_room(self.root.parent)
             remove_tree(self.root)
             for directory in (self.root, self.config, self.work, self.logs):
                 make_directory(directory, _PRIVATE_DIRECTORY)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from certctl.sandbox import world, zone_file
 from certctl.sandbox.approval_server import Approvals
-from tests.e2e.real_sandbox import Ran, Sandbox
+from tests.e2e.real_sandbox import Ran, Sandbox, certctl
 
 KILLED = -signal.SIGKILL
 _SEARCHED = ("etc", "var", "run", "log")
@@ -82,12 +82,30 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
+@dataclass(frozen=True, slots=True)
+class Enclosed(Sandbox):
+    """A sandbox whose every command needs something before it, such as a way into its mounts."""
+
+    prefix: tuple[str, ...] = ()
+
+    def certctl(self, *arguments: str, stdin: str = "", before: tuple[str, ...] = ()) -> Ran:
+        """Run certctl in it; ``before`` limits this one run."""
+        env = {"CERTCTL_CONFIG": str(self.addresses["config"])}
+        return certctl(*arguments, env=env, stdin=stdin, prefix=(*self.prefix, *before))
+
+
 @dataclass
 class Watch:
-    """Looks at a sandbox before and after a fault: nobody else may be worse off, nothing may lie about."""
+    """Looks at a sandbox before and after a fault: nobody else may be worse off, nothing may lie about.
+
+    Attributes:
+        canary: A live customer who must never notice anything.
+        seen: Where a test sees the state directory when it is mounted for the sandbox alone.
+    """
 
     sandbox: Sandbox
     canary: str
+    seen: Path | None = None
     before: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +117,7 @@ class Watch:
 
     @property
     def state(self) -> Path:
-        return self.root / "var/lib/certctl"
+        return self.seen or self.root / "var/lib/certctl"
 
     @property
     def challenges(self) -> Path:
@@ -141,7 +159,18 @@ class Watch:
 
     def nobody_is_harmed(self, when: str = "") -> None:
         """Insist that nginx's test passes, that keys are private, and that the canary is served as before."""
-        argv = ["nginx", "-t", "-p", str(self.root), "-e", "stderr", "-c", str(self.sandbox.layout.nginx_conf)]
+        prefix = self.sandbox.prefix if isinstance(self.sandbox, Enclosed) else ()
+        argv = [
+            *prefix,
+            "nginx",
+            "-t",
+            "-p",
+            str(self.root),
+            "-e",
+            "stderr",
+            "-c",
+            str(self.sandbox.layout.nginx_conf),
+        ]
         test = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert test.returncode == 0, f"{when}: nginx could not start now: {test.stderr}"
         assert self.served(self.canary) == self.before, f"{when}: the canary's certificate changed"
@@ -161,7 +190,7 @@ class Watch:
         files = [p for p in self.sandbox.layout.conf_dir.iterdir() if p.name.startswith(".")]
         mirror = [p for p in (self.state / "live").rglob(".*") if p.name != ".last-reload"]
         work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir()]
-        return [str(path.relative_to(self.root)) for path in (*tokens, *files, *mirror, *work)]
+        return [str(path) for path in (*tokens, *files, *mirror, *work)]
 
     def all_is_well(self, names: Collection[str], when: str = "") -> None:
         """Insist that each name is served with the certificate in the store, and that nothing lies about."""
