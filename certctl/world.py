@@ -179,6 +179,10 @@ class Store(Protocol):
         """Write tokens that the CA took into the ledger."""
         ...
 
+    def refund(self, spends: Sequence[Spend], at: datetime) -> None:
+        """Take tokens out of the ledger again that were written down at this moment and not taken."""
+        ...
+
     def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
         """Return when tokens of this bucket and key were taken."""
         ...

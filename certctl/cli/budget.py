@@ -8,9 +8,9 @@ import click
 
 from certctl.budget import Bucket, Limit, Spend
 from certctl.cli.base import Invocation, command
+from certctl.cli.names import parse_name
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import House, open_house
-from certctl.domain import parse_domain
 
 _WIDTH = 20
 _SHOWN = 10
@@ -21,6 +21,7 @@ _SHOWN = 10
     """
     certctl budget                       the account, and whatever is nearly used up
     certctl budget status.example.com    everything that counts for one domain
+    certctl budget '*.example.com'       and for a wildcard of your own
     """,
 )
 @click.argument("domain", required=False)
@@ -45,8 +46,7 @@ def _spends(domain: str | None, house: House, now: datetime) -> Iterator[tuple[S
     if domain:
         from certctl.stories.spending import request_for
 
-        name = parse_domain(domain, house.names)
-        wanted = request_for(name, renewal=False).needed
+        wanted = request_for(parse_name(domain, house), renewal=False).needed
         yield from ((spend, house.limits[spend.bucket]) for spend in wanted if spend.bucket in house.limits)
         return
     for bucket, limit in house.limits.items():

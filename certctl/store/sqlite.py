@@ -124,6 +124,15 @@ class SqliteStore:
         with self._transaction() as db:
             db.executemany("INSERT INTO spend VALUES (?, ?, ?)", [(text(at), s.bucket, s.key) for s in spends])
 
+    def refund(self, spends: Sequence[Spend], at: datetime) -> None:
+        """Take tokens out of the ledger again that were written down at this moment and not taken."""
+        with self._transaction() as db:
+            db.executemany(
+                "DELETE FROM spend WHERE rowid = (SELECT rowid FROM spend WHERE at = ? AND bucket = ? AND key = ?"
+                " LIMIT 1)",
+                [(text(at), s.bucket, s.key) for s in spends],
+            )
+
     def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
         """Return when tokens of this bucket and key were taken."""
         with self._reading() as db:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import ceil
+from threading import Lock
 
 from certctl.budget import Bucket, Request, Spend, backoff
 from certctl.domain import Domain, registered_domain
@@ -15,6 +16,7 @@ from certctl.errors import CertctlError, RateLimited
 from certctl.values import DomainRow
 from certctl.world import World
 
+_one_at_a_time = Lock()
 _FAILED_VALIDATIONS = {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
 
 
@@ -28,20 +30,23 @@ def request_for(domain: Domain, *, renewal: bool) -> Request:
 def spending(request: Request, world: World) -> Iterator[None]:
     """Let one request to the CA through if its limits allow it, and write down what it took.
 
+    The tokens are written down before the CA is asked, so that the last one is not taken twice by two domains at
+    the same moment; what the CA did not take comes back.
+
     Raises:
         RateLimited: ``budget-exhausted``: the CA would refuse; it is not asked.
     """
-    _admit(request, world)
-    now = world.clock.now()
+    with _one_at_a_time:
+        _admit(request, world)
+        now = world.clock.now()
+        world.store.spend([*request.order, *request.certificate], now)
     try:
         yield
     except CertctlError as error:
-        if error.quota_used:
-            world.store.spend(request.order, now)
+        world.store.refund([*([] if error.quota_used else request.order), *request.certificate], now)
         if error.slug in _FAILED_VALIDATIONS:
             world.store.spend(request.failure, now)
         raise
-    world.store.spend([*request.order, *request.certificate], now)
     for spend in request.failure:
         if spend.bucket is Bucket.CONSECUTIVE:
             world.store.forgive(spend)
