@@ -19,12 +19,11 @@ _HARMLESS = ("max-log-backups", "preconfigured-renewal")  # what Debian's packag
 
 
 def examine(settings: CaSettings) -> Sequence[Finding]:
-    """Look at certbot, our plugin in it, the account, and what else on this host renews certificates."""
+    """Look at certbot, our plugin in it, the account, and what else on this host has a say in it."""
     return [
         _directory(settings),
         *_certbot(settings),
         *_account(settings),
-        *_foreign_timer(),
         *_foreign_options(),
     ]
 
@@ -70,17 +69,6 @@ def _account(settings: CaSettings) -> Iterator[Finding]:
             yield Finding(_AREA, Level.PROBLEM, text, f"chmod 0400 {key}")
         else:
             yield Finding(_AREA, Level.OK, f"ACME account {account}, key mode {mode:04o}")
-
-
-def _foreign_timer() -> Iterator[Finding]:
-    """Warn of the distribution's own certbot.timer (Debian: twice a day), which renews what it finds too."""
-    try:
-        active = process.run(["systemctl", "is-active", "certbot.timer"], deadline=_DEADLINE)
-    except process.Missing:
-        return
-    if active.ok:
-        text = "the distribution's certbot.timer is active: it renews certificates beside certctl"
-        yield Finding(_AREA, Level.WARNING, text, "systemctl disable --now certbot.timer")
 
 
 def _foreign_options() -> Iterator[Finding]:

@@ -5,14 +5,17 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from certctl.cli.base import Invocation, command
 from certctl.cli.init import prepare_directories
 from certctl.cli.reports import Rows, open_report
+from certctl.cli.timer_host import is_scheduled, open_systemd
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
+from certctl.io.process import Missing, find
 from certctl.values import Finding, Level
 
 _LOW_DISK_BYTES = 50_000_000
@@ -55,6 +58,8 @@ def examine(house: House) -> Iterator[Finding]:
         ("approval", lambda: house.operator.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("ca", lambda: house.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("nginx", lambda: house.web.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("timer", lambda: renewers(house)),
+        ("notify", lambda: notifier(house)),
     )
     for area, look in examinations:
         try:
@@ -99,3 +104,33 @@ def _state(house: House) -> list[Finding]:
 def _store(house: House) -> list[Finding]:
     count = len(house.store.domains())
     return [Finding("store", Level.OK, f"{house.settings.store.url}, {count} domains")]
+
+
+def renewers(house: House) -> list[Finding]:
+    """Look for who runs the renewals, and for who else would; in a sandbox there is nobody to look for."""
+    from certctl.timer.rival import rivals
+
+    root, area = house.path("/"), "timer"
+    findings = [
+        Finding(area, Level.WARNING, f"{rival.name} is {rival.how}: it renews beside certctl", rival.stop)
+        for rival in rivals(root, open_systemd(house))
+    ]
+    if is_scheduled(house):
+        findings.append(Finding(area, Level.OK, "certctl renew runs by itself"))
+    elif root == Path("/"):
+        text = "nothing on this host runs certctl renew by itself"
+        findings.append(Finding(area, Level.WARNING, text, "certctl timer install"))
+    return findings
+
+
+def notifier(house: House) -> list[Finding]:
+    """Look whether the command that tells people can be run."""
+    command = house.settings.notify.command
+    if not command:
+        return []
+    try:
+        find(command[0])
+    except Missing:
+        text = f"[notify] command: {command[0]} cannot be run"
+        return [Finding("notify", Level.PROBLEM, text, "certctl config show")]
+    return [Finding("notify", Level.OK, f"{command[0]} is told of what needs a person")]

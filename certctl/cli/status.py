@@ -9,9 +9,11 @@ from certctl.cli.base import Invocation, command
 from certctl.cli.names import parse_name
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
+from certctl.cli.timer_host import next_run
 from certctl.cli.wiring import House, open_house
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.stories.ending import PARKED
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
@@ -58,6 +60,8 @@ def status(
     counts = {condition: list(said.values()).count(condition) for condition in sorted(set(said.values()))}
     head = f"Certificates {len(rows)}   " + " · ".join(f"{c} {n}" for c, n in counts.items())
     rest = f"… {len(rows) - len(wanted)} more not shown (--all)" if len(wanted) < len(rows) else ""
+    if due := next_run(house):
+        head += f"   next run {rfc3339(due)}"
     notes = [note for note in (rest, head if rows else "No domains yet. Begin with: certctl issue DOMAIN") if note]
     lines = [_line(row, said[row.domain], now, house) for row in wanted]
     return report.listing(
@@ -85,8 +89,22 @@ def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[s
         renews = f"{row_due_at(row, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
     if condition == "manual":
         return [str(row.domain), condition, expires, f"you, from {renews}", f"certctl wildcard {row.domain.zone}"]
-    note = f"{row.last_error} ({row.attempts} attempts)" if row.last_error else ""
-    return [str(row.domain), condition, expires, renews, note]
+    if row.state in PARKED:
+        renews = ""
+    return [str(row.domain), condition, expires, renews, _note(row, now, house)]
+
+
+def _note(row: DomainRow, now: datetime, house: House) -> str:
+    """Say what is wrong and what ends it."""
+    if row.state is State.MOVED:
+        return f"{row.last_error}; comes back by itself once it points to {house.settings.dns.target}"
+    if row.state is State.UNWANTED:
+        return f"{row.last_error}; comes back by itself once it is approved"
+    if not row.last_error:
+        return ""
+    attempts = f" ({row.attempts} attempts)" if row.attempts else ""
+    resting = row.retry_at is not None and row.retry_at > now
+    return f"{row.last_error}{attempts}" + (f"; next try {row.retry_at:%Y-%m-%d %H:%M} UTC" if resting else "")
 
 
 def _outcome(row: DomainRow, condition: str) -> Outcome:
@@ -117,8 +135,8 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
             ["renews", f"around {rfc3339(renews or certificate.not_after)}"],
             ["sha-256", certificate.fingerprint],
         ]
-    if row.last_error:
-        facts += [["last error", f"{row.last_error}, {row.attempts} attempts"]]
+    if said := _note(row, house.clock.now(), house):
+        facts += [["note", said]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
     return [_outcome(row, condition)], Rows(["", ""], facts, notes)
 

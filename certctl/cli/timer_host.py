@@ -2,6 +2,7 @@
 
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import certctl
@@ -12,8 +13,9 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.process import beside_python
 from certctl.timer.systemd import Systemd
-from certctl.timer.units import TimerSettings
+from certctl.timer.units import TIMER, TimerSettings
 
+_UNIT, _CRON = f"/etc/systemd/system/{TIMER}", "/etc/cron.d/certctl"
 _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
 
 
@@ -66,6 +68,21 @@ def is_booted(house: House) -> bool:
 def open_systemd(house: House) -> Systemd | None:
     """Return systemd; below another root its files are written, but it is never called."""
     return Systemd() if house.path("/") == Path("/") and is_booted(house) else None
+
+
+def is_scheduled(house: House) -> bool:
+    """Tell whether our timer or our cron line is in its place."""
+    places = (_UNIT, _CRON)
+    return any(house.path(place).is_file() for place in places)
+
+
+def next_run(house: House) -> datetime | None:
+    """Return when our timer runs next; None where it does not, or where systemd is not asked."""
+    systemd = open_systemd(house) if house.path(_UNIT).is_file() else None
+    try:
+        return systemd.next_run(TIMER) if systemd else None
+    except ConfigInvalid:
+        return None
 
 
 def our_names(house: House) -> set[str]:

@@ -1,0 +1,102 @@
+"""What a person sees when looking: what ends a domain's trouble, and who runs the renewals."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from certctl.cli import run as certctl
+from certctl.cli.base import Invocation
+from certctl.cli.doctor import notifier, renewers
+from certctl.cli.wiring import House, open_house
+from certctl.domain import Domain
+from certctl.io.clock import SystemClock
+from certctl.stories.issue import issue
+from certctl.values import Level, State
+from tests.fakes.world import FakeWorld
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    fake = FakeWorld(tmp_path / "var/lib/certctl")
+    fake.clock.moment = SystemClock().now()
+    fake.days_pass(0)
+    yield fake
+    fake.store.close()
+
+
+def house(root: Path, configuration: str = "") -> House:
+    file = root / "config.toml"
+    file.write_text(configuration, encoding="utf-8")
+    return open_house(Invocation(config=file, root=root))
+
+
+def live(fake: FakeWorld, name: str) -> Domain:
+    domain = fake.customer(name)
+    issue(fake.journeys(domain), fake.world)
+    return domain
+
+
+def table(root: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[str]]:
+    assert certctl(["--root", str(root), "status"], Invocation()) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return {row[0]: row[1:] for row in rows if row and "." in row[0]}
+
+
+def test_a_parked_domain_says_what_brings_it_back(
+    tmp_path: Path, fake: FakeWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, state, slug in (
+        ("moved.example.com", State.MOVED, "dns-cname-mismatch"),
+        ("unwanted.example.com", State.UNWANTED, "approval-refused"),
+    ):
+        domain = live(fake, name)
+        fake.store.set_state(domain, state)
+        fake.store.failed(domain, slug, None)
+    rows = table(tmp_path, capsys)
+    moved, unwanted = " ".join(rows["moved.example.com"]), " ".join(rows["unwanted.example.com"])
+    assert moved.endswith("dns-cname-mismatch; comes back by itself once it points to status.hyperping.io")
+    assert unwanted.endswith("approval-refused; comes back by itself once it is approved")
+
+
+def test_a_failing_domain_says_when_it_is_tried_again(
+    tmp_path: Path, fake: FakeWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    domain = live(fake, "a.example.com")
+    again = fake.clock.now() + timedelta(hours=20)
+    fake.store.failed(domain, "ca-connection", again)
+    said = " ".join(table(tmp_path, capsys)["a.example.com"])
+    assert said.endswith(f"ca-connection (1 attempts); next try {again:%Y-%m-%d %H:%M} UTC")
+    assert certctl(["--root", str(tmp_path), "status", "a.example.com"], Invocation()) == 0
+    assert "next try" in capsys.readouterr().out
+
+
+def test_the_doctor_names_another_renewer_once_and_how_to_stop_it(tmp_path: Path) -> None:
+    wants = tmp_path / "etc/systemd/system/timers.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "certbot.timer").symlink_to("/lib/systemd/system/certbot.timer")
+    (finding,) = renewers(house(tmp_path))
+    assert (finding.area, finding.level) == ("timer", Level.WARNING)
+    assert "certbot.timer is enabled" in finding.text
+    assert finding.fix == "systemctl disable --now certbot.timer"
+
+
+def test_the_doctor_sees_our_own_timer(tmp_path: Path) -> None:
+    assert renewers(house(tmp_path)) == []
+    line = tmp_path / "etc/cron.d/certctl"
+    line.parent.mkdir(parents=True)
+    line.write_text("#\n", encoding="utf-8")
+    (finding,) = renewers(house(tmp_path))
+    assert finding.level is Level.OK
+
+
+@pytest.mark.parametrize(("command", "level"), [("/bin/cat", Level.OK), ("/no/such/notifier", Level.PROBLEM)])
+def test_the_doctor_looks_for_the_notifier(tmp_path: Path, command: str, level: Level) -> None:
+    (finding,) = notifier(house(tmp_path, f'[notify]\ncommand = ["{command}"]\n'))
+    assert finding.level is level
+
+
+def test_without_a_notifier_there_is_nothing_to_look_for(tmp_path: Path) -> None:
+    assert notifier(house(tmp_path)) == []
