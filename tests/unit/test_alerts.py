@@ -1,6 +1,8 @@
 """What of a run is worth telling, and that telling it cannot hurt the run."""
 
+import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,11 @@ from certctl.cli.alerts import happenings
 from certctl.cli.base import Invocation
 from certctl.cli.outcome import outcome
 from certctl.domain import Domain
+from certctl.io.clock import SystemClock
 from certctl.stories.issue import issue
 from certctl.stories.renew import renew, waiting
+from certctl.stories.wildcard import wildcard
+from certctl.values import DnsSolver, Suggestion
 from tests.fakes.http_server import serving, status
 from tests.fakes.world import FakeWorld
 
@@ -140,3 +145,35 @@ def test_a_fault_in_a_secret_does_not_repeat_it(tmp_path: Path, capsys: pytest.C
     assert "notify.webhook: must be an https:// URL" in said
     assert "notify.command" in said
     assert "s3cret" not in said
+
+
+def wildcard_by_hand(root: Path, days_left: float) -> None:
+    """Put a wildcard into the store that a person made, some time ago."""
+    fake = FakeWorld(root / "var/lib/certctl")
+    domain, now = Domain("*.hyperping.io"), SystemClock().now()
+    fake.clock.moment = now
+    fake.days_pass(days_left - 90)
+    journey = fake.journey(domain)
+    wildcard(journey, DnsSolver("manual"), fake.world)
+    assert journey.certificate
+    fake.store.suggest([(journey.certificate, Suggestion(None, now + timedelta(days=1)))])
+    fake.store.close()
+
+
+@pytest.mark.parametrize(
+    ("days_left", "event", "code"), [(40, None, 0), (29, "person-needed", 0), (14, "late", 10)]
+)
+def test_a_wildcard_that_waits_for_a_person_is_told_ahead_of_time_and_not_at_every_run(
+    tmp_path: Path, days_left: float, event: str | None, code: int
+) -> None:
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    wildcard_by_hand(tmp_path, days_left)
+    with serving(status("200 OK")) as server:
+        configured(tmp_path, server.port)
+        for _ in range(2):
+            assert certctl(["--root", str(tmp_path), "-q", "renew"], Invocation()) == code
+    told = [json.loads(body) for body in server.bodies if body]
+    assert [(one["event"], one["domain"]) for each in told for one in each["events"]] == (
+        [(event, "*.hyperping.io")] if event else []
+    )
+    assert all("certctl wildcard hyperping.io" in one["next"] for each in told for one in each["events"])
