@@ -16,7 +16,8 @@ from certctl.cli.timer_host import is_scheduled, open_systemd
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.process import Missing, find
-from certctl.values import Finding, Level
+from certctl.stories.wildcard import needs_person, solver_of
+from certctl.values import DomainRow, Finding, Level
 
 _LOW_DISK_BYTES = 50_000_000
 
@@ -55,6 +56,7 @@ def examine(house: House) -> Iterator[Finding]:
         ("state", lambda: _state(house)),
         ("store", lambda: _store(house)),
         ("dns", lambda: house.dns.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("wildcard", lambda: list(wildcards(house))),
         ("approval", lambda: house.operator.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("ca", lambda: house.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("nginx", lambda: house.web.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
@@ -66,6 +68,26 @@ def examine(house: House) -> Iterator[Finding]:
             yield from look()
         except CertctlError as error:
             yield Finding(area, Level.PROBLEM, error.message, error.next[0])
+
+
+def wildcards(house: House) -> Iterator[Finding]:
+    """Look at the zones of our own: who renews them, and where the CA looks for their challenge."""
+    for row in house.store.domains():
+        if not row.domain.is_wildcard:
+            continue
+        sight = house.txt_watch.look(row.domain.zone)
+        if sight.owner != sight.asked:
+            text = f"{sight.asked} is a CNAME: the CA looks at {sight.owner}, in the zone {sight.zone}"
+            yield Finding("wildcard", Level.OK, text)
+        yield from (Finding("wildcard", Level.WARNING, note) for note in sight.notes)
+        yield _renewer(row)
+
+
+def _renewer(row: DomainRow) -> Finding:
+    if needs_person(row):
+        fix = f"certctl wildcard {row.domain.zone} --dns PLUGIN, or see: certctl explain dns-delegation"
+        return Finding("wildcard", Level.WARNING, f"{row.domain} is renewed by hand: only you can do it", fix)
+    return Finding("wildcard", Level.OK, f"{row.domain} renews by dns-{solver_of(row).plugin}")
 
 
 def _unfolded(rows: list[list[str]]) -> list[list[str]]:

@@ -171,7 +171,7 @@ class TextReport:
             ("should be", list(error.expected)),
             ("who acts", [_ACTORS[error.kind.who]]),
             ("wait", [f"{error.retry_after} s"] if error.retry_after else []),
-            ("cost", [cost] if error.kind.family.exit_code.value in {3, 4, 5, 6} else []),
+            ("cost", [cost] if error.quota_used or error.kind.family.exit_code.value in {3, 4, 5, 6} else []),
             ("next", list(error.next)),
         ]
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -19,13 +19,14 @@ from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
-from certctl.values import Delegation, Level
+from certctl.values import Delegation, DnsSolver, Level
 from certctl.world import Operator
 from tests.fakes.dns import FakeDns
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
 from tests.fakes.operator import FakeOperator
 
 CUSTOMER = Domain("status.example.com")
+OWN = "hyperping.io"
 STRANGER = Domain("status.not-a-customer.test")
 START = datetime(2027, 1, 1, tzinfo=UTC)
 
@@ -82,7 +83,7 @@ class RealWorld:
 
     def party(self) -> Operator:
         url = f"http://127.0.0.1:{self.server.port}/approvalendpoint/{{domain}}"
-        return HttpOperator(ApprovalSettings(url), self.memory, self.time)
+        return HttpOperator(ApprovalSettings(url, own_zones=(OWN,)), self.memory, self.time)
 
     def approves(self, domain: Domain) -> None:
         self.approved.add(domain.name)
@@ -124,6 +125,27 @@ def test_an_outage_is_neither_a_yes_nor_a_no_for_a_name_never_approved(
     with pytest.raises(Unreachable) as caught:
         getattr(world.party(), question)(delegation(CUSTOMER))
     assert caught.value.slug == "approval-unreachable"
+
+
+def test_our_own_zone_is_approved_though_nobody_answers(world: World | RealWorld) -> None:
+    world.outage = True
+    star = Domain(f"*.{OWN}")
+    approval = world.party().approve_own(own_delegation(star))
+    assert (approval.domain, approval.remembered, approval.given_at) == (star, False, START)
+
+
+@pytest.mark.parametrize("name", ["*.example.com", "*.nothyperping.io", "*.io"])
+def test_a_zone_that_is_not_ours_is_not_approved_whatever_the_endpoint_says(
+    world: World | RealWorld, name: str
+) -> None:
+    world.approves(Domain(name))
+    with pytest.raises(NotApproved) as caught:
+        world.party().approve_own(own_delegation(Domain(name)))
+    assert caught.value.slug == "approval-refused"
+
+
+def own_delegation(domain: Domain) -> Delegation:
+    return FakeDns().verify_own(domain, DnsSolver("manual"))
 
 
 def test_a_new_name_cannot_live_on_a_remembered_yes(world: World | RealWorld) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from certctl.domain import Domain, registered_domain
 from certctl.errors import CertctlError, ExitCode, NotReady, Unreachable
+from certctl.values import DnsSolver
 from certctl.world import Dns
 from tests.fakes.dns import FakeDns
 from tests.fakes.dns_world import NS2, OURS_4, OURS_6, TARGET, DnsTown, Fault, town
@@ -184,6 +185,21 @@ def test_a_target_that_does_not_resolve_is_our_fault_and_not_the_customers(custo
     customers.lose_target()
     error = refusal(customers, SUB)
     assert (error.slug, type(error)) == ("dns-target-broken", Unreachable)
+
+
+def test_our_own_zone_is_proven_without_pointing_anywhere(customers: Customers) -> None:
+    customers.host(APEX, "192.0.2.99")
+    star = Domain(f"*.{APEX}")
+    delegation = customers.party().verify_own(star, DnsSolver("rfc2136"))
+    assert (delegation.domain, delegation.target) == (star, APEX.name)
+
+
+def test_a_caa_record_for_another_ca_forbids_our_own_wildcard_too(customers: Customers) -> None:
+    customers.host(APEX, "192.0.2.99")
+    customers.allow_only(APEX, "digicert.com")
+    with pytest.raises(NotReady) as caught:
+        customers.party().verify_own(Domain(f"*.{APEX}"), DnsSolver("manual"))
+    assert caught.value.slug == "caa-forbids"
 
 
 def test_a_customer_who_leaves_is_noticed_and_one_who_returns_as_well(customers: Customers) -> None:

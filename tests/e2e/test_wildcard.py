@@ -256,6 +256,15 @@ def test_renew_leaves_a_wildcard_by_hand_to_the_person(live: Sandbox) -> None:
     assert live.orders() == orders
 
 
+def test_doctor_says_who_renews_it_and_where_the_ca_looks(live: Sandbox) -> None:
+    live.must("sandbox", "dns", "add", CHALLENGE, "CNAME", "challenges.example.net.")
+    said = [
+        finding["text"] for finding in live.must("doctor", "--json").json["data"] if finding["area"] == "wildcard"
+    ]
+    assert f"{CHALLENGE} is a CNAME: the CA looks at challenges.example.net, in the zone example.net" in said
+    assert f"{STAR} is renewed by hand: only you can do it" in said
+
+
 def test_a_zone_that_is_not_ours_is_refused_before_any_order(sandbox: Sandbox) -> None:
     orders = sandbox.orders()
     ran = sandbox.certctl("wildcard", "example.com", "--json")

@@ -49,6 +49,9 @@ class DnsTown:
     def fault(self, name: str, fault: Fault, *, kind: str = "", only: str = "", seconds: float = 0) -> None:
         self._change(zone_file.set_fault(self._world, FaultRule(name, fault, kind, only, seconds)))
 
+    def heal(self) -> None:
+        self._change(zone_file.clear_faults(self._world))
+
     def hurry(self) -> None:
         """Wait less for silent servers, in tests that have some."""
         self.settings = replace(self.settings, patience=timedelta(seconds=0.15))

@@ -1,0 +1,154 @@
+"""The wildcard's story on fakes: our own zone, nobody asked, remembered, renewed where no person is needed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import Refused
+from certctl.stories.renew import renew, waiting
+from certctl.stories.wildcard import reminders, wildcard
+from certctl.values import DnsSolver, State
+from tests.fakes.world import FakeWorld
+
+STAR = Domain("*.hyperping.io")
+BY_HAND = DnsSolver("manual")
+BY_PLUGIN = DnsSolver("rfc2136", (("credentials", "/etc/certctl/rfc2136.ini"),))
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeWorld]:
+    fake = FakeWorld(tmp_path)
+    yield fake
+    fake.store.close()
+
+
+def made(fake: FakeWorld, solver: DnsSolver) -> None:
+    journey = fake.journey(STAR)
+    wildcard(journey, solver, fake.world)
+    assert journey.ok, journey.error
+
+
+def renewed(fake: FakeWorld, *, insists: bool = False) -> str | None:
+    """Renew the wildcard; return the slug of what stopped it."""
+    journey = fake.journey(STAR, insists=insists)
+    renew([journey], fake.world)
+    return journey.error.slug if journey.error else None
+
+
+def test_our_own_zone_goes_live_without_asking_anyone(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    assert fake.operator.asked == []
+    assert [step for _, step, _ in fake.listening.heard] == [
+        "verify", "approve", "obtain", "publish", "reload", "confirm",
+    ]  # fmt: skip
+    row = fake.store.domain(STAR)
+    assert row
+    assert row.certificate
+    assert row.certificate.names == ("*.hyperping.io", "hyperping.io")
+    assert (row.state, row.solver) == (State.ACTIVE, BY_HAND)
+    assert fake.web.served(STAR) == row.certificate.fingerprint
+    assert fake.ca.solved_by[STAR] == BY_HAND
+
+
+def test_again_changes_nothing_and_orders_nothing(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    made(fake, BY_HAND)
+    assert fake.ca.orders == 1
+
+
+def test_a_new_automatism_is_tried_at_once_and_remembered_only_when_it_works(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    fake.ca.failures[STAR.name] = Refused("ca-challenge-aborted", "the plugin could not write")
+    journey = fake.journey(STAR)
+    wildcard(journey, BY_PLUGIN, fake.world)
+    assert journey.error
+    row = fake.store.domain(STAR)
+    assert row
+    assert row.solver == BY_HAND
+    del fake.ca.failures[STAR.name]
+    fake.days_pass(1)
+    made(fake, BY_PLUGIN)
+    row = fake.store.domain(STAR)
+    assert row
+    assert row.solver == BY_PLUGIN
+    orders = fake.ca.orders
+    made(fake, BY_HAND)
+    row = fake.store.domain(STAR)
+    assert row
+    assert (row.solver, fake.ca.orders) == (BY_HAND, orders), "going back to a person needs no trial"
+
+
+def test_a_zone_that_is_not_ours_costs_no_order(fake: FakeWorld) -> None:
+    journey = fake.journey(Domain("*.example.com"))
+    wildcard(journey, BY_HAND, fake.world)
+    assert journey.error
+    assert (journey.error.slug, fake.ca.orders) == ("approval-refused", 0)
+
+
+def test_an_automated_wildcard_renews_unattended(fake: FakeWorld) -> None:
+    made(fake, BY_PLUGIN)
+    fake.days_pass(61)
+    assert [row.domain for row in waiting(fake.world)] == [STAR]
+    assert renewed(fake) is None
+    assert fake.ca.orders == 2
+    assert fake.ca.solved_by[STAR] == BY_PLUGIN
+    assert fake.operator.asked == []
+    assert reminders(fake.world) == []
+
+
+def test_trouble_with_our_own_zone_never_parks_the_wildcard(fake: FakeWorld) -> None:
+    made(fake, BY_PLUGIN)
+    fake.days_pass(61)
+    fake.dns.broken.add(STAR.zone)
+    assert renewed(fake) == "dns-servfail"
+    row = fake.store.domain(STAR)
+    assert row
+    assert row.state is State.ACTIVE
+    fake.dns.broken.clear()
+    assert renewed(fake) is None
+
+
+def test_a_wildcard_by_hand_is_never_ordered_by_renew(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    fake.days_pass(61)
+    assert renewed(fake) == "wildcard-manual"
+    assert renewed(fake, insists=True) == "wildcard-manual"
+    assert fake.ca.orders == 1
+
+
+def test_a_wildcard_by_hand_is_first_a_reminder_and_then_a_failure(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    fake.days_pass(59)
+    assert reminders(fake.world) == []
+    fake.days_pass(2)
+    assert waiting(fake.world) == [], "a run that only reminds does not fail"
+    (reminder,) = reminders(fake.world)
+    assert not reminder.late
+    assert "certctl wildcard hyperping.io" in reminder.text
+    fake.days_pass(15)
+    assert [row.domain for row in waiting(fake.world)] == [STAR]
+    (reminder,) = reminders(fake.world)
+    assert reminder.late
+
+
+def test_the_history_is_reminded_once_a_day(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    fake.days_pass(61)
+    for _ in range(5):
+        reminders(fake.world)
+        fake.days_pass(0.25)
+    said = [event for event in fake.store.events(STAR.name, 100) if event.slug == "wildcard-manual"]
+    assert len(said) == 2
+
+
+def test_a_failed_plugin_rests_and_a_person_may_go_on_at_once(fake: FakeWorld) -> None:
+    fake.ca.failures[STAR.name] = Refused("ca-dns", "no TXT record", quota_used=True)
+    wildcard(fake.journey(STAR), BY_PLUGIN, fake.world)
+    again = fake.journey(STAR)
+    wildcard(again, BY_PLUGIN, fake.world)
+    assert again.error
+    assert (again.error.slug, again.error.next[1]) == ("backing-off", "certctl wildcard hyperping.io --force")
+    del fake.ca.failures[STAR.name]
+    made(fake, BY_HAND)
