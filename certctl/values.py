@@ -217,6 +217,7 @@ class DomainRow:
         attempts: Failures at the CA since the last success; they set the back-off.
         retry_at: Before this moment only an operator who insists may ask the CA again.
         solver: None means HTTP-01.
+        served: The certificate version that was last seen on the wire; 0 when none was.
     """
 
     domain: Domain
@@ -228,6 +229,7 @@ class DomainRow:
     retry_at: datetime | None
     suggestion: Suggestion | None = None
     solver: DnsSolver | None = None
+    served: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,10 @@ class Store(Protocol):
         """Store a new version with its key, make the domain active and forget its failures."""
         ...
 
+    def served(self, certificate: Certificate) -> None:
+        """Note that this version was seen on the wire."""
+        ...
+
     def pem(self, certificate: Certificate) -> Pem:
         """Return the chain and key of a stored version."""
         ...

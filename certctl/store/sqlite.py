@@ -18,10 +18,11 @@ from certctl.store.rows import domain_row, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, s.renew_at, s.ask_at"
+_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served"
+_SUGGESTED = "s.renew_at, s.ask_at"
 _FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
 _ROWS = f"""
-    SELECT {_DOMAIN}, {_FACTS}
+    SELECT {_DOMAIN}, {_SUGGESTED}, {_FACTS}
     FROM domain d LEFT JOIN certificate c ON c.domain = d.name AND c.version = d.version
     LEFT JOIN suggestion s ON s.domain = c.domain AND s.version = c.version
 """  # noqa: S608 - constants only
@@ -85,6 +86,14 @@ class SqliteStore:
                 "DELETE FROM certificate WHERE domain = ? AND version <= ?", (name, version - _KEPT_VERSIONS)
             )
         return replace(facts, version=version)
+
+    def served(self, certificate: Certificate) -> None:
+        """Note that this version was seen on the wire."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE domain SET served = ? WHERE name = ? AND served <> ?",
+                (certificate.version, certificate.domain.name, certificate.version),
+            )
 
     def pem(self, certificate: Certificate) -> Pem:
         """Return the chain and key of a stored version."""

@@ -89,6 +89,8 @@ def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
         deploy(wanted, world)
         return
     for journey in journeys:
+        if journey.certificate:
+            world.store.served(journey.certificate)
         journey.changed |= changed
         journey.state = State.ACTIVE
         if journey.before and journey.before.last_error:

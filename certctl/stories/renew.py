@@ -101,8 +101,14 @@ def is_waiting(row: DomainRow, world: World) -> bool:
 
 
 def _is_unpublished(row: DomainRow | None) -> bool:
-    """Tell whether nginx did not take the certificate that the store already has: it is not ordered again."""
-    return row is not None and row.last_error is not None and row.last_error.startswith("nginx-")
+    """Tell whether nginx does not have the certificate that the store already has: it is not ordered again.
+
+    Either nginx refused it, or the run that obtained it was killed before nginx was told.
+    """
+    if row is None or row.certificate is None:
+        return False
+    refused = row.last_error is not None and row.last_error.startswith("nginx-")
+    return refused or 0 < row.served < row.certificate.version
 
 
 def _is_late(row: DomainRow, world: World) -> bool:

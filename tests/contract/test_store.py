@@ -40,6 +40,20 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
+def test_which_version_was_seen_on_the_wire_is_remembered(store: SqliteStore) -> None:
+    first = store.keep(issued("01"))
+    assert served(store) == 0
+    store.served(first)
+    store.keep(issued("02"))
+    assert served(store) == first.version
+
+
+def served(store: SqliteStore) -> int:
+    row = store.domain(DOMAIN)
+    assert row
+    return row.served
+
+
 def test_a_kept_certificate_comes_back_whole(store: SqliteStore) -> None:
     kept = store.keep(issued())
     row = store.domain(DOMAIN)

@@ -103,6 +103,33 @@ def test_a_failed_renewal_keeps_what_is_served(fake: FakeWorld) -> None:
     assert fake.web.served(domain) == before
 
 
+def test_a_certificate_that_a_killed_run_stored_is_served_by_the_next_one_without_an_order(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.days_pass(61)
+    stored = fake.store.keep(fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain))))  # here it was killed
+    assert fake.web.served(domain) != stored.fingerprint
+    rows = waiting(fake.world)
+    renew(fake.journeys(*(row.domain for row in rows)), fake.world)
+    assert fake.web.served(domain) == stored.fingerprint
+    assert fake.ca.orders == 2
+    assert not waiting(fake.world)
+
+
+def test_what_was_only_obtained_is_not_published_by_a_renewal(fake: FakeWorld) -> None:
+    domain = fake.customer("only-obtained.example.com")
+    fake.store.keep(fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain))))
+    assert not waiting(fake.world)
+
+
+def test_an_unanswered_question_keeps_what_the_ca_said_before(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.ca.suggested[domain] = fake.clock.now() + timedelta(days=2)
+    assert not waiting(fake.world)
+    fake.ca.outage = True
+    fake.days_pass(3)
+    assert [row.domain for row in waiting(fake.world)] == [domain]
+
+
 def test_what_another_run_renewed_meanwhile_is_left_alone(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
     (journey,) = journeys = fake.journeys(domain)
