@@ -63,17 +63,22 @@ def _named(names: tuple[str, ...], house: House, report: Report, *, insists: boo
 
 def _due(house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
     """Set out for everything that is due, as a timer does."""
-    from certctl.stories.renew import resting, waiting
+    from certctl.stories.renew import everyone, resting, waiting
     from certctl.stories.wildcard import reminders
 
-    rows = [row for row in house.store.domains() if row.certificate] if insists else waiting(house.world)
-    asleep = [] if insists else [_asleep(row, house) for row in resting(house.world)]
+    world = house.world
+    if insists:
+        return Party(
+            [Journey(r.domain, report, insists=True) for r in house.store.domains() if r.certificate], []
+        ), wakes
+    rows = everyone(world)
+    asleep = [_asleep(row, house) for row in resting(world, rows)]
     if asleep:
-        report.note(f"{len(asleep)} domains rest after a failure at the CA: certctl status --failing")
-    for reminder in [] if insists else reminders(house.world):
+        report.note(f"{len(asleep)} resting after a failure at the CA: certctl status --failing")
+    for reminder in reminders(world, rows):
         report.note(reminder.text)
     late = [sleeper for sleeper in asleep if sleeper.ending and sleeper.ending.late]
-    return Party([Journey(row.domain, report, insists=insists) for row in rows], late), wakes
+    return Party([Journey(row.domain, report) for row in waiting(world, rows)], late), wakes
 
 
 def _asleep(row: DomainRow, house: House) -> Outcome:

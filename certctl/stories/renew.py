@@ -72,14 +72,15 @@ def _ask_again(journey: Journey, world: World) -> Approval:
         return journey.step(Step.APPROVE, world.operator.approve_again, delegation)
 
 
-def waiting(world: World) -> Sequence[DomainRow]:
-    """Return what a run should look at: what never failed first, then the soonest to expire.
-
-    Before that the CA is asked about every certificate whose suggestion has grown old.
-    """
+def everyone(world: World) -> Sequence[DomainRow]:
+    """Return every domain, once the CA was asked about each certificate whose suggestion has grown old."""
     rows = world.store.domains()
-    if _refresh_suggestions(rows, world):
-        rows = world.store.domains()
+    return world.store.domains() if _refresh_suggestions(rows, world) else rows
+
+
+def waiting(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[DomainRow]:
+    """Return what of everyone a run should look at: what never failed first, then the soonest to expire."""
+    rows = everyone(world) if rows is None else rows
     rows = [row for row in rows if is_waiting(row, world) and not _rests(row, world)]
     rows = [row for row in rows if not needs_person(row) or _is_late(row, world)]
     return sorted(
@@ -87,9 +88,9 @@ def waiting(world: World) -> Sequence[DomainRow]:
     )
 
 
-def resting(world: World) -> Sequence[DomainRow]:
-    """Return what a run leaves alone although it is due: it failed at the CA too recently."""
-    return [row for row in world.store.domains() if is_waiting(row, world) and _rests(row, world)]
+def resting(world: World, rows: Sequence[DomainRow]) -> Sequence[DomainRow]:
+    """Return what of these a run leaves alone although it is due: it failed at the CA too recently."""
+    return [row for row in rows if _rests(row, world) and is_waiting(row, world)]
 
 
 def is_waiting(row: DomainRow, world: World) -> bool:

@@ -78,11 +78,11 @@ class Reminder:
         return f"{self.row.domain}: you, by {self.expires:%Y-%m-%d}: it is renewed by hand: certctl wildcard {zone}"
 
 
-def reminders(world: World) -> Sequence[Reminder]:
+def reminders(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[Reminder]:
     """Return the wildcards that are due and wait for a person; once a day the history says so too."""
     now = world.clock.now()
     found = []
-    for row in world.store.domains():
+    for row in world.store.domains() if rows is None else rows:
         if not row.certificate or row.state is not State.ACTIVE or not needs_person(row):
             continue
         if is_due(row, now, world.fallback_fraction):

@@ -177,3 +177,24 @@ def test_a_wildcard_that_waits_for_a_person_is_told_ahead_of_time_and_not_at_eve
         [(event, "*.hyperping.io")] if event else []
     )
     assert all("certctl wildcard hyperping.io" in one["next"] for each in told for one in each["events"])
+
+
+@pytest.mark.parametrize(("days_left", "code"), [(29, 0), (14, 6)])
+def test_a_late_domain_that_rests_keeps_the_run_failing_and_any_other_does_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days_left: float, code: int
+) -> None:
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    fake, now = FakeWorld(tmp_path / "var/lib/certctl"), SystemClock().now()
+    fake.clock.moment = now
+    fake.days_pass(days_left - 90)
+    domain = live(fake)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.certificate
+    fake.store.suggest([(row.certificate, Suggestion(None, now + timedelta(days=1)))])
+    fake.store.failed(domain, "ca-connection", now + timedelta(hours=9))
+    fake.store.close()
+    assert certctl(["--root", str(tmp_path), "renew"], Invocation()) == code
+    said = capsys.readouterr().err
+    assert "1 resting after a failure at the CA" in said
+    assert ("error[backing-off]" in said) == bool(code)
