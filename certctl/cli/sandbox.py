@@ -1,12 +1,13 @@
 """``certctl sandbox``: bring the private world up or down, look at it, and change it."""
 
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from certctl.cli.base import Command, Invocation
+from certctl.cli.base import Command, Duration, Invocation
 from certctl.cli.reports import Rows, open_report
 
 if TYPE_CHECKING:
@@ -26,12 +27,13 @@ def sandbox() -> None:
 
 
 @sandbox.command("up", cls=Command)
+@click.option("--lifetime", type=Duration(), default="90d", show_default=True, help="How long certificates live.")
 @click.pass_obj
-def up(invocation: Invocation) -> int:
+def up(invocation: Invocation, lifetime: timedelta) -> int:
     """Bring a sandbox up below --root; one that is down begins a new world."""
     from certctl.sandbox import sandbox as house
 
-    standing, changed = house.up(_root(invocation), _init)
+    standing, changed = house.up(_root(invocation), _init, lifetime)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 

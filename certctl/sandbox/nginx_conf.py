@@ -24,7 +24,7 @@ _CONF = """\
 # Written by "certctl sandbox up". The host's own nginx has no part in this.
 {user}worker_processes 1;
 pid {root}/run/nginx.pid;
-error_log {root}/log/nginx.error.log;
+error_log {root}/log/nginx.error.log notice;
 events {{
     worker_connections 512;
 }}

@@ -28,7 +28,7 @@ from certctl.io.files import PRIVATE, PUBLIC, make_directory, write_atomic, writ
 HOST = "127.0.0.1"
 DEFAULT_PROFILE = "default"
 SHORT_PROFILE = "shortlived"
-_NINETY_DAYS = timedelta(days=90)
+NINETY_DAYS = timedelta(days=90)
 _SHORT = timedelta(hours=160)
 _VALID = timedelta(days=3650)
 
@@ -46,6 +46,7 @@ class Pebble:
         dns: ``ip:port`` of the DNS server it asks.
         nonce_reject: Percentage of good nonces it refuses, to exercise clients.
         blocklist: Names it refuses to sign.
+        lifetime: How long its certificates live.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class Pebble:
     dns: str
     nonce_reject: int = 0
     blocklist: tuple[str, ...] = ()
+    lifetime: timedelta = NINETY_DAYS
 
     @property
     def directory_url(self) -> str:
@@ -131,9 +133,9 @@ def configuration(pebble: Pebble) -> dict[str, object]:
             "domainBlocklist": list(pebble.blocklist),
             "retryAfter": {"authz": 1, "order": 1},
             "keyAlgorithm": "ecdsa",
-            "certificateValidityPeriod": int(_NINETY_DAYS.total_seconds()),
+            "certificateValidityPeriod": int(pebble.lifetime.total_seconds()),
             "profiles": {
-                DEFAULT_PROFILE: _profile("90 days", _NINETY_DAYS),
+                DEFAULT_PROFILE: _profile(f"{pebble.lifetime}", pebble.lifetime),
                 SHORT_PROFILE: _profile("160 hours, as Let's Encrypt's shortlived", _SHORT),
             },
         }

@@ -24,8 +24,10 @@ Init = Callable[[Path], None]
 """Does for the configuration at a path what ``certctl init`` does for a host: directories and nginx's base file."""
 
 
-def up(root: Path, init: Init) -> tuple[Standing, bool]:
+def up(root: Path, init: Init, lifetime: timedelta = pebble.NINETY_DAYS) -> tuple[Standing, bool]:
     """Bring a sandbox up; return how it stands and whether that changed anything.
+
+    ``lifetime`` is how long its CA's certificates live.
 
     A sandbox that is down begins a new world, because a restarted Pebble is a new CA: certificates and accounts
     of the old one are worth nothing. If one part fails to come up, the others are stopped again.
@@ -42,7 +44,7 @@ def up(root: Path, init: Init) -> tuple[Standing, bool]:
         _stop(before)
         for _ in range(_TRIES):
             try:
-                return _Rising(layout, init).rise(), True
+                return _Rising(layout, init, lifetime).rise(), True
             except parts.PortTaken:
                 continue
     raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
@@ -76,9 +78,10 @@ def status(root: Path) -> Standing:
 class _Rising:
     """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
 
-    def __init__(self, layout: Layout, init: Init) -> None:
+    def __init__(self, layout: Layout, init: Init, lifetime: timedelta) -> None:
         self._layout = layout
         self._init = init
+        self._lifetime = lifetime
         self._standing = Standing(layout)
         self._undo = ExitStack()
 
@@ -101,8 +104,9 @@ class _Rising:
         acme, management, http, https = free_ports(4)
         resolver = f"127.0.0.1:{dns_port}"
         ca = pebble.Pebble(
-            self._layout.ca, acme, management, http, https, resolver, blocklist=(world.NEVER_SIGNED,)
-        )
+            self._layout.ca, acme, management, http, https, resolver,
+            blocklist=(world.NEVER_SIGNED,), lifetime=self._lifetime,
+        )  # fmt: skip
         self._start_pebble(ca)
         addresses = Addresses(
             acme_directory=ca.directory_url,

@@ -99,9 +99,9 @@ class Sandbox:
         return x509.load_der_x509_certificate(der)
 
 
-def bring_up(root: Path) -> Sandbox:
+def bring_up(root: Path, *options: str) -> Sandbox:
     """Bring a sandbox up by the command line."""
-    ran = certctl("sandbox", "up", "--root", str(root), "--json")
+    ran = certctl("sandbox", "up", "--root", str(root), "--json", *options)
     assert ran.code == 0, ran.out + ran.err
     return Sandbox(at(root), ran.json["data"])
 
