@@ -67,10 +67,13 @@ root = LazyGroup(
 def main() -> None:
     """Run the command line and exit with a documented code."""
     from certctl.cli.stop import listen
+    from certctl.cli.streams import prepare, release
 
+    prepare()
     listen()
-    invocation = Invocation()
-    sys.exit(run(sys.argv[1:], invocation))
+    code = run(sys.argv[1:], Invocation())
+    release()
+    sys.exit(code)
 
 
 def run(arguments: list[str], invocation: Invocation) -> int:
@@ -83,9 +86,6 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         return 2
     except click.ClickException as error:
         return _usage(error, "--json" in arguments, invocation)
-    except BrokenPipeError:  # `certctl status | head -1`: the reader has enough
-        sys.stderr.close()
-        return 0
     except (Exception, KeyboardInterrupt, click.Abort) as error:  # noqa: BLE001 - the one boundary
         from certctl.cli.boundary import report_failure
 
@@ -97,8 +97,11 @@ def _usage(error: click.ClickException, json: bool, invocation: Invocation) -> i
     if json:
         from certctl.cli.boundary import report_usage
 
-        return report_usage(error.format_message(), invocation)
-    error.show()
+        return report_usage(error, invocation)
+    from certctl.io.escape import one_line
+
+    message = "\n".join(map(one_line, error.format_message().expandtabs(4).split("\n")))
+    click.UsageError(message, getattr(error, "ctx", None)).show()
     return error.exit_code
 
 

@@ -91,6 +91,14 @@ class Command(click.Command):
                     formatter.write_dl(records[is_global])
 
 
+class Group(click.Group):
+    """A group that takes the global options too, between its name and a command's."""
+
+    def __init__(self, *args: Any, **attributes: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **attributes)
+        self.params += GLOBAL_OPTIONS
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and one line, and imports one only to run it."""
 

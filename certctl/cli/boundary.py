@@ -15,14 +15,21 @@ def report_failure(error: BaseException, invocation: Invocation) -> int:
     known = error if isinstance(error, CertctlError) else _translated(error)
     if invocation.verbose > 1:
         traceback.print_exception(error, file=sys.stderr)
-    open_report(invocation).failure(known)
+    try:
+        open_report(invocation).failure(known)
+    except OSError:  # stdout takes nothing, not even JSON
+        invocation.json = False
+        open_report(invocation).failure(known)
     return int(known.exit_code)
 
 
-def report_usage(message: str, invocation: Invocation) -> int:
+def report_usage(error: click.ClickException, invocation: Invocation) -> int:
     """Say in JSON that the command line is wrong."""
     invocation.json = True
-    open_report(invocation).failure(NameRejected("usage", message, next=["certctl --help"]))
+    context = getattr(error, "ctx", None)
+    if context:
+        invocation.command = "-".join(context.command_path.split()[1:]) or invocation.command
+    open_report(invocation).failure(NameRejected("usage", error.format_message(), next=["certctl --help"]))
     return int(ExitCode.USAGE)
 
 

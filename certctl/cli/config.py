@@ -5,14 +5,14 @@ import json
 import click
 from click.shell_completion import get_completion_class
 
-from certctl.cli.base import Command, Invocation, command
+from certctl.cli.base import Command, Group, Invocation, command
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import open_house
 
 _HIDDEN = "(set)"
 
 
-@click.group("config")
+@click.group("config", cls=Group)
 def config() -> None:
     """Show, validate and explain the configuration."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from certctl.cli.base import Command, Duration, Invocation
+from certctl.cli.base import Command, Duration, Group, Invocation
 from certctl.cli.reports import Rows, open_report
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _FAULTS = ("servfail", "timeout", "refused", "nxdomain", "truncate", "delay")
 _MODES = ("list", "yes", "no", "500", "hang", "redirect")
 
 
-@click.group("sandbox")
+@click.group("sandbox", cls=Group)
 def sandbox() -> None:
     """Run a private CA, DNS, approval endpoint and nginx to try things in; needs no root.
 
@@ -89,7 +89,7 @@ def approve(invocation: Invocation, domain: str | None, revoke: bool, mode: str 
     return 0
 
 
-@sandbox.group("dns")
+@sandbox.group("dns", cls=Group)
 def dns() -> None:
     """Look at and change the DNS of a sandbox; changes hold at once."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from certctl.cli.base import Command, Invocation
+from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import is_booted, names_in, open_systemd, our_names, timer_settings
@@ -28,7 +28,7 @@ from certctl.timer.units import (
 _CRONS = ("cron", "crond")
 
 
-@click.group("timer")
+@click.group("timer", cls=Group)
 def timer() -> None:
     """Renew by systemd timer or cron."""
 
