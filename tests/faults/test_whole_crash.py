@@ -3,13 +3,14 @@
 Each point is a system call of certctl itself, so a test fails when its run does not die there any more.
 """
 
+import os
 import signal
 import subprocess
 import time
 
 import pytest
 
-from tests.faults.whole import KILLED, Point, Watch, ended, start, until
+from tests.faults.whole import KILLED, Point, Watch, command, ended, start, until
 
 pytestmark = pytest.mark.e2e
 
@@ -173,6 +174,19 @@ def test_stopped_while_nginx_is_changed_what_was_in_force_is_back(watch: Watch) 
         watch.nobody_is_harmed()
     watch.sandbox.must("issue", *names)
     watch.all_is_well(names)
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr"])
+def test_a_reader_who_has_gone_does_not_stop_the_work_half_way(watch: Watch, unread: str) -> None:
+    (name,) = watch.customers(f"unread-{unread}", 1)
+    argv, env = command(watch.sandbox, "issue", name)
+    reader, writer = os.pipe()
+    os.close(reader)
+    out, err = (writer, subprocess.DEVNULL) if unread == "stdout" else (subprocess.DEVNULL, writer)
+    ran = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, timeout=60)
+    os.close(writer)
+    assert ran.returncode == 0
+    watch.all_is_well([name])
 
 
 def begin(watch: Watch, point: Point, *arguments: str) -> "subprocess.Popen[str]":
