@@ -9,22 +9,18 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from io import BytesIO
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import requests
 from acme.client import ClientNetwork, ClientV2
 from acme.messages import RenewalInfo as Answer
 from cryptography import x509
-from requests.adapters import HTTPAdapter
 
+from certctl.ca.network import in_time, network
 from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.io.clock import SystemClock
 from certctl.values import Certificate, Pem, Suggestion
 
-AT_ONCE = 16
-_MAX_BYTES = 64 * 1024
 _LATER = timedelta(hours=6)  # RFC 9773 §4.3.3: when the CA does not say when to ask again
 _SOONEST, _LATEST = timedelta(minutes=1), timedelta(days=1)  # §4.3.2 asks for limits on both sides
 _PATIENCE = 3
@@ -71,7 +67,7 @@ class RenewalInfo:
         with self._guard:
             if not self._has_asked:
                 self._has_asked = True
-                net = self._network()
+                net = network(self._settings, self._seconds)
                 directory = self._heard(lambda: ClientV2.get_directory(self._settings.directory, net))
                 base = str(directory["renewalInfo"])
                 require_safe_directory(base)
@@ -79,15 +75,6 @@ class RenewalInfo:
             if self._place is None:
                 raise LookupError("no renewal information in this run")
             return self._place
-
-    def _network(self) -> ClientNetwork:
-        net = ClientNetwork(timeout=self._seconds, user_agent="certctl")
-        # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
-        net.verify_ssl = str(self._settings.ca_file) if self._settings.ca_file else True  # type: ignore[assignment]
-        net.session.trust_env = False
-        net.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
-        net.session.hooks["response"].append(_shorten)
-        return net
 
     def _heard(self, ask: Callable[[], T]) -> T:
         """Ask within the deadline, unless the CA has left several questions without any answer.
@@ -100,47 +87,12 @@ class RenewalInfo:
         if self._silences >= _PATIENCE:
             raise requests.Timeout("the CA did not answer before")
         try:
-            heard = _in_time(self._seconds, ask)
+            heard = in_time(self._seconds, ask)
         except (requests.ConnectionError, requests.Timeout):
             self._silences += 1
             raise
         self._silences = 0
         return heard
-
-
-def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
-    """Read an answer before requests does, which would read for ever; a longer one is cut and so no JSON."""
-    response.raw = BytesIO(response.raw.read(_MAX_BYTES, decode_content=True))
-
-
-def _in_time(seconds: float, do: Callable[[], T]) -> T:
-    """Return what ``do`` returns or raise what it raises, but wait no longer.
-
-    The timeout of requests counts from byte to byte, and nothing bounds the look-up of a host name; the thread
-    left behind ends with its socket or with us.
-    """
-    results: SimpleQueue[Callable[[], T]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            value = do()
-        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-            results.put(_raiser(error))
-        else:
-            results.put(lambda: value)
-
-    threading.Thread(target=work, name="ari", daemon=True).start()
-    try:
-        return results.get(timeout=seconds)()
-    except Empty:
-        raise requests.Timeout(f"no whole answer within {seconds} s") from None
-
-
-def _raiser(error: Exception) -> Callable[[], Any]:
-    def again() -> Any:  # noqa: ANN401
-        raise error
-
-    return again
 
 
 def _identifier(pem: Pem) -> str:

@@ -1,14 +1,14 @@
 """Which of the CA's profiles gives a person enough time."""
 
-import requests
-from acme import client, errors
+from collections.abc import Mapping
 
+from acme.client import ClientV2
+
+from certctl.ca.network import in_time, network
 from certctl.ca.settings import CaSettings
 
-_PATIENT = (
-    "classic"  # Let's Encrypt: its pending authorizations live seven days, those of its other profiles one hour
-)
-_TIMEOUT_SECONDS = 10
+_PATIENT = "classic"  # Let's Encrypt: its pending authorizations live 7 days, those of its other profiles 1 hour
+_SECONDS = 10
 
 
 def patient_profile(settings: CaSettings) -> str:
@@ -16,11 +16,9 @@ def patient_profile(settings: CaSettings) -> str:
 
     A CA that cannot be asked now will be asked again in a moment by certbot, which says what is wrong.
     """
-    net = client.ClientNetwork(timeout=_TIMEOUT_SECONDS, user_agent="certctl")
-    net.session.trust_env = False
-    net.verify_ssl = str(settings.ca_file) if settings.ca_file else True  # type: ignore[assignment]
+    net = network(settings, _SECONDS)
     try:
-        offered = client.ClientV2.get_directory(settings.directory, net).meta.profiles
-    except (errors.Error, requests.RequestException, ValueError, TypeError, AttributeError, KeyError):
+        offered = in_time(_SECONDS, lambda: ClientV2.get_directory(settings.directory, net).meta.profiles)
+    except Exception:  # noqa: BLE001 - what a CA answers is its own affair; certbot reads the same directory next
         return ""
-    return _PATIENT if _PATIENT in (offered or {}) else ""
+    return _PATIENT if isinstance(offered, Mapping) and _PATIENT in offered else ""

@@ -44,8 +44,7 @@ class Desk:
         lines = [[answer.server, said_by(answer, demand.values)] for answer in sight.answers]
         if self._table.is_possible and not self._quiet:
             marks = [[a.server, *_marks(a.values, demand), said_by(a, demand.values)] for a in sight.answers]
-            left = f"{self._left(demand)}; Ctrl-C: no failed check, one order used"
-            self._table.show(Rows([], marks, [*sight.notes, left]))
+            self._table.show(Rows([], marks, [*sight.notes, f"  {self._outlook(demand, sight)}"]))
         elif not self._quiet:
             for text in [": ".join(line) for line in lines] + list(sight.notes):
                 if text not in self._said:
@@ -55,6 +54,11 @@ class Desk:
     def over(self) -> None:
         """Leave the table as it is."""
         self._table.stop()
+
+    def _outlook(self, demand: TxtDemand, sight: TxtSight) -> str:
+        if sight.agrees(demand.values):
+            return "all of them agree: the CA may look now"
+        return f"{self._left(demand)}; Ctrl-C: no failed check, one order used"
 
     def _left(self, demand: TxtDemand) -> str:
         left = max(0, int((demand.patience_ends - self._clock.now()).total_seconds()))

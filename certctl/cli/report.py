@@ -198,7 +198,7 @@ class LiveTable:
 
     def show(self, shown: Rows) -> None:
         """Draw it."""
-        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 2))
+        table = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
         for row in shown.rows:
             table.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
         drawn = Group(table, *(Text(one_line(note), style="dim") for note in shown.notes))

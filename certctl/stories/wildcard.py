@@ -111,6 +111,6 @@ def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
 
 def _note(reminder: Reminder, now: datetime, world: World) -> None:
     name = reminder.row.domain.name
-    last = world.store.events(name, 1)
-    if not last or last[0].slug != "wildcard-manual" or now - last[0].at >= _REMINDED:
+    last = next((event.at for event in world.store.events(name, 100) if event.slug == "wildcard-manual"), None)
+    if last is None or now - last >= _REMINDED:
         world.store.record(Event(now, name, "renew", ok=False, slug="wildcard-manual", detail=reminder.text))

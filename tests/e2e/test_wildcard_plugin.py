@@ -100,12 +100,13 @@ def lab(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_a_plugin_is_remembered_and_renews_unattended(lab: Lab) -> None:
-    (first,) = lab.must("wildcard", *lab.by_rfc2136(), "--json").json["results"]
+    written = lab.bind.log.count("adding an RR at '_acme-challenge.hyperping.io' TXT")
+    (first,) = lab.must("wildcard", *lab.by_rfc2136(), "--force", "--json").json["results"]
     assert first["certificate"]["names"] == [f"*.{OWN}", OWN]
     assert [step["name"] for step in first["steps"]] == [
         "verify", "approve", "obtain", "publish", "reload", "confirm",
     ]  # fmt: skip
-    assert lab.bind.log.count("adding an RR at '_acme-challenge.hyperping.io' TXT") == 2
+    assert lab.bind.log.count("adding an RR at '_acme-challenge.hyperping.io' TXT") == written + 2
     assert lab.bind.texts(f"_acme-challenge.{OWN}") == [], "the plugin takes its records away"
     assert "manual" not in lab.must("status", "--all").out
 
@@ -147,6 +148,17 @@ def test_a_plugin_that_may_not_write_fails_before_the_ca_looks(lab: Lab, tmp_pat
     assert f"sub.{OWN}" not in "".join(line for line in lab.log.read_text().splitlines() if "INVALID" in line)
 
 
+def test_a_record_the_ca_does_not_see_is_a_failed_validation(lab: Lab) -> None:
+    blind = {  # the sandbox's own CA asks the sandbox's own DNS, where no plugin writes
+        "CERTCTL_CA__DIRECTORY": str(lab.sandbox.addresses["acme_directory"]),
+        "CERTCTL_CA__CA_FILE": str(lab.sandbox.addresses["acme_ca_file"]),
+    }
+    ran = lab.certctl("wildcard", *lab.by_rfc2136(), "--force", "--json", **blind)
+    assert (ran.code, ran.error["quota_used"]) == (5, True), ran.err + ran.out
+    assert ran.error["code"] in {"ca-unauthorized", "ca-dns"}
+    assert any("TXT" in line for line in ran.error["seen"])
+
+
 def test_credentials_that_others_can_read_are_refused(lab: Lab, tmp_path: Path) -> None:
     orders = lab.orders
     loose = tmp_path / "loose.ini"
@@ -166,6 +178,6 @@ def test_an_option_the_plugin_does_not_have_is_named_before_any_order(lab: Lab) 
 
 
 def test_a_plugin_that_is_not_installed_comes_with_the_line_that_installs_it(lab: Lab) -> None:
-    ran = lab.certctl("wildcard", "--dns", "nosuchprovider", "--json")
+    ran = lab.certctl("wildcard", "--dns", "nosuchprovider", "--force", "--json")
     assert (ran.code, ran.error["code"]) == (10, "missing-program")
     assert ran.error["next"][0] == f"{sys.executable} -m pip install certbot-dns-nosuchprovider"
