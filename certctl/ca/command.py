@@ -15,6 +15,7 @@ from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
 from certctl.io import process
+from certctl.io.stop import go_on
 
 OLDEST = (5, 8)
 INSTALL = "python -m pip install 'certbot>=5.8,<6'"
@@ -34,7 +35,9 @@ def run_certbot(
 
     Raises:
         ConfigInvalid: ``missing-program``.
+        Interrupted: this process was asked to stop before.
     """
+    go_on("before certbot was started")
     until = time.monotonic() + settings.deadline.total_seconds()
     ours, theirs = socket.socketpair()
     env = _environment(settings, scratch) | {DESCRIPTOR: str(theirs.fileno())}

@@ -7,7 +7,8 @@ from email.utils import parsedate_to_datetime
 
 from certctl.ca.evidence import Evidence, Response
 from certctl.ca.exchange import Problem
-from certctl.errors import CATALOGUE, CertctlError
+from certctl.errors import CATALOGUE, CertctlError, Interrupted
+from certctl.io.stop import stopping
 
 SHORTEST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(days=7)
@@ -72,7 +73,8 @@ _UNREACHABLE = frozenset({
 def classify(evidence: Evidence, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
     """Say what went wrong with the certificate of ``name``.
 
-    The typed problems come first; then the CA's last answer; then what stopped certbot from getting one.
+    The typed problems come first; then whether we were asked to stop; then the CA's last answer; then what stopped
+    certbot from getting one.
     """
     error = _error(evidence, name, now, registering=registering)
     error.quota_used = bool(evidence.refuted) or any(r.made_order for r in evidence.responses)
@@ -84,6 +86,8 @@ def _error(evidence: Evidence, name: str, now: datetime, *, registering: bool) -
         return evidence.aborted
     if refuted := evidence.refuted:
         return _make(_SLUGS.get(refuted[0].type, "ca-refused"), name, _shown(refuted))
+    if stopping.is_set():  # we ended certbot ourselves: nobody is to blame, and no rest follows
+        return Interrupted("interrupted", f"stopped while certbot was at work on {name}")
     if evidence.code is None:
         return _make("ca-timeout", name, _tail(evidence))
     if (last := evidence.last) and (problems := last.problems):

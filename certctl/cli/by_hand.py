@@ -8,10 +8,10 @@ from certctl.ca.dns01 import TTL, said_by
 from certctl.cli.base import Invocation
 from certctl.cli.reports import Rows
 from certctl.domain import Domain
-from certctl.errors import Interrupted
 from certctl.io.clock import Clock
 from certctl.io.escape import one_line
-from certctl.stories.journey import Journey, Listener, Step, StepTaken, stopping
+from certctl.io.stop import go_on
+from certctl.stories.journey import Journey, Listener, Step, StepTaken
 from certctl.values import TxtDemand, TxtSight
 
 _DAY = 86400
@@ -39,8 +39,7 @@ class Desk:
         Raises:
             Interrupted: this process was asked to stop.
         """
-        if stopping.is_set():
-            raise Interrupted("interrupted", "stopped while waiting for DNS")
+        go_on("while waiting for DNS")
         lines = [[answer.server, said_by(answer, demand.values)] for answer in sight.answers]
         if self._table.is_possible and not self._quiet:
             marks = [[a.server, *_marks(a.values, demand), said_by(a, demand.values)] for a in sight.answers]

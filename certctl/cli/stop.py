@@ -17,7 +17,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     from certctl.io.process import end_children
-    from certctl.stories.journey import stopping
+    from certctl.io.stop import stopping
 
     stopping.set()
     end_children()

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from certctl.io.stop import nap
+
 
 class Clock(Protocol):
     """Time, so that tests can own it."""
@@ -26,8 +28,12 @@ class SystemClock:
         return datetime.now(UTC)
 
     def pause(self, duration: timedelta) -> None:
-        """Wait."""
-        time.sleep(duration.total_seconds())
+        """Wait.
+
+        Raises:
+            Interrupted: this process was asked to stop.
+        """
+        nap(duration.total_seconds(), "while waiting")
 
 
 @dataclass(frozen=True, slots=True)

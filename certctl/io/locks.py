@@ -3,9 +3,10 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -13,8 +14,7 @@ import filelock
 from certctl.domain import Domain
 from certctl.errors import Busy
 from certctl.io.files import make_directory, writing
-
-_POLL_SECONDS = 0.05
+from certctl.io.stop import NAP, nap
 
 
 @contextmanager
@@ -23,20 +23,13 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
 
     Raises:
         Busy: somebody else held it for all of ``wait``; the message names the process.
+        Interrupted: this process was asked to stop while it waited.
     """
     with writing(path):
         make_directory(path.parent, 0o700)
-        held = filelock.FileLock(path, timeout=wait.total_seconds(), mode=0o600, thread_local=False)
+        held = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
     with writing(path):
-        try:
-            held.acquire(poll_interval=_POLL_SECONDS)
-        except filelock.Timeout as error:  # an OSError, which ``writing`` would take for an unwritable path
-            raise Busy(
-                "busy",
-                f"{what} is in the hands of another certctl{_holder(path)}",
-                seen=[f"lock file {path}"],
-                retry_after=int(wait.total_seconds()),
-            ) from error
+        _take(held.acquire, filelock.Timeout, path, wait, f"{what} is in the hands of another certctl")
     try:
         yield
     finally:
@@ -77,31 +70,33 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
 
     Raises:
         Busy: it was held for all of ``wait``.
+        Interrupted: this process was asked to stop while it waited.
     """
     with writing(path):
         make_directory(path.parent, 0o700)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _flock(descriptor, path, wait, what)
+        take = partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(take, BlockingIOError, path, wait, f"{what} is in the hands of another run")
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _flock(descriptor: int, path: Path, wait: timedelta, what: str) -> None:
-    """Take the lock by asking again and again: flock(2) itself knows no deadline."""
+def _take(take: Callable[[], object], refusal: type[OSError], path: Path, wait: timedelta, complaint: str) -> None:
+    """Ask for the lock again and again: flock(2) knows no deadline, and no worker hears a signal."""
     give_up = time.monotonic() + wait.total_seconds()
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            take()
+        except refusal as error:
             if time.monotonic() >= give_up:
                 raise Busy(
                     "busy",
-                    f"{what} is in the hands of another run{_holder(path)}",
+                    f"{complaint}{_holder(path)}",
                     seen=[f"lock file {path}"],
                     retry_after=int(wait.total_seconds()),
                 ) from error
-            time.sleep(_POLL_SECONDS)
         else:
             return
+        nap(NAP, f"while waiting for {path.name}")

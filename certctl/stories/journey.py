@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from threading import Event as Flag
 from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.domain import Domain
 from certctl.due import is_late
-from certctl.errors import CertctlError, Interrupted
+from certctl.errors import CertctlError
+from certctl.io.stop import go_on
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
 from certctl.values import Certificate, DomainRow, Event, State
@@ -69,9 +69,6 @@ class Listener(Protocol):
 
 T = TypeVar("T", bound=Told)
 P = ParamSpec("P")
-
-stopping = Flag()
-"""Set once, by a signal to this process: no journey begins another step."""
 
 
 class Journey:
@@ -173,8 +170,7 @@ def take_together(
     journeys: Sequence[Journey], name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Take a step that several domains share, such as one reload for all of them."""
-    if stopping.is_set():
-        raise Interrupted("interrupted", f"stopped before {name}")
+    go_on(f"before {name}")
     for journey in journeys:
         journey.listener.started(journey.domain, name)
     began = time.monotonic()

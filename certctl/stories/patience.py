@@ -4,9 +4,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Interrupted, NotReady, Unreachable
+from certctl.errors import CertctlError, NotReady, Unreachable
 from certctl.io.clock import Clock
-from certctl.stories.journey import stopping
+from certctl.io.stop import go_on
 from certctl.values import Delegation, DnsSolver
 from certctl.world import Dns
 
@@ -42,7 +42,6 @@ class PatientDns:
         left = deadline - self._clock.now()
         if left <= timedelta(0):
             raise error
-        if stopping.is_set():
-            raise Interrupted("interrupted", f"stopped while waiting for the DNS of {domain}")
+        go_on(f"while waiting for the DNS of {domain}")
         self._tell(f"{domain}: {error.message}; asking again, {left.total_seconds() / 60:.0f} min left")
         self._clock.pause(min(pause, left))

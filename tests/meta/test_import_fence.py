@@ -20,7 +20,7 @@ OURS: dict[str, set[str]] = {
     "config": {"errors", "keys"},
     "io": {"errors", "domain"},
     "world": {"domain", "values", "budget", "io.clock"},
-    "stories": {"world", "values", "domain", "errors", "due", "budget", "io.clock"},
+    "stories": {"world", "values", "domain", "errors", "due", "budget", "io.clock", "io.stop"},
     **{party: {"domain", "values", "errors", "io"} for party in PARTIES},
     "store": {"domain", "values", "errors", "io", "budget"},
     "sandbox": {"domain", "errors", "io"},

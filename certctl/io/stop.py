@@ -1,0 +1,37 @@
+"""Whether this process was asked to stop; known in one place, so that whoever waits or judges can ask.
+
+A signal reaches the main thread only: a worker that waits must look here itself.
+"""
+
+import time
+from threading import Event
+
+from certctl.errors import Interrupted
+
+NAP = 0.05
+
+stopping = Event()
+"""Set once, by a signal to this process. Only look at it: a handler cannot set what its own thread waits for."""
+
+
+def nap(seconds: float, what: str) -> None:
+    """Sleep, unless or until the run is asked to stop.
+
+    Raises:
+        Interrupted: it was; nothing of ``what`` had begun.
+    """
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        go_on(what)
+        time.sleep(min(left, NAP))
+    go_on(what)
+
+
+def go_on(what: str) -> None:
+    """Let a run that was not asked to stop go on.
+
+    Raises:
+        Interrupted: it was.
+    """
+    if stopping.is_set():
+        raise Interrupted("interrupted", f"stopped {what}")
