@@ -205,6 +205,15 @@ def test_a_plugin_that_says_nothing_is_not_waited_for_longer_than_the_deadline()
         assert time.monotonic() - began < 5
 
 
+def test_a_certbot_that_died_while_we_solved_is_no_failure_of_the_talk() -> None:
+    solver, (ours, theirs) = Memory(), socket.socketpair()
+    with ours:
+        theirs.sendall(encode(challenges_message([CHALLENGE])))
+        theirs.close()
+        exchange(solver).serve(ours, time.monotonic() + 10)
+    assert not solver.shown
+
+
 def test_a_line_without_an_end_is_cut_off() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
