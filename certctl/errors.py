@@ -91,6 +91,13 @@ class CertctlError(Exception):
         """Return the stable name of this kind of failure."""
         return self.kind.slug
 
+    def after_spending(self) -> "CertctlError":
+        """Return the same error for a domain whose certificate the CA had already made when it happened."""
+        return type(self)(
+            self.slug, self.message, seen=self.seen, expected=self.expected, next=self.next[:-1],
+            retry_after=self.retry_after, quota_used=True,
+        )  # fmt: skip
+
 
 class Internal(CertctlError):
     """Several items failed for different reasons, or certctl itself is wrong."""

@@ -8,7 +8,7 @@ One contract suite per Protocol runs on the fake and on the real facade (tests/c
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from certctl.budget import Bucket, Limit, Spend
@@ -177,6 +177,12 @@ class Store(Protocol):
 
     def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
         """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
+        ...
+
+    def take(
+        self, needed: Sequence[Spend], taken: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
+    ) -> tuple[Spend, timedelta] | None:
+        """Write tokens into the ledger if all that is needed is there; else say what is missing and how long."""
         ...
 
     def spend(self, spends: Sequence[Spend], at: datetime) -> None:

@@ -9,7 +9,7 @@ from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, open_house
 from certctl.errors import ConfigInvalid
 from certctl.stories.journey import Journey, Step
-from certctl.values import Site
+from certctl.values import Site, State
 
 
 @command(
@@ -116,7 +116,7 @@ def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 
 def _stored(journey: Journey, house: House) -> Site:
     row = house.store.domain(journey.domain)
-    if row is None or row.certificate is None:
+    if row is None or row.certificate is None or row.state is State.REMOVED:
         raise ConfigInvalid(
             "unknown-domain",
             f"the store has no certificate for {journey.domain}",

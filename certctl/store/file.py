@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io.files import make_directory, writing
 
 _BUSY_SECONDS = 30
+_POLL_SECONDS = 0.01
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -24,13 +26,28 @@ def open_database(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
+        _use_wal(db)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             db.execute(f"PRAGMA {pragma}")
         _migrate(db, path)
     except BaseException:
         db.close()  # or its half-made transaction would lock out our own next try
         raise
     return db
+
+
+def _use_wal(db: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on; SQLite's own patience does not cover this one change on a new file (3.40)."""
+    give_up = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -3,16 +3,17 @@
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from certctl.budget import Bucket, Spend
+from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Clock
+from certctl.store import ledger
 from certctl.store.file import open_database
 from certctl.store.rows import domain_row, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Pem, State, Suggestion
@@ -88,11 +89,13 @@ class SqliteStore:
         return replace(facts, version=version)
 
     def served(self, certificate: Certificate) -> None:
-        """Note that this version was seen on the wire."""
+        """Note that this version was seen on the wire; trouble with nginx is over then."""
         with self._transaction() as db:
             db.execute(
-                "UPDATE domain SET served = ? WHERE name = ? AND served <> ?",
-                (certificate.version, certificate.domain.name, certificate.version),
+                "UPDATE domain SET served = ?1,"
+                " last_error = CASE WHEN last_error LIKE 'nginx-%' THEN NULL ELSE last_error END"
+                " WHERE name = ?2 AND (served <> ?1 OR last_error LIKE 'nginx-%')",
+                (certificate.version, certificate.domain.name),
             )
 
     def pem(self, certificate: Certificate) -> Pem:
@@ -128,42 +131,44 @@ class SqliteStore:
                 (slug, text(retry_at) if retry_at else None, domain.name),
             )
 
+    def take(
+        self, needed: Sequence[Spend], taken: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
+    ) -> tuple[Spend, timedelta] | None:
+        """Write tokens into the ledger if all that is needed is there, in one step for all threads and processes.
+
+        Returns:
+            None; or what is missing and how long until it is there, and then nothing was written.
+        """
+        with self._transaction() as db:
+            missing = ledger.missing(db, needed, limits, at)
+            if missing is None:
+                ledger.spend(db, taken, at)
+            return missing
+
     def spend(self, spends: Sequence[Spend], at: datetime) -> None:
         """Write tokens that the CA took into the ledger."""
         with self._transaction() as db:
-            db.executemany("INSERT INTO spend VALUES (?, ?, ?)", [(text(at), s.bucket, s.key) for s in spends])
+            ledger.spend(db, spends, at)
 
     def refund(self, spends: Sequence[Spend], at: datetime) -> None:
         """Take tokens out of the ledger again that were written down at this moment and not taken."""
         with self._transaction() as db:
-            db.executemany(
-                "DELETE FROM spend WHERE rowid = (SELECT rowid FROM spend WHERE at = ? AND bucket = ? AND key = ?"
-                " LIMIT 1)",
-                [(text(at), s.bucket, s.key) for s in spends],
-            )
+            ledger.refund(db, spends, at)
 
     def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
         """Return when tokens of this bucket and key were taken."""
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at >= ? ORDER BY at",
-                (spend.bucket, spend.key, text(since)),
-            ).fetchall()
-        return [datetime.fromisoformat(at) for (at,) in rows]
+            return ledger.spent(db, spend, since)
 
     def spent_keys(self, bucket: Bucket, since: datetime) -> Sequence[str]:
         """Return the keys of a bucket from which tokens were taken, the most used first."""
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT key FROM spend WHERE bucket = ? AND at >= ? GROUP BY key ORDER BY count(*) DESC",
-                (bucket, text(since)),
-            ).fetchall()
-        return [key for (key,) in rows]
+            return ledger.keys(db, bucket, since)
 
     def forgive(self, spend: Spend) -> None:
         """Empty a bucket that a success empties."""
         with self._transaction() as db:
-            db.execute("DELETE FROM spend WHERE bucket = ? AND key = ?", (spend.bucket, spend.key))
+            ledger.forgive(db, spend)
 
     def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
         """Remember when the CA would like these certificates renewed."""
@@ -230,6 +235,9 @@ class SqliteStore:
         """Mark a domain removed; unless told otherwise delete its certificates and keys."""
         with self._transaction() as db:
             self._enter_state(db, domain.name, State.REMOVED)
+            db.execute(
+                "UPDATE domain SET attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?", (domain.name,)
+            )
             db.execute("DELETE FROM approval WHERE domain = ?", (domain.name,))
             if not keep_certificate:
                 db.execute("DELETE FROM certificate WHERE domain = ?", (domain.name,))
@@ -255,10 +263,11 @@ class SqliteStore:
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
+                db.execute("COMMIT")
             except BaseException:
-                db.execute("ROLLBACK")
+                if db.in_transaction:  # on a full disk SQLite has already rolled back by itself
+                    db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
 
 
 @contextmanager

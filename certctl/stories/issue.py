@@ -7,7 +7,7 @@ from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.spending import keep_resting, request_for, spending
-from certctl.values import Approval, Certificate, DnsSolver, DomainRow, Site, State
+from certctl.values import Approval, DnsSolver, DomainRow, Site, State
 from certctl.world import Change, World
 
 _NOT_ONE_SITES_FAULT = {
@@ -40,6 +40,9 @@ def obtain(journey: Journey, world: World) -> None:
         delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
         approval = journey.step(Step.APPROVE, world.operator.approve, delegation)
         if row and not journey.insists:
+            if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
+                world.store.set_state(domain, State.ACTIVE)  # it was parked, or kept when it was removed
+                return
             keep_resting(row, world)
         order(journey, approval, world)
 
@@ -64,7 +67,10 @@ def deploy(journeys: Sequence[Journey], world: World) -> None:
 
     When nginx refuses a batch, halves are tried on their own, so one broken site never stops another.
     """
-    ready = [journey for journey in journeys if journey.ok and _is_wanted(journey, world)]
+    ready = [journey for journey in journeys if journey.ok]
+    for journey in ready:
+        _catch_up(journey, world)
+    ready = [journey for journey in ready if journey.ok]
     if not ready:
         return
     try:
@@ -72,7 +78,7 @@ def deploy(journeys: Sequence[Journey], world: World) -> None:
     except CertctlError as error:
         if len(ready) == 1 or not isinstance(error, WebServerFailed) or error.slug in _NOT_ONE_SITES_FAULT:
             for journey in ready:
-                journey.fail(error, world)
+                journey.fail(error.after_spending() if journey.has_ordered else error, world)
         else:
             middle = len(ready) // 2
             deploy(ready[:middle], world)
@@ -80,21 +86,18 @@ def deploy(journeys: Sequence[Journey], world: World) -> None:
 
 
 def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
-    sites = [_site(journey.certificate, world) for journey in journeys if journey.certificate]
-    with world.web.change(sites) as change:
-        # Under nginx's lock: whoever removes a domain says so first and then waits for this lock.
-        wanted = [journey for journey in journeys if _is_wanted(journey, world)]
-        changed = len(wanted) == len(journeys) and _take_steps(journeys, change)
-    if len(wanted) < len(journeys):
-        deploy(wanted, world)
+    with world.web.change([journey.site for journey in journeys if journey.site]) as change:
+        # Again, now that nginx's lock is ours: whoever renews or removes a domain says so first and waits for it.
+        caught_up = [_catch_up(journey, world) for journey in journeys]
+        is_current = all(caught_up)
+        changed = is_current and _take_steps(journeys, change)
+    if not is_current:
+        deploy(journeys, world)
         return
     for journey in journeys:
         if journey.certificate:
             world.store.served(journey.certificate)
         journey.changed |= changed
-        journey.state = State.ACTIVE
-        if journey.before and journey.before.last_error:
-            world.store.set_state(journey.domain, State.ACTIVE)
         journey.succeed("issue", world)
 
 
@@ -106,18 +109,21 @@ def _take_steps(journeys: Sequence[Journey], change: Change) -> bool:
     return published.changed or reloaded.changed
 
 
-def _is_wanted(journey: Journey, world: World) -> bool:
-    """End the journey of a domain that another run has removed since it set out: it stays removed."""
-    row = world.store.domain(journey.domain)
-    if row and row.state is not State.REMOVED:
-        return True
-    message = f"{journey.domain} was removed by another run meanwhile"
-    journey.fail(ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"]))
-    return False
+def _catch_up(journey: Journey, world: World) -> bool:
+    """Take up what the store says now; tell whether it still is what the journey carried.
 
-
-def _site(certificate: Certificate, world: World) -> Site:
-    return Site(certificate, world.store.pem(certificate))
+    Another run may have stored a newer version since this one set out, or removed the domain, which then stays out.
+    """
+    carried = journey.site
+    with journey.attempt():
+        row = world.store.domain(journey.domain)
+        if row is None or row.certificate is None or row.state is State.REMOVED:
+            message = f"{journey.domain} was removed by another run meanwhile"
+            raise ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"])
+        if carried is None or carried.certificate != row.certificate:
+            journey.site = Site(row.certificate, world.store.pem(row.certificate))
+        journey.certificate, journey.state = row.certificate, row.state
+    return journey.ok and journey.site is carried
 
 
 def is_settled(row: DomainRow, world: World) -> bool:
@@ -137,7 +143,8 @@ def side_by_side(
         while pending:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                future.result()  # a bug in our own code must not vanish
+                if bug := future.exception():
+                    pending[future].stumble(bug)
             yield [pending.pop(future) for future in done]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -5,18 +5,18 @@ A story says what happens; the journey notices it: for the person watching, for 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.domain import Domain
 from certctl.due import is_late
-from certctl.errors import CertctlError
+from certctl.errors import CertctlError, Internal
 from certctl.io.stop import go_on
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
-from certctl.values import Certificate, DomainRow, Event, State
+from certctl.values import Certificate, DomainRow, Event, Site, State
 from certctl.world import World
 
 
@@ -81,6 +81,7 @@ class Journey:
         error: Why it ended early.
         before: What the store knew when it set out, once the story has looked.
         ending: How it ended; None before, and for a run that leaves no trace.
+        site: What is to be published, once that is known.
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
     """
@@ -95,12 +96,18 @@ class Journey:
         self.error: CertctlError | None = None
         self.before: DomainRow | None = None
         self.ending: Ending | None = None
+        self.site: Site | None = None
         self.listener = listener
 
     @property
     def ok(self) -> bool:
         """Tell whether nothing went wrong so far."""
         return self.error is None
+
+    @property
+    def has_ordered(self) -> bool:
+        """Tell whether the CA made a certificate on the way."""
+        return any(step.name is Step.OBTAIN and step.ok for step in self.steps)
 
     def step(self, name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Take one step and remember how it went.
@@ -124,12 +131,19 @@ class Journey:
     def fail(self, error: CertctlError, world: World | None = None) -> None:
         """End the journey with an error and remember it, unless it was only interrupted or rests."""
         self.error = error
-        try:
+        with suppress(CertctlError):  # a store that fails now is not the news
             if world and self.steps and error.slug not in {"interrupted", "backing-off"}:
                 self._remember(error, world)
             self._end(world)
-        finally:
-            self.listener.arrived(self)
+        self.listener.arrived(self)
+
+    def stumble(self, bug: BaseException) -> None:
+        """End the journey over a bug of ours: it is said for this domain, and stops nobody else's."""
+        error = Internal(
+            "internal", f"{type(bug).__name__}: {bug}", next=["run it again with -vv and send us that"]
+        )
+        error.__cause__ = bug
+        self.fail(error)
 
     def succeed(self, what: str, world: World) -> None:
         """End the journey well; note in the history what it achieved, when it changed anything."""
@@ -157,7 +171,7 @@ class Journey:
             before=self.before,
             after=after,
             error=self.error,
-            obtained=any(step.name is Step.OBTAIN and step.ok for step in self.steps),
+            obtained=self.has_ordered,
             late=certificate is not None and is_late(certificate, now, world.fallback_fraction),
             forced=self.insists,
         )

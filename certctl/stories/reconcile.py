@@ -22,19 +22,27 @@ def reconcile(world: World, start: Callable[[Domain], Journey]) -> Sequence[Jour
 def begin(domain: Domain, start: Callable[[Domain], Journey], world: World) -> Journey:
     """Start a journey for a domain that has its certificate already."""
     journey = start(domain)
-    row = world.store.domain(domain)
-    journey.certificate = row.certificate if row else None
+    journey.before = world.store.domain(domain)
     return journey
 
 
 def _take_out(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
-    gone = world.web.orphans([row.domain for row in world.store.domains() if row.certificate])
+    gone = world.web.orphans(_known(world))
     journeys = [start(domain) for domain in gone]
     if not journeys:
         return []
     with world.web.change([], gone=gone) as change:
-        take_together(journeys, Step.PUBLISH, change.publish)
-        take_together(journeys, Step.RELOAD, change.reload)
+        # Again, now that nginx's lock is ours: a domain that was issued meanwhile is nobody's leftover.
+        is_current = not set(gone) & set(_known(world))
+        if is_current:
+            take_together(journeys, Step.PUBLISH, change.publish)
+            take_together(journeys, Step.RELOAD, change.reload)
+    if not is_current:
+        return _take_out(world, start)
     for journey in journeys:
         journey.state, journey.changed = State.REMOVED, True
     return journeys
+
+
+def _known(world: World) -> Sequence[Domain]:
+    return [row.domain for row in world.store.domains() if row.certificate]

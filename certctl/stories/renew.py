@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from certctl.due import is_due, is_late
-from certctl.errors import CertctlError, NotApproved, NotReady
+from certctl.errors import CertctlError, ConfigInvalid, NotApproved, NotReady
 from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
@@ -44,8 +44,8 @@ def succeed_to(journey: Journey, world: World) -> None:
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
         row = world.store.domain(domain)
-        if row is None or not (journey.insists or is_waiting(row, world)):
-            return  # another run renewed it while we waited for the lock
+        if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, world)):
+            return  # another run renewed or removed it while we waited for the lock
         journey.before, journey.certificate, journey.state = row, row.certificate, row.state
         if _is_unpublished(row) and not (
             journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
@@ -82,7 +82,7 @@ def waiting(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[D
     """Return what of everyone a run should look at: what never failed first, then the soonest to expire."""
     rows = everyone(world) if rows is None else rows
     rows = [row for row in rows if is_waiting(row, world) and not _rests(row, world)]
-    rows = [row for row in rows if not needs_person(row) or _is_late(row, world)]
+    rows = [row for row in rows if not needs_person(row) or _is_unpublished(row) or _is_late(row, world)]
     return sorted(
         rows, key=lambda row: (row.attempts > 0, row.certificate.not_after if row.certificate else row.since)
     )
@@ -104,12 +104,13 @@ def is_waiting(row: DomainRow, world: World) -> bool:
 def _is_unpublished(row: DomainRow | None) -> bool:
     """Tell whether nginx does not have the certificate that the store already has: it is not ordered again.
 
-    Either nginx refused it, or the run that obtained it was killed before nginx was told.
+    Either nginx refused it, or the run that renewed it was killed before nginx was told. A first version that was
+    only obtained waits for the operator's own ``publish``.
     """
     if row is None or row.certificate is None:
         return False
     refused = row.last_error is not None and row.last_error.startswith("nginx-")
-    return refused or 0 < row.served < row.certificate.version
+    return refused or row.certificate.version > max(row.served, 1)
 
 
 def _is_late(row: DomainRow, world: World) -> bool:
@@ -136,13 +137,18 @@ def _refresh_suggestions(rows: Sequence[DomainRow], world: World) -> bool:
     ]
     for start in range(0, len(old), _WRITTEN_TOGETHER):
         with ThreadPoolExecutor(max_workers=_ASKING) as pool:
-            world.store.suggest(list(pool.map(partial(_ask, world), old[start : start + _WRITTEN_TOGETHER])))
+            answers = pool.map(partial(_ask, world), old[start : start + _WRITTEN_TOGETHER])
+            world.store.suggest([answer for answer in answers if answer])
     return bool(old)
 
 
-def _ask(world: World, known: tuple[Certificate, datetime | None]) -> tuple[Certificate, Suggestion]:
+def _ask(world: World, known: tuple[Certificate, datetime | None]) -> tuple[Certificate, Suggestion] | None:
     certificate, before = known
-    suggestion = world.ca.suggestion(certificate, world.store.pem(certificate))
+    try:
+        pem = world.store.pem(certificate)
+    except ConfigInvalid:  # another run removed it meanwhile
+        return None
+    suggestion = world.ca.suggestion(certificate, pem)
     return certificate, Suggestion(suggestion.renew_at or before, suggestion.ask_at)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from math import ceil
-from threading import Lock
 
 from certctl.budget import Bucket, Request, Spend, backoff
 from certctl.domain import Domain, registered_domain
@@ -16,7 +15,7 @@ from certctl.errors import CertctlError, RateLimited
 from certctl.values import DomainRow
 from certctl.world import World
 
-_one_at_a_time = Lock()
+_MAY_HAVE_BEEN_MADE = {"ca-bad-certificate", "ca-timeout", "ca-unrecognised"}
 _FAILED_VALIDATIONS = {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
 
 
@@ -36,14 +35,14 @@ def spending(request: Request, world: World) -> Iterator[None]:
     Raises:
         RateLimited: ``budget-exhausted``: the CA would refuse; it is not asked.
     """
-    with _one_at_a_time:
-        _admit(request, world)
-        now = world.clock.now()
-        world.store.spend([*request.order, *request.certificate], now)
+    now = world.clock.now()
+    if missing := world.store.take(request.needed, [*request.order, *request.certificate], world.limits, now):
+        raise _exhausted(*missing, world)
     try:
         yield
     except CertctlError as error:
-        world.store.refund([*([] if error.quota_used else request.order), *request.certificate], now)
+        world.store.refund([] if error.quota_used else request.order, now)
+        world.store.refund([] if error.slug in _MAY_HAVE_BEEN_MADE else request.certificate, now)
         if error.slug in _FAILED_VALIDATIONS:
             world.store.spend(request.failure, now)
         raise
@@ -87,21 +86,10 @@ def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
     return world.clock.now() + pause
 
 
-def _admit(request: Request, world: World) -> None:
-    now = world.clock.now()
-    for spend in request.needed:
-        limit = world.limits.get(spend.bucket)
-        if limit is None:
-            continue
-        wait = limit.wait(world.store.spent(spend, now - limit.memory), now)
-        if wait > timedelta(0):
-            raise _exhausted(spend, limit.per, wait)
-
-
-def _exhausted(spend: Spend, per: str, wait: timedelta) -> RateLimited:
+def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:
     return RateLimited(
         "budget-exhausted",
-        f"the CA's limit on {spend.bucket.replace('-', ' ')} per {per} is used up"
+        f"the CA's limit on {spend.bucket.replace('-', ' ')} per {world.limits[spend.bucket].per} is used up"
         + (f" for {spend.key}" if spend.key else ""),
         expected=[f"one more in {timedelta(seconds=ceil(wait.total_seconds()))}"],
         next=["certctl budget"],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
@@ -169,3 +170,33 @@ def test_a_file_that_is_no_database_is_unreachable_and_stays_as_it_is(path: Path
         SqliteStore(path, SystemClock()).domains()
     assert caught.value.slug == "store-unreachable"
     assert path.read_bytes() == b"not a database" * 100
+
+
+def test_the_last_token_is_taken_once_by_however_many_processes(path: Path) -> None:
+    """Also the first use of a new file by all of them at once."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as pool:
+        results = pool.map(take_one, [path] * 12)
+    assert sorted(results) == [False] * 9 + [True] * 3
+
+
+def take_one(path: Path) -> bool:
+    store = SqliteStore(path, SystemClock())
+    spend = Spend(Bucket.FAILURES, "status.example.com")
+    limits = {Bucket.FAILURES: Limit(3, timedelta(days=1), "name")}
+    missing = store.take([spend], [spend], limits, SystemClock().now())
+    store.close()
+    return missing is None
+
+
+def test_a_failed_transaction_leaves_the_store_usable(store: SqliteStore) -> None:
+    store.domains()
+
+    def break_off() -> None:
+        with store._transaction() as db:
+            db.execute("ROLLBACK")  # as SQLite itself does on a full disk
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    assert store.keep(issued()).version == 1

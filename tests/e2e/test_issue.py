@@ -149,6 +149,16 @@ def test_remove_leaves_no_trace_in_nginx(sandbox: Sandbox) -> None:
     assert sandbox.must("remove", name, "--json").json["results"][0]["changed"] is False
 
 
+def test_a_removed_domain_is_not_published_again_by_hand(sandbox: Sandbox) -> None:
+    name = sandbox.customer("kept.example.com")
+    sandbox.must("issue", name)
+    sandbox.must("remove", name, "--keep-certificate")
+    orders = sandbox.orders()
+    assert sandbox.certctl("publish", name).code == 10
+    sandbox.must("issue", name)
+    assert sandbox.orders() == orders, "the certificate that was kept is used"
+
+
 def test_a_renewal_serves_a_new_leaf_and_nothing_due_is_silent_success(sandbox: Sandbox) -> None:
     name = sandbox.customer("renewed.example.com")
     sandbox.must("issue", name)

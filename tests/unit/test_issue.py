@@ -1,13 +1,16 @@
 """The story, told on fakes: order of the steps, what is never spent, who is never harmed."""
 
+import sqlite3
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from certctl.budget import Bucket, Spend
 from certctl.domain import Domain
 from certctl.errors import ExitCode, RateLimited, Refused, Unreachable
-from certctl.stories.issue import issue, obtain, order
+from certctl.stories.issue import deploy, issue, obtain, order
 from certctl.stories.journey import Step
 from certctl.stories.preflight import preflight
 from certctl.values import State
@@ -193,11 +196,83 @@ def test_a_dry_run_orders_nothing_and_writes_nothing(fake: FakeWorld) -> None:
     assert not fake.store.events(None, 9)
 
 
-def test_a_bug_of_ours_is_not_swallowed(fake: FakeWorld) -> None:
+def test_a_bug_of_ours_is_said_and_stops_nobody_else(fake: FakeWorld) -> None:
+    unlucky, lucky = fake.customer("unlucky.example.com"), fake.customer("lucky.example.com")
+    fake.ca.failures["unlucky.example.com"] = ZeroDivisionError("a bug")  # type: ignore[assignment]
+    (stumbled, fine) = journeys = fake.journeys(unlucky, lucky)
+    issue(journeys, fake.world)
+    assert stumbled.error
+    assert (stumbled.error.slug, stumbled.error.exit_code) == ("internal", ExitCode.FAILED)
+    assert "ZeroDivisionError: a bug" in stumbled.error.message
+    assert fine.ok
+    assert fake.web.served(lucky)
+
+
+def test_a_site_whose_key_is_gone_fails_alone(fake: FakeWorld, tmp_path: Path) -> None:
+    domains = [fake.customer(f"s{number}.example.com") for number in range(3)]
+    for journey in fake.journeys(*domains):
+        obtain(journey, fake.world)
+    with sqlite3.connect(tmp_path / "certctl.db") as db:
+        db.execute("DELETE FROM pem WHERE domain = ?", (domains[1].name,))
+    db.close()
+    journeys = fake.journeys(*domains)
+    issue(journeys, fake.world, jobs=3)
+    assert [journey.domain for journey in journeys if not journey.ok] == [domains[1]]
+    assert fake.web.served(domains[0])
+    assert fake.web.served(domains[2])
+
+
+def test_what_is_published_is_the_newest_version_of_the_store(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
-    fake.ca.failures["status.example.com"] = ZeroDivisionError("a bug")  # type: ignore[assignment]
-    with pytest.raises(ZeroDivisionError):
-        issue(fake.journeys(domain), fake.world)
+    old = fake.journey(domain)
+    obtain(old, fake.world)
+    issue(fake.journeys(domain, insists=True), fake.world)
+    newest = fake.web.served(domain)
+    deploy([old], fake.world)
+    assert fake.web.served(domain) == newest
+    assert old.certificate
+    assert old.certificate.version == 2
+
+
+def test_a_parked_customer_who_is_issued_again_costs_no_order(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.store.set_state(domain, State.MOVED)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.state is State.ACTIVE
+    assert fake.ca.orders == 1
+
+
+def test_publishing_a_parked_domain_does_not_bring_it_back(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.store.set_state(domain, State.UNWANTED)
+    journey = fake.journey(domain)
+    deploy([journey], fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert (row.state, journey.state) == (State.UNWANTED, State.UNWANTED)
+
+
+def test_an_order_that_nginx_made_useless_is_still_said_to_be_spent(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.web.refused.add(domain)
+    (first,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    (second,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert first.error
+    assert second.error
+    assert (first.error.quota_used, second.error.quota_used) == (True, False)
+
+
+def test_a_certificate_that_is_no_good_was_counted_by_the_ca_all_the_same(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.failures["status.example.com"] = Refused("ca-bad-certificate", "for somebody else", quota_used=True)
+    issue(fake.journeys(domain), fake.world)
+    spent = fake.store.spent(Spend(Bucket.DUPLICATES, "status.example.com"), fake.clock.now() - timedelta(days=1))
+    assert len(spent) == 1
 
 
 def test_an_outage_is_never_a_no(fake: FakeWorld) -> None:

@@ -1,6 +1,7 @@
 """The other stories on fakes: renewal takes nothing away, removal leaves nothing behind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.stories.issue import issue
+from certctl.stories.issue import issue, obtain
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
-from certctl.stories.renew import renew, waiting
+from certctl.stories.renew import renew, succeed_to, waiting
 from certctl.values import State
+from tests.fakes.web import FakeWeb
 from tests.fakes.world import FakeWorld
 
 
@@ -248,3 +250,80 @@ def test_a_resting_failure_is_left_out_and_then_tried_after_everyone_else(fake: 
     assert [row.domain for row in waiting(fake.world)] == [good]
     fake.days_pass(1)
     assert [row.domain for row in waiting(fake.world)] == [good, bad]
+
+
+def test_a_first_renewal_killed_before_nginx_was_told_is_published_by_the_next_run(fake: FakeWorld) -> None:
+    """Brought live step by step, so nobody noted that version 1 is served."""
+    domain = fake.customer("a.example.com")
+    journey = fake.journey(domain)
+    obtain(journey, fake.world)
+    fake.days_pass(61)
+    succeed_to(fake.journey(domain), fake.world)  # and here it was killed
+    assert [row.domain for row in waiting(fake.world)] == [domain]
+    renew(fake.journeys(domain), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.certificate
+    assert fake.web.served(domain) == row.certificate.fingerprint
+    assert fake.ca.orders == 2
+
+
+def test_what_was_only_obtained_waits_for_the_operators_own_publish(fake: FakeWorld) -> None:
+    obtain(fake.journey(fake.customer("a.example.com")), fake.world)
+    assert not waiting(fake.world)
+
+
+def test_a_removed_domain_stays_removed_even_if_its_renewal_is_insisted_on(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    remove(fake.journey(domain), fake.world, keep_certificate=True)
+    renew(fake.journeys(domain, insists=True), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.state is State.REMOVED
+    assert fake.ca.orders == 1
+
+
+def test_what_was_kept_at_removal_is_used_when_the_customer_returns(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    remove(fake.journey(domain), fake.world, keep_certificate=True)
+    issue(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain)
+    assert fake.ca.orders == 1
+
+
+def test_a_customer_who_returns_begins_without_the_old_rest(fake: FakeWorld) -> None:
+    domain = fake.customer("a.example.com")
+    fake.ca.broken.add("a.example.com")
+    issue(fake.journeys(domain), fake.world)
+    remove(fake.journey(domain), fake.world)
+    fake.ca.broken.clear()
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.ok
+
+
+def test_a_domain_issued_while_reconcile_looks_around_is_nobodys_leftover(fake: FakeWorld) -> None:
+    domain = fake.customer("late.example.com")
+
+    class Hurried(FakeWeb):
+        """Somebody else issues a domain between the look and the lock."""
+
+        def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
+            if domain not in known:
+                issue(fake.journeys(domain), fake.world)
+            return super().orphans(known)
+
+    world = replace(fake.world, web=Hurried(files=fake.web.files, serving=fake.web.serving))
+    fake.world = world
+    reconcile(world, fake.journey)
+    assert isinstance(world.web, Hurried)
+    assert world.web.served(domain)
+
+
+def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    fake.store.failed(domain, "nginx-not-served", None)
+    reconcile(fake.world, fake.journey)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.last_error is None

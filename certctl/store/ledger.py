@@ -1,0 +1,56 @@
+"""The rows of the ledger: what the CA's token buckets gave, and when."""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from certctl.budget import Bucket, Limit, Spend
+from certctl.store.rows import text
+
+
+def missing(
+    db: sqlite3.Connection, needed: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
+) -> tuple[Spend, timedelta] | None:
+    """Return the first token that is not there and how long until it is; None when all are."""
+    for token in needed:
+        if limit := limits.get(token.bucket):
+            wait = limit.wait(spent(db, token, at - limit.memory), at)
+            if wait > timedelta(0):
+                return token, wait
+    return None
+
+
+def spend(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> None:
+    """Write tokens down."""
+    db.executemany("INSERT INTO spend VALUES (?, ?, ?)", [(text(at), s.bucket, s.key) for s in spends])
+
+
+def refund(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> None:
+    """Strike tokens out that were written down at this moment."""
+    db.executemany(
+        "DELETE FROM spend WHERE rowid = (SELECT rowid FROM spend WHERE at = ? AND bucket = ? AND key = ? LIMIT 1)",
+        [(text(at), s.bucket, s.key) for s in spends],
+    )
+
+
+def spent(db: sqlite3.Connection, token: Spend, since: datetime) -> Sequence[datetime]:
+    """Return when tokens of this bucket and key were taken."""
+    rows = db.execute(
+        "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at >= ? ORDER BY at",
+        (token.bucket, token.key, text(since)),
+    ).fetchall()
+    return [datetime.fromisoformat(at) for (at,) in rows]
+
+
+def keys(db: sqlite3.Connection, bucket: Bucket, since: datetime) -> Sequence[str]:
+    """Return the keys of a bucket from which tokens were taken, the most used first."""
+    rows = db.execute(
+        "SELECT key FROM spend WHERE bucket = ? AND at >= ? GROUP BY key ORDER BY count(*) DESC",
+        (bucket, text(since)),
+    ).fetchall()
+    return [key for (key,) in rows]
+
+
+def forgive(db: sqlite3.Connection, token: Spend) -> None:
+    """Empty a bucket."""
+    db.execute("DELETE FROM spend WHERE bucket = ? AND key = ?", (token.bucket, token.key))
