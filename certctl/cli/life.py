@@ -1,17 +1,21 @@
 """``certctl renew`` and ``certctl remove``."""
 
+from collections.abc import Sequence
+
 import click
 
 from certctl.cli.base import Invocation, command
 from certctl.cli.names import Party, finish, set_out
-from certctl.cli.outcome import Judge, Outcome, failed, wakes
+from certctl.cli.outcome import Outcome, failed, wakes
 from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
+from certctl.domain import Domain
 from certctl.due import is_late
+from certctl.errors import ConfigInvalid
 from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey
-from certctl.stories.spending import backing_off
-from certctl.values import DomainRow
+from certctl.stories.spending import backing_off, command_for
+from certctl.values import DomainRow, State
 
 
 @command(
@@ -23,7 +27,7 @@ from certctl.values import DomainRow
     """,
 )
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
-@click.option("--dry-run", is_flag=True, help="Only say what is due.")
+@click.option("--dry-run", is_flag=True, help="Only say what is due, by what is known; ask and write nothing.")
 @click.option("--force", is_flag=True, help="Renew even what is not due (spends the CA's limits).")
 @click.option("--limit", type=click.IntRange(1), help="At most this many in one run, soonest to expire first.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Certificates at once [default: [renewal] jobs].")
@@ -45,10 +49,15 @@ def renew(
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)
-    party, fails = _named(domains, house, report, insists=force) if domains else _due(house, report, insists=force)
+    asks = not dry_run
+    if domains:
+        party, fails = _named(domains, house, report, insists=force), failed
+    else:
+        party, fails = _due(house, report, insists=force, asks=asks), wakes
+    party = party if asks else _foreseen(party, house, report)
     party = Party(party.journeys[:limit], party.refused)
     if dry_run:
-        return finish(party, report, lambda o: f"{o.domain}: due")
+        return finish(party, report, lambda o: f"{o.domain}: due", fails)
     report.expect(len(party.journeys))
     story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
     code = finish(party, report, _renewed, fails)
@@ -56,29 +65,75 @@ def renew(
     return code
 
 
-def _named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
-    """Set out for the domains a person named: whatever fails, the person wants to know."""
-    return set_out(names, house, report, insists=insists, wildcards=True), failed
+def _named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> Party:
+    """Set out for the domains a person named; one that has nothing to renew is refused at the door."""
+    party = set_out(names, house, report, insists=insists, wildcards=True)
+    known, refused = [], list(party.refused)
+    for journey in party.journeys:
+        if _is_renewable(house.store.domain(journey.domain)):
+            known.append(journey)
+        else:
+            refused.append(Outcome(str(journey.domain), error=_unknown(journey.domain)))
+    return Party(known, refused)
 
 
-def _due(house: House, report: Report, *, insists: bool) -> tuple[Party, Judge]:
-    """Set out for everything that is due, as a timer does."""
+def _is_renewable(row: DomainRow | None) -> bool:
+    return row is not None and row.certificate is not None and row.state is not State.REMOVED
+
+
+def _unknown(domain: Domain) -> ConfigInvalid:
+    return ConfigInvalid(
+        "unknown-domain",
+        f"there is no certificate of {domain} to renew",
+        next=[command_for(domain), "certctl status --all"],
+    )
+
+
+def _foreseen(party: Party, house: House, report: Report) -> Party:
+    """Tell what a run would do, by what is known: renew, leave alone, or refuse."""
+    from certctl.stories.renew import is_waiting, resting
+    from certctl.stories.wildcard import by_hand, needs_person
+
+    due, refused = [], list(party.refused)
+    for journey in party.journeys:
+        row = house.store.domain(journey.domain)
+        if row is None or not (journey.insists or is_waiting(row, house.world)):
+            report.note(f"{journey.domain}: not due")
+        elif needs_person(row):
+            refused.append(Outcome(str(row.domain), error=by_hand(row, house.world)))
+        elif not journey.insists and resting(house.world, [row]):
+            refused.append(_asleep(row, house))
+        else:
+            due.append(journey)
+    return Party(due, refused)
+
+
+def _due(house: House, report: Report, *, insists: bool, asks: bool) -> Party:
+    """Set out for everything that is due, as a timer does; without asking, by what the store knows."""
     from certctl.stories.renew import everyone, resting, waiting
-    from certctl.stories.wildcard import reminders
 
     world = house.world
     if insists:
-        return Party(
-            [Journey(r.domain, report, insists=True) for r in house.store.domains() if r.certificate], []
-        ), wakes
-    rows = everyone(world)
+        everything = [row.domain for row in house.store.domains() if _is_renewable(row)]
+        return Party([Journey(domain, report, insists=True) for domain in everything], [])
+    rows = everyone(world) if asks else house.store.domains()
     asleep = [_asleep(row, house) for row in resting(world, rows)]
     if asleep:
         report.note(f"{len(asleep)} resting after a failure at the CA: certctl status --failing")
-    for reminder in reminders(world, rows):
-        report.note(reminder.text)
+    for text in _reminders(rows, house, asks=asks):
+        report.note(text)
     late = [sleeper for sleeper in asleep if sleeper.ending and sleeper.ending.late]
-    return Party([Journey(row.domain, report) for row in waiting(world, rows)], late), wakes
+    return Party([Journey(row.domain, report) for row in waiting(world, rows)], late)
+
+
+def _reminders(rows: Sequence[DomainRow], house: House, *, asks: bool) -> list[str]:
+    """Say which wildcards wait for a person; only a run that is meant also writes into the history that it did."""
+    from certctl.stories.renew import is_waiting
+    from certctl.stories.wildcard import by_hand, needs_person, reminders
+
+    if asks:
+        return [reminder.text for reminder in reminders(house.world, rows)]
+    return [by_hand(row, house.world).message for row in rows if needs_person(row) and is_waiting(row, house.world)]
 
 
 def _asleep(row: DomainRow, house: House) -> Outcome:

@@ -19,6 +19,7 @@ from certctl.values import DomainRow, State
 
 _WEEK = timedelta(days=7)
 _HEALTHY = "ok"
+_FAILING = frozenset({"failing", "expired"})
 
 
 @command(
@@ -32,7 +33,7 @@ _HEALTHY = "ok"
 )
 @click.argument("domain", required=False)
 @click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
-@click.option("--failing", is_flag=True, help="List only what fails.")
+@click.option("--failing", is_flag=True, help="List only what fails or has expired.")
 @click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")
 @click.pass_obj
 def status(
@@ -53,7 +54,7 @@ def status(
         report.data(*_timeline(rows, now))
         return 0
     wanted = {
-        True: [r for r in rows if said[r.domain] == "failing"],
+        True: [r for r in rows if said[r.domain] in _FAILING],
         False: [r for r in rows if everything or said[r.domain] != _HEALTHY],
     }[failing]
     listed = wanted if not invocation.json or failing else rows
