@@ -267,3 +267,16 @@ _KINDS = (
 )  # fmt: skip
 
 CATALOGUE = {kind.slug: kind for kind in _KINDS}
+
+
+def unforeseen(problem: BaseException) -> CertctlError:
+    """Say what no part of certctl has put into words: an ``OSError`` is the host's fault, the rest is our bug."""
+    error: CertctlError
+    if isinstance(problem, OSError) and not isinstance(problem, BrokenPipeError):
+        where = f" {problem.filename}" if problem.filename else ""
+        error = ConfigInvalid("state-unwritable", f"{problem.strerror or problem}{where}", next=["certctl doctor"])
+    else:
+        said = f"{type(problem).__name__}: {problem}"
+        error = Internal("internal", said, next=["run it again with -vv and send us that"])
+    error.__cause__ = problem
+    return error

@@ -12,7 +12,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.domain import Domain
 from certctl.due import is_late
-from certctl.errors import CertctlError, Internal
+from certctl.errors import CertctlError, unforeseen
 from certctl.io.stop import go_on
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
@@ -137,13 +137,9 @@ class Journey:
             self._end(world)
         self.listener.arrived(self)
 
-    def stumble(self, bug: BaseException) -> None:
-        """End the journey over a bug of ours: it is said for this domain, and stops nobody else's."""
-        error = Internal(
-            "internal", f"{type(bug).__name__}: {bug}", next=["run it again with -vv and send us that"]
-        )
-        error.__cause__ = bug
-        self.fail(error)
+    def stumble(self, problem: BaseException) -> None:
+        """End the journey over what nobody foresaw: it is said for this domain, and stops nobody else's."""
+        self.fail(unforeseen(problem))
 
     def succeed(self, what: str, world: World) -> None:
         """End the journey well; note in the history what it achieved, when it changed anything."""
