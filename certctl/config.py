@@ -39,6 +39,7 @@ from certctl.keys import (
 DEFAULT_FILE = Path("/etc/certctl/config.toml")
 _MAX_FILE_BYTES = 1_000_000
 SECRETS = frozenset({"headers", "webhook", "ping"})
+_MAY_HOLD_SECRETS = SECRETS | {"url", "directory"}
 
 
 class Section(BaseModel):
@@ -169,7 +170,12 @@ class Settings(BaseSettings):
     """The whole file."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CERTCTL_", env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+        env_prefix="CERTCTL_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        case_sensitive=False,
+        hide_input_in_errors=True,  # a traceback (-vv) shows the error as it is
     )
 
     paths: PathsSection = PathsSection()
@@ -248,7 +254,7 @@ def _fault(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    given = "" if SECRETS & set(location) else f" (not {detail['input']!r:.80})"
+    given = "" if _MAY_HOLD_SECRETS & set(location) else f" (not {detail['input']!r:.80})"
     return f"{where}: {detail['msg'].removeprefix('Value error, ')}{given}"
 
 

@@ -3,7 +3,7 @@
 import re
 from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -32,8 +32,16 @@ def _server(value: str) -> str:
     return value
 
 
+def _parts(value: str) -> SplitResult:
+    """Split a URL; Python's own complaint may repeat it."""
+    try:
+        return urlsplit(value)
+    except ValueError:
+        raise ValueError("must be a URL") from None
+
+
 def _secure_url(value: str) -> str:
-    url = urlsplit(value)
+    url = _parts(value)
     loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
     if url.scheme != "https" and not (url.scheme == "http" and loopback):
         raise ValueError("must be an https:// URL (http:// only to this machine)")
@@ -47,7 +55,7 @@ def _secret_url(value: str) -> str:
 
 
 def _approval_url(value: str) -> str:
-    if value.count("{domain}") != 1 or "{domain}" not in urlsplit(value).path:
+    if value.count("{domain}") != 1 or "{domain}" not in _parts(value).path:
         raise ValueError("must contain {domain} once, as part of the path")
     return _secure_url(value)
 

@@ -1,6 +1,7 @@
 """``certctl config`` and ``certctl completion``."""
 
 import json
+from urllib.parse import urlsplit
 
 import click
 from click.shell_completion import get_completion_class
@@ -23,7 +24,7 @@ def show(invocation: Invocation) -> int:
     """Print every setting in force, from file, environment and defaults; secrets stay hidden."""
     house = open_house(invocation)
     values = {
-        section: {key: _shown(key, value) for key, value in keys.items()}
+        section: {key: _shown(section, key, value) for key, value in keys.items()}
         for section, keys in house.settings.model_dump(mode="json").items()
     }
     rows = [
@@ -33,13 +34,22 @@ def show(invocation: Invocation) -> int:
     return 0
 
 
-def _shown(key: str, value: object) -> object:
+def _shown(section: str, key: str, value: object) -> object:
     """Hide a secret, but not whether it is set."""
     from certctl.config import SECRETS
 
+    if (section, key) == ("approval", "url"):
+        return _without_secrets(str(value))
     if key not in SECRETS or not value:
         return value
     return dict.fromkeys(value, _HIDDEN) if isinstance(value, dict) else _HIDDEN
+
+
+def _without_secrets(url: str) -> str:
+    """Hide where tokens are put: the query, and what stands before the host."""
+    parts = urlsplit(url)
+    query = _HIDDEN if parts.query else ""
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
 
 
 @config.command("validate", cls=Command)
