@@ -82,11 +82,13 @@ def run(arguments: list[str], invocation: Invocation) -> int:
         code = root.main(arguments, prog_name="certctl", standalone_mode=False, obj=invocation)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as shown:
+        if invocation.json:
+            return _usage(click.UsageError("Missing command.", shown.ctx), json=True, invocation=invocation)
         shown.show()
         return 2
     except click.ClickException as error:
         return _usage(error, "--json" in arguments, invocation)
-    except (Exception, KeyboardInterrupt, click.Abort) as error:  # noqa: BLE001 - the one boundary
+    except (Exception, KeyboardInterrupt, SystemExit, click.Abort) as error:  # noqa: BLE001 - the one boundary
         from certctl.cli.boundary import report_failure
 
         return report_failure(error, invocation)

@@ -107,6 +107,15 @@ class LazyGroup(click.Group):
         self.sections = sections
         self.table = {command: entry for section in sections.values() for command, entry in section.items()}
 
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
+        """Run the command; click would make a silent exit 1 of a broken pipe, whoever's it was (click 8.5)."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:
+            from certctl.errors import Internal
+
+            raise Internal("internal", f"a pipe or connection broke: {error}") from error
+
     def list_commands(self, _context: click.Context) -> list[str]:
         """Return the names in the order they are shown."""
         return list(self.table)

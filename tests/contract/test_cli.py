@@ -1,5 +1,6 @@
 """The command line as people and scripts meet it: options, exit codes, JSON, streams, and hostile text."""
 
+import errno
 import io
 import json
 import os
@@ -417,3 +418,69 @@ def test_a_hostile_argument_is_quoted_in_a_usage_error(host: Host) -> None:
         said = host.certctl(*arguments)
         assert said.code == 2
         assert not RAW.search(said.err.replace("\n", "")), arguments
+
+
+# --- runs that must not end without a word
+
+
+class Gone(io.RawIOBase):
+    """A stdin that breaks."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, _buffer: object) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_broken_pipe_in_the_middle_of_a_run_is_said(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert host.certctl("config", "path").code == 0
+    for options in ([], ["--json"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Gone())))
+        code = run([*options, "verify", "-"], Invocation())
+        said = capsys.readouterr()
+        assert code == 1
+        assert "a pipe or connection broke" in (json.loads(said.out)["error"]["message"] if options else said.err)
+
+
+@pytest.mark.parametrize("group", [path for path, command in COMMANDS.items() if isinstance(command, click.Group)])
+@pytest.mark.parametrize("option", ["before", "after"])
+def test_a_group_without_a_command_is_one_document_too(host: Host, group: tuple[str, ...], option: str) -> None:
+    said = host.certctl("--json", *group) if option == "before" else host.certctl(*group, "--json")
+    assert (said.code, said.json["error"]["code"], said.err) == (2, "usage", "")
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize("json_option", [[], ["--json"]])
+def test_a_token_in_the_approval_url_is_not_shown(host: Host, json_option: list[str]) -> None:
+    with host.config.open("a") as file:
+        file.write('[approval]\nurl = "https://api.example.net/approval/{domain}?token=s3cret#s3cret"\n')
+    said = host.certctl("config", "show", *json_option)
+    assert said.code == 0
+    assert "https://api.example.net/approval/{domain}?(set)" in said.out
+    assert "s3cret" not in said.out + host.certctl("config", "validate", *json_option).out
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("approval", "url", "https://me:s3cret@api.example.net/{domain}"),
+        ("approval", "url", "https://api.example.net/?token=s3cret&name={domain}"),
+        ("approval", "url", "http://api.example.net/{domain}?token=s3cret"),
+        ("approval", "url", "https://[s3cret]/{domain}"),
+        ("approval", "url", "https://me:s3cret@\u2100.example.net/{domain}"),
+        ("ca", "directory", "https://me:s3cret@ca.example.net/directory"),
+    ],
+)
+def test_an_invalid_url_is_not_repeated(host: Host, section: str, key: str, value: str) -> None:
+    with host.config.open("a") as file:
+        file.write(f'[{section}]\n{key} = "{value}"\n')
+    for arguments in (["config", "validate"], ["config", "show", "--json"], ["status", "-vv"]):
+        said = host.certctl(*arguments)
+        assert said.code == 10
+        assert f"{section}.{key}: " in said.out + said.err
+        assert "s3cret" not in said.out + said.err
