@@ -94,7 +94,7 @@ class Nginx:
         return mainconf.includes(self._command.dump(), self._settings.config, self._settings.conf_dir)
 
     def force_reload(self) -> Done:
-        """Test the configuration as it is, reload, and prove it.
+        """Test the configuration as it is, reload, and prove it, also when nothing of ours had changed.
 
         Raises:
             WebServerFailed: ``nginx-already-broken`` and the failures of a reload.
@@ -103,7 +103,9 @@ class Nginx:
             verdict = self._command.test()
             if not verdict.ok:
                 raise already_broken(verdict, self._settings)
-            return Done(f"nginx took it over in {guard.reload():.2f} s")
+            changed = guard.is_reload_pending
+            what = "nginx took certctl's changes over" if changed else "nothing of certctl's had changed; reloaded"
+            return Done(f"{what} in {guard.reload():.2f} s", changed=changed)
 
     def served(self, domain: Domain) -> str | None:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""
