@@ -1,6 +1,7 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
 import json
+import stat
 from typing import TYPE_CHECKING
 
 import click
@@ -52,14 +53,19 @@ def init(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 def prepare_directories(house: House) -> None:
     """Create what certctl and nginx share, with the modes that keep keys to root (docs/decisions/0007).
 
+    A directory that is there and open wider is closed; a narrower one is somebody's wish and stays.
+
     Raises:
         ConfigInvalid: ``state-unwritable``.
     """
     modes = {"": 0o711, "live": 0o700, "acme": 0o700, "challenges": 0o755}
+    wanted = {house.state / name: mode for name, mode in modes.items()} | {house.path("/run/certctl"): 0o755}
     with writing(house.state):
-        for name, mode in modes.items():
-            make_directory(house.state / name, mode)
-        make_directory(house.path("/run/certctl"), 0o755)
+        for path, mode in wanted.items():
+            make_directory(path, mode)
+            found = stat.S_IMODE(path.stat().st_mode)
+            if found & ~mode:
+                path.chmod(found & mode)
 
 
 def _write(house: House, previews: list[Preview]) -> list[list[str]]:

@@ -9,6 +9,7 @@ import pytest
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.cli.doctor import notifier, renewers
+from certctl.cli.init import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
@@ -100,3 +101,14 @@ def test_the_doctor_looks_for_the_notifier(tmp_path: Path, command: str, level: 
 
 def test_without_a_notifier_there_is_nothing_to_look_for(tmp_path: Path) -> None:
     assert notifier(house(tmp_path)) == []
+
+
+def test_the_doctor_closes_what_is_open_too_wide_and_widens_nothing(tmp_path: Path) -> None:
+    here = house(tmp_path)
+    prepare_directories(here)
+    live, state, run = here.state / "live", here.state, here.path("/run/certctl")
+    live.chmod(0o755)
+    state.chmod(0o2777)
+    run.chmod(0o700)
+    prepare_directories(here)
+    assert [path.stat().st_mode & 0o7777 for path in (live, state, run)] == [0o700, 0o711, 0o700]
