@@ -79,6 +79,7 @@ class Certbot:
         two never makes an old certificate look like a new one.
         """
         scratch = self._scratch(certificate.domain)
+        scratch.sweep()
         result = scratch.result()
         if result is None:
             return

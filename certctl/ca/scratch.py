@@ -133,6 +133,11 @@ class Scratch:
             self.key.unlink(missing_ok=True)
             remove_tree(self.root)
 
+    def sweep(self) -> None:
+        """Finish a removal that was cut short: what has no key any more serves nobody."""
+        if self.root.is_dir() and not self.key.exists():
+            self.remove()
+
     @property
     def _order(self) -> Path:
         return self.root / "order.json"

@@ -47,9 +47,9 @@ def succeed_to(journey: Journey, world: World) -> None:
         if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, world)):
             return  # another run renewed or removed it while we waited for the lock
         journey.before, journey.certificate, journey.state = row, row.certificate, row.state
-        if _is_unpublished(row) and not (
-            journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
-        ):
+        due = journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
+        if row.certificate and _is_unpublished(row) and not due:
+            world.ca.settled(row.certificate)
             return
         if needs_person(row):
             raise by_hand(row, world)

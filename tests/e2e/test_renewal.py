@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -147,7 +147,9 @@ def test_certificates_that_live_ninety_seconds_never_lapse_under_load(tmp_path: 
         for visitor in visitors:
             visitor.start()
         until(lambda: all(visitor.handshakes for visitor in visitors))
-        _renew_until(lambda: all(len(visitor.seen) >= 3 for visitor in visitors), sites)
+        first = [sandbox.served_leaf(name).not_valid_after_utc for name in names]
+        _renew_until(lambda: datetime.now(UTC) > max(first) and _renewals(visitors) >= 10, sites)
+        assert all(len(visitor.seen) > 1 for visitor in visitors), "nobody lives on the first certificate"
         assert not [failure for visitor in visitors for failure in visitor.failures]
         assert all(visitor.handshakes > 100 for visitor in visitors)
     finally:
@@ -155,11 +157,15 @@ def test_certificates_that_live_ninety_seconds_never_lapse_under_load(tmp_path: 
         take_down(tmp_path / "short")
 
 
+def _renewals(visitors: Sequence[Visitor]) -> int:
+    return sum(len(visitor.seen) - 1 for visitor in visitors)
+
+
 def _renew_until(satisfied: Callable[[], object], sites: Sites) -> None:
     """Run the timer's command every few seconds; each run that renews anything reloads once."""
     deadline = time.monotonic() + 200
     while not satisfied():
-        assert time.monotonic() < deadline, "not everyone was renewed twice"
+        assert time.monotonic() < deadline, "there were too few renewals"
         before = sites.reloads()
         results = sites.sandbox.must("renew", "--json", "--jobs", "4").json["results"]
         renewed = [result["domain"] for result in results if result["changed"]]

@@ -198,7 +198,7 @@ class Watch:
         stored = self.stored()
         for name in names:
             assert self.served(name) == stored[name], f"{when}: {name}"
-        assert not self.leftovers(), when
+        assert not (left := self.leftovers()), f"{when}: {left}"
 
 
 def is_open_key(path: Path) -> bool:

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
+from certctl.ca.certbot import Certbot
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.scratch import Scratch
@@ -24,6 +25,8 @@ from certctl.ca.solver import Challenge, HttpTokens
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused
 from certctl.sandbox import pebble
+from tests.fakes.ca import FakeCa
+from tests.fakes.ca_lab import approval
 
 TOKEN = "a" * 43
 CHALLENGE = Challenge("status.example.com", "http-01", TOKEN, f"{TOKEN}.thumbprint")
@@ -237,6 +240,21 @@ def account(settings: CaSettings, name: str) -> Path:
     for file, key in (("private_key.json", "kty"), ("regr.json", "uri"), ("meta.json", "creation_dt")):
         (path / file).write_text(json.dumps({key: "x"}))
     return path
+
+
+def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alone(
+    settings: CaSettings, tmp_path: Path
+) -> None:
+    issued = FakeCa().obtain(approval("status.example.com"))
+    scratch = Scratch(settings.work / "status.example.com")
+    (tmp_path / "acme").mkdir()
+    scratch.make(settings)
+    scratch.ask(order_for(Domain("status.example.com"), settings))
+    Certbot(settings).settled(issued.certificate)
+    assert scratch.key.exists()
+    scratch.key.unlink()
+    Certbot(settings).settled(issued.certificate)
+    assert not scratch.root.exists()
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null"])
