@@ -110,6 +110,8 @@ def test_killed_while_it_renews_a_site_keeps_its_old_leaf_or_has_the_new_one(wat
     watch.nobody_is_harmed()
     stored = watch.stored()
     assert all(watch.served(name) in {old[name], stored[name]} for name in names)
+    watch.sandbox.must("renew")
+    assert {name: watch.served(name) for name in names} == {name: stored[name] for name in names}, "the timer's run"
     watch.sandbox.must("renew", *names, "--force", "--jobs", "8")
     watch.all_is_well(names)
     assert all(watch.served(name) != old[name] for name in names)
