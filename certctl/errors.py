@@ -272,7 +272,7 @@ CATALOGUE = {kind.slug: kind for kind in _KINDS}
 def unforeseen(problem: BaseException) -> CertctlError:
     """Say what no part of certctl has put into words: an ``OSError`` is the host's fault, the rest is our bug."""
     error: CertctlError
-    if isinstance(problem, OSError) and not isinstance(problem, BrokenPipeError):
+    if isinstance(problem, OSError):
         where = f" {problem.filename}" if problem.filename else ""
         error = ConfigInvalid("state-unwritable", f"{problem.strerror or problem}{where}", next=["certctl doctor"])
     else:

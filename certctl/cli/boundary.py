@@ -7,7 +7,7 @@ import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.reports import open_report
-from certctl.errors import CertctlError, ConfigInvalid, ExitCode, Internal, Interrupted, NameRejected
+from certctl.errors import CertctlError, ExitCode, Interrupted, NameRejected, unforeseen
 
 
 def report_failure(error: BaseException, invocation: Invocation) -> int:
@@ -36,7 +36,4 @@ def report_usage(error: click.ClickException, invocation: Invocation) -> int:
 def _translated(error: BaseException) -> CertctlError:
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return Interrupted("interrupted", "stopped; what was in force before still is", next=["certctl reconcile"])
-    if isinstance(error, OSError):
-        where = f" {error.filename}" if error.filename else ""
-        return ConfigInvalid("state-unwritable", f"{error.strerror or error}{where}", next=["certctl doctor"])
-    return Internal("internal", f"{type(error).__name__}: {error}", next=["run it again with -vv and send us that"])
+    return unforeseen(error)
