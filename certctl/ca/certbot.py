@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from certctl.ca import argv
 from certctl.ca.account import ensure_account
@@ -17,6 +17,7 @@ from certctl.ca.ari import RenewalInfo
 from certctl.ca.check import check_issued, describe
 from certctl.ca.command import find_certbot, run_certbot
 from certctl.ca.dns01 import Person
+from certctl.ca.dns_update import Office
 from certctl.ca.evidence import Evidence, read_log
 from certctl.ca.examine import examine
 from certctl.ca.exchange import Exchange
@@ -24,7 +25,7 @@ from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solver import HttpTokens, Solver
-from certctl.ca.way import Way, by_hand, by_plugin, ours
+from certctl.ca.way import Way, by_hand, by_plugin, by_update, ours
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Refused, Unreachable
 from certctl.io.clock import SystemClock
@@ -45,8 +46,10 @@ class Certbot:
         solver: Solver | None = None,
         clock: SystemClock | None = None,
         person: Person | None = None,
+        office: Office | None = None,
     ) -> None:
         self._settings = settings
+        self._office = office
         self._solver = solver or HttpTokens(settings.challenges)
         self._person = person
         self._clock = clock or SystemClock()
@@ -65,7 +68,7 @@ class Certbot:
         require_safe_directory(self._settings.directory)
         domain = approval.domain
         scratch = self._scratch(domain)
-        way = self._way(solver, scratch)
+        way = self._way(domain, solver, scratch)
         with self._locked(domain) as lock:
             if way.solver:
                 way.solver.clean_up(scratch.presented())
@@ -119,13 +122,16 @@ class Certbot:
         """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
         return examine(self._settings)
 
-    def _way(self, solver: DnsSolver | None, scratch: Scratch) -> Way:
+    def _way(self, domain: Domain, solver: DnsSolver | None, scratch: Scratch) -> Way:
+        def order_ends() -> datetime | None:
+            return Evidence(None, "", read_log(scratch.log)).order_ends
+
         if solver is None:
             return ours(self._settings, self._solver)
         if solver.is_manual:
-            return by_hand(
-                self._settings, self._person, lambda: Evidence(None, "", read_log(scratch.log)).order_ends
-            )
+            return by_hand(self._settings, self._person, order_ends)
+        if self._office and self._office.is_needed(solver, domain.zone):
+            return by_update(self._settings, self._office, solver, order_ends)
         return by_plugin(self._settings, solver)
 
     def _order(self, domain: Domain, scratch: Scratch, lock: int, way: Way) -> Issued:

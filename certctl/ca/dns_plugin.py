@@ -48,6 +48,15 @@ def require_plugin(solver: DnsSolver, settings: CaSettings) -> None:
             seen=[f"installed: {', '.join(sorted(n for n in known if n.startswith('dns-'))) or 'no DNS plugin'}"],
             next=[f"{sys.executable} -m pip install certbot-{name}"],
         )
+    require_private_files(solver)
+
+
+def require_private_files(solver: DnsSolver) -> None:
+    """Find out whether the files a solver needs are there and nobody else can read them.
+
+    Raises:
+        ConfigInvalid: ``config-invalid``.
+    """
     for key, value in solver.options:
         if key.endswith("credentials"):
             _require_private(Path(value), key)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certctl.ca.dns01 import DnsByHand, Person
-from certctl.ca.dns_plugin import authenticator, require_plugin
+from certctl.ca.dns_plugin import authenticator, require_plugin, require_private_files
+from certctl.ca.dns_update import PATIENCE, DnsByUpdate, Office
 from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.ca.solver import Solver
@@ -53,6 +54,19 @@ def by_hand(settings: CaSettings, person: Person | None, order_ends: Callable[[]
         profile=settings.profile or patient_profile(settings),
     )
     return ours(slow, DnsByHand(person, order_ends))
+
+
+def by_update(
+    settings: CaSettings, office: Office, solver: DnsSolver, order_ends: Callable[[], datetime | None]
+) -> Way:
+    """Write the record by ourselves, at the end of a CNAME that the plugin would not follow.
+
+    Raises:
+        ConfigInvalid: the credentials file cannot be read by us, or can be read by others.
+    """
+    require_private_files(solver)
+    slow = replace(settings, deadline=settings.deadline + PATIENCE)
+    return ours(slow, DnsByUpdate(office, solver, order_ends))
 
 
 def by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from certctl.ca.certbot import Certbot
     from certctl.ca.dns01 import Person
     from certctl.config import Settings
-    from certctl.dns import CustomerDns, DnsSettings, TxtWatch
+    from certctl.dns import CustomerDns, DnsSettings, TxtWatch, ZoneUpdates
     from certctl.nginx.web import Nginx
     from certctl.notify import Notifier
     from certctl.store.sqlite import SqliteStore
+    from certctl.values import DnsSolver
     from certctl.world import World
 
 T = TypeVar("T")
@@ -133,6 +134,7 @@ class House:
     def ca_with(self, person: "Person | None") -> "Certbot":
         """Return party 3 with somebody who can edit a zone by hand."""
         from certctl.ca.certbot import Certbot
+        from certctl.ca.dns_update import Office
         from certctl.ca.settings import CaSettings
 
         s = self.settings.ca
@@ -149,6 +151,7 @@ class House:
             ),
             clock=self.clock,
             person=person,
+            office=Office(self.txt_watch, _zone_updates, self.clock),
         )
 
     @cached_property
@@ -210,6 +213,13 @@ class House:
 
         s = self.settings.notify
         return Notifier(NotifySettings(s.command, s.webhook, s.ping))
+
+
+def _zone_updates(solver: "DnsSolver") -> "ZoneUpdates":
+    """Write to the zone with the credentials of a solver."""
+    from certctl.dns import ZoneUpdates
+
+    return ZoneUpdates(Path(dict(solver.options).get("credentials", "")))
 
 
 class NoMemory:

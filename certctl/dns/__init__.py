@@ -2,6 +2,7 @@
 
 from certctl.dns.propagation import TxtWatch
 from certctl.dns.settings import DnsSettings
+from certctl.dns.update import ZoneUpdates
 from certctl.dns.verify import CustomerDns
 
-__all__ = ["CustomerDns", "DnsSettings", "TxtWatch"]
+__all__ = ["CustomerDns", "DnsSettings", "TxtWatch", "ZoneUpdates"]

@@ -22,11 +22,11 @@ from certctl.values import DnsSolver, TxtAnswer, TxtSight
 
 LABEL = "_acme-challenge"
 
-# The plugins of certbot's own house write to the literal name (read in 5.8: none looks for a CNAME); others, such
-# as acme-dns', live on following it.
+# The plugins of certbot's own house write to the literal name (read in 5.8: none looks for a CNAME); for rfc2136 we
+# write at the CNAME's end by ourselves (dns/update.py). Others, such as acme-dns', live on following it.
 _LITERAL = frozenset({
     "cloudflare", "digitalocean", "dnsimple", "dnsmadeeasy", "gehirn", "google", "linode", "luadns", "nsone",
-    "ovh", "rfc2136", "route53", "sakuracloud",
+    "ovh", "route53", "sakuracloud",
 })  # fmt: skip
 
 

@@ -78,10 +78,11 @@ def lab(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         OWN: [
             f"{child}. NS {NAMESERVER}",
             f"_acme-challenge.{ALIASED}. CNAME elsewhere.{OWN}.",
+            f'elsewhere.{OWN}. TXT "an older record"',
         ],
         child: [],
     }
-    writable = {OWN: f"_acme-challenge.{OWN}", child: child}
+    writable = {OWN: f"_acme-challenge.{OWN} TXT; grant certctl-test name elsewhere.{OWN}", child: child}
     sandbox = bring_up(root / "sandbox")
     try:
         with bind(root / "bind", zones, writable) as server:
@@ -129,9 +130,23 @@ def test_a_challenge_delegated_by_ns_is_written_where_it_was_delegated_to(lab: L
     assert f"updating zone '_acme-challenge.{DELEGATED}/IN': adding an RR" in lab.bind.log
 
 
-def test_a_challenge_delegated_by_cname_is_explained_and_costs_nothing(lab: Lab) -> None:
+def test_a_challenge_delegated_by_cname_is_written_at_its_end(lab: Lab) -> None:
+    """certbot's plugin would write to the name of the CNAME itself, where no record may stand."""
+    (result,) = lab.must("wildcard", ALIASED, *lab.by_rfc2136(), "--json").json["results"]
+    assert result["certificate"]["names"] == [f"*.{ALIASED}", ALIASED]
+    assert f"adding an RR at 'elsewhere.{OWN}' TXT" in lab.bind.log
+    assert lab.bind.texts(f"elsewhere.{OWN}") == ['"an older record"'], "our records go, others stay"
+
     orders = lab.orders
-    ran = lab.certctl("wildcard", ALIASED, *lab.by_rfc2136(), "--json")
+    lab.wants_renewal(f"*.{ALIASED}")
+    (renewed,) = lab.must("renew", f"*.{ALIASED}", "--json", **ALWAYS_DUE).json["results"]
+    assert renewed["changed"] is True, "and it renews unattended"
+    assert lab.orders == orders + 1
+
+
+def test_a_cname_with_a_plugin_that_cannot_follow_it_is_explained_and_costs_nothing(lab: Lab) -> None:
+    orders = lab.orders
+    ran = lab.certctl("wildcard", ALIASED, "--dns", "cloudflare", "--json", "--force")
     assert (ran.code, ran.error["code"], ran.error["quota_used"]) == (3, "dns-delegation", False), ran.err
     assert any("by NS records" in line for line in ran.error["expected"])
     assert lab.orders == orders

@@ -1,0 +1,77 @@
+"""DNS-01 where ``_acme-challenge`` is a CNAME: the record is written at its end, by a clerk instead of a person.
+
+Everything else is as by hand: every nameserver must show the record before the CA may look.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from certctl.ca.dns01 import DnsByHand, Person, Watch
+from certctl.ca.solver import Challenge
+from certctl.io.clock import Clock
+from certctl.values import DnsSolver, TxtDemand, TxtSight
+
+PATIENCE = timedelta(minutes=5)  # a secondary nameserver takes a change over when it is notified
+_PLUGINS = frozenset({"rfc2136"})
+
+
+class Updates(Protocol):
+    """Writes TXT records (party 1)."""
+
+    def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Add records beside whatever stands there."""
+        ...
+
+    def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Remove these records and no others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What writing elsewhere needs: eyes on the nameservers, a writer for a solver's credentials, and time."""
+
+    watch: Watch
+    updates: Callable[[DnsSolver], Updates]
+    clock: Clock
+
+    def is_needed(self, solver: DnsSolver, zone: str) -> bool:
+        """Tell whether this zone's record must stand elsewhere, and whether we can write there."""
+        if solver.plugin not in _PLUGINS:
+            return False
+        sight = self.watch.look(zone)
+        return sight.owner != sight.asked
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """Fits ``dns01.Teller``: writes what is demanded, and needs to be told nothing more."""
+
+    updates: Updates
+
+    def demand(self, demand: TxtDemand) -> None:
+        """Write the records where the CNAME ends."""
+        self.updates.add(demand.sight.zone, demand.sight.owner, demand.values)
+
+    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
+        """Wait."""
+
+    def over(self) -> None:
+        """Rest."""
+
+
+class DnsByUpdate(DnsByHand):
+    """Fits ``solver.Solver``; takes its own records away again."""
+
+    def __init__(self, office: Office, solver: DnsSolver, order_ends: Callable[[], datetime | None]) -> None:
+        self._updates = office.updates(solver)
+        self._watch_here = office.watch
+        super().__init__(Person(Clerk(self._updates), office.watch, office.clock, PATIENCE), order_ends)
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        """Remove our records, also those a killed run left; where they stand is looked up again."""
+        if challenges:
+            sight = self._watch_here.look(challenges[0].domain)
+            self._updates.remove(sight.zone, sight.owner, [challenge.validation for challenge in challenges])

@@ -1,0 +1,88 @@
+"""Write a challenge's TXT records by DNS UPDATE (RFC 2136), signed with TSIG (RFC 8945).
+
+certbot's own plugin writes to the literal ``_acme-challenge`` name; where that is a CNAME, the record must stand at
+its end, and this writes there. It reads the same credentials file as the plugin (certbot-dns-rfc2136 5.8).
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import dns.exception
+import dns.query
+import dns.rcode
+import dns.tsigkeyring
+import dns.update
+
+from certctl.errors import ConfigInvalid, Unreachable
+
+_PREFIX = "dns_rfc2136_"
+_TTL = 60
+_TIMEOUT = timedelta(seconds=10)
+
+
+class ZoneUpdates:
+    """Adds and removes TXT records at the server that the credentials file names."""
+
+    def __init__(self, credentials: Path) -> None:
+        self._file = credentials
+
+    def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Add TXT records beside whatever stands there.
+
+        Raises:
+            ConfigInvalid: the credentials are no good, or the server refuses the change.
+            Unreachable: ``dns-unreachable``, the server does not answer.
+        """
+        self._send(zone, owner, [f"add {value}" for value in values])
+
+    def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Remove these TXT records and no others; one that is not there is fine.
+
+        Raises:
+            ConfigInvalid, Unreachable: as ``add``.
+        """
+        self._send(zone, owner, [f"delete {value}" for value in values])
+
+    def _send(self, zone: str, owner: str, changes: Sequence[str]) -> None:
+        words = self._words()
+        try:
+            update = self._update(zone, words)
+            for change in changes:
+                verb, _, value = change.partition(" ")
+                if verb == "add":
+                    update.add(f"{owner}.", _TTL, "TXT", f'"{value}"')
+                else:
+                    update.delete(f"{owner}.", "TXT", f'"{value}"')
+            where, port = words["server"], int(words.get("port", "53"))
+            answer = dns.query.tcp(update, where, port=port, timeout=_TIMEOUT.total_seconds())
+        except (dns.exception.DNSException, ValueError, KeyError) as error:
+            raise self._refused(owner, f"{type(error).__name__}: {error}") from error
+        except (OSError, EOFError) as error:
+            raise Unreachable(
+                "dns-unreachable", f"the nameserver in {self._file} did not take an update: {error}"
+            ) from error
+        if answer.rcode() != dns.rcode.NOERROR:
+            raise self._refused(owner, dns.rcode.to_text(answer.rcode()))
+
+    @staticmethod
+    def _update(zone: str, words: dict[str, str]) -> dns.update.UpdateMessage:
+        algorithm = words.get("algorithm", "HMAC-MD5").lower()
+        keyring = dns.tsigkeyring.from_text({words["name"]: words["secret"]})
+        name = "HMAC-MD5.SIG-ALG.REG.INT" if algorithm == "hmac-md5" else algorithm
+        return dns.update.UpdateMessage(f"{zone}.", keyring=keyring, keyalgorithm=name)
+
+    def _words(self) -> dict[str, str]:
+        try:
+            lines = self._file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigInvalid("config-invalid", f"credentials: cannot read {self._file}: {error}") from error
+        pairs = [line.partition("=") for line in lines if line.strip().startswith(_PREFIX)]
+        return {key.strip().removeprefix(_PREFIX): value.strip().strip("\"'") for key, _, value in pairs}
+
+    def _refused(self, owner: str, why: str) -> ConfigInvalid:
+        return ConfigInvalid(
+            "config-invalid",
+            f"the nameserver in {self._file} did not change {owner}: {why}",
+            expected=[f"a TSIG key that may write TXT records at {owner}"],
+        )
