@@ -4,10 +4,11 @@ stdout gets the result, stderr progress and errors. Everything from outside is e
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import Lock
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -24,6 +25,7 @@ from certctl.stories.journey import Journey, Step, StepTaken
 
 _FULL_BLOCKS = 3
 _NO_WIDTH = 10_000
+_FANCY_ROWS = 200
 _COLORS: dict[str, dict[str, Any]] = {
     "auto": {},
     "never": {"no_color": True, "color_system": None},
@@ -144,6 +146,10 @@ class TextReport:
         if isinstance(shown, str):
             self._out.print(Text("\n".join(one_line(line) for line in shown.splitlines())))
             return
+        if not self._out.is_terminal or len(shown.rows) > _FANCY_ROWS:
+            self._out.file.writelines(line + "\n" for line in _plain_table(shown))
+            self._out.file.flush()
+            return
         table = Table(box=None, pad_edge=False, show_header=any(shown.columns), header_style="dim")
         for column in shown.columns:
             table.add_column(column.upper(), overflow="fold", no_wrap=column is not shown.columns[-1])
@@ -218,6 +224,18 @@ def _console(settings: dict[str, Any]) -> Console:
     """Open a console; away from a terminal a line is as long as it is."""
     console = Console(**settings)
     return console if console.is_terminal else Console(**settings, width=_NO_WIDTH)
+
+
+def _plain_table(shown: Rows) -> Iterator[str]:
+    """Align the columns and no more: rich needs three seconds for ten thousand rows."""
+    head = [[column.upper() for column in shown.columns]] if any(shown.columns) else []
+    rows = head + [[one_line(cell) for cell in row] for row in shown.rows]
+    if shown.rows:
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
+            yield "  ".join(cells).rstrip()
+    yield from (one_line(note) for note in shown.notes)
 
 
 def _show(console: Console, what: Group) -> None:

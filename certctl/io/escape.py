@@ -12,6 +12,8 @@ def one_line(text: str, limit: int = _LIMIT) -> str:
     What DNS, HTTP, ACME, certbot or nginx said passes through here before a terminal or a log sees it
     (measured: certbot 5.8 prints a CA's ESC sequences raw).
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text  # nearly everything; a table of ten thousand rows is made of it
     cut = text[:limit]
     safe = "".join(c if unicodedata.category(c) not in _UNSAFE else _escape(c) for c in cut)
     return safe + (f"… ({len(text) - limit} more characters)" if len(text) > limit else "")
