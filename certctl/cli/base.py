@@ -128,6 +128,20 @@ class LazyGroup(click.Group):
         command = getattr(import_module(module), attribute)
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and for one there is not say which was probably meant."""
+        try:
+            return super().resolve_command(context, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], self.table, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", error.ctx) from error
+
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the sections without importing a single command."""
         width = max(map(len, self.table))

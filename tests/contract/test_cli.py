@@ -484,3 +484,8 @@ def test_an_invalid_url_is_not_repeated(host: Host, section: str, key: str, valu
         assert said.code == 10
         assert f"{section}.{key}: " in said.out + said.err
         assert "s3cret" not in said.out + said.err
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(host: Host) -> None:
+    assert "Did you mean 'issue'?" in host.certctl("isue", "status.example.com").err
+    assert "Did you mean" not in host.certctl("xyzzy").err
