@@ -9,9 +9,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 import dns.rdtypes.ANY.NS
 from dns.name import Name
-from dns.rdatatype import AAAA, CNAME, NS, A, RdataType
+from dns.rdatatype import AAAA, NS, A, RdataType
 
-from certctl.dns.ask import MAX_LINKS, Outcome, Reply, Server
+from certctl.dns.ask import Outcome, Reply, Server
 from certctl.dns.resolver import MAX_AT_ONCE, Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.errors import NotReady, Unreachable
@@ -104,21 +104,6 @@ class Zones:
             servers = tuple(server for server in found if isinstance(server, Server))
             self._zones[cut] = Zone(cut, servers, tuple(line for line in found if isinstance(line, str)))
         return self._zones[cut]
-
-    def zone_holding(self, name: Name) -> Zone:
-        """Return the zone that holds a name's records once its CNAMEs were followed, for DNS-01 (RFC 8555 §8.4).
-
-        Raises:
-            NotReady: the CNAMEs loop, or nobody can tell.
-            Unreachable: no resolver answered.
-        """
-        end = name
-        for _ in range(MAX_LINKS + 1):
-            alias = next((reply.alias for reply in self.consult(end, CNAME).replies if reply.alias), None)
-            if alias is None:
-                return self.zone_of(end)
-            end = alias
-        raise NotReady("dns-cname-loop", f"{plain(name)} is an alias that never ends", seen=[f"… {plain(end)}"])
 
     def resolver_works(self, name: Name) -> bool:
         """Tell whether a missing answer about a name is the name's fault and not our resolver's."""

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-import dns.name
 import pytest
 
 from certctl.dns.hints import edit_distance
@@ -251,16 +250,6 @@ def test_half_a_target_is_not_used_to_judge_others(world: DnsTown) -> None:
     world.fault(TARGET, Fault.SERVFAIL, kind="AAAA")
     world.add("acme.com", "A", OURS_4)
     assert refusal(world, APEX).slug == "dns-target-broken"
-
-
-def test_the_zone_that_holds_a_delegated_challenge_is_found(world: DnsTown) -> None:
-    world.add("_acme-challenge.acme.com", "CNAME", "acme.challenges.net.")
-    world.add("acme.challenges.net", "TXT", '"token"')
-    zone = world.zones.zone_holding(dns.name.from_text("_acme-challenge.acme.com"))
-    assert zone.name.to_text() == "challenges.net."
-    assert [server.name for server in zone.servers] == ["ns1.challenges.net", "ns2.challenges.net"]
-    own = world.zones.zone_holding(dns.name.from_text("_acme-challenge.www.acme.com"))
-    assert own.name.to_text() == "acme.com."
 
 
 def test_no_packet_goes_where_a_domain_points(world: DnsTown) -> None:
