@@ -34,6 +34,7 @@ from certctl.keys import (
     SecureUrl,
     Server,
     Upstream,
+    Word,
 )
 
 DEFAULT_FILE = Path("/etc/certctl/config.toml")
@@ -92,7 +93,9 @@ class ApprovalSection(Section):
 class CaSection(Section):
     """The ACME CA."""
 
-    engine: Literal["certbot"] = Field("certbot", description="what speaks ACME")
+    engine: Literal["certbot", "acme"] = Field(
+        "certbot", description="what speaks ACME: the certbot command, or certbot's own library in process"
+    )
     directory: SecureUrl = Field("https://acme-v02.api.letsencrypt.org/directory", description="ACME directory URL")
     ca_file: AbsolutePath = Field("", description="PEM file that signs the ACME server's own TLS certificate")
     email: Email = Field("", description="contact for the ACME account; may stay empty")
@@ -112,7 +115,9 @@ class CaSection(Section):
 class NginxSection(Section):
     """The web server."""
 
-    mode: Literal["blocks"] = Field("blocks", description="a server block per domain")
+    mode: Literal["blocks", "shared", "lua"] = Field(
+        "blocks", description="a server block per domain, or one for all: on stock nginx, or with its Lua module"
+    )
     binary: str = Field("nginx", pattern=r"^[A-Za-z0-9._/+-]+$", description="name or path of the nginx binary")
     config: AbsolutePath = Field("/etc/nginx/nginx.conf", description="nginx's main configuration")
     conf_dir: AbsolutePath = Field("/etc/nginx/certctl.d", description="where server blocks are written")
@@ -121,6 +126,7 @@ class NginxSection(Section):
     https_port: Port = Field(443, description="HTTPS")
     listen: tuple[Listen, ...] = Field(("*", "[::]"), min_length=1, description="addresses to listen on")
     upstream: Upstream = Field("", description="proxy to an application instead of serving root")
+    group: Word = Field("certctl", description="in modes shared and lua: the workers' group, which may read keys")
     reload: tuple[str, ...] = Field((), description="a command; empty = SIGHUP to the master in the pid file")
     template: AbsolutePath = Field("", description="your own server block (jinja2)")
 
@@ -144,6 +150,15 @@ class RenewalSection(Section):
     fallback_fraction: float = Field(
         0.333, gt=0, lt=1, description="renew when this share of the lifetime is left (half under 10 days)"
     )
+
+
+class ServeSection(Section):
+    """The daemon that gets a certificate for a first visitor."""
+
+    socket: AbsolutePath = Field("/run/certctl/serve.sock", description="where nginx reaches it")
+    user: Word = Field("certctl", description="who it runs as, and who owns certctl's state then")
+    concurrency: int = Field(8, ge=1, le=64, description="certificates at once")
+    negative_ttl_seconds: int = Field(300, ge=1, le=86400, description="how long a no is remembered")
 
 
 class NotifySection(Section):
@@ -185,6 +200,7 @@ class Settings(BaseSettings):
     nginx: NginxSection = NginxSection()
     wildcard: WildcardSection = WildcardSection()
     renewal: RenewalSection = RenewalSection()
+    serve: ServeSection = ServeSection()
     store: StoreSection = StoreSection()
     notify: NotifySection = NotifySection()
 

@@ -76,6 +76,7 @@ def _matching(pattern: re.Pattern[str], example: str) -> AfterValidator:
 
 
 Host = Annotated[str, AfterValidator(_host)]
+Word = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")]
 Address = Annotated[str, AfterValidator(_address)]
 Server = Annotated[str, AfterValidator(_server)]
 SecureUrl = Annotated[str, AfterValidator(_secure_url)]

@@ -90,6 +90,14 @@ class Issued:
         return f"{made}; {self.proof}" if self.proof else made
 
 
+class Mode(StrEnum):
+    """How nginx serves a domain: by a server block of its own, or by one that all domains share."""
+
+    BLOCKS = "blocks"
+    SHARED = "shared"
+    LUA = "lua"
+
+
 class State(StrEnum):
     """A domain's life (docs/explanation/life-of-a-domain.md)."""
 
@@ -102,10 +110,15 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A domain as nginx should serve it: its certificate and its PEM."""
+    """A domain as nginx should serve it: its certificate and its PEM.
+
+    Attributes:
+        mode: How, when that is not as the host serves everyone.
+    """
 
     certificate: Certificate
     pem: Pem
+    mode: Mode | None = None
 
     @property
     def domain(self) -> Domain:
@@ -218,6 +231,7 @@ class DomainRow:
         retry_at: Before this moment only an operator who insists may ask the CA again.
         solver: None means HTTP-01.
         served: The certificate version that was last seen on the wire; 0 when none was.
+        mode: How nginx serves it, where the operator chose that for it; None is as the host serves everyone.
     """
 
     domain: Domain
@@ -230,6 +244,7 @@ class DomainRow:
     suggestion: Suggestion | None = None
     solver: DnsSolver | None = None
     served: int = 0
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from certctl.values import (
     Done,
     Event,
     Issued,
+    Mode,
     Pem,
     Site,
     State,
@@ -85,8 +86,10 @@ class Operator(Protocol):
 class CertificateAuthority(Protocol):
     """Party 3: turns an approval into a checked certificate."""
 
-    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
+    def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
         """Make a key, have the CA sign it, and check what came back; without a solver by HTTP-01.
+
+        With ``replaces`` the CA may be told which certificate this one renews (ARI, RFC 9773 §5).
 
         An interrupted attempt whose certificate the CA already made is taken up again without a new order.
 
@@ -203,6 +206,10 @@ class Store(Protocol):
 
     def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
         """Remember when the CA would like these certificates renewed."""
+        ...
+
+    def set_mode(self, domain: Domain, mode: Mode | None) -> None:
+        """Remember how nginx serves this domain; None is as the host serves everyone."""
         ...
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:

@@ -55,7 +55,13 @@ class Certbot:
         self._clock = clock or SystemClock()
         self._renewal_info = RenewalInfo(settings, self._clock)
 
-    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
+    def obtain(
+        self,
+        approval: Approval,
+        solver: DnsSolver | None = None,
+        *,
+        replaces: Pem | None = None,  # noqa: ARG002 - certbot 5.8 does not send it
+    ) -> Issued:
         """Make a key, have the CA sign it, and check what came back.
 
         What a killed run left is waited for, taken up when it is whole, and wiped when it is not.

@@ -11,6 +11,7 @@ from certctl.errors import ConfigInvalid
 
 PRIVATE = 0o600
 PUBLIC = 0o644
+_PASSABLE = 0o755
 _ROOM_BYTES = 2_000_000
 _ROOM_FILES = 100
 
@@ -53,6 +54,16 @@ def require_room(path: Path) -> None:
         )
 
 
+def adopt(path: Path) -> None:
+    """Give what root has just made to the owner of the directory it is in, as SQLite does with its own files.
+
+    Where the state belongs to the daemon's user, the daemon must be able to replace what root's commands made.
+    """
+    if os.geteuid() == 0:
+        home = path.parent.stat()
+        os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
+
+
 def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
     """Replace a file so that a reader or a crash sees the old content or the new, never a mix.
 
@@ -74,6 +85,7 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
+        adopt(path)
         file.write(data)
         file.flush()
         os.fsync(descriptor)
@@ -84,6 +96,7 @@ def swap_symlink(link: Path, target: str) -> None:
     temporary = link.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         temporary.symlink_to(target)
+        adopt(temporary)
         temporary.rename(link)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -95,8 +108,9 @@ def make_directory(path: Path, mode: int) -> None:
     """Create a directory and its parents; the leaf gets ``mode`` whatever the umask."""
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent, _PASSABLE)
     path.mkdir(mode=mode, exist_ok=True)
+    adopt(path)
     path.chmod(mode)
 
 

@@ -13,7 +13,7 @@ import filelock
 
 from certctl.domain import Domain
 from certctl.errors import Busy
-from certctl.io.files import make_directory, writing
+from certctl.io.files import adopt, make_directory, writing
 from certctl.io.stop import NAP, nap
 
 
@@ -27,6 +27,7 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
     """
     with writing(path):
         make_directory(path.parent, 0o700)
+        os.close(_open(path))
         held = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
     with writing(path):
         _take(held.acquire, filelock.Timeout, path, wait, f"{what} is in the hands of another certctl")
@@ -74,13 +75,23 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
     """
     with writing(path):
         make_directory(path.parent, 0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _open(path)
     try:
         take = partial(fcntl.flock, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _take(take, BlockingIOError, path, wait, f"{what} is in the hands of another run")
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    """Open a lock file; a new one belongs to the owner of its directory, so that others may wait for it too."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        adopt(path)
+        return descriptor
 
 
 def _take(take: Callable[[], object], refusal: type[OSError], path: Path, wait: timedelta, complaint: str) -> None:

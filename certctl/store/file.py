@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
-from certctl.io.files import make_directory, writing
+from certctl.io.files import adopt, make_directory, writing
 
 _BUSY_SECONDS = 30
 _POLL_SECONDS = 0.01
@@ -23,6 +23,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     with writing(path):
         make_directory(path.parent, 0o711)  # nginx's workers pass through to challenges/
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        adopt(path)
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from certctl.domain import Domain
-from certctl.values import Certificate, DnsSolver, DomainRow, State, Suggestion
+from certctl.values import Certificate, DnsSolver, DomainRow, Mode, State, Suggestion
 
 
 def domain_row(row: Sequence[object]) -> DomainRow:
     """Read a domain with its newest certificate; the columns are those of the store's one query."""
-    name, state, since, attempts, last_error, retry_at, solver, served, renew_at, ask_at, *facts = row
+    name, state, since, attempts, last_error, retry_at, solver, served, mode, renew_at, ask_at, *facts = row
     domain = Domain(str(name))
     return DomainRow(
         domain,
@@ -24,6 +24,7 @@ def domain_row(row: Sequence[object]) -> DomainRow:
         Suggestion(_moment(renew_at), datetime.fromisoformat(str(ask_at))) if ask_at else None,
         _solver(json.loads(str(solver))) if solver else None,
         int(str(served)),
+        Mode(str(mode)) if mode else None,
     )
 
 

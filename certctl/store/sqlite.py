@@ -16,10 +16,10 @@ from certctl.io.clock import Clock
 from certctl.store import ledger
 from certctl.store.file import open_database
 from certctl.store.rows import domain_row, text
-from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Pem, State, Suggestion
+from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served"
+_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
 _SUGGESTED = "s.renew_at, s.ask_at"
 _FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
 _ROWS = f"""
@@ -184,6 +184,15 @@ class SqliteStore:
                     for certificate, suggestion in suggestions
                 ],
             )  # fmt: skip
+
+    def set_mode(self, domain: Domain, mode: Mode | None) -> None:
+        """Remember how nginx serves this domain; None is as the host serves everyone."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO domain (name, state, since, mode) VALUES (?1, ?2, ?3, ?4)"
+                " ON CONFLICT (name) DO UPDATE SET mode = ?4",
+                (domain.name, State.PENDING, text(self._clock.now()), mode),
+            )
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
         """Remember how a wildcard's challenge is solved, for its renewals."""

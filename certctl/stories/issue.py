@@ -52,11 +52,13 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
 
     The CA party is told what the store has before and after, so a run killed in between costs no second order.
     """
+    replaces = None
     if journey.certificate:
         world.ca.settled(journey.certificate)
+        replaces = world.store.pem(journey.certificate)
     request = request_for(journey.domain, renewal=journey.certificate is not None)
     with spending(request, world):
-        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval, solver)
+        issued = journey.step(Step.OBTAIN, world.ca.obtain, approval, solver, replaces=replaces)
     journey.certificate = world.store.keep(issued)
     journey.changed = True
     world.ca.settled(journey.certificate)
@@ -120,8 +122,8 @@ def _catch_up(journey: Journey, world: World) -> bool:
         if row is None or row.certificate is None or row.state is State.REMOVED:
             message = f"{journey.domain} was removed by another run meanwhile"
             raise ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"])
-        if carried is None or carried.certificate != row.certificate:
-            journey.site = Site(row.certificate, world.store.pem(row.certificate))
+        if carried is None or (carried.certificate, carried.mode) != (row.certificate, row.mode):
+            journey.site = Site(row.certificate, world.store.pem(row.certificate), row.mode)
         journey.certificate, journey.state = row.certificate, row.state
     return journey.ok and journey.site is carried
 

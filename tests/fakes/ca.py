@@ -26,6 +26,7 @@ class FakeCa:
         revoked: Fingerprints.
         solved_by: How each name's challenge was solved, None for HTTP-01.
         suggested: When it would like a renewal (ARI).
+        replaced: Fingerprints of the certificates whose renewals were ordered.
     """
 
     blocked: set[str] = field(default_factory=set)
@@ -38,6 +39,7 @@ class FakeCa:
     revoked: set[str] = field(default_factory=set)
     suggested: dict[Domain, datetime] = field(default_factory=dict)
     solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
     _unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
@@ -47,8 +49,10 @@ class FakeCa:
         """Return what verifies its certificates."""
         return self._root.cert_pem.bytes().decode()
 
-    def obtain(self, approval: Approval, solver: DnsSolver | None = None) -> Issued:
+    def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
         domain = approval.domain
+        if replaces:
+            self.replaced.append(describe(replaces.fullchain, domain).fingerprint)
         self.solved_by[domain] = solver
         if domain in self._unsettled:
             return self._unsettled[domain]

@@ -23,12 +23,13 @@ OURS: dict[str, set[str]] = {
     "stories": {"world", "values", "domain", "errors", "due", "budget", "io.clock", "io.stop"},
     **{party: {"domain", "values", "errors", "io"} for party in PARTIES},
     "store": {"domain", "values", "errors", "io", "budget"},
+    "serve": {"world", "stories", "values", "domain", "errors", "due", "budget", "io"},
     "sandbox": {"domain", "errors", "io"},
     "timer": {"errors", "io"},
     "notify": {"errors", "io", "values"},
     "cli": {
         "", "approval", "budget", "ca", "config", "dns", "domain", "due", "errors", "io", "nginx", "notify",
-        "sandbox", "store", "stories", "timer", "values", "world",
+        "sandbox", "serve", "store", "stories", "timer", "values", "world",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -43,13 +44,17 @@ THEIRS: dict[str, set[str]] = {
     "filelock": {"io.locks"},
     "idna": {"domain"},
     "jinja2": {"nginx"},
+    "josepy": {"ca"},
     "publicsuffixlist": {"domain"},
     "pydantic": {"config", "keys"},
     "pydantic_settings": {"config"},
     "requests": {"approval", "ca", "io.request", "io.unheard", "notify"},
     "rich": {"cli.report"},
+    "prometheus_client": {"serve"},
     "sqlite3": {"store"},
+    "starlette": {"serve"},
     "subprocess": {"io.process"},
+    "uvicorn": {"serve"},
 }
 
 # Where a call may stand.

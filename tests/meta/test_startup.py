@@ -8,7 +8,8 @@ import pytest
 
 HEAVY = {
     "acme", "certbot", "cryptography", "dns", "filelock", "idna", "jinja2", "publicsuffixlist", "pydantic",
-    "pydantic_settings", "requests", "rich", "sqlite3", "ssl", "tomllib",
+    "prometheus_client", "pydantic_settings", "requests", "rich", "sqlite3", "ssl", "starlette", "tomllib",
+    "uvicorn",
 }  # fmt: skip
 
 _RUN = """
