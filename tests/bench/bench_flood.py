@@ -1,8 +1,8 @@
 """What do a thousand live customers notice of a flood of invented names?
 
 The flood: FLOOD random names in a minute, half as SNI, half as Host of plain HTTP, each once, while known customers
-are visited at a steady pace. Their p99 is compared with that of a quiet minute of the same run. Counted as well: their
-visits that failed, orders at the CA, and the memory of the daemon and of nginx before and after.
+are visited at a steady pace. Their p99 is compared with that of a quiet minute of the same run. Counted as well:
+their visits that failed, orders at the CA, and the memory of the daemon and of nginx before and after.
 
 Run: ``python -m tests.bench.bench_flood [flood [customers]]``.
 """
