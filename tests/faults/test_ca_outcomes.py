@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
@@ -47,14 +47,14 @@ def settings(server: FakeAcme, acme_dir: Path) -> CaSettings:
 def failure(settings: CaSettings, name: str = NAME) -> CertctlError:
     """Obtain, and return the error; whatever went wrong, nothing half is left behind."""
     with pytest.raises(CertctlError) as caught:
-        Certbot(settings).obtain(approval(name))
+        Authority(settings).obtain(approval(name))
     assert not (settings.work / name).exists()
     assert not list(settings.challenges.glob("*"))
     return caught.value
 
 
 def test_the_fake_ca_signs_when_nothing_is_wrong_with_it(settings: CaSettings) -> None:
-    party = Certbot(settings)
+    party = Authority(settings)
     issued = party.obtain(approval("honest.example.com"))
     party.settled(issued.certificate)
     assert issued.certificate.issuer == "fake intermediate"
@@ -241,7 +241,7 @@ def test_pebble_cannot_resolve_a_name_whose_servers_fail(lab: CaLab) -> None:
 
 
 def test_a_restarted_pebble_knows_no_account_and_gets_one_new_one(lab: CaLab, tmp_path: Path) -> None:
-    party = Certbot(lab.with_state(tmp_path))
+    party = Authority(lab.with_state(tmp_path))
     party.settled(party.obtain(approval("before.example.com")).certificate)
     lab.restart()
     party.settled(party.obtain(approval("after.example.com")).certificate)
@@ -250,7 +250,7 @@ def test_a_restarted_pebble_knows_no_account_and_gets_one_new_one(lab: CaLab, tm
 
 def test_refused_nonces_are_ridden_out(server: FakeAcme, settings: CaSettings) -> None:
     server.faults.bad_nonces = 3  # certbot gives up at the second; we try once more, and it meets the third
-    party = Certbot(settings)
+    party = Authority(settings)
     issued = party.obtain(approval("nonces.example.com"))
     party.settled(issued.certificate)
     assert server.faults.bad_nonces == 0
@@ -264,5 +264,5 @@ def test_nonces_that_are_always_refused_end_in_one_clear_error(tmp_path: Path) -
 
 def test_the_pebble_of_debian_12_serves_as_well(tmp_path: Path) -> None:
     with ca_lab(tmp_path, program=Path("/usr/bin/pebble")) as lab:
-        issued = Certbot(lab.settings).obtain(approval(NAME))
+        issued = Authority(lab.settings).obtain(approval(NAME))
     assert issued.certificate.lifetime == pytest.approx(timedelta(days=90), abs=timedelta(minutes=1))

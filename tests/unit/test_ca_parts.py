@@ -16,7 +16,7 @@ from cryptography import x509
 
 from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.scratch import Scratch
@@ -250,10 +250,10 @@ def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alo
     (tmp_path / "acme").mkdir()
     scratch.make(settings)
     scratch.ask(order_for(Domain("status.example.com"), settings))
-    Certbot(settings).settled(issued.certificate)
+    Authority(settings).settled(issued.certificate)
     assert scratch.key.exists()
     scratch.key.unlink()
-    Certbot(settings).settled(issued.certificate)
+    Authority(settings).settled(issued.certificate)
     assert not scratch.root.exists()
 
 
