@@ -99,7 +99,7 @@ def _raiser(error: Exception) -> Callable[[], Any]:
 
 def retry_after(text: str, now: datetime) -> timedelta | None:
     """Read Retry-After (RFC 9110 §10.2.3: seconds or a date, maybe of the past); None when it is neither."""
-    if text.removeprefix("-").isdecimal() and text.isascii():
+    if text.isascii() and text.isdigit():
         return timedelta(seconds=int(text[:9]))
     try:
         moment = parsedate_to_datetime(text)

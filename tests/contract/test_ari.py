@@ -172,7 +172,7 @@ def ca(server: FakeAcme, tmp_path: Path) -> Authority:
 
 
 def at(directory: str, home: Path, ca_file: Path | None = None) -> Authority:
-    return Authority(CaSettings(directory, home / "acme", home / "challenges", ca_file), clock=SystemClock())
+    return Authority(CaSettings(directory, home / "acme", home / "challenges", ca_file))
 
 
 def tomorrow(**headers: str) -> Answer:
