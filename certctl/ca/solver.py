@@ -14,8 +14,11 @@ from certctl.io.inotify import Readers
 HTTP_01 = "http-01"
 DNS_01 = "dns-01"
 
-Look = Callable[[float], bool]
-"""Waits, at most so many seconds, until the CA has looked; False when it has not, or when nobody can tell."""
+Look = Callable[[float, float], bool]
+"""Waits, at most so many seconds, until the CA has looked and then for so many seconds has not looked again.
+
+Returns False when it has not looked, at once when nobody can tell.
+"""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}")
 _READABLE_BY_NGINX = 0o755
@@ -65,7 +68,7 @@ class Solver(Protocol):
 
 def unseen() -> AbstractContextManager[Look]:
     """Return what stands for looks that nobody can notice, such as those into DNS."""
-    return nullcontext(lambda _: False)
+    return nullcontext(lambda *_: False)
 
 
 class HttpTokens:

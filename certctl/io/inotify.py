@@ -8,6 +8,7 @@ import ctypes
 import os
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -25,30 +26,40 @@ class Readers:
         self._directory = directory
         self._changed = threading.Condition()
         self._awaited: Counter[str] = Counter()
-        self._read: set[str] = set()
+        self._reads: Counter[str] = Counter()
         self._descriptor: int | None = None
 
     @contextmanager
-    def of(self, names: Collection[str]) -> Iterator[Callable[[float], bool]]:
+    def of(self, names: Collection[str]) -> Iterator[Callable[[float, float], bool]]:
         """Notice from now on who reads files of these names.
 
-        Yields what waits, at most so many seconds, until each of them was read; it returns at once, with False,
-        where nothing can be noticed.
+        Yields what waits, at most so many seconds, until each of them was read and then for so many seconds none
+        was read again. It returns False when that did not happen, at once where nothing can be noticed.
         """
         with self._changed:
             watching = self._watch()
             self._awaited.update(names)
         try:
-            yield lambda seconds: watching and self._all_read(names, seconds)
+            yield lambda seconds, quiet: watching and self._were_read(names, seconds, quiet)
         finally:
             with self._changed:
                 self._awaited.subtract(names)
                 self._awaited += Counter()  # drops what nobody waits for any more
-                self._read &= self._awaited.keys()
+                self._reads = Counter({name: self._reads[name] for name in self._awaited})
 
-    def _all_read(self, names: Collection[str], seconds: float) -> bool:
+    def _were_read(self, names: Collection[str], seconds: float, quiet: float) -> bool:
+        until = time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: self._read.issuperset(names), seconds)
+            if not self._changed.wait_for(lambda: all(self._reads[name] for name in names), seconds):
+                return False
+            while (left := until - time.monotonic()) > 0:
+                before = self._count(names)
+                if not self._changed.wait_for(lambda: self._count(names) > before, min(quiet, left)):  # noqa: B023
+                    break
+            return True
+
+    def _count(self, names: Collection[str]) -> int:
+        return sum(self._reads[name] for name in names)
 
     def _watch(self) -> bool:
         """Begin to watch, unless that was done or cannot be."""
@@ -60,11 +71,9 @@ class Readers:
 
     def _listen(self, descriptor: int) -> None:
         while buffer := os.read(descriptor, _BUFFER):
-            names = set(_names(buffer))
             with self._changed:
-                if seen := names & self._awaited.keys():
-                    self._read |= seen
-                    self._changed.notify_all()
+                self._reads.update(name for name in _names(buffer) if name in self._awaited)
+                self._changed.notify_all()
 
 
 def _open(directory: Path) -> int:
