@@ -185,12 +185,12 @@ class Authority:
         return issued if fresh else None
 
     def _give_up(self, error: CertctlError, task: Task) -> None:
-        """Leave nothing half behind, but for an order that the CA may yet fulfil: the next run goes on with it.
+        """Leave nothing half behind, but for an order that may yet be fulfilled: the next run goes on with it.
 
         Of a failure we do not know keep certbot's log for a person to read.
         """
-        scratch = task.scratch
-        if scratch.begun() and (task.way.is_by_hand or isinstance(error, (Unreachable, Interrupted))):
+        scratch, is_refused = task.scratch, not isinstance(error, (Unreachable, Interrupted))
+        if (begun := scratch.begun()) and (task.way.is_by_hand or (begun.is_handed_in and not is_refused)):
             return
         if error.slug == "ca-unrecognised" and (log := read_log(scratch.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"

@@ -4,6 +4,7 @@ Every step begins with what the CA says the order is, so a run that was killed g
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -52,15 +53,15 @@ class Issuance:
             CertctlError: we gave it up.
             acme.errors.Error, josepy.errors.Error, requests.RequestException: the CA did not make it.
         """
-        url, order = self._taken_up() or self._made()
+        begun, order = self._taken_up() or self._made()
         if order.status == messages.STATUS_PENDING:
             self._prove(order)
-        order = self._finalized(url, order)
+        order = self._finalized(begun, order)
         if order.status != messages.STATUS_VALID or not order.certificate:
             raise errors.Error(f"the order ended as {order.status.name}")
         self._task.scratch.keep(self._session.fetch(order.certificate).content)
 
-    def _taken_up(self) -> tuple[str, messages.Order] | None:
+    def _taken_up(self) -> tuple[Begun, messages.Order] | None:
         """Return the order a run before this one has made, unless it is over or nobody knows it any more."""
         scratch = self._task.scratch
         if (begun := scratch.begun()) is None:
@@ -72,7 +73,7 @@ class Issuance:
                 raise
         else:
             if order.status != messages.STATUS_INVALID:
-                return begun.url, order
+                return begun, order
         scratch.forget_begun()
         return None
 
@@ -82,7 +83,7 @@ class Issuance:
         kinds = {problem.type for problem in answer.problems}
         return answer.status in {400, 401, 403, 404, 410} and not kinds & {"accountDoesNotExist", "badNonce"}
 
-    def _made(self) -> tuple[str, messages.Order]:
+    def _made(self) -> tuple[Begun, messages.Order]:
         """Make the order; when the CA does not like to hear what it replaces, make it without that."""
         try:
             return self._ordered(self._replaces())
@@ -91,7 +92,7 @@ class Issuance:
                 raise
         return self._ordered("")
 
-    def _ordered(self, replaces: str) -> tuple[str, messages.Order]:
+    def _ordered(self, replaces: str) -> tuple[Begun, messages.Order]:
         wanted = self._task.order
         self._require_profile(wanted.profile)
         names = [messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in wanted.names]
@@ -100,8 +101,9 @@ class Issuance:
         made, url = parsed(messages.Order, response), response.headers.get("Location")
         if not url:
             raise DeserializationError("an order without a URL")
-        self._task.scratch.note_begun(Begun(url, self._clock.now(), made.expires))
-        return url, made
+        begun = Begun(url, self._clock.now(), made.expires)
+        self._task.scratch.note_begun(begun)
+        return begun, made
 
     def _replaces(self) -> str:
         return self._task.replaces if "renewalInfo" in self._session.directory.to_partial_json() else ""
@@ -164,23 +166,24 @@ class Issuance:
         if not look(_LOOKS_WITHIN, _QUIET):
             self._pause(FIRST)
 
-    def _finalized(self, url: str, order: messages.Order) -> messages.Order:
+    def _finalized(self, begun: Begun, order: messages.Order) -> messages.Order:
         """Hand in the request, and wait for the CA to sign it."""
         if order.status in {messages.STATUS_PENDING, messages.STATUS_READY}:
-            order = self._handed_in(url, order)
+            order = self._handed_in(begun, order)
         if order.status == messages.STATUS_PROCESSING:
             self._pause(FIRST)
-            order = self._polled(messages.Order, url, {messages.STATUS_PROCESSING})
+            order = self._polled(messages.Order, begun.url, {messages.STATUS_PROCESSING})
         return order
 
-    def _handed_in(self, url: str, order: messages.Order) -> messages.Order:
+    def _handed_in(self, begun: Begun, order: messages.Order) -> messages.Order:
         request = messages.CertificateRequest(csr=x509.load_pem_x509_csr(self._task.scratch.request.read_bytes()))
+        self._task.scratch.note_begun(replace(begun, is_handed_in=True))
         try:
             return parsed(messages.Order, self._session.send(order.finalize, request))
         except messages.Error as error:
             if error.typ != f"{ERROR_PREFIX}orderNotReady":
                 raise
-        order = self._polled(messages.Order, url, {messages.STATUS_PENDING})
+        order = self._polled(messages.Order, begun.url, {messages.STATUS_PENDING})
         if order.status != messages.STATUS_READY:
             return order
         return parsed(messages.Order, self._session.send(order.finalize, request))

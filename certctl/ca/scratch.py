@@ -38,11 +38,13 @@ class Begun:
         url: Its URL (RFC 8555 §7.4).
         since: When we made it.
         ends: When the CA forgets it, if it said so.
+        is_handed_in: Whether the CA may have signed by now, because our request was on its way.
     """
 
     url: str
     since: datetime
     ends: datetime | None
+    is_handed_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Scratch:
     def note_begun(self, begun: Begun) -> None:
         """Note that the CA has taken the order, before anything is done about it."""
         ends = begun.ends.isoformat() if begun.ends else None
-        note = {"url": begun.url, "since": begun.since.isoformat(), "ends": ends}
+        note = asdict(begun) | {"since": begun.since.isoformat(), "ends": ends}
         with writing(self._begun):
             write_atomic(self._begun, json.dumps(note), PRIVATE, durable=False)
 
@@ -139,7 +141,7 @@ class Scratch:
         try:
             note = json.loads(self._begun.read_bytes())
             ends = datetime.fromisoformat(note["ends"]) if note["ends"] else None
-            return Begun(note["url"], datetime.fromisoformat(note["since"]), ends)
+            return Begun(note["url"], datetime.fromisoformat(note["since"]), ends, note["is_handed_in"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
 
