@@ -232,6 +232,7 @@ _KINDS = (
     Kind("ca-account", Refused, _OPERATOR, False, "the CA did not accept the account"),
     Kind("ca-bad-certificate", Refused, _CA, False, "the CA returned a certificate we did not ask for"),
     Kind("ca-unrecognised", Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
+    Kind("ca-challenge-missing", Refused, _OPERATOR, False, "the CA does not offer this kind of challenge"),
     Kind("ca-challenge-aborted", Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
     Kind("ca-rate-limited", RateLimited, _CA, True, "the CA asks us to wait"),
     Kind("ca-paused", RateLimited, _OPERATOR, False, "the CA paused this name for our account"),

@@ -6,17 +6,22 @@ accounts in three hours from one address (Let's Encrypt), so making one is guard
 
 import json
 import time
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from acme.messages import RegistrationResource
+from josepy.errors import Error as JoseError
+from josepy.jwk import JWK
+
 from certctl.ca import argv
-from certctl.ca.command import run_certbot
+from certctl.ca.command import find_certbot, run_certbot
 from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import Refused
-from certctl.io.files import make_directory, writing
+from certctl.io.files import adopt_tree, make_directory, writing
 from certctl.io.locks import inheritable_lock
 
 MOST_REPLACED = 5
@@ -25,20 +30,20 @@ _FILES = {"private_key.json": "kty", "regr.json": "uri", "meta.json": "creation_
 _PRIVATE_DIRECTORY = 0o700
 
 
-def ensure_account(settings: CaSettings, certbot: Path, now: datetime, *, lost: str | None = None) -> str:
+def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = None) -> str:
     """Return the id of the account for this CA, making it when there is none.
 
     The lock is inherited by certbot: when we are killed while it registers, the next run waits for it.
 
     Args:
         settings: Names the CA and the email.
-        certbot: The program to register with.
         now: For the CA's waiting times.
         lost: An account the CA says it does not know; it is set aside, unless another run has done so already.
 
     Raises:
         Refused, RateLimited, Unreachable: the CA did not make an account.
         Busy: another run is registering and does not end.
+        ConfigInvalid: there is no usable certbot to make one with.
     """
     lock = inheritable_lock(settings.acme_dir / "account.lock", settings.wait, "the ACME account")
     with lock as descriptor:
@@ -47,7 +52,7 @@ def ensure_account(settings: CaSettings, certbot: Path, now: datetime, *, lost: 
         for broken in _broken(settings):
             _set_aside(settings, broken)
         accounts = find_accounts(settings)
-        return accounts[0] if accounts else _register(settings, certbot, now, descriptor)
+        return accounts[0] if accounts else _register(settings, now, descriptor)
 
 
 def account_directory(settings: CaSettings) -> Path:
@@ -61,10 +66,36 @@ def find_accounts(settings: CaSettings) -> list[str]:
     return [path.name for path in _candidates(settings) if _is_whole(path)]
 
 
-def _register(settings: CaSettings, certbot: Path, now: datetime, lock: int) -> str:
+@dataclass(frozen=True)
+class Account:
+    """An account as certbot keeps it: its id there, its key, and its resource at the CA."""
+
+    id: str
+    key: JWK
+    resource: RegistrationResource
+
+
+def load_account(settings: CaSettings, account: str) -> Account:
+    """Read the files of an account; checking an RSA key takes 40 ms, so do it once.
+
+    Raises:
+        Refused: ``ca-account``, they cannot be read.
+    """
+    directory = account_directory(settings) / account
+    try:
+        key = JWK.json_loads((directory / "private_key.json").read_text(encoding="utf-8"))
+        resource = RegistrationResource.json_loads((directory / "regr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, JoseError) as error:
+        raise Refused("ca-account", f"the files of our account at the CA cannot be read: {directory}") from error
+    return Account(account, key, resource)
+
+
+def _register(settings: CaSettings, now: datetime, lock: int) -> str:
     scratch = Scratch(settings.acme_dir / "registration")
     scratch.make(settings)
-    evidence = run_certbot(argv.register(certbot, settings, scratch), settings, scratch, lock)
+    command = argv.register(find_certbot(settings), settings, scratch)
+    evidence = run_certbot(command, settings, scratch, lock)
+    adopt_tree(settings.accounts)
     accounts = find_accounts(settings)
     if not accounts:
         raise classify(evidence, "the account", now, registering=True)

@@ -8,15 +8,14 @@ import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import requests
-from acme.client import ClientNetwork, ClientV2
+from acme.client import ClientV2
 from acme.messages import RenewalInfo as Answer
 from cryptography import x509
 
-from certctl.ca.network import in_time, network
+from certctl.ca.network import Network, in_time, retry_after
 from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.io.clock import SystemClock
 from certctl.values import Certificate, Pem, Suggestion
@@ -39,7 +38,7 @@ class RenewalInfo:
         self._clock = clock
         self._seconds = seconds
         self._guard = threading.Lock()
-        self._place: tuple[ClientNetwork, str] | None = None
+        self._place: tuple[Network, str] | None = None
         self._has_asked = False
         self._silences = 0
 
@@ -51,14 +50,14 @@ class RenewalInfo:
             return nothing
         try:
             net, base = self._renewal_info()
-            response = self._heard(lambda: net.get(f"{base}/{_identifier(pem)}"))
+            response = self._heard(lambda: net.get(f"{base}/{identifier(pem)}"))
             renew_at = _moment(Answer.from_json(response.json()), certificate)
-            ask_at = _retry_after(response.headers.get("Retry-After", ""), now)
+            wait = retry_after(response.headers.get("Retry-After", ""), now)
         except Exception:  # noqa: BLE001 - what a CA answers is its own affair; the share of the lifetime renews
             return nothing
-        return Suggestion(renew_at, min(max(ask_at, now + _SOONEST), now + _LATEST))
+        return Suggestion(renew_at, now + min(max(_LATER if wait is None else wait, _SOONEST), _LATEST))
 
-    def _renewal_info(self) -> tuple[ClientNetwork, str]:
+    def _renewal_info(self) -> tuple[Network, str]:
         """Return how and where to ask, from the CA's directory, which is asked for once, answered or not.
 
         Raises:
@@ -67,7 +66,7 @@ class RenewalInfo:
         with self._guard:
             if not self._has_asked:
                 self._has_asked = True
-                net = network(self._settings, self._seconds)
+                net = Network(self._settings, self._seconds)
                 directory = self._heard(lambda: ClientV2.get_directory(self._settings.directory, net))
                 base = str(directory["renewalInfo"])
                 require_safe_directory(base)
@@ -95,7 +94,7 @@ class RenewalInfo:
         return heard
 
 
-def _identifier(pem: Pem) -> str:
+def identifier(pem: Pem) -> str:
     """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial."""
     leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
     issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
@@ -115,14 +114,3 @@ def _moment(answer: Answer, certificate: Certificate) -> datetime:
         raise ValueError("no window")
     moment: datetime = window.start + random.random() * (window.end - window.start)  # noqa: S311 - spreads load
     return moment.astimezone(UTC)
-
-
-def _retry_after(text: str, now: datetime) -> datetime:
-    """Read Retry-After (RFC 9110 §10.2.3: seconds or a date); anything else means the default."""
-    try:
-        if text.isascii() and text.isdigit():
-            return now + timedelta(seconds=min(int(text[:9]), _LATEST.total_seconds()))
-        moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return now + _LATER
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -9,7 +9,8 @@ from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
-from certctl.ca.evidence import Evidence, read_log
+from certctl.ca.certbot_log import evidence, read_log
+from certctl.ca.evidence import Evidence
 from certctl.ca.exchange import DESCRIPTOR, Exchange
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
@@ -50,10 +51,10 @@ def run_certbot(
                 code = process.wait(child, timedelta(seconds=until - time.monotonic()))
         except process.Missing as error:
             raise _missing(f"certbot cannot be run: {argv[0]}") from error
-        return Evidence(
-            code=code,
-            output=process.read_output(captured),
-            log=read_log(scratch.log),
+        return evidence(
+            code,
+            process.read_output(captured),
+            read_log(scratch.log),
             failed=tuple(exchange.failed) if exchange else (),
             aborted=exchange.aborted if exchange else None,
         )

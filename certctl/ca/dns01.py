@@ -4,11 +4,12 @@ Whoever gives up before that has spent an order, never a failed validation.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from certctl.ca.solver import DNS_01, Challenge
+from certctl.ca.solver import DNS_01, Challenge, Look, unseen
 from certctl.errors import CertctlError, Interrupted, Refused
 from certctl.io.clock import Clock
 from certctl.values import TxtAnswer, TxtDemand, TxtSight
@@ -102,6 +103,10 @@ class DnsByHand:
         finally:
             self._person.teller.over()
         self.proof = f"TXT {sight.owner} = {', '.join(self._demand.values)}"
+
+    def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
+        """Notice nothing: the CA asks the nameservers."""
+        return unseen()
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
         """Leave the records to the person who made them."""

@@ -1,4 +1,4 @@
-"""DNS-01 where ``_acme-challenge`` is a CNAME: the record is written at its end, by a clerk instead of a person.
+"""DNS-01 by our own dynamic updates: the record is written where its CNAMEs end, by a clerk instead of a person.
 
 Everything else is as by hand: every nameserver must show the record before the CA may look.
 """
@@ -37,10 +37,12 @@ class Office:
     updates: Callable[[DnsSolver], Updates]
     clock: Clock
 
-    def is_needed(self, solver: DnsSolver, zone: str) -> bool:
-        """Tell whether this zone's record must stand elsewhere, and whether we can write there."""
-        if solver.plugin not in _PLUGINS:
-            return False
+    def knows(self, solver: DnsSolver) -> bool:
+        """Tell whether we can write with this solver's credentials ourselves."""
+        return solver.plugin in _PLUGINS
+
+    def must_follow(self, zone: str) -> bool:
+        """Tell whether this zone's record must stand elsewhere, where certbot's plugins do not write."""
         sight = self.watch.look(zone)
         return sight.owner != sight.asked
 

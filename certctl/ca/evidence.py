@@ -1,31 +1,24 @@
-"""What a finished certbot left behind: its exit code, its words, its log, and the typed problems of our plugin.
+"""What an engine's attempt left behind: the CA's answers above all, and what stopped the engine.
 
-certbot declares its console and log texts unstable and has no other channel for what goes wrong outside a
-challenge, so the log is read in this module only, and only for what is the CA's: HTTP statuses, headers and
-bodies, and the names of exceptions. Contract tests pin it to the real certbot.
+Both engines end in this, so that one table (``ca/outcome.py``) says what went wrong.
 """
 
 import json
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 from functools import cached_property
-from pathlib import Path
 
 from acme.messages import ERROR_PREFIX
 
 from certctl.ca.exchange import Problem
 from certctl.errors import CertctlError
 
-_MAX_LOG = 4_000_000
-_RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:[A-Z]+:[\w.]+:", re.MULTILINE)
-_RESPONSE = re.compile(r"Received response:\nHTTP (\d{3})\n(.*?)\n\n(.*)", re.DOTALL)
-_EXCEPTION = re.compile(r"^((?:requests|urllib3|acme|certbot|josepy|json)[\w.]*\.[A-Z]\w+)(?::|$)", re.MULTILINE)
-
 
 @dataclass(frozen=True)
 class Response:
-    """One HTTP answer of the CA."""
+    """One HTTP answer of the CA; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -83,29 +76,35 @@ class Response:
         return self.status == 201 and "finalize" in (self.json or {})  # noqa: PLR2004 - HTTP Created
 
 
+class End(Enum):
+    """How an engine's attempt ended, as the engine sees it."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    DEADLINE = "deadline"
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """How a run of certbot ended.
+    """What an engine's attempt left behind, besides the files in the scratch directory.
 
     Attributes:
-        code: Its exit code; None when our deadline ended it.
-        output: What it printed, unescaped.
-        log: Its debug log, unescaped.
-        failed: The challenges the CA could not validate, from our plugin.
+        end: How it ended; only a certificate that was checked is a success of ours.
+        responses: The CA's answers, in order.
+        stopped_by: The class names of the exceptions that ended it: public names, unlike their texts.
+        words: The engine's own last words, unescaped, a line each.
+        own_fault: The slug of a failure of the engine itself, for which the CA did not even look.
+        failed: The challenges the CA could not validate, where the engine has them typed.
         aborted: Why we gave the order up, when we did.
     """
 
-    code: int | None
-    output: str
-    log: str
+    end: End
+    responses: Sequence[Response] = ()
+    stopped_by: frozenset[str] = frozenset()
+    words: tuple[str, ...] = ()
+    own_fault: str = ""
     failed: tuple[Problem, ...] = ()
     aborted: CertctlError | None = None
-
-    @cached_property
-    def responses(self) -> list[Response]:
-        """Return the CA's answers in order."""
-        found = (_RESPONSE.match(record) for record in _RECORD.split(self.log))
-        return [Response(int(m[1]), _headers(m[2]), m[3].rstrip("\n")) for m in found if m]
 
     @property
     def last(self) -> Response | None:
@@ -119,35 +118,14 @@ class Evidence:
 
     @property
     def refuted(self) -> tuple[Problem, ...]:
-        """Return the challenges the CA could not validate: from our plugin, else from the CA's own answers."""
+        """Return the challenges the CA could not validate: as the engine had them, else from the CA's answers."""
         return self.failed or tuple(
             problem for response in self.responses for problem in response.failed_challenges
         )
 
-    @cached_property
-    def exceptions(self) -> list[str]:
-        """Return the class names of the exceptions in the log, in order: public names, unlike their texts."""
-        return [name.rpartition(".")[2] for name in _EXCEPTION.findall(self.log)]
-
-    @property
-    def account_unknown(self) -> bool:
-        """Tell whether the CA has no account for our key (RFC 8555 §6.7), as after a private CA lost its data."""
-        return any(p.type == "accountDoesNotExist" for p in (self.last.problems if self.last else []))
-
-
-def read_log(path: Path) -> str:
-    """Return the last part of certbot's log; a hostile CA may have made it long."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _MAX_LOG))
-            return file.read(_MAX_LOG).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _headers(text: str) -> dict[str, str]:
-    pairs = (line.partition(":") for line in text.splitlines())
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+    def is_about(self, kind: str) -> bool:
+        """Tell whether the CA's last word was a problem of this kind (RFC 8555 §6.7)."""
+        return any(problem.type == kind for problem in (self.last.problems if self.last else []))
 
 
 def _problem(document: dict[str, object]) -> Problem:

@@ -9,12 +9,13 @@ before the CA is asked: nothing is spent.
 import json
 import socket
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from certctl.ca.solver import Challenge, Solver
-from certctl.errors import CertctlError, Refused
+from certctl.ca.solver import Challenge
+from certctl.ca.solving import Solving
+from certctl.errors import CertctlError
 
 DESCRIPTOR = "CERTCTL_EXCHANGE_FD"
 _MAX_LINE = 1_000_000
@@ -54,21 +55,14 @@ class Exchange:
     """certctl's side of one run of certbot: solves what is asked, remembers what failed.
 
     Attributes:
-        solver: Shows the challenges.
-        zones: The names we asked a certificate for, without ``*.``; a challenge for any other is refused.
-        note: Called with the challenges before they are shown, so that a crash leaves a trace of them.
+        solving: Solves the challenges.
         failed: What the CA could not validate.
         aborted: Why we gave the order up, when we did.
-        answered: Whether the CA was allowed to look.
     """
 
-    solver: Solver
-    zones: Collection[str]
-    note: Callable[[Sequence[Challenge]], None]
+    solving: Solving
     failed: list[Problem] = field(default_factory=list)
     aborted: CertctlError | None = None
-    answered: bool = False
-    _presented: list[Challenge] = field(default_factory=list)
 
     def serve(self, channel: socket.socket, until: float) -> None:
         """Answer certbot until it closes its end or the monotonic clock reaches ``until``; then clean up."""
@@ -76,7 +70,7 @@ class Exchange:
             for line in _lines(channel, until):
                 self._handle(channel, line)
         finally:
-            self._clean_up()
+            self.solving.clean_up()
 
     def _handle(self, channel: socket.socket, line: bytes) -> None:
         message = json.loads(line)
@@ -86,7 +80,7 @@ class Exchange:
         elif "failed" in message:
             self.failed.extend(Problem(**item) for item in message["failed"])
         elif "done" in message:
-            self._clean_up()
+            self.solving.clean_up()
 
     def _reply(self, channel: socket.socket) -> None:
         reply = {"abort": self.aborted.message[:500]} if self.aborted else {"ok": True}
@@ -95,29 +89,9 @@ class Exchange:
 
     def _solve(self, challenges: list[Challenge]) -> None:
         try:
-            self._check(challenges)
-            self.note(challenges)
-            self._presented += challenges
-            self.solver.present(challenges)
-            self.solver.wait(challenges)
+            self.solving.solve(challenges)
         except CertctlError as error:
             self.aborted = error
-        else:
-            self.answered = True
-
-    def _check(self, challenges: Sequence[Challenge]) -> None:
-        for challenge in challenges:
-            if challenge.domain not in self.zones or challenge.type != self.solver.challenge_type:
-                raise Refused(
-                    "ca-challenge-aborted",
-                    "the CA set a challenge that belongs to no name of this order",
-                    seen=[f"{challenge.type} for {challenge.domain[:300]}"],
-                    expected=[f"{self.solver.challenge_type} for {name}" for name in sorted(self.zones)],
-                )
-
-    def _clean_up(self) -> None:
-        self.solver.clean_up(self._presented)
-        self._presented = []
 
 
 def _lines(channel: socket.socket, until: float) -> Iterator[bytes]:

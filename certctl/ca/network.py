@@ -1,37 +1,61 @@
-"""Questions of our own to the CA, beside certbot's: whatever it answers, bounded in time and in bytes."""
+"""Our own way to the CA, by certbot's own acme library: whatever the CA answers, bounded in time and in bytes."""
 
 import threading
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from io import BytesIO
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import requests
 from acme.client import ClientNetwork
+from acme.messages import RegistrationResource
+from josepy.jwa import RS256, JWASignature
+from josepy.jwk import JWK
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
+from certctl.ca.check import MAX_CHAIN
 from certctl.ca.settings import CaSettings
+from certctl.io.stop import NAP, go_on
 
 AT_ONCE = 16
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = MAX_CHAIN + 1  # enough to see that a chain is too long
 
 T = TypeVar("T")
 
 
-def network(settings: CaSettings, seconds: int) -> ClientNetwork:
-    """Open the way to the CA, by certbot's own acme library: no proxies, no key, answers cut to 64 KiB."""
-    net = ClientNetwork(timeout=seconds, user_agent="certctl")
-    # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
-    net.verify_ssl = str(settings.ca_file) if settings.ca_file else True  # type: ignore[assignment]
-    net.session.trust_env = False
-    net.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
-    net.session.hooks["response"].append(_shorten)
-    return net
+class Network(ClientNetwork):
+    """A connection that is kept open: no proxies, and each answer cut to 64 KiB."""
+
+    def __init__(
+        self,
+        settings: CaSettings,
+        seconds: int,
+        key: JWK | None = None,
+        account: RegistrationResource | None = None,
+        alg: JWASignature = RS256,
+    ) -> None:
+        super().__init__(key, account, alg, timeout=seconds, user_agent="certctl")
+        # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
+        self.verify_ssl = str(settings.ca_file) if settings.ca_file else True  # type: ignore[assignment]
+        self.session.trust_env = False
+        self.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
+        self.session.hooks["response"].append(_shorten)
 
 
 def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
-    """Read an answer before requests does, which would read for ever; a longer one is cut and so no JSON."""
-    response.raw = BytesIO(response.raw.read(_MAX_BYTES, decode_content=True))
+    """Read an answer before requests does, which would read for ever; a longer one is cut and so no JSON.
+
+    Raises:
+        requests.ConnectionError: it broke off; requests would have said so in its own reading.
+    """
+    try:
+        response.raw = BytesIO(response.raw.read(_MAX_BYTES, decode_content=True))
+    except HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def in_time(seconds: float, do: Callable[[], T]) -> T:
@@ -39,6 +63,10 @@ def in_time(seconds: float, do: Callable[[], T]) -> T:
 
     The timeout of requests counts from byte to byte, and nothing bounds the look-up of a host name; the thread
     left behind ends with its socket or with us.
+
+    Raises:
+        requests.Timeout: no answer in that time.
+        Interrupted: this process was asked to stop.
     """
     results: SimpleQueue[Callable[[], T]] = SimpleQueue()
 
@@ -51,10 +79,15 @@ def in_time(seconds: float, do: Callable[[], T]) -> T:
             results.put(lambda: value)
 
     threading.Thread(target=work, name="ca", daemon=True).start()
-    try:
-        return results.get(timeout=seconds)()
-    except Empty:
-        raise requests.Timeout(f"no whole answer within {seconds} s") from None
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        try:
+            result = results.get(timeout=min(left, NAP))
+        except Empty:
+            go_on("while the CA was asked")
+        else:
+            return result()
+    raise requests.Timeout(f"no whole answer within {seconds:.3g} s")
 
 
 def _raiser(error: Exception) -> Callable[[], Any]:
@@ -62,3 +95,14 @@ def _raiser(error: Exception) -> Callable[[], Any]:
         raise error
 
     return again
+
+
+def retry_after(text: str, now: datetime) -> timedelta | None:
+    """Read Retry-After (RFC 9110 §10.2.3: seconds or a date, maybe of the past); None when it is neither."""
+    if text.isascii() and text.isdigit():
+        return timedelta(seconds=int(text[:9]))
+    try:
+        moment = parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

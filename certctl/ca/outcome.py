@@ -1,12 +1,12 @@
-"""The one place that turns a failed certbot run into an error of ours."""
+"""The one place that turns an engine's failed attempt into an error of ours."""
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 
-from certctl.ca.evidence import Evidence, Response
+from certctl.ca.evidence import End, Evidence, Response
 from certctl.ca.exchange import Problem
+from certctl.ca.network import retry_after
 from certctl.errors import CATALOGUE, CertctlError, Interrupted
 from certctl.io.stop import stopping
 
@@ -46,7 +46,7 @@ _SENTENCES = {
     "ca-unreachable": "the CA gave no usable answer",
     "ca-timeout": "the CA did not finish the order for {name} in time",
     "ca-challenge-aborted": "the order for {name} was given up before the CA looked",
-    "ca-unrecognised": "certbot failed for {name} in a way certctl does not know",
+    "ca-unrecognised": "it failed for {name} in a way certctl does not know",
     "config-invalid": "certbot's DNS plugin for {name} does not know an option it was given",
     "missing-program": "certbot does not know certctl's authenticator or its options",
 }  # fmt: skip
@@ -59,14 +59,13 @@ _NEXT = {
     "missing-program": "python -m pip install 'certbot>=5.8,<6'",
 }  # fmt: skip
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")
-_PLUGIN_OPTION = re.compile(r"unrecognized arguments: .*--dns-")
 _PROSE_TIME = re.compile(r"retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _SILENT = frozenset({"Timeout", "ReadTimeout", "ConnectTimeout", "TimeoutError"})
 _NOT_ACME = frozenset({"JSONDecodeError", "ClientError"})
 _UNREACHABLE = frozenset({
     "ConnectionError", "SSLError", "ProxyError", "ChunkedEncodingError", "TooManyRedirects", "InvalidURL",
     "InvalidSchema", "MissingSchema", "RequestException", "ContentDecodingError", "InvalidHeader",
-    "DeserializationError", "MissingNonce", "BadNonce",
+    "DeserializationError", "MissingNonce", "BadNonce", "UnexpectedUpdate",
 })  # fmt: skip
 
 
@@ -74,7 +73,7 @@ def classify(evidence: Evidence, name: str, now: datetime, *, registering: bool 
     """Say what went wrong with the certificate of ``name``.
 
     The typed problems come first; then whether we were asked to stop; then the CA's last answer; then what stopped
-    certbot from getting one.
+    the engine from getting one.
     """
     error = _error(evidence, name, now, registering=registering)
     error.quota_used = bool(evidence.refuted) or any(r.made_order for r in evidence.responses)
@@ -86,14 +85,14 @@ def _error(evidence: Evidence, name: str, now: datetime, *, registering: bool) -
         return evidence.aborted
     if refuted := evidence.refuted:
         return _make(_SLUGS.get(refuted[0].type, "ca-refused"), name, _shown(refuted))
-    if stopping.is_set():  # we ended certbot ourselves: nobody is to blame, and no rest follows
-        return Interrupted("interrupted", f"stopped while certbot was at work on {name}")
-    if evidence.code is None:
-        return _make("ca-timeout", name, _tail(evidence))
+    if stopping.is_set():  # we ended it ourselves: nobody is to blame, and no rest follows
+        return Interrupted("interrupted", f"stopped while the CA was at work on {name}")
+    if evidence.end is End.DEADLINE:
+        return _make("ca-timeout", name, evidence.words)
     if (last := evidence.last) and (problems := last.problems):
         return _refusal(problems, last, name, now, registering=registering)
-    wait = retry_after(last, now) if last and last.status >= _SERVER_ERRORS else None
-    return _make(_without_problem(evidence), name, _tail(evidence), wait)
+    wait = _wait(last, now) if last and last.status >= _SERVER_ERRORS else None
+    return _make(_without_problem(evidence), name, evidence.words, wait)
 
 
 def _refusal(
@@ -108,15 +107,15 @@ def _refusal(
         slug = "ca-paused"
     if slug == "ca-refused" and response.status >= _SERVER_ERRORS:
         slug = "ca-unreachable"
-    wait = retry_after(response, now) if slug in {"ca-rate-limited", "ca-unreachable"} else None
+    wait = _wait(response, now) if slug in {"ca-rate-limited", "ca-unreachable"} else None
     return _make(slug, specific.identifier or name, _shown(problems), wait)
 
 
 def _without_problem(evidence: Evidence) -> str:
     """Name a failure for which the CA sent no problem document."""
-    if slug := _before_the_ca(evidence):
-        return slug
-    raised = set(evidence.exceptions)
+    if evidence.own_fault:
+        return evidence.own_fault
+    raised = evidence.stopped_by
     if raised & _SILENT:
         return "ca-timeout"
     if raised & _UNREACHABLE:
@@ -130,35 +129,15 @@ def _without_problem(evidence: Evidence) -> str:
     return "ca-timeout" if unfinished and "AuthorizationError" in raised else "ca-unrecognised"
 
 
-def _before_the_ca(evidence: Evidence) -> str | None:
-    """Name a failure of certbot's own, for which the CA did not even look."""
-    if _PLUGIN_OPTION.search(evidence.output):
-        return "config-invalid"
-    if "unrecognized arguments" in evidence.output or "does not appear to be installed" in evidence.output:
-        return "missing-program"
-    # a DNS plugin of certbot's could not make the record
-    return "ca-challenge-aborted" if "PluginError" in evidence.exceptions else None
-
-
-def retry_after(response: Response, now: datetime) -> int | None:
+def _wait(response: Response, now: datetime) -> int | None:
     """Return the seconds the CA asks us to wait, between a minute and a week, or None when it does not say.
 
-    ``Retry-After`` is a number of seconds or an HTTP date (RFC 9110 §10.2.3). Let's Encrypt also says it in prose.
+    Let's Encrypt also says it in prose.
     """
-    wait = _header_wait(response.headers.get("retry-after", ""), now)
+    wait = retry_after(response.headers.get("retry-after", ""), now)
     if wait is None:
         wait = _prose_wait(response.body, now)
     return None if wait is None else int(min(max(wait, SHORTEST_WAIT), LONGEST_WAIT).total_seconds())
-
-
-def _header_wait(value: str, now: datetime) -> timedelta | None:
-    if re.fullmatch(r"-?\d+", value):
-        return timedelta(seconds=max(-1, min(int(value[:20]), int(LONGEST_WAIT.total_seconds()))))
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
 
 
 def _prose_wait(text: str, now: datetime) -> timedelta | None:
@@ -180,11 +159,3 @@ def _make(slug: str, name: str, seen: Sequence[str], wait: int | None = None) ->
 def _shown(problems: Sequence[Problem]) -> list[str]:
     """Put each problem on a line; the report escapes and cuts it."""
     return list(dict.fromkeys(f"{p.identifier}: {p.detail} ({p.type})".removeprefix(": ") for p in problems))
-
-
-def _tail(evidence: Evidence) -> list[str]:
-    """Return certbot's own last words."""
-    noise = ("Saving debug log", "Ask for help", "- - -")
-    lines = [line for line in evidence.output.splitlines() if line.strip() and not line.startswith(noise)]
-    ended = "killed at our deadline" if evidence.code is None else f"exit code {evidence.code}"
-    return [*lines[-8:], f"certbot: {ended}"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from acme.client import ClientV2
 
-from certctl.ca.network import in_time, network
+from certctl.ca.network import Network, in_time
 from certctl.ca.settings import CaSettings
 
 _PATIENT = "classic"  # Let's Encrypt: its pending authorizations live 7 days, those of its other profiles 1 hour
@@ -16,7 +16,7 @@ def patient_profile(settings: CaSettings) -> str:
 
     A CA that cannot be asked now will be asked again in a moment by certbot, which says what is wrong.
     """
-    net = network(settings, _SECONDS)
+    net = Network(settings, _SECONDS)
     try:
         offered = in_time(_SECONDS, lambda: ClientV2.get_directory(settings.directory, net).meta.profiles)
     except Exception:  # noqa: BLE001 - what a CA answers is its own affair; certbot reads the same directory next

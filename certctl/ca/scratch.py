@@ -1,22 +1,50 @@
-"""The working directory of one issuance: our key, our request, a certbot's private world, and what it brought back.
+"""The working directory of one issuance: our key, our request, an engine's private world, and what it brought back.
 
-It outlives a killed certctl on purpose. The next run finds in it the certificate the CA has already made, and the
-key that fits, and orders nothing (``resume``). Any other content is wiped before work starts.
+It outlives a killed certctl on purpose. The next run finds in it the certificate the CA has already made or the
+order the CA has already taken, and the key that fits, and orders nothing. Any other content is wiped before work
+starts. Nothing here outlives a power cut for sure, but what ``flush`` was called for.
 """
 
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from certctl.ca.check import MAX_CHAIN
 from certctl.ca.keys import key_pem, new_key, signing_request
 from certctl.ca.settings import CaSettings, Order
 from certctl.ca.solver import Challenge
-from certctl.io.files import PRIVATE, make_directory, remove_tree, require_room, write_atomic, write_new, writing
+from certctl.io.files import (
+    PRIVATE,
+    flush,
+    make_directory,
+    remove_tree,
+    require_room,
+    write_atomic,
+    write_new,
+    writing,
+)
 
 _PRIVATE_DIRECTORY = 0o700
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An order the CA has taken, to go on with.
+
+    Attributes:
+        url: Its URL (RFC 8555 §7.4).
+        since: When we made it.
+        ends: When the CA forgets it, if it said so.
+        is_handed_in: Whether the CA may have signed by now, because our request was on its way.
+    """
+
+    url: str
+    since: datetime
+    ends: datetime | None
+    is_handed_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +117,9 @@ class Scratch:
         """Write a new key, the request for it, and what was asked for."""
         key = new_key(order.key_type)
         with writing(self.root):
-            write_new(self.key, key_pem(key), PRIVATE)
-            write_new(self.request, signing_request(key, order.names), PRIVATE)
-            write_new(self._order, json.dumps(asdict(order)).encode(), PRIVATE)
+            write_new(self.key, key_pem(key), PRIVATE, durable=False)
+            write_new(self.request, signing_request(key, order.names), PRIVATE, durable=False)
+            write_new(self._order, json.dumps(asdict(order)).encode(), PRIVATE, durable=False)
 
     def asked(self, order: Order) -> bool:
         """Tell whether this is what the directory was made for."""
@@ -100,6 +128,37 @@ class Scratch:
         except (OSError, ValueError):
             return False
         return bool(kept == json.loads(json.dumps(asdict(order))))
+
+    def note_begun(self, begun: Begun) -> None:
+        """Note that the CA has taken the order, before anything is done about it."""
+        ends = begun.ends.isoformat() if begun.ends else None
+        note = asdict(begun) | {"since": begun.since.isoformat(), "ends": ends}
+        with writing(self._begun):
+            write_atomic(self._begun, json.dumps(note), PRIVATE, durable=False)
+
+    def begun(self) -> Begun | None:
+        """Return the order that a run before this one has made."""
+        try:
+            note = json.loads(self._begun.read_bytes())
+            ends = datetime.fromisoformat(note["ends"]) if note["ends"] else None
+            return Begun(note["url"], datetime.fromisoformat(note["since"]), ends, note["is_handed_in"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
+    def forget_begun(self) -> None:
+        """Let an order go that the CA no longer keeps."""
+        with writing(self._begun):
+            self._begun.unlink(missing_ok=True)
+
+    def flush(self) -> None:
+        """Make everything here survive a power cut."""
+        with writing(self.root):
+            flush(self.root)
+
+    def keep(self, chain: bytes) -> None:
+        """Keep the chain the CA made."""
+        with writing(self.root):
+            write_atomic(self.fullchain, chain, PRIVATE, durable=False)
 
     def forget_result(self) -> None:
         """Make room for another try: certbot refuses to overwrite what it wrote."""
@@ -119,7 +178,8 @@ class Scratch:
     def note_presented(self, challenges: Sequence[Challenge]) -> None:
         """Note what is about to be shown, so that the run after a crash can take it away."""
         with writing(self._presented):
-            write_atomic(self._presented, json.dumps([asdict(challenge) for challenge in challenges]), PRIVATE)
+            content = json.dumps([asdict(challenge) for challenge in challenges])
+            write_atomic(self._presented, content, PRIVATE, durable=False)
 
     def presented(self) -> list[Challenge]:
         """Return what a killed run may have left on show."""
@@ -141,6 +201,10 @@ class Scratch:
     @property
     def _order(self) -> Path:
         return self.root / "order.json"
+
+    @property
+    def _begun(self) -> Path:
+        return self.root / "begun.json"
 
     @property
     def _presented(self) -> Path:

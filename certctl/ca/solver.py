@@ -1,16 +1,24 @@
 """Solving challenges: Present, Wait, CleanUp, in our own process, whatever engine talks to the CA."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from certctl.errors import Refused
 from certctl.io.files import PUBLIC, make_directory, write_new, writing
+from certctl.io.inotify import Readers
 
 HTTP_01 = "http-01"
 DNS_01 = "dns-01"
+
+Look = Callable[[float, float], bool]
+"""Waits, at most so many seconds, until the CA has looked and then for so many seconds has not looked again.
+
+Returns False when it has not looked, at once when nobody can tell.
+"""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}")
 _READABLE_BY_NGINX = 0o755
@@ -49,9 +57,18 @@ class Solver(Protocol):
         """Return when the CA will see them. Any CertctlError aborts the order before the CA is asked."""
         ...
 
+    def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:
+        """Notice the CA looking at what was presented, from now on."""
+        ...
+
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
         """Take away what ``present`` made, also half of it, also a second time."""
         ...
+
+
+def unseen() -> AbstractContextManager[Look]:
+    """Return what stands for looks that nobody can notice, such as those into DNS."""
+    return nullcontext(lambda *_: False)
 
 
 class HttpTokens:
@@ -61,6 +78,7 @@ class HttpTokens:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._readers = Readers(directory)
 
     def present(self, challenges: Sequence[Challenge]) -> None:
         """Write the token files.
@@ -75,10 +93,14 @@ class HttpTokens:
             for path, challenge in zip(paths, challenges, strict=True):
                 # Under its own name at once: nobody asks before we say so, and the run after a crash finds it.
                 path.unlink(missing_ok=True)
-                write_new(path, challenge.validation.encode(), PUBLIC)
+                write_new(path, challenge.validation.encode(), PUBLIC, durable=False)
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
         """Return at once: a file that was written is served."""
+
+    def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:
+        """Notice nginx reading the tokens, which it does because the CA asks for them."""
+        return self._readers.of([challenge.token for challenge in challenges])
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
         """Remove the token files."""

@@ -29,6 +29,11 @@ class Way:
     solver: Solver | None
 
     @property
+    def is_by_hand(self) -> bool:
+        """Tell whether a person makes the records, who may come back to the same order later."""
+        return isinstance(self.solver, DnsByHand) and not isinstance(self.solver, DnsByUpdate)
+
+    @property
     def proof(self) -> str:
         """Return what a person put into DNS for it, in words."""
         return self.solver.proof if isinstance(self.solver, DnsByHand) else ""

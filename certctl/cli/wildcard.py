@@ -82,7 +82,7 @@ def with_person(house: House, invocation: Invocation, patience: timedelta = PATI
     from certctl.cli.by_hand import Desk
 
     person = Person(Desk(invocation, house.clock), house.txt_watch, house.clock, patience)
-    return replace(house.world, ca=house.ca_with(person))
+    return replace(house.world, ca=house.ca_by(house.settings.ca.engine, person))
 
 
 def listener_for(solver: DnsSolver, report: Listener) -> Listener:

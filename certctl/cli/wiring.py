@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
-    from certctl.ca.certbot import Certbot
+    from certctl.ca.authority import Authority
     from certctl.ca.dns01 import Person
     from certctl.config import Settings
     from certctl.dns import CustomerDns, DnsSettings, TxtWatch, ZoneUpdates
@@ -127,32 +127,29 @@ class House:
         return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny, self.own_zones)
 
     @cached_property
-    def ca(self) -> "Certbot":
+    def ca(self) -> "Authority":
         """Return party 3."""
-        return self.ca_with(None)
+        return self.ca_by(self.settings.ca.engine)
 
-    def ca_with(self, person: "Person | None") -> "Certbot":
-        """Return party 3 with somebody who can edit a zone by hand."""
-        from certctl.ca.certbot import Certbot
+    def ca_by(self, engine: str, person: "Person | None" = None) -> "Authority":
+        """Return party 3 by one of its engines, with somebody who can edit a zone by hand when there is one."""
+        from certctl.ca.authority import Authority
         from certctl.ca.dns_update import Office
         from certctl.ca.settings import CaSettings
 
         s = self.settings.ca
-        return Certbot(
-            CaSettings(
-                directory=s.directory,
-                acme_dir=self.state / "acme",
-                challenges=self.state / "challenges",
-                ca_file=Path(s.ca_file) if s.ca_file else None,
-                email=s.email,
-                profile=s.profile,
-                key_type=s.key_type,
-                deadline=timedelta(seconds=s.timeout_seconds),
-            ),
-            clock=self.clock,
-            person=person,
-            office=Office(self.txt_watch, _zone_updates, self.clock),
+        settings = CaSettings(
+            directory=s.directory,
+            acme_dir=self.state / "acme",
+            challenges=self.state / "challenges",
+            ca_file=Path(s.ca_file) if s.ca_file else None,
+            email=s.email,
+            profile=s.profile,
+            key_type=s.key_type,
+            deadline=timedelta(seconds=s.timeout_seconds),
         )
+        office = Office(self.txt_watch, _zone_updates, self.clock)
+        return Authority(settings, engine, person=person, office=office)
 
     @cached_property
     def web(self) -> "Nginx":

@@ -64,23 +64,33 @@ def adopt(path: Path) -> None:
         os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
 
 
-def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
+def adopt_tree(path: Path) -> None:
+    """Give what another program made as root in a directory to the owner of that directory (``adopt``)."""
+    if os.geteuid() == 0:
+        for directory, directories, files in os.walk(path):
+            for name in (*directories, *files):
+                adopt(Path(directory, name))
+
+
+def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
     """Replace a file so that a reader or a crash sees the old content or the new, never a mix.
 
     The temporary name starts with a dot and does not end like the target, so no ``include *.conf`` sees it.
+    What need not outlive a power cut is not ``durable``: a flush costs milliseconds on an ordinary disk.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        write_new(temporary, data, mode)
+        write_new(temporary, data, mode, durable=durable)
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable:
+        sync_directory(path.parent)
 
 
-def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
+def write_new(path: Path, data: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
     """Create a file that must not exist, with its final mode whatever the umask, and flush it to disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -88,7 +98,8 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         adopt(path)
         file.write(data)
         file.flush()
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
 
 
 def swap_symlink(link: Path, target: str) -> None:
@@ -120,6 +131,15 @@ def remove_tree(path: Path) -> None:
         path.unlink()
     elif path.is_dir():
         shutil.rmtree(path)
+
+
+def flush(path: Path) -> None:
+    """Make a directory and the files in it survive a power cut."""
+    for file in path.iterdir():
+        if file.is_file() and not file.is_symlink():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+    sync_directory(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certctl.ca.ari import RenewalInfo
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
@@ -74,7 +74,7 @@ class RealWorld:
     lab: CaLab
 
     def party(self) -> CertificateAuthority:
-        return Certbot(self.lab.settings)
+        return Authority(self.lab.settings)
 
     def wants(self, issued: Issued, start: datetime, end: datetime) -> None:
         pebble.set_renewal_info(self.lab.pebble, issued.pem.fullchain, json.dumps(window(start, end)))
@@ -124,7 +124,7 @@ def test_a_ca_that_is_away_suggests_nothing_and_is_asked_again_later(world: Worl
 
 @pytest.mark.e2e
 def test_a_fresh_certificate_gets_a_moment_inside_its_life(lab: CaLab) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     issued = party.obtain(approval("fresh.example.com"))
     suggestion = party.suggestion(issued.certificate, issued.pem)
     assert suggestion.renew_at
@@ -136,7 +136,7 @@ def test_a_fresh_certificate_gets_a_moment_inside_its_life(lab: CaLab) -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("nonsense", ["{}", "null", "[1]", "not json", '{"suggestedWindow": "soon"}'])
 def test_pebble_made_to_talk_nonsense_suggests_nothing(lab: CaLab, nonsense: str) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     issued = party.obtain(approval("nonsense.example.com"))
     pebble.set_renewal_info(lab.pebble, issued.pem.fullchain, nonsense)
     assert is_nothing(party.suggestion(issued.certificate, issued.pem))
@@ -145,7 +145,7 @@ def test_pebble_made_to_talk_nonsense_suggests_nothing(lab: CaLab, nonsense: str
 @pytest.mark.e2e
 def test_the_older_pebble_has_no_renewal_information(tmp_path: Path) -> None:
     with ca_lab(tmp_path, program=Path("/usr/bin/pebble")) as lab:
-        party = Certbot(replace(lab.settings, profile=""))
+        party = Authority(replace(lab.settings, profile=""))
         issued = party.obtain(approval("older.example.com"))
         assert is_nothing(party.suggestion(issued.certificate, issued.pem))
 
@@ -165,14 +165,14 @@ def issued() -> Issued:
 
 
 @pytest.fixture
-def ca(server: FakeAcme, tmp_path: Path) -> Certbot:
+def ca(server: FakeAcme, tmp_path: Path) -> Authority:
     server.faults = Faults(answers={"ari": tomorrow()})
     server.asked.clear()
     return at(f"{server.base}/dir", tmp_path, server.ca_file)
 
 
-def at(directory: str, home: Path, ca_file: Path | None = None) -> Certbot:
-    return Certbot(CaSettings(directory, home / "acme", home / "challenges", ca_file), clock=SystemClock())
+def at(directory: str, home: Path, ca_file: Path | None = None) -> Authority:
+    return Authority(CaSettings(directory, home / "acme", home / "challenges", ca_file))
 
 
 def tomorrow(**headers: str) -> Answer:
@@ -180,13 +180,13 @@ def tomorrow(**headers: str) -> Answer:
     return Answer(200, window(now() + DAY, now() + 2 * DAY), headers=named)
 
 
-def test_an_honest_answer_is_understood(ca: Certbot, issued: Issued) -> None:
+def test_an_honest_answer_is_understood(ca: Authority, issued: Issued) -> None:
     renew_at = ca.suggestion(issued.certificate, issued.pem).renew_at
     assert renew_at
     assert now() < renew_at < now() + 2 * DAY
 
 
-def test_moments_are_spread_over_the_window(ca: Certbot, issued: Issued) -> None:
+def test_moments_are_spread_over_the_window(ca: Authority, issued: Issued) -> None:
     moments = {ca.suggestion(issued.certificate, issued.pem).renew_at for _ in range(5)}
     assert len(moments) == 5
 
@@ -211,7 +211,7 @@ def test_moments_are_spread_over_the_window(ca: Certbot, issued: Issued) -> None
 )
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/New_York"])
 def test_when_to_ask_again_is_the_cas_to_say_within_a_minute_and_a_day(  # noqa: PLR0913, PLR0917
-    server: FakeAcme, ca: Certbot, issued: Issued, said: str | timedelta, wait: timedelta, zone: str,
+    server: FakeAcme, ca: Authority, issued: Issued, said: str | timedelta, wait: timedelta, zone: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("TZ", zone)
@@ -227,7 +227,7 @@ def test_when_to_ask_again_is_the_cas_to_say_within_a_minute_and_a_day(  # noqa:
     assert abs(suggestion.ask_at - now() - wait) < timedelta(seconds=10)
 
 
-def test_without_a_word_from_the_ca_it_is_asked_again_in_six_hours(ca: Certbot, issued: Issued) -> None:
+def test_without_a_word_from_the_ca_it_is_asked_again_in_six_hours(ca: Authority, issued: Issued) -> None:
     assert abs(ca.suggestion(issued.certificate, issued.pem).ask_at - now() - 6 * HOUR) < timedelta(seconds=10)
 
 
@@ -259,7 +259,7 @@ def test_without_a_word_from_the_ca_it_is_asked_again_in_six_hours(ca: Certbot, 
     ids=range(21),
 )
 def test_an_answer_that_is_none_suggests_nothing_and_is_no_error(
-    server: FakeAcme, ca: Certbot, issued: Issued, answer: Answer
+    server: FakeAcme, ca: Authority, issued: Issued, answer: Answer
 ) -> None:
     server.faults.answers["ari"] = answer
     assert is_nothing(ca.suggestion(issued.certificate, issued.pem))
@@ -271,7 +271,7 @@ def test_an_answer_that_is_none_suggests_nothing_and_is_no_error(
     ids=range(6),
 )
 def test_a_directory_that_is_none_is_read_once_for_all_certificates(
-    server: FakeAcme, ca: Certbot, issued: Issued, answer: Answer
+    server: FakeAcme, ca: Authority, issued: Issued, answer: Answer
 ) -> None:
     server.faults.answers["dir"] = answer
     assert all(is_nothing(ca.suggestion(issued.certificate, issued.pem)) for _ in range(3))
@@ -279,7 +279,7 @@ def test_a_directory_that_is_none_is_read_once_for_all_certificates(
 
 
 def test_a_ca_without_renewal_information_is_asked_for_its_directory_only(
-    server: FakeAcme, ca: Certbot, issued: Issued
+    server: FakeAcme, ca: Authority, issued: Issued
 ) -> None:
     del server.faults.answers["ari"]
     assert all(is_nothing(ca.suggestion(issued.certificate, issued.pem)) for _ in range(3))
@@ -287,7 +287,7 @@ def test_a_ca_without_renewal_information_is_asked_for_its_directory_only(
 
 
 def test_renewal_information_over_plain_http_is_not_asked_for(
-    server: FakeAcme, ca: Certbot, issued: Issued
+    server: FakeAcme, ca: Authority, issued: Issued
 ) -> None:
     with serving(say(b"")) as other:
         base = f"http://0.0.0.0:{other.port}/ari"  # this host, but not by a name that says so
@@ -305,7 +305,7 @@ def test_a_ca_whose_own_certificate_we_do_not_trust_is_not_believed(
     assert not server.asked
 
 
-def test_a_certificate_is_named_as_in_the_rfcs_example(server: FakeAcme, ca: Certbot, issued: Issued) -> None:
+def test_a_certificate_is_named_as_in_the_rfcs_example(server: FakeAcme, ca: Authority, issued: Issued) -> None:
     key_identifier = bytes.fromhex("69885B6B87464041E1B37B847BA0AE2CDE01C8D4")  # RFC 9773 §4.1
     leaf = (
         x509.CertificateBuilder()
@@ -323,21 +323,21 @@ def test_a_certificate_is_named_as_in_the_rfcs_example(server: FakeAcme, ca: Cer
     assert server.paths[-1] == "/ari/aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"
 
 
-def test_an_expired_certificate_is_not_asked_about(server: FakeAcme, ca: Certbot, issued: Issued) -> None:
+def test_an_expired_certificate_is_not_asked_about(server: FakeAcme, ca: Authority, issued: Issued) -> None:
     expired = replace(issued.certificate, not_after=now() - HOUR)
     assert is_nothing(ca.suggestion(expired, issued.pem))
     assert not server.asked
 
 
 def test_a_certificate_that_does_not_name_its_issuers_key_is_not_asked_about(
-    server: FakeAcme, ca: Certbot, issued: Issued
+    server: FakeAcme, ca: Authority, issued: Issued
 ) -> None:
     leaf = server.signer.leaf(["a.example.com"], server.signer.key.public_key())
     assert is_nothing(ca.suggestion(issued.certificate, replace(issued.pem, fullchain=leaf.decode())))
     assert not server.asked["ari"]
 
 
-def test_sixteen_threads_may_ask_at_once(server: FakeAcme, ca: Certbot, issued: Issued) -> None:
+def test_sixteen_threads_may_ask_at_once(server: FakeAcme, ca: Authority, issued: Issued) -> None:
     with ThreadPoolExecutor(16) as pool:
         said = list(pool.map(lambda _: ca.suggestion(issued.certificate, issued.pem), range(100)))
     assert all(suggestion.renew_at for suggestion in said)
@@ -404,7 +404,7 @@ def test_a_silent_directory_costs_one_deadline(issued: Issued, tmp_path: Path) -
     assert took < 5
 
 
-def test_one_lost_answer_does_not_end_the_asking(server: FakeAcme, ca: Certbot, issued: Issued) -> None:
+def test_one_lost_answer_does_not_end_the_asking(server: FakeAcme, ca: Authority, issued: Issued) -> None:
     certificate: Certificate = replace(issued.certificate, domain=Domain("other.example.com"))
     server.faults.answers["ari"] = page(500)
     for _ in range(10):

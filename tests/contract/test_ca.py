@@ -1,4 +1,4 @@
-"""Party 3 keeps its contract: on the fake, and on the real facade with real certbot and real Pebble."""
+"""Party 3 keeps its contract: on the fake, and by both engines with real Pebble."""
 
 import ssl
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.keys import same_key
 from certctl.errors import Refused, Unreachable
 from certctl.values import Certificate, Issued
@@ -67,9 +67,10 @@ class FakeWorld:
 @dataclass
 class RealWorld:
     lab: CaLab
+    engine: str
 
     def party(self) -> CertificateAuthority:
-        return Certbot(self.lab.settings)
+        return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine)
 
     @property
     def orders(self) -> int:
@@ -98,9 +99,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaLab]:
         yield lab
 
 
-@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.e2e)])
+REAL = [pytest.param(engine, marks=pytest.mark.e2e) for engine in ("certbot", "acme")]
+
+
+@pytest.fixture(params=["fake", *REAL])
 def world(request: pytest.FixtureRequest) -> World:
-    return FakeWorld() if request.param == "fake" else RealWorld(request.getfixturevalue("lab"))
+    return FakeWorld() if request.param == "fake" else RealWorld(request.getfixturevalue("lab"), request.param)
 
 
 def handshake(issued: Issued, name: str, root_pem: str, directory: Path) -> bytes:

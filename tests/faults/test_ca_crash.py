@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.errors import Busy
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 VICTIM = """
 import sys, threading
 from pathlib import Path
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.ca.solver import HttpTokens
 from tests.fakes.ca_lab import approval
@@ -37,7 +37,7 @@ class Waiting(HttpTokens):
 directory, acme_dir, challenges, ca_file, name, how = sys.argv[1:]
 settings = CaSettings(directory, Path(acme_dir), Path(challenges), Path(ca_file), profile="default")
 solver = (Waiting if how == "wait" else HttpTokens)(settings.challenges)
-Certbot(settings, solver).obtain(approval(name))
+Authority(settings, solver).obtain(approval(name))
 """
 
 
@@ -84,7 +84,7 @@ def test_killed_while_the_ca_looks_the_next_run_takes_up_the_same_certificate(la
     until(lambda: lab.tokens.asked)
     kill(victim)
     lab.tokens.hold.set()
-    issued = Certbot(lab.settings).obtain(approval("killed.example.com"))
+    issued = Authority(lab.settings).obtain(approval("killed.example.com"))
     assert issued.certificate.names == ("killed.example.com",)
     assert (lab.orders, lab.issued) == (1, 1)
     assert not list(lab.settings.challenges.iterdir()), "the killed run's token is taken away"
@@ -96,13 +96,13 @@ def test_killed_before_the_ca_was_told_to_look_nothing_is_validated(lab: CaLab) 
     kill(victim)
     until(lambda: not certbots(lab.settings))
     assert (lab.orders, lab.tokens.asked, lab.log.count("/chalZ/")) == (1, [], 0)
-    assert Certbot(lab.settings).obtain(approval("early.example.com")).certificate.version == 0
+    assert Authority(lab.settings).obtain(approval("early.example.com")).certificate.version == 0
     assert lab.issued == 1
     assert not list(lab.settings.challenges.iterdir())
 
 
 def test_killed_at_any_moment_the_ca_signs_once(lab: CaLab) -> None:
-    Certbot(lab.settings).obtain(approval("account.example.com"))
+    Authority(lab.settings).obtain(approval("account.example.com"))
     moments = {f"at{number}.example.com": 0.4 + 0.5 * number for number in range(8)}
     began = time.monotonic()
     victims = [(start_victim(lab.settings, name), moment) for name, moment in moments.items()]
@@ -110,7 +110,7 @@ def test_killed_at_any_moment_the_ca_signs_once(lab: CaLab) -> None:
         time.sleep(max(0.0, began + moment - time.monotonic()))
         kill(victim)
     with ThreadPoolExecutor(len(moments)) as pool:
-        issued = list(pool.map(lambda name: Certbot(lab.settings).obtain(approval(name)), moments))
+        issued = list(pool.map(lambda name: Authority(lab.settings).obtain(approval(name)), moments))
     assert [made.certificate.names[0] for made in issued] == list(moments)
     assert lab.issued == 1 + len(moments)
     assert lab.accounts == 1
@@ -121,7 +121,7 @@ def test_a_certbot_that_outlives_a_killed_run_keeps_others_out_for_a_bounded_tim
     victim = start_victim(lab.settings, "busy.example.com")
     until(lambda: lab.tokens.asked)
     kill(victim)
-    impatient = Certbot(replace(lab.settings, wait=timedelta(seconds=0.2)))
+    impatient = Authority(replace(lab.settings, wait=timedelta(seconds=0.2)))
     with pytest.raises(Busy):
         impatient.obtain(approval("busy.example.com"))
     lab.tokens.hold.set()
@@ -129,7 +129,7 @@ def test_a_certbot_that_outlives_a_killed_run_keeps_others_out_for_a_bounded_tim
 
 
 def test_half_of_a_result_is_no_result(lab: CaLab) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     first = party.obtain(approval("half.example.com"))
     chain = lab.settings.work / "half.example.com" / "fullchain.pem"
     chain.write_bytes(chain.read_bytes()[:700])
@@ -138,8 +138,8 @@ def test_half_of_a_result_is_no_result(lab: CaLab) -> None:
 
 
 def test_a_result_for_other_wishes_is_no_result(lab: CaLab) -> None:
-    Certbot(lab.settings).obtain(approval("wish.example.com"))
-    changed = Certbot(replace(lab.settings, profile="shortlived"))
+    Authority(lab.settings).obtain(approval("wish.example.com"))
+    changed = Authority(replace(lab.settings, profile="shortlived"))
     issued = changed.obtain(approval("wish.example.com"))
     if lab.program != Path("/usr/bin/pebble"):  # Pebble 2.4 has no profiles
         assert issued.certificate.lifetime < timedelta(days=10)
@@ -147,7 +147,7 @@ def test_a_result_for_other_wishes_is_no_result(lab: CaLab) -> None:
 
 
 def test_twenty_at_once_share_one_account_and_make_twenty_orders(lab: CaLab) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     names = [f"c{number}.example.com" for number in range(20)]
     with ThreadPoolExecutor(20) as pool:
         issued = list(pool.map(lambda name: party.obtain(approval(name)), names))
@@ -156,7 +156,7 @@ def test_twenty_at_once_share_one_account_and_make_twenty_orders(lab: CaLab) -> 
 
 
 def test_two_at_once_for_one_name_make_one_order(lab: CaLab) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     with ThreadPoolExecutor(2) as pool:
         one, two = pool.map(lambda _: party.obtain(approval("same.example.com")), range(2))
     assert one == two
@@ -166,7 +166,7 @@ def test_two_at_once_for_one_name_make_one_order(lab: CaLab) -> None:
 def test_nothing_secret_lies_open_while_certbot_runs(lab: CaLab) -> None:
     lab.tokens.hold = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(Certbot(lab.settings).obtain, approval("secret.example.com"))
+        running = pool.submit(Authority(lab.settings).obtain, approval("secret.example.com"))
         until(lambda: lab.tokens.asked)
         (process,) = certbots(lab.settings)
         words, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
@@ -186,7 +186,7 @@ def test_nothing_secret_lies_open_while_certbot_runs(lab: CaLab) -> None:
 
 
 def test_an_account_with_an_empty_file_is_set_aside_and_made_anew(lab: CaLab) -> None:
-    party = Certbot(lab.settings)
+    party = Authority(lab.settings)
     party.settled(party.obtain(approval("first.example.com")).certificate)
     (account,) = lab.settings.accounts.glob("*/*/*")
     (account / "regr.json").write_bytes(b"")

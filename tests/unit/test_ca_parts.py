@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,12 +16,13 @@ from cryptography import x509
 
 from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
-from certctl.ca.certbot import Certbot
+from certctl.ca.authority import Authority
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
-from certctl.ca.solver import Challenge, HttpTokens
+from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
+from certctl.ca.solving import Solving
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused
 from certctl.sandbox import pebble
@@ -147,6 +148,9 @@ class Memory:
         if self.refusal:
             raise self.refusal
 
+    def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
+        return unseen()
+
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
         self.shown = [one for one in self.shown if one not in challenges]
 
@@ -165,7 +169,7 @@ def talk(exchange: Exchange, *messages: dict[str, object]) -> list[object]:
 
 
 def exchange(solver: Memory, noted: list[Challenge] | None = None) -> Exchange:
-    return Exchange(solver, {"status.example.com"}, (noted if noted is not None else []).extend)
+    return Exchange(Solving(solver, {"status.example.com"}, (noted if noted is not None else []).extend))
 
 
 def test_solved_challenges_are_answered_with_ok_and_noted_before_they_are_shown() -> None:
@@ -250,10 +254,10 @@ def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alo
     (tmp_path / "acme").mkdir()
     scratch.make(settings)
     scratch.ask(order_for(Domain("status.example.com"), settings))
-    Certbot(settings).settled(issued.certificate)
+    Authority(settings).settled(issued.certificate)
     assert scratch.key.exists()
     scratch.key.unlink()
-    Certbot(settings).settled(issued.certificate)
+    Authority(settings).settled(issued.certificate)
     assert not scratch.root.exists()
 
 
@@ -271,19 +275,19 @@ def test_accounts_that_keep_getting_lost_stop_being_replaced(settings: CaSetting
     for number in range(MOST_REPLACED):
         account(settings, f"lost{number}")
         account(settings, "spare")
-        assert ensure_account(settings, Path("/none"), now, lost=f"lost{number}") == "spare"
+        assert ensure_account(settings, now, lost=f"lost{number}") == "spare"
         for file in (account_directory(settings) / "spare").iterdir():
             file.unlink()
         (account_directory(settings) / "spare").rmdir()
     account(settings, "once-more")
     with pytest.raises(Refused) as caught:
-        ensure_account(settings, Path("/none"), now, lost="once-more")
+        ensure_account(settings, now, lost="once-more")
     assert caught.value.slug == "ca-account"
 
 
 def test_an_account_somebody_else_replaced_already_is_not_replaced_again(settings: CaSettings) -> None:
     account(settings, "new")
-    assert ensure_account(settings, Path("/none"), datetime.now(UTC), lost="old") == "new"
+    assert ensure_account(settings, datetime.now(UTC), lost="old") == "new"
 
 
 def test_pebbles_files_are_private_and_fit_both_of_its_versions(tmp_path: Path) -> None:

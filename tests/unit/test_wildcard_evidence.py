@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.evidence import Evidence
+from certctl.ca.certbot_log import evidence
 from certctl.ca.outcome import classify
 from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
@@ -37,40 +37,40 @@ def authorization(status: str, **challenge: object) -> dict[str, object]:
 
 def test_the_first_thing_that_expires_ends_the_order() -> None:
     order = {"status": "pending", "expires": "2026-11-24T12:00:00Z", "finalize": "https://ca.test/f"}
-    assert Evidence(None, "", log(order, authorization("pending"))).order_ends == datetime(
+    assert evidence(None, "", log(order, authorization("pending"))).order_ends == datetime(
         2026, 11, 24, 12, tzinfo=UTC
     )
-    assert Evidence(None, "", log(authorization("valid"))).order_ends is None
+    assert evidence(None, "", log(authorization("valid"))).order_ends is None
 
 
 @pytest.mark.parametrize("expires", ["", "soon", 7, None, "2026-11-24", "0000-00-00T00:00:00Z"])
 def test_a_ca_that_says_nonsense_about_expiry_says_nothing(expires: object) -> None:
-    assert Evidence(None, "", log({"status": "pending", "expires": expires})).order_ends is None
+    assert evidence(None, "", log({"status": "pending", "expires": expires})).order_ends is None
 
 
 def test_a_plugins_failed_validation_is_read_from_the_cas_own_answer() -> None:
     error = {"type": "urn:ietf:params:acme:error:dns", "detail": "no TXT record found", "status": 400}
-    evidence = Evidence(1, "Some challenges have failed.", log(authorization("invalid", error=error)))
-    failure = classify(evidence, "*.hyperping.io", NOW)
+    found = evidence(1, "Some challenges have failed.", log(authorization("invalid", error=error)))
+    failure = classify(found, "*.hyperping.io", NOW)
     assert (failure.slug, failure.quota_used) == ("ca-dns", True)
     assert any("no TXT record found" in line for line in failure.seen)
 
 
 @pytest.mark.parametrize("tried", [None, 7, [7], [{"error": "text"}], [{"error": {}}]])
 def test_an_invalid_authorization_without_a_reason_is_no_reason(tried: object) -> None:
-    assert Evidence(1, "", log({"status": "invalid", "challenges": tried})).refuted == ()
+    assert evidence(1, "", log({"status": "invalid", "challenges": tried})).refuted == ()
 
 
 def test_a_plugin_that_could_not_write_is_told_from_a_ca_that_refused() -> None:
     text = "2026-11-23 12:00:00,123:ERROR:certbot._internal.log:x\ncertbot.errors.PluginError: Received REFUSED\n"
     order = {"status": "pending", "finalize": "https://ca.test/f"}
-    failure = classify(Evidence(1, "Received REFUSED", log(order, status=201) + text), "*.hyperping.io", NOW)
+    failure = classify(evidence(1, "Received REFUSED", log(order, status=201) + text), "*.hyperping.io", NOW)
     assert (failure.slug, failure.quota_used) == ("ca-challenge-aborted", True)
 
 
 def test_an_option_that_a_plugin_does_not_have_is_a_mistake_in_the_configuration() -> None:
     said = "certbot: error: unrecognized arguments: --dns-rfc2136-flavour=vanilla"
-    assert classify(Evidence(2, said, ""), "*.hyperping.io", NOW).slug == "config-invalid"
+    assert classify(evidence(2, said, ""), "*.hyperping.io", NOW).slug == "config-invalid"
 
 
 @contextmanager

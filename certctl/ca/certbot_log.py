@@ -1,0 +1,71 @@
+"""What a finished certbot left behind, as evidence: its exit code, its words, its log, our plugin's problems.
+
+certbot declares its console and log texts unstable and has no other channel for what goes wrong outside a
+challenge, so they are read in this module only, and only for what is the CA's: HTTP statuses, headers and
+bodies, and the names of exceptions. Contract tests pin it to the real certbot.
+"""
+
+import re
+from pathlib import Path
+
+from certctl.ca.evidence import End, Evidence, Response
+from certctl.ca.exchange import Problem
+from certctl.errors import CertctlError
+
+_MAX_LOG = 4_000_000
+_RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:[A-Z]+:[\w.]+:", re.MULTILINE)
+_RESPONSE = re.compile(r"Received response:\nHTTP (\d{3})\n(.*?)\n\n(.*)", re.DOTALL)
+_EXCEPTION = re.compile(r"^((?:requests|urllib3|acme|certbot|josepy|json)[\w.]*\.[A-Z]\w+)(?::|$)", re.MULTILINE)
+_PLUGIN_OPTION = re.compile(r"unrecognized arguments: .*--dns-")
+_NOISE = ("Saving debug log", "Ask for help", "- - -")
+
+
+def evidence(
+    code: int | None,
+    output: str,
+    log: str,
+    failed: tuple[Problem, ...] = (),
+    aborted: CertctlError | None = None,
+) -> Evidence:
+    """Read a run of certbot; without an exit code our deadline ended it."""
+    found = (_RESPONSE.match(record) for record in _RECORD.split(log))
+    raised = frozenset(name.rpartition(".")[2] for name in _EXCEPTION.findall(log))
+    return Evidence(
+        end=End.DEADLINE if code is None else End.FAILURE if code else End.SUCCESS,
+        responses=[Response(int(m[1]), _headers(m[2]), m[3].rstrip("\n")) for m in found if m],
+        stopped_by=raised,
+        words=_words(code, output),
+        own_fault=_own_fault(output, raised),
+        failed=failed,
+        aborted=aborted,
+    )
+
+
+def read_log(path: Path) -> str:
+    """Return the last part of certbot's log; a hostile CA may have made it long."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _MAX_LOG))
+            return file.read(_MAX_LOG).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _headers(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+def _words(code: int | None, output: str) -> tuple[str, ...]:
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith(_NOISE)]
+    return (*lines[-8:], "certbot: killed at our deadline" if code is None else f"certbot: exit code {code}")
+
+
+def _own_fault(output: str, raised: frozenset[str]) -> str:
+    """Name a failure of certbot's own, for which the CA did not even look."""
+    if _PLUGIN_OPTION.search(output):
+        return "config-invalid"
+    if "unrecognized arguments" in output or "does not appear to be installed" in output:
+        return "missing-program"
+    # a DNS plugin of certbot's could not make the record
+    return "ca-challenge-aborted" if "PluginError" in raised else ""

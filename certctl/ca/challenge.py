@@ -1,0 +1,48 @@
+"""A challenge of the CA, as the acme library has it, turned into what our solvers show."""
+
+from dataclasses import dataclass
+
+from acme import challenges, messages
+
+from certctl.ca.session import Session
+from certctl.ca.solver import Challenge
+from certctl.errors import Refused
+
+
+@dataclass(frozen=True)
+class Posed:
+    """One challenge that was chosen.
+
+    Attributes:
+        authorization: The URL of its authorization.
+        url: Where it is answered.
+        is_open: Whether it still waits for our answer.
+        response: The answer: "look now" (RFC 8555 §7.5.1).
+    """
+
+    challenge: Challenge
+    authorization: str
+    url: str
+    is_open: bool
+    response: challenges.ChallengeResponse
+
+
+def pose(url: str, authorization: messages.Authorization, kind: str, session: Session) -> Posed:
+    """Choose the challenge of one kind in a pending authorization.
+
+    Raises:
+        Refused: ``ca-challenge-missing``, the CA does not offer that kind for this name.
+    """
+    name = authorization.identifier.value
+    for offered in authorization.challenges or ():
+        if isinstance(offered.chall, challenges.KeyAuthorizationChallenge) and offered.chall.typ == kind:
+            response, validation = offered.chall.response_and_validation(session.key)
+            challenge = Challenge(name, kind, offered.chall.encode("token"), validation)
+            return Posed(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
+    known = [str(offered.chall.to_partial_json().get("type", "")) for offered in authorization.challenges or ()]
+    raise Refused(
+        "ca-challenge-missing",
+        f"the CA does not offer {kind} for {name}",
+        seen=[f"offered: {', '.join(known) or 'nothing'}"],
+        quota_used=True,
+    )

@@ -1,0 +1,99 @@
+"""Who reads our files: the kernel tells when another process closes one it only read (inotify(7)).
+
+A courtesy of the kernel, not a promise: where it cannot be had (no instance left, another kind of file system)
+nothing is ever noticed, and whoever waits has a deadline of its own.
+"""
+
+import ctypes
+import os
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_CLOSE_NOWRITE = 0x10  # linux/inotify.h; whoever writes a file closes it otherwise, so our own writing is not seen
+_HEADER = struct.Struct("iIII")  # struct inotify_event: wd, mask, cookie, len
+_BUFFER = 64 * 1024
+
+
+class Readers:
+    """Notices who reads the files of one directory, by one thread for the whole process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._changed = threading.Condition()
+        self._awaited: Counter[str] = Counter()
+        self._reads: Counter[str] = Counter()
+        self._descriptor: int | None = None
+
+    @contextmanager
+    def of(self, names: Collection[str]) -> Iterator[Callable[[float, float], bool]]:
+        """Notice from now on who reads files of these names.
+
+        Yields what waits, at most so many seconds, until each of them was read and then for so many seconds none
+        was read again. It returns False when that did not happen, at once where nothing can be noticed.
+        """
+        with self._changed:
+            watching = self._watch()
+            self._awaited.update(names)
+        try:
+            yield lambda seconds, quiet: watching and self._were_read(names, seconds, quiet)
+        finally:
+            with self._changed:
+                self._awaited.subtract(names)
+                self._awaited += Counter()  # drops what nobody waits for any more
+                self._reads = Counter({name: self._reads[name] for name in self._awaited})
+
+    def _were_read(self, names: Collection[str], seconds: float, quiet: float) -> bool:
+        until = time.monotonic() + seconds
+        with self._changed:
+            if not self._changed.wait_for(lambda: all(self._reads[name] for name in names), seconds):
+                return False
+            while (left := until - time.monotonic()) > 0:
+                before = self._count(names)
+                if not self._changed.wait_for(lambda: self._count(names) > before, min(quiet, left)):  # noqa: B023
+                    break
+            return True
+
+    def _count(self, names: Collection[str]) -> int:
+        return sum(self._reads[name] for name in names)
+
+    def _watch(self) -> bool:
+        """Begin to watch, unless that was done or cannot be."""
+        if self._descriptor is None:
+            self._descriptor = _open(self._directory)
+            if self._descriptor >= 0:
+                threading.Thread(target=self._listen, args=(self._descriptor,), name="inotify", daemon=True).start()
+        return self._descriptor >= 0
+
+    def _listen(self, descriptor: int) -> None:
+        while buffer := os.read(descriptor, _BUFFER):
+            with self._changed:
+                self._reads.update(name for name in _names(buffer) if name in self._awaited)
+                self._changed.notify_all()
+
+
+def _open(directory: Path) -> int:
+    """Return a descriptor that tells of reads in a directory, or -1."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor: int = libc.inotify_init1(os.O_CLOEXEC)
+        watch = libc.inotify_add_watch(descriptor, os.fsencode(directory), _CLOSE_NOWRITE)
+    except AttributeError:  # not Linux
+        return -1
+    if descriptor >= 0 and watch < 0:
+        os.close(descriptor)
+    return descriptor if watch >= 0 else -1
+
+
+def _names(buffer: bytes) -> Iterator[str]:
+    """Yield the file names in what the kernel said."""
+    at = 0
+    while at < len(buffer):
+        *_, length = _HEADER.unpack_from(buffer, at)
+        at += _HEADER.size
+        yield os.fsdecode(buffer[at : at + length].rstrip(b"\0"))
+        at += length
