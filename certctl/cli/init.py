@@ -36,7 +36,7 @@ def init(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     overwritten, and running it again changes nothing.
     """
     house, report = open_house(invocation), open_report(invocation)
-    previews = [_config_file(house), *_include_file(house), house.web.preview_base()]
+    previews = [_config_file(house), *_include_file(house), *house.web.preview_base()]
     if not invocation.json and not invocation.quiet:
         click.echo("".join(preview.diff() for preview in previews), nl=False)
     changes = [str(preview.path) for preview in previews if preview.diff()]

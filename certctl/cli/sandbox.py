@@ -169,8 +169,9 @@ def _init(config: Path) -> None:
 
     host = open_house(Invocation(config=config))
     prepare_directories(host)
-    base = host.web.preview_base()
-    write_atomic(base.path, base.text, PUBLIC)
+    for preview in host.web.preview_base():
+        if preview.text:
+            write_atomic(preview.path, preview.text, PUBLIC)
 
 
 def _root(invocation: Invocation) -> Path:

@@ -159,6 +159,7 @@ class House:
         """Return party 4."""
         from certctl.nginx.settings import NginxSettings
         from certctl.nginx.web import Nginx
+        from certctl.values import Mode
 
         s = self.settings.nginx
         return Nginx(
@@ -175,6 +176,9 @@ class House:
                 listen=s.listen,
                 reload_command=s.reload,
                 template=self.path(s.template) if s.template else None,
+                mode=Mode(s.mode),
+                group=s.group,
+                socket=self.path(self.settings.serve.socket),
                 lock_file=self.path("/run/certctl/locks/nginx.lock"),
             )
         )

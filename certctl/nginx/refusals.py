@@ -5,6 +5,7 @@ from pathlib import Path
 
 from certctl.errors import WebServerFailed
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
+from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Outcome
 from certctl.nginx.settings import NginxSettings
 
@@ -51,6 +52,17 @@ def not_ours(path: Path) -> WebServerFailed:
         "nginx-conflict",
         f"{path} is not certctl's, so it is left alone",
         next=[f"move {path} somewhere else"],
+    )
+
+
+def not_served(message: str, seen: Seen, expected: str, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a handshake that did not show what it should."""
+    return WebServerFailed(
+        "nginx-not-served",
+        f"{message} after {settings.confirm_deadline.total_seconds():g} s",
+        seen=[seen.text],
+        expected=[expected],
+        next=["certctl doctor"],
     )
 
 
