@@ -1,7 +1,6 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
 import json
-import stat
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +8,7 @@ import click
 from certctl import __version__
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Rows, open_report
+from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.io.files import PUBLIC, make_directory, write_atomic, writing
 from certctl.values import Preview
@@ -48,24 +48,6 @@ def init(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     done.append([str(previews[-1].path), base.summary])
     report.data({"wrote": changes}, Rows(["", ""], done, ["Next: certctl doctor, then: certctl issue DOMAIN"]))
     return 0
-
-
-def prepare_directories(house: House) -> None:
-    """Create what certctl and nginx share, with the modes that keep keys to root (docs/decisions/0007).
-
-    A directory that is there and open wider is closed; a narrower one is somebody's wish and stays.
-
-    Raises:
-        ConfigInvalid: ``state-unwritable``.
-    """
-    modes = {"": 0o711, "live": 0o700, "acme": 0o700, "challenges": 0o755}
-    wanted = {house.state / name: mode for name, mode in modes.items()} | {house.path("/run/certctl"): 0o755}
-    with writing(house.state):
-        for path, mode in wanted.items():
-            make_directory(path, mode)
-            found = stat.S_IMODE(path.stat().st_mode)
-            if found & ~mode:
-                path.chmod(found & mode)
 
 
 def _write(house: House, previews: list[Preview]) -> list[list[str]]:

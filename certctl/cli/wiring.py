@@ -177,6 +177,7 @@ class House:
                 reload_command=s.reload,
                 template=self.path(s.template) if s.template else None,
                 mode=Mode(s.mode),
+                user=self.settings.serve.user,
                 group=s.group,
                 socket=self.path(self.settings.serve.socket),
                 lock_file=self.path("/run/certctl/locks/nginx.lock"),

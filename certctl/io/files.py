@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,19 @@ def adopt(path: Path) -> None:
     if os.geteuid() == 0:
         home = path.parent.stat()
         os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
+
+
+def hand_over(tree: Path, uid: int, gid: int) -> None:
+    """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
+
+    Nothing is followed, so whoever may write there cannot turn this on a file elsewhere.
+    """
+    for _, directories, names, descriptor in os.fwalk(tree):
+        os.fchown(descriptor, uid, gid)
+        for name in (*directories, *names):
+            kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
+            if stat.S_ISREG(kind) or stat.S_ISLNK(kind):
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:

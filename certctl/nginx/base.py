@@ -1,4 +1,4 @@
-"""The base file: what nginx answers to names that have no server block, in each mode; and the Lua file beside it."""
+"""The base file: what nginx answers to names without a server block, in each mode; and the Lua file beside it."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -1,7 +1,7 @@
 """A change of sites behind the catch-all: a link is swapped, and the next handshake shows it.
 
-nginx is neither tested nor reloaded: it opens what the link points at when somebody asks for the name. A run that is
-killed leaves each site as it was or as it should be; the next run does the rest.
+nginx is neither tested nor reloaded: it opens what the link points at when somebody asks for the name. A run that
+is killed leaves each site as it was or as it should be; the next run does the rest.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _ONCE = 1  # no worker holds an older configuration that knows an older certific
 
 
 class MirrorChange:
-    """Fits ``world.Change`` for sites without a server block; see ``change.open_change``, which holds their locks."""
+    """Fits ``world.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
 
     def __init__(self, settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> None:
         self._settings = settings

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from certctl.errors import CertctlError
 from certctl.nginx import mainconf
+from certctl.nginx.base import base_files
 from certctl.nginx.command import NginxCommand, Verdict, files_with_default_server
 from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.publish import read
-from certctl.nginx.base import base_files
 from certctl.nginx.serverblock import is_edited, is_ours, owner_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Finding, Level

@@ -123,7 +123,7 @@ class Guard:
             self._undo.drop()
 
     def _put(self, files: Mapping[Path, str | None], pointed: Mapping[Path, str], dropped: Sequence[Path]) -> None:
-        """Links before files, and gone after them: a server block must never name a certificate that is not there."""
+        """Links before files, and gone after them: no server block may name a certificate that is not there."""
         for link, version in pointed.items():
             swap_symlink(link, version)
         for path, text in files.items():

@@ -13,6 +13,13 @@ def main_directive(config: Path, name: str) -> list[str]:
     return [words[1] for depth, words in _directives(config) if depth == 0 and words[0] == name and words[1:]]
 
 
+def main_arguments(config: Path, name: str) -> list[str]:
+    """Return all arguments of a directive in the main context, of the last one there; empty when there is none."""
+    return next(
+        (words[1:] for depth, words in reversed([*_directives(config)]) if (depth, words[0]) == (0, name)), []
+    )
+
+
 def own_error_log(config: Path, build: str) -> list[str]:
     """Return the arguments of the ``error_log`` that requests use: the http block's, the main one, or the default.
 

@@ -27,7 +27,8 @@ class NginxSettings:
         reload_command: Runs instead of a SIGHUP to the master; empty means the signal.
         template: A jinja2 file in place of our server block.
         mode: How the host serves sites that have no mode of their own.
-        group: The workers' group, which may read keys in modes ``shared`` and ``lua``.
+        user: Whose the mirror is in modes ``shared`` and ``lua``.
+        group: The workers' group, which may read keys there.
         socket: Where the daemon answers that gets a certificate for a first visitor, if it runs.
         test_deadline: For ``nginx -t``, and again for new workers after a reload, which parse the same text.
     """
@@ -46,6 +47,7 @@ class NginxSettings:
     reload_command: tuple[str, ...] = ()
     template: Path | None = None
     mode: Mode = Mode.BLOCKS
+    user: str = "certctl"
     group: str = "certctl"
     socket: Path = Path("/run/certctl/serve.sock")
     lock_wait: timedelta = timedelta(minutes=2)

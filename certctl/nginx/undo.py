@@ -73,7 +73,7 @@ class Undo(BeforeImages):
 
     Args:
         live: The mirror.
-        conf_dir: The include directory, where the journal lies. Nothing outside these two is ever put back or removed.
+        conf_dir: The include directory, where the journal lies. Nothing outside the two is put back or removed.
     """
 
     def __init__(self, live: Path, conf_dir: Path) -> None:

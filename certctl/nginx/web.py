@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected
 from certctl.io.locks import lock
-from certctl.nginx import doctor, handshake, mainconf, mirror, probe
+from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
@@ -16,7 +16,7 @@ from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Finding, Preview, Site
+from certctl.values import Done, Finding, Mode, Preview, Site
 
 
 class Nginx:
@@ -92,6 +92,19 @@ class Nginx:
                 raise
             guard.settle()
         return Done(f"wrote {base}")
+
+    def require_access(self) -> None:
+        """Refuse a mode in which nginx's workers could not read keys once it is reloaded.
+
+        Raises:
+            ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
+        """
+        if self._settings.mode is not Mode.BLOCKS:
+            access.require(self._settings, self._command, self._master)
+
+    def set_rights(self) -> None:
+        """Give the mirror the modes of directories and keys that this mode needs."""
+        mirror.set_rights(self._settings.live, self._settings.rights)
 
     def is_included(self) -> bool:
         """Tell whether nginx's configuration includes our directory, base file or not."""

@@ -12,8 +12,8 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.process import Finished
 from certctl.nginx import mainconf
-from certctl.nginx.command import files_with_name, judge
 from certctl.nginx.base import base_file
+from certctl.nginx.command import files_with_name, judge
 from certctl.nginx.serverblock import is_edited, is_ours, owner_of, sealed, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate
