@@ -41,6 +41,11 @@ class House:
     settings: "Settings"
     file: Path
 
+    def in_mode(self, mode: str) -> "House":
+        """Return the same parties on a host whose nginx serves in another mode."""
+        nginx = self.settings.nginx.model_copy(update={"mode": mode})
+        return House(self.settings.model_copy(update={"nginx": nginx}), self.file)
+
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
         return Path(self.settings.paths.root or "/") / str(absolute).lstrip("/")

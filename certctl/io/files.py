@@ -94,6 +94,18 @@ def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE) -> None:
     sync_directory(path.parent)
 
 
+def rewrite(path: Path, content: str, mode: int) -> None:
+    """Replace a file that may be somebody's own: one that is there keeps its mode and its owner."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        write_atomic(path, content, mode)
+        return
+    write_atomic(path, content, stat.S_IMODE(facts.st_mode))
+    if os.geteuid() == 0:
+        os.chown(path, facts.st_uid, facts.st_gid)
+
+
 def write_new(path: Path, data: bytes, mode: int = PRIVATE) -> None:
     """Create a file that must not exist, with its final mode whatever the umask, and flush it to disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)

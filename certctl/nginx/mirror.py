@@ -49,6 +49,15 @@ CLOSED = Rights(0o700, PRIVATE)
 FOR_WORKERS = Rights(0o750, 0o640)
 
 
+def rights_of(live: Path) -> Rights | None:
+    """Return what the mirror's own directory grants; None when there is none yet."""
+    try:
+        is_open = live.stat().st_mode & stat.S_IXGRP
+    except OSError:
+        return None
+    return FOR_WORKERS if is_open else CLOSED
+
+
 def domain_path(live: Path, domain: Domain) -> Path:
     """Return a domain's directory; a wildcard of more than 255 characters goes by its short name."""
     fits = len(domain.directory) <= _NAME_MAX

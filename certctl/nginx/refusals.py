@@ -27,6 +27,13 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
             seen=verdict.faults[:5],
             next=[*(f"take default_server out of {file}, or remove Debian's sample" for file in others)],
         )
+    if "lua_shared_dict" in verdict.fault:
+        return WebServerFailed(
+            "nginx-test-failed",
+            "nginx cannot run Lua here, which mode lua needs; the previous configuration is back",
+            seen=verdict.faults[:5],
+            next=["apt-get install libnginx-mod-http-lua", "certctl init --mode shared"],
+        )
     return WebServerFailed(
         "nginx-test-failed",
         "nginx refused our server block; the previous configuration is back",

@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
-from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights
+from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights, rights_of
 from certctl.values import Mode, Site
 
 BASE_NAME = "00-certctl-base.conf"
@@ -74,9 +74,14 @@ class NginxSettings:
         return self.socket.with_name("miss.sock")
 
     @property
-    def rights(self) -> Rights:
-        """Return who may read the mirror: the master alone, or the workers too."""
+    def wanted_rights(self) -> Rights:
+        """Return who must be able to read the mirror in this mode: the master alone, or the workers too."""
         return CLOSED if self.mode is Mode.BLOCKS else FOR_WORKERS
+
+    @property
+    def rights(self) -> Rights:
+        """Return who may read the mirror now, which while a host moves is not yet what it will be."""
+        return rights_of(self.live) or self.wanted_rights
 
     def has_block(self, site: Site) -> bool:
         """Tell whether a site gets a server block of its own; a wildcard always does, and it wins over the rest."""

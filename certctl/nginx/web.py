@@ -66,7 +66,8 @@ class Nginx:
     def preview_base(self) -> list[Preview]:
         """Render the base file, and the Lua file beside it, without writing them; the base file is the last."""
         wanted = base_files(self._settings, self._command)
-        return [Preview(path, text or "", read(path) or "") for path, text in wanted.items()]
+        previews = [Preview(path, text or "", read(path) or "") for path, text in wanted.items()]
+        return [preview for preview in previews if preview.text or preview.current]
 
     def install_base(self) -> Done:
         """Write the base file, let nginx test it, reload and prove that; take it back when nginx refuses.
@@ -104,7 +105,7 @@ class Nginx:
 
     def set_rights(self) -> None:
         """Give the mirror the modes of directories and keys that this mode needs."""
-        mirror.set_rights(self._settings.live, self._settings.rights)
+        mirror.set_rights(self._settings.live, self._settings.wanted_rights)
 
     def is_included(self) -> bool:
         """Tell whether nginx's configuration includes our directory, base file or not."""
