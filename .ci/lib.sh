@@ -12,7 +12,10 @@ fail() {
     exit 1
 }
 
-# prepare GROUP COMMAND:PACKAGE...   GROUP is a dependency group of pyproject.toml, or "" for none
+nginx_lua=/usr/lib/nginx/modules/ngx_http_lua_module.so:libnginx-mod-http-lua
+
+# prepare GROUP COMMAND:PACKAGE...   GROUP is a dependency group of pyproject.toml, or "" for none. A file will do for
+# a command.
 prepare() {
     group=$1
     shift
@@ -26,11 +29,11 @@ prepare() {
     ) 9>.cache/install.lock
 }
 
-# Install the packages whose command is missing; nothing missing costs nothing.
+# Install the packages whose command or file is missing; nothing missing costs nothing.
 ensure_packages() {
     missing=
     for pair in "$@"; do
-        command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+        command -v "${pair%%:*}" >/dev/null 2>&1 || [ -e "${pair%%:*}" ] || missing="$missing ${pair#*:}"
     done
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
     [ -n "$missing" ] || return 0

@@ -260,6 +260,8 @@ _KINDS = (
     Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
     Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
+    Kind("missing-account", ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
+    Kind("keys-out-of-reach", ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),
     Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),

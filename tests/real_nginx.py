@@ -24,14 +24,16 @@ from certctl.domain import Domain
 from certctl.nginx.handshake import look
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.web import Nginx
-from certctl.values import Certificate, Pem, Site
+from certctl.values import Certificate, Mode, Pem, Site
 
+_MODULES = Path("/usr/lib/nginx/modules")
 _MAIN = """
+{modules}
 {user}
 daemon off;
 pid {root}/nginx.pid;
 error_log {root}/error.log notice;
-worker_processes 1;
+worker_processes {workers};
 events {{ worker_connections 256; }}
 http {{
     access_log off;
@@ -134,8 +136,17 @@ class RealNginx:
 
 
 @contextmanager
-def real_nginx(root: Path, *, extra: str = "", base: bool = True, start: bool = True) -> Iterator[RealNginx]:
-    """Run a private nginx; ``extra`` goes into its http block."""
+def real_nginx(  # noqa: PLR0913 - a test says what it needs
+    root: Path,
+    *,
+    extra: str = "",
+    base: bool = True,
+    start: bool = True,
+    mode: Mode = Mode.BLOCKS,
+    workers: int = 1,
+    user: str = "root",
+) -> Iterator[RealNginx]:
+    """Run a private nginx; ``extra`` goes into its http block, ``user`` counts for root only."""
     http, https = free_ports(2)
     for name in ("foreign", "certctl.d", "challenges", "site"):
         (root / name).mkdir()
@@ -143,8 +154,11 @@ def real_nginx(root: Path, *, extra: str = "", base: bool = True, start: bool = 
         if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & stat.S_IXOTH:
             parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
     (root / "site" / "index.html").write_text("all systems operational\n")
-    user = "user root;" if os.geteuid() == 0 else ""
-    (root / "nginx.conf").write_text(_MAIN.format(user=user, root=root, extra=extra))
+    user_line = f"user {user};" if os.geteuid() == 0 else ""
+    loaded = [_MODULES / name for name in ("ndk_http_module.so", "ngx_http_lua_module.so")]
+    modules = "\n".join(f"load_module {path};" for path in loaded if mode is Mode.LUA)
+    text = _MAIN.format(modules=modules, user=user_line, workers=workers, root=root, extra=extra)
+    (root / "nginx.conf").write_text(text)
     (root / "error.log").touch()
     binary = root / "counting-nginx"
     binary.write_text(f'#!/bin/sh\necho "$@" >> {root}/calls.log\nexec /usr/sbin/nginx "$@"\n')
@@ -160,6 +174,8 @@ def real_nginx(root: Path, *, extra: str = "", base: bool = True, start: bool = 
         http_port=http,
         https_port=https,
         listen=("127.0.0.1",),
+        mode=mode,
+        socket=root / "run" / "serve.sock",
         lock_wait=timedelta(seconds=20),
         test_deadline=timedelta(seconds=10),
         confirm_deadline=timedelta(seconds=3),

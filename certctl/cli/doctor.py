@@ -10,11 +10,12 @@ from pathlib import Path
 import click
 
 from certctl.cli.base import Invocation, command
-from certctl.cli.init import prepare_directories
 from certctl.cli.reports import Rows, open_report
+from certctl.cli.state import directories, owner, prepare_directories
 from certctl.cli.timer_host import is_scheduled, open_systemd
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
+from certctl.io.accounts import Owner
 from certctl.io.process import Missing, find
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
@@ -107,15 +108,22 @@ def _config(house: House) -> list[Finding]:
 
 def _state(house: House) -> list[Finding]:
     findings = []
-    for name, expected in (("", 0o711), ("live", 0o700), ("acme", 0o700), ("challenges", 0o755)):
-        path = house.state / name
+    whose = owner(house) if os.geteuid() == 0 else None
+    for path, widest in directories(house).items():
         if not path.is_dir():
             findings.append(Finding("state", Level.PROBLEM, f"{path} is missing", "certctl doctor --fix"))
-        elif (mode := stat.S_IMODE(path.stat().st_mode)) & ~expected:
-            text = f"{path} has mode {mode:04o}, wider than {expected:04o}"
-            findings.append(Finding("state", Level.PROBLEM, text, f"chmod {expected:04o} {path}"))
+            continue
+        facts = path.stat()
+        if (mode := stat.S_IMODE(facts.st_mode)) & ~widest:
+            text = f"{path} has mode {mode:04o}, wider than {widest:04o}"
+            findings.append(Finding("state", Level.PROBLEM, text, f"chmod {widest:04o} {path}"))
         elif not os.access(path, os.W_OK):
             findings.append(Finding("state", Level.PROBLEM, f"{path} cannot be written", "run certctl as root"))
+        elif whose and whose != Owner(facts.st_uid, facts.st_gid):
+            text = (
+                f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}, not {whose.uid} and {whose.gid}"
+            )
+            findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
     if not findings:
         free = shutil.disk_usage(house.state).free
         level = Level.OK if free > _LOW_DISK_BYTES else Level.PROBLEM

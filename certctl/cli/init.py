@@ -1,17 +1,23 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
 import json
-import stat
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from certctl import __version__
 from certctl.cli.base import Invocation, command
-from certctl.cli.reports import Rows, open_report
+from certctl.cli.config_line import with_value
+from certctl.cli.move import move
+from certctl.cli.names import Party, finish
+from certctl.cli.reports import Report, Rows, open_report
+from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
-from certctl.io.files import PUBLIC, make_directory, write_atomic, writing
-from certctl.values import Preview
+from certctl.io import accounts
+from certctl.io.files import PUBLIC, make_directory, rewrite, writing
+from certctl.stories.journey import Journey
+from certctl.values import Mode, Preview
 
 if TYPE_CHECKING:
     from certctl.config import Settings
@@ -24,68 +30,80 @@ _CONFIG_MODE = 0o640
     """
     certctl init --dry-run      the diff of everything it would write
     certctl init
+    certctl init --mode shared  serve all names by one catch-all block from now on
     """,
 )
 @click.option("--dry-run", is_flag=True, help="Show the diff; write nothing.")
+@click.option("--mode", type=click.Choice([*map(str, Mode)]), help="Move the host to another way of serving.")
 @click.pass_obj
-def init(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
+def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noqa: FBT001
     """Write a commented configuration, certctl's directories and nginx's base file.
 
     The base file answers ACME challenges on port 80 for every name and refuses TLS for unknown ones. Everything
     is shown as a diff first; nginx tests it and it is taken back if refused. Files of yours are never
     overwritten, and running it again changes nothing.
+
+    With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
-    house, report = open_house(invocation), open_report(invocation)
-    previews = [_config_file(house), *_include_file(house), house.web.preview_base()]
+    old, report = open_house(invocation), open_report(invocation)
+    new = old.in_mode(mode) if mode else old
+    if not dry_run:
+        _make_accounts(new)
+    new.web.require_access()
+    config, included, base = _config_file(new, mode), _include_file(new), new.web.preview_base()
+    previews = [config, *included, *base]
     if not invocation.json and not invocation.quiet:
         click.echo("".join(preview.diff() for preview in previews), nl=False)
     changes = [str(preview.path) for preview in previews if preview.diff()]
     if dry_run:
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
         return 0
-    done = _write(house, previews[:-1])
-    base = house.web.install_base()
-    done.append([str(previews[-1].path), base.summary])
+    journeys = _move(old, new, config, included, report) if mode else _settle_in(new, [config, *included])
+    failing = Party([journey for journey in journeys if not journey.ok], [])
+    if failing.outcomes:
+        return finish(failing, report, str)
+    done = [[str(preview.path), "written" if preview.diff() else "in place"] for preview in previews]
+    done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
     report.data({"wrote": changes}, Rows(["", ""], done, ["Next: certctl doctor, then: certctl issue DOMAIN"]))
     return 0
 
 
-def prepare_directories(house: House) -> None:
-    """Create what certctl and nginx share, with the modes that keep keys to root (docs/decisions/0007).
-
-    A directory that is there and open wider is closed; a narrower one is somebody's wish and stays.
-
-    Raises:
-        ConfigInvalid: ``state-unwritable``.
-    """
-    modes = {"": 0o711, "live": 0o700, "acme": 0o700, "challenges": 0o755}
-    wanted = {house.state / name: mode for name, mode in modes.items()} | {house.path("/run/certctl"): 0o755}
-    with writing(house.state):
-        for path, mode in wanted.items():
-            make_directory(path, mode)
-            found = stat.S_IMODE(path.stat().st_mode)
-            if found & ~mode:
-                path.chmod(found & mode)
+def _make_accounts(house: House) -> None:
+    """Make the user and the group first: nginx takes no ``user`` line with a group that is not there."""
+    if house.settings.nginx.mode != "blocks":
+        accounts.create(house.settings.serve.user, house.settings.nginx.group)
 
 
-def _write(house: House, previews: list[Preview]) -> list[list[str]]:
+def _settle_in(house: House, files: Sequence[Preview]) -> Sequence[Journey]:
     prepare_directories(house)
-    lines = []
+    _write(house, files)
+    house.web.install_base()
+    return []
+
+
+def _move(
+    old: House, new: House, config: Preview, included: Sequence[Preview], report: Report
+) -> Sequence[Journey]:
+    """Move the sites; the configuration says so last, so that a run cut short is not half believed."""
+    _write(new, included)
+    journeys = move(old, new, report)
+    _write(new, [config])
+    return journeys
+
+
+def _write(house: House, previews: Sequence[Preview]) -> None:
     for preview in previews:
-        changed = bool(preview.diff())
-        if changed:
+        if preview.diff():
             with writing(preview.path):
                 make_directory(preview.path.parent, 0o755)
-                write_atomic(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
-        lines.append([str(preview.path), "written" if changed else "in place"])
-    return lines
+                rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
 
 
-def _config_file(house: House) -> Preview:
-    """Return the configuration as it is, or a commented one with the values in force when there is none."""
+def _config_file(house: House, mode: str | None) -> Preview:
+    """Return the configuration with the mode in it; where there is none, a commented one with what is in force."""
     if house.file.exists():
         text = house.file.read_text(encoding="utf-8")
-        return Preview(house.file, text, text)
+        return Preview(house.file, with_value(text, "nginx", "mode", mode) if mode else text, text)
     return Preview(house.file, commented(house.settings), "")
 
 

@@ -11,6 +11,8 @@ from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, open_house
 from certctl.due import due_at
+from certctl.errors import ConfigInvalid
+from certctl.values import Mode
 
 _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 duplicates a week)."
 
@@ -29,7 +31,9 @@ _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
 @click.option("--wait", type=Duration(), metavar="DURATION", help="Poll DNS this long until it points here.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Certificates at once.")
-@click.option("--mode", type=click.Choice(["blocks"]), help="How nginx serves them; overrides [nginx] mode.")
+@click.option(
+    "--mode", type=click.Choice([*map(str, Mode)]), help="How nginx serves them: 'blocks', or as [nginx] mode says."
+)
 @click.pass_obj
 def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     invocation: Invocation,
@@ -38,7 +42,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     force: bool,  # noqa: FBT001
     wait: timedelta | None,
     jobs: int,
-    mode: str | None,  # noqa: ARG001 - one mode so far
+    mode: str | None,
 ) -> int:
     """Take customers' domains from bare names to live HTTPS.
 
@@ -49,6 +53,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     from certctl.stories.preflight import preflight
 
     house, report = open_house(invocation), open_report(invocation)
+    _check_mode(mode, house)
     world = house.world
     if wait:
         from certctl.stories.patience import PatientDns
@@ -58,6 +63,8 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     if dry_run:
         preflight(party.journeys, replace(world, operator=house.forgetful_operator), jobs=jobs)
         return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
+    for journey in party.journeys:
+        journey.mode = Mode(mode) if mode else None
     story(party.journeys, world, jobs=jobs)
     return finish(party, report, lambda o: _ready(o, house))
 
@@ -91,6 +98,23 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
         for journey in arrived:
             journey.succeed("obtain", house.world)
     return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")
+
+
+def _check_mode(mode: str | None, house: House) -> None:
+    """Let a name have a server block of its own anywhere; the catch-all is one, so it has one mode.
+
+    Raises:
+        ConfigInvalid: ``config-invalid``.
+    """
+    hosts = house.settings.nginx.mode
+    if mode in {None, Mode.BLOCKS, hosts}:
+        return
+    raise ConfigInvalid(
+        "config-invalid",
+        f"this host serves in mode {hosts}: one name alone cannot be served in mode {mode}",
+        expected=[f"--mode {allowed}" for allowed in dict.fromkeys((Mode.BLOCKS, hosts))],
+        next=[f"certctl init --mode {mode}"],
+    )
 
 
 def _ready(done: Outcome, house: House) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from certctl.sandbox.standing import Standing
 
 _FAULTS = ("servfail", "timeout", "refused", "nxdomain", "truncate", "delay")
+_SERVES = ("blocks", "shared", "lua")
 _MODES = ("list", "yes", "no", "500", "hang", "redirect")
 
 
@@ -28,12 +29,15 @@ def sandbox() -> None:
 
 @sandbox.command("up", cls=Command)
 @click.option("--lifetime", type=Duration(), default="90d", show_default=True, help="How long certificates live.")
+@click.option(
+    "--mode", type=click.Choice(_SERVES), default="blocks", show_default=True, help="How its nginx serves."
+)
 @click.pass_obj
-def up(invocation: Invocation, lifetime: timedelta) -> int:
+def up(invocation: Invocation, lifetime: timedelta, mode: str) -> int:
     """Bring a sandbox up below --root; one that is down begins a new world."""
     from certctl.sandbox import sandbox as house
 
-    standing, changed = house.up(_root(invocation), _init, lifetime)
+    standing, changed = house.up(_root(invocation), _init, lifetime, mode)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 
@@ -163,14 +167,15 @@ def list_records(invocation: Invocation) -> int:
 
 def _init(config: Path) -> None:
     """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
-    from certctl.cli.init import prepare_directories
+    from certctl.cli.state import prepare_directories
     from certctl.cli.wiring import open_house
     from certctl.io.files import PUBLIC, write_atomic
 
     host = open_house(Invocation(config=config))
     prepare_directories(host)
-    base = host.web.preview_base()
-    write_atomic(base.path, base.text, PUBLIC)
+    for preview in host.web.preview_base():
+        if preview.text:
+            write_atomic(preview.path, preview.text, PUBLIC)
 
 
 def _root(invocation: Invocation) -> Path:

@@ -20,7 +20,9 @@ from certctl.values import Site, State
     """,
 )
 @click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
-@click.option("--print", "show", is_flag=True, help="Print the server block; write nothing.")
+@click.option(
+    "--print", "show", is_flag=True, help="Print the server block, or the link in the mirror; write nothing."
+)
 @click.option("--diff", is_flag=True, help="Show what would change; write nothing.")
 @click.pass_obj
 def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: bool) -> int:  # noqa: FBT001
@@ -97,7 +99,9 @@ def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     house, report = open_house(invocation), open_report(invocation)
     if dry_run:
         rows = [row for row in house.store.domains() if row.certificate]
-        sites = [Site(row.certificate, house.store.pem(row.certificate)) for row in rows if row.certificate]
+        sites = [
+            Site(row.certificate, house.store.pem(row.certificate), row.mode) for row in rows if row.certificate
+        ]
         stale = [
             str(site.domain)
             for site in sites
@@ -123,4 +127,4 @@ def _stored(journey: Journey, house: House) -> Site:
             next=[f"certctl issue {journey.domain}", "certctl status --all"],
         )
     journey.certificate = row.certificate
-    return Site(row.certificate, house.store.pem(row.certificate))
+    return Site(row.certificate, house.store.pem(row.certificate), row.mode)

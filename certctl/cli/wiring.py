@@ -41,6 +41,11 @@ class House:
     settings: "Settings"
     file: Path
 
+    def in_mode(self, mode: str) -> "House":
+        """Return the same parties on a host whose nginx serves in another mode."""
+        nginx = self.settings.nginx.model_copy(update={"mode": mode})
+        return House(self.settings.model_copy(update={"nginx": nginx}), self.file)
+
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
         return Path(self.settings.paths.root or "/") / str(absolute).lstrip("/")
@@ -156,6 +161,7 @@ class House:
         """Return party 4."""
         from certctl.nginx.settings import NginxSettings
         from certctl.nginx.web import Nginx
+        from certctl.values import Mode
 
         s = self.settings.nginx
         return Nginx(
@@ -172,6 +178,10 @@ class House:
                 listen=s.listen,
                 reload_command=s.reload,
                 template=self.path(s.template) if s.template else None,
+                mode=Mode(s.mode),
+                user=self.settings.serve.user,
+                group=s.group,
+                socket=self.path(self.settings.serve.socket),
                 lock_file=self.path("/run/certctl/locks/nginx.lock"),
             )
         )

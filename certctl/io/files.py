@@ -3,6 +3,7 @@
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,12 +65,24 @@ def adopt(path: Path) -> None:
         os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
 
 
+def hand_over(tree: Path, uid: int, gid: int) -> None:
+    """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
+
+    Nothing is followed, so whoever may write there cannot turn this on a file elsewhere.
+    """
+    for _, directories, names, descriptor in os.fwalk(tree):
+        os.fchown(descriptor, uid, gid)
+        for name in (*directories, *names):
+            kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
+            if stat.S_ISREG(kind) or stat.S_ISLNK(kind):
+                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+
+
 def adopt_tree(path: Path) -> None:
     """Give what another program made as root in a directory to the owner of that directory (``adopt``)."""
     if os.geteuid() == 0:
-        for directory, directories, files in os.walk(path):
-            for name in (*directories, *files):
-                adopt(Path(directory, name))
+        home = path.stat()
+        hand_over(path, home.st_uid, home.st_gid)
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
@@ -88,6 +101,18 @@ def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durab
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def rewrite(path: Path, content: str, mode: int) -> None:
+    """Replace a file that may be somebody's own: one that is there keeps its mode and its owner."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        write_atomic(path, content, mode)
+        return
+    write_atomic(path, content, stat.S_IMODE(facts.st_mode))
+    if os.geteuid() == 0:
+        os.chown(path, facts.st_uid, facts.st_gid)
 
 
 def write_new(path: Path, data: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:

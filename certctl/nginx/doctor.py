@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from certctl.errors import CertctlError
 from certctl.nginx import mainconf
+from certctl.nginx.base import base_files
 from certctl.nginx.command import NginxCommand, Verdict, files_with_default_server
 from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.publish import read
-from certctl.nginx.serverblock import base_file, is_edited, is_ours, owner_of
+from certctl.nginx.serverblock import is_edited, is_ours, owner_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Finding, Level
 
@@ -30,7 +31,7 @@ def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> l
         _running(settings, command, master),
         _test(verdict, settings),
         *_included(settings, command, verdict),
-        _base(settings),
+        *_base(settings, command),
         *_files(settings),
         *_reach(settings),
         *_reload(settings),
@@ -90,19 +91,21 @@ def _clash(dump: str, settings: NginxSettings) -> Iterator[Finding]:
         )
 
 
-def _base(settings: NginxSettings) -> Finding:
-    text = read(settings.base_path)
-    if text is None:
-        return _problem(f"{settings.base_path} is missing: nothing answers the CA's challenges", "certctl init")
+def _base(settings: NginxSettings, command: NginxCommand) -> Iterator[Finding]:
+    if read(settings.base_path) is None:
+        yield _problem(f"{settings.base_path} is missing: nothing answers the CA's challenges", "certctl init")
+        return
     try:
-        current = text == base_file(settings)
+        wanted = base_files(settings, command)
     except CertctlError as error:
-        return _problem(error.message, "certctl config show")
-    if not current:
-        return Finding(
-            _AREA, Level.WARNING, f"{settings.base_path} differs from what certctl writes", "certctl init"
-        )
-    return _fine(f"{settings.base_path} is in place")
+        yield _problem(error.message, "certctl config show")
+        return
+    for path, text in wanted.items():
+        if text == read(path):
+            if text is not None:
+                yield _fine(f"{path} is in place")
+        else:
+            yield Finding(_AREA, Level.WARNING, f"{path} differs from what certctl writes", "certctl init")
 
 
 def _files(settings: NginxSettings) -> Iterator[Finding]:

@@ -1,6 +1,6 @@
 """A guarded change of the files nginx reads: journal, swap, one test for the whole, and the way back."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,14 +25,14 @@ class Guard:
         self._command = command
         self._master = master
         self._undo = Undo(settings.live, settings.conf_dir)
-        self._pending = settings.live / _PENDING
+        self._pending = settings.conf_dir / _PENDING
         self._was_pending = False
         self._signalled = False
 
     def begin(self) -> None:
         """Prepare our directories and take back what a killed run left untested."""
         with writing(self._settings.live):
-            make_directory(self._settings.live, 0o700)
+            make_directory(self._settings.live, self._settings.rights.directory)
             make_directory(self._settings.conf_dir, 0o755)
             if self._undo.recover():
                 self._pending.touch(0o600)
@@ -46,7 +46,7 @@ class Guard:
     def swap(
         self,
         files: Mapping[Path, str | None],
-        links: Mapping[Path, str],
+        links: Mapping[Path, str | None],
         stage: Callable[[], Iterator[Path]],
         names: AbstractSet[str],
     ) -> None:
@@ -54,7 +54,7 @@ class Guard:
 
         Args:
             files: Text by path.
-            links: Target by link.
+            links: Target by link (None removes one).
             stage: Makes directories nobody points at yet, and yields each.
             names: What these files serve; a conflict about one of them is a failure.
 
@@ -65,11 +65,13 @@ class Guard:
         with self._or_restore():
             for directory in stage():
                 self._undo.created(directory)
-            for path in (*links, *files):
+            pointed = {link: target for link, target in links.items() if target is not None}
+            dropped = [link for link, target in links.items() if target is None]
+            for path in (*pointed, *files, *dropped):
                 self._undo.remember(path)
             self._undo.write_journal()
             self._pending.touch(0o600)
-            self._put(files, links)
+            self._put(files, pointed, dropped)
             verdict = self._command.test()
             if verdict.ok and not verdict.conflicts & names:
                 self._undo.close_journal()
@@ -120,9 +122,9 @@ class Guard:
         with suppress(OSError):
             self._undo.drop()
 
-    def _put(self, files: Mapping[Path, str | None], links: Mapping[Path, str]) -> None:
-        """Links before files: a server block must never come before the certificate it names."""
-        for link, version in links.items():
+    def _put(self, files: Mapping[Path, str | None], pointed: Mapping[Path, str], dropped: Sequence[Path]) -> None:
+        """Links before files, and gone after them: no server block may name a certificate that is not there."""
+        for link, version in pointed.items():
             swap_symlink(link, version)
         for path, text in files.items():
             if text is None:
@@ -130,6 +132,9 @@ class Guard:
             else:
                 write_atomic(path, text, PUBLIC)
         sync_directory(self._settings.conf_dir)
+        for link in dropped:
+            link.unlink()
+            sync_directory(link.parent)
 
     @contextmanager
     def _or_restore(self) -> Iterator[None]:

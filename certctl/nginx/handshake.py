@@ -28,7 +28,7 @@ class Seen:
 
 def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> Seen:
     """Shake hands once and say what was shown."""
-    address = (_loopback_for(settings.listen[0]), settings.https_port)
+    address = _address(settings)
     # No chain is verified, on purpose: the question is whether this very leaf is served, and comparing its
     # SHA-256 answers that more strictly than any chain could, also for CAs this host does not trust.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -50,16 +50,31 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
     return Seen(name, fingerprint, f"{name}: leaf {fingerprint}")
 
 
+def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> bool:
+    """Tell whether anybody takes TLS connections here."""
+    try:
+        socket.create_connection(_address(settings), timeout=wait.total_seconds()).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        return True  # overloaded, perhaps; a handshake will tell
+    return True
+
+
 def wait_until(
-    settings: NginxSettings, names: Sequence[str], wanted: Callable[[Seen], bool], deadline: Deadline
+    settings: NginxSettings,
+    names: Sequence[str],
+    wanted: Callable[[Seen], bool],
+    deadline: Deadline,
+    in_a_row: int = _IN_A_ROW,
 ) -> Seen | None:
-    """Look until each name is as wanted three times in a row; return the last other sight at the deadline."""
+    """Look until each name is as wanted, several times in a row; return the last other sight at the deadline."""
     for name in names:
-        in_a_row = 0
-        while in_a_row < _IN_A_ROW:
+        times = 0
+        while times < in_a_row:
             seen = look(settings, name, timedelta(seconds=max(0.2, min(5.0, deadline.remaining()))))
-            in_a_row = in_a_row + 1 if wanted(seen) else 0
-            if not in_a_row:
+            times = times + 1 if wanted(seen) else 0
+            if not times:
                 if not deadline.remaining():
                     return seen
                 time.sleep(_PAUSE)
@@ -70,6 +85,10 @@ def names_to_ask(names: Sequence[str]) -> list[str]:
     """Return the SNI to send for each name of a certificate; for a wildcard, one label below its zone."""
     asked = [name if not name.startswith("*.") else f"{_PROBE_LABEL}{name[1:]}" for name in names]
     return [name for name in asked if len(name) <= _MAX_NAME] or [names[0].removeprefix("*.")]
+
+
+def _address(settings: NginxSettings) -> tuple[str, int]:
+    return _loopback_for(settings.listen[0]), settings.https_port
 
 
 def _loopback_for(listen: str) -> str:

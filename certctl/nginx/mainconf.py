@@ -13,6 +13,25 @@ def main_directive(config: Path, name: str) -> list[str]:
     return [words[1] for depth, words in _directives(config) if depth == 0 and words[0] == name and words[1:]]
 
 
+def main_arguments(config: Path, name: str) -> list[str]:
+    """Return all arguments of a directive in the main context, of the last one there; empty when there is none."""
+    return next(
+        (words[1:] for depth, words in reversed([*_directives(config)]) if (depth, words[0]) == (0, name)), []
+    )
+
+
+def own_error_log(config: Path, build: str) -> list[str]:
+    """Return the arguments of the ``error_log`` that requests use: the http block's, the main one, or the default.
+
+    Several of one depth all count in nginx; the first is enough to find an error in.
+    """
+    given = [(depth, words[1:]) for depth, words in _directives(config) if words[0] == "error_log" and depth <= 1]
+    deepest = max((depth for depth, _ in given), default=0)
+    return next(
+        (words for depth, words in given if depth == deepest), [_built(build, "error-log-path") or "stderr"]
+    )
+
+
 def settings_of(config: Path) -> set[str]:
     """Return the names of all directives in the file itself, at any depth."""
     return {words[0] for _, words in _directives(config)}

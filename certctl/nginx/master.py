@@ -75,11 +75,7 @@ class Master:
         pid = self.pid()
         command = self._settings.reload_command
         if pid is None and not command:
-            raise WebServerFailed(
-                "nginx-not-running",
-                "nginx is not running: the files are in place and tested, and nginx will serve them when it starts",
-                next=["systemctl start nginx", "certctl reconcile"],
-            )
+            raise not_running()
         started = time.monotonic()
         before = workers(pid) if pid else None
         log = _LogTail(mainconf.error_log(self._settings.config, self._command.build), pid)
@@ -121,6 +117,15 @@ class Master:
                 f"the reload command ended with {'the deadline' if ended.code is None else ended.code}",
                 seen=ended.output.splitlines()[-5:],
             )
+
+
+def not_running() -> WebServerFailed:
+    """Make the error for files that nobody is there to read yet."""
+    return WebServerFailed(
+        "nginx-not-running",
+        "nginx is not running: the files are in place and tested, and nginx will serve them when it starts",
+        next=["systemctl start nginx", "certctl reconcile"],
+    )
 
 
 def workers(master: int) -> Workers:

@@ -7,10 +7,12 @@ Key and chain change together because nginx goes through ``current``. The store 
 can be made again from it.
 """
 
+import os
 import secrets
 import ssl
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -34,6 +36,28 @@ _NAME_MAX = 255
 _KEPT_VERSIONS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The modes of the mirror's directories and keys; chains are public, and closed in by the directories."""
+
+    directory: int
+    key: int
+
+
+CLOSED = Rights(0o700, PRIVATE)
+# No set-group-id bit: systemd's RestrictSUIDSGID forbids to set one, and ``adopt`` gives the group as well.
+FOR_WORKERS = Rights(0o750, 0o640)
+
+
+def rights_of(live: Path) -> Rights | None:
+    """Return what the mirror's own directory grants; None when there is none yet."""
+    try:
+        is_open = live.stat().st_mode & stat.S_IXGRP
+    except OSError:
+        return None
+    return FOR_WORKERS if is_open else CLOSED
+
+
 def domain_path(live: Path, domain: Domain) -> Path:
     """Return a domain's directory; a wildcard of more than 255 characters goes by its short name."""
     fits = len(domain.directory) <= _NAME_MAX
@@ -45,7 +69,7 @@ def current_path(live: Path, domain: Domain) -> Path:
     return domain_path(live, domain) / CURRENT
 
 
-def stage(live: Path, site: Site) -> Path | None:
+def stage(live: Path, site: Site, rights: Rights) -> Path | None:
     """Put a version's directory in place without pointing at it; return what is new, None if all was there.
 
     A directory that a crash left incomplete, or that somebody changed, is replaced; while ``current`` points at
@@ -56,19 +80,19 @@ def stage(live: Path, site: Site) -> Path | None:
     """
     home = domain_path(live, site.domain)
     version = home / str(site.certificate.version)
-    make_directory(live, 0o700)
+    make_directory(live, rights.directory)
     new_home = not home.is_dir()
-    make_directory(home, 0o700)
+    make_directory(home, rights.directory)
     if new_home:
         sync_directory(live)
-    if _holds(version, site.pem):
+    if _holds(version, site.pem, rights):
         return None
     _sweep(home)
     try:
-        detour = _build(home, site) if target(live, site.domain) == version.name else None
+        detour = _build(home, site, rights) if target(live, site.domain) == version.name else None
         if detour:
             swap_symlink(home / CURRENT, detour.name)
-        _replace(version, site)
+        _replace(version, site, rights)
     except BaseException:
         if new_home:
             remove_tree(home)
@@ -81,10 +105,12 @@ def stage(live: Path, site: Site) -> Path | None:
     return home if new_home else version
 
 
-def holds(live: Path, site: Site) -> bool:
+def holds(live: Path, site: Site, rights: Rights) -> bool:
     """Tell whether nginx would find exactly this version through ``current``."""
     version = str(site.certificate.version)
-    return target(live, site.domain) == version and _holds(domain_path(live, site.domain) / version, site.pem)
+    if target(live, site.domain) != version:
+        return False
+    return _holds(domain_path(live, site.domain) / version, site.pem, rights)
 
 
 def target(live: Path, domain: Domain) -> str | None:
@@ -123,19 +149,34 @@ def remove(live: Path, domain: Domain) -> None:
         sync_directory(live)
 
 
-def _replace(version: Path, site: Site) -> None:
-    fresh = _build(version.parent, site)
+def set_rights(live: Path, rights: Rights) -> None:
+    """Give everything that is here these modes, when the way nginx serves changes.
+
+    Every file is opened first and never followed, so that nobody who may write here can turn this on another file.
+    """
+    for _, _, names, directory in os.fwalk(live):
+        os.fchmod(directory, rights.directory)
+        for name in {KEY, CHAIN} & set(names):
+            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+            try:
+                os.fchmod(file, rights.key if name == KEY else PUBLIC)
+            finally:
+                os.close(file)
+
+
+def _replace(version: Path, site: Site, rights: Rights) -> None:
+    fresh = _build(version.parent, site, rights)
     remove_tree(version)
     fresh.rename(version)
     sync_directory(version.parent)
 
 
-def _build(home: Path, site: Site) -> Path:
+def _build(home: Path, site: Site, rights: Rights) -> Path:
     """Write a complete version under a temporary name; every byte is on disk before the caller renames it."""
     fresh = home / f".{secrets.token_hex(8)}.tmp"
     try:
-        make_directory(fresh, 0o700)
-        write_new(fresh / KEY, site.pem.private_key.encode(), PRIVATE)
+        make_directory(fresh, rights.directory)
+        write_new(fresh / KEY, site.pem.private_key.encode(), rights.key)
         write_new(fresh / CHAIN, site.pem.fullchain.encode(), PUBLIC)
         _check_loads(fresh, site.domain)
         sync_directory(fresh)
@@ -159,12 +200,12 @@ def _check_loads(directory: Path, domain: Domain) -> None:
         ) from error
 
 
-def _holds(version: Path, pem: Pem) -> bool:
+def _holds(version: Path, pem: Pem, rights: Rights) -> bool:
     try:
         return (
             (version / CHAIN).read_bytes() == pem.fullchain.encode()
             and (version / KEY).read_bytes() == pem.private_key.encode()
-            and stat.S_IMODE((version / KEY).lstat().st_mode) == PRIVATE
+            and stat.S_IMODE((version / KEY).lstat().st_mode) == rights.key
         )
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""One change of what nginx serves: publish → reload → confirm, for any number of sites at once."""
+"""One change of server blocks: publish → reload → confirm, for any number of sites at once."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,14 +12,14 @@ from certctl.nginx import handshake, mainconf, mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
 from certctl.nginx.handshake import Seen
-from certctl.nginx.refusals import not_included, not_ours
+from certctl.nginx.refusals import not_included, not_ours, not_served
 from certctl.nginx.serverblock import is_edited, is_ours, names_of, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Site
+from certctl.values import Done, Mode, Site
 
 
 class GuardedChange:
-    """Fits ``world.Change``; made by ``Nginx.change``, which holds the lock and takes it back on an exception."""
+    """Fits ``world.Change`` for sites with a server block, before it or after; see ``change.open_change``."""
 
     def __init__(
         self,
@@ -50,15 +50,12 @@ class GuardedChange:
         wanted = {**self._wanted_blocks(), **self._unwanted_blocks()}
         current = {path: read(path) for path in wanted}
         files = {path: text for path, text in wanted.items() if text != current[path]}
-        stale = [site for site in self._sites.values() if not mirror.holds(self._settings.live, site)]
-        links = {
-            mirror.current_path(self._settings.live, site.domain): str(site.certificate.version)
-            for site in stale
-            if mirror.target(self._settings.live, site.domain) != str(site.certificate.version)
-        }
-        leftovers = [d for d in self._gone if mirror.domain_path(self._settings.live, d).is_dir()]
+        live, rights = self._settings.live, self._settings.rights
+        stale = [site for site in self._sites.values() if not mirror.holds(live, site, rights)]
+        links = self._links(stale)
+        leftovers = [d for d in self._gone if mirror.domain_path(live, d).is_dir()]
         self._published = True
-        if files or stale:
+        if files or stale or links:
             self._guard.swap(files, links, partial(self._stage, stale), self._names())
             self._changed = True
         elif not leftovers:
@@ -102,6 +99,10 @@ class GuardedChange:
             raise self._not_served(f"{domain} is not served with its certificate", seen, certificate.fingerprint)
         return Done(f"leaf {certificate.fingerprint[:16]}… seen on the wire", changed=False)
 
+    def is_about(self, domain: Domain) -> bool:
+        """Tell whether this change has the domain."""
+        return domain in self._sites or domain in self._gone
+
     def settle(self) -> None:
         """Keep the change, remove old versions and what belonged to domains taken out."""
         self._guard.settle()
@@ -115,7 +116,7 @@ class GuardedChange:
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
         blocks = dict[Path, str | None]()
-        for site in self._sites.values():
+        for site in filter(self._settings.has_block, self._sites.values()):
             path = self._settings.block_path(site.domain)
             text = read(path)
             if path.is_symlink() or (text is not None and not is_ours(text)):
@@ -123,13 +124,27 @@ class GuardedChange:
             blocks[path] = server_block(self._settings, site.certificate, self._command.version)
         return blocks
 
+    def _links(self, stale: Sequence[Site]) -> dict[Path, str | None]:
+        """Return which links change. Behind a catch-all, one that stayed would go on being served."""
+        live = self._settings.live
+        versions = {site.domain: str(site.certificate.version) for site in stale}
+        links: dict[Path, str | None] = {
+            mirror.current_path(live, domain): version
+            for domain, version in versions.items()
+            if mirror.target(live, domain) != version
+        }
+        if self._settings.mode is not Mode.BLOCKS:
+            links |= {mirror.current_path(live, d): None for d in self._gone if mirror.target(live, d)}
+        return links
+
     def _unwanted_blocks(self) -> dict[Path, str | None]:
-        paths = [self._settings.block_path(domain) for domain in self._gone]
-        return {path: None for path in paths if not path.is_symlink() and is_ours(read(path) or "not there")}
+        shared = [site.domain for site in self._sites.values() if not self._settings.has_block(site)]
+        paths = [self._settings.block_path(domain) for domain in (*shared, *self._gone)]
+        return {path: None for path in paths if is_our_block(path)}
 
     def _stage(self, sites: Sequence[Site]) -> Iterator[Path]:
         for site in sites:
-            if made := mirror.stage(self._settings.live, site):
+            if made := mirror.stage(self._settings.live, site, self._settings.rights):
                 yield made
 
     def _names(self) -> set[str]:
@@ -155,13 +170,7 @@ class GuardedChange:
         settings = self._settings
         if not mainconf.includes(self._command.dump(), settings.config, settings.conf_dir):
             return not_included(settings)
-        return WebServerFailed(
-            "nginx-not-served",
-            f"{message} after {settings.confirm_deadline.total_seconds():g} s",
-            seen=[seen.text],
-            expected=[expected],
-            next=["certctl doctor"],
-        )
+        return not_served(message, seen, expected, settings)
 
 
 def read(path: Path) -> str | None:
@@ -170,6 +179,11 @@ def read(path: Path) -> str | None:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return None
+
+
+def is_our_block(path: Path) -> bool:
+    """Tell whether there is a file that certctl wrote."""
+    return not path.is_symlink() and is_ours(read(path) or "not there")
 
 
 def _is_gone(seen: Seen, old: frozenset[str]) -> bool:

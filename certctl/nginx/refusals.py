@@ -5,6 +5,7 @@ from pathlib import Path
 
 from certctl.errors import WebServerFailed
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
+from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Outcome
 from certctl.nginx.settings import NginxSettings
 
@@ -25,6 +26,13 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
             "about names that have no server block yet, and strangers are refused",
             seen=verdict.faults[:5],
             next=[*(f"take default_server out of {file}, or remove Debian's sample" for file in others)],
+        )
+    if "lua_shared_dict" in verdict.fault:
+        return WebServerFailed(
+            "nginx-test-failed",
+            "nginx cannot run Lua here, which mode lua needs; the previous configuration is back",
+            seen=verdict.faults[:5],
+            next=["apt-get install libnginx-mod-http-lua", "certctl init --mode shared"],
         )
     return WebServerFailed(
         "nginx-test-failed",
@@ -51,6 +59,17 @@ def not_ours(path: Path) -> WebServerFailed:
         "nginx-conflict",
         f"{path} is not certctl's, so it is left alone",
         next=[f"move {path} somewhere else"],
+    )
+
+
+def not_served(message: str, seen: Seen, expected: str, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a handshake that did not show what it should."""
+    return WebServerFailed(
+        "nginx-not-served",
+        f"{message} after {settings.confirm_deadline.total_seconds():g} s",
+        seen=[seen.text],
+        expected=[expected],
+        next=["certctl doctor"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.nginx import mainconf, mirror
+from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate
 
@@ -27,7 +27,7 @@ _DOMAIN = "# domain: "
 _CHECKSUM = "# checksum: sha256:"
 _HEADER_LINES = 3
 
-_TOKEN = re.compile(r"[A-Za-z0-9*\[][A-Za-z0-9._/@+~:*\[\]-]*|/[A-Za-z0-9._/@+~-]*")
+_TOKEN = re.compile(r"[A-Za-z0-9*\[][A-Za-z0-9._/@+~:=,*\[\]-]*|/[A-Za-z0-9._/@+~-]*")
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 _MAX_NAME = 253
 _LISTEN = re.compile(r"\*|[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]")
@@ -41,35 +41,18 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
         ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text or the template is wrong.
     """
     current = mirror.current_path(settings.live, certificate.domain)
-    values = _common(settings) | {
+    values = common(settings, version) | {
         "names": [_checked(_NAME, name) for name in certificate.names if len(name) <= _MAX_NAME],
         "certificate": current / mirror.CHAIN,
         "certificate_key": current / mirror.KEY,
-        "site_root": settings.site_root,
-        "upstream": _upstream(settings.upstream),
-        "http2_directive": version >= _HTTP2_DIRECTIVE,
     }
     if settings.template is None:
-        return sealed(certificate.domain.name, _render("server_block.conf.j2", values))
+        return sealed(certificate.domain.name, render("server_block.conf.j2", values))
     try:
         source = settings.template.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid("config-invalid", f"[nginx] template {settings.template}: {error}") from error
-    return sealed(certificate.domain.name, _render(source, values, own=True))
-
-
-def base_file(settings: NginxSettings) -> str:
-    """Render the base file: the catch-all that answers challenges, and the TLS server that refuses strangers.
-
-    The hash sizes are left out when the operator's own main file sets them: nginx refuses a second one.
-    ``ssl_reject_handshake`` needs nginx 1.19.4.
-
-    Raises:
-        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
-    """
-    operators = mainconf.settings_of(settings.config)
-    hash_sizes = not operators & {"server_names_hash_bucket_size", "server_names_hash_max_size"}
-    return sealed("", _render("base.conf.j2", _common(settings) | {"hash_sizes": hash_sizes}))
+    return sealed(certificate.domain.name, render(source, values, own=True))
 
 
 def sealed(owner: str, body: str) -> str:
@@ -101,19 +84,23 @@ def names_of(domain: Domain) -> tuple[str, ...]:
     return (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
 
 
-def _common(settings: NginxSettings) -> dict[str, object]:
+def common(settings: NginxSettings, version: Version) -> dict[str, object]:
+    """Return what every template of ours may say of this host.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
+    """
+    upstream = _checked(_UPSTREAM, settings.upstream) if settings.upstream else ""
     return {
         "listen": [_checked(_LISTEN, address) for address in settings.listen],
         "http_port": int(settings.http_port),
         "https_port": int(settings.https_port),
+        "http2_directive": version >= _HTTP2_DIRECTIVE,
         "challenges": settings.challenges,
+        "site_root": settings.site_root,
+        "upstream": f"http://{upstream}:" if upstream.startswith("unix:") else upstream,
+        "error_log": (),
     }
-
-
-def _upstream(value: str) -> str:
-    if value:
-        _checked(_UPSTREAM, value)
-    return f"http://{value}:" if value.startswith("unix:") else value
 
 
 def _checked(pattern: re.Pattern[str], value: str) -> str:
@@ -127,7 +114,12 @@ def _token(value: object) -> str:
     return _checked(_TOKEN, str(value))
 
 
-def _render(template: str, values: Mapping[str, object], *, own: bool = False) -> str:
+def render(template: str, values: Mapping[str, object], *, own: bool = False) -> str:
+    """Fill in one of our templates, or the operator's own text.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when the template is wrong or a value may not stand in nginx's text.
+    """
     from jinja2 import TemplateError
 
     environment = _environment()

@@ -5,8 +5,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
+from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights, rights_of
+from certctl.values import Mode, Site
 
 BASE_NAME = "00-certctl-base.conf"
+LUA_NAME = "certctl.lua"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,10 @@ class NginxSettings:
         listen: Addresses as nginx writes them; the first one is where the proof connects.
         reload_command: Runs instead of a SIGHUP to the master; empty means the signal.
         template: A jinja2 file in place of our server block.
+        mode: How the host serves sites that have no mode of their own.
+        user: Whose the mirror is in modes ``shared`` and ``lua``.
+        group: The workers' group, which may read keys there.
+        socket: Where the daemon answers that gets a certificate for a first visitor, if it runs.
         test_deadline: For ``nginx -t``, and again for new workers after a reload, which parse the same text.
     """
 
@@ -39,6 +46,10 @@ class NginxSettings:
     listen: tuple[str, ...] = ("*", "[::]")
     reload_command: tuple[str, ...] = ()
     template: Path | None = None
+    mode: Mode = Mode.BLOCKS
+    user: str = "certctl"
+    group: str = "certctl"
+    socket: Path = Path("/run/certctl/serve.sock")
     lock_wait: timedelta = timedelta(minutes=2)
     test_deadline: timedelta = timedelta(seconds=30)
     confirm_deadline: timedelta = timedelta(seconds=10)
@@ -51,3 +62,27 @@ class NginxSettings:
     def block_path(self, domain: Domain) -> Path:
         """Return the server block of one domain."""
         return self.conf_dir / f"{domain.stem}.conf"
+
+    @property
+    def lua_path(self) -> Path:
+        """Return our Lua file; its name does not end in ``.conf``, so nginx does not include it."""
+        return self.conf_dir / LUA_NAME
+
+    @property
+    def miss_socket(self) -> Path:
+        """Return where mode ``shared`` sends its handshake errors: a hint for the daemon."""
+        return self.socket.with_name("miss.sock")
+
+    @property
+    def wanted_rights(self) -> Rights:
+        """Return who must be able to read the mirror in this mode: the master alone, or the workers too."""
+        return CLOSED if self.mode is Mode.BLOCKS else FOR_WORKERS
+
+    @property
+    def rights(self) -> Rights:
+        """Return who may read the mirror now, which while a host moves is not yet what it will be."""
+        return rights_of(self.live) or self.wanted_rights
+
+    def has_block(self, site: Site) -> bool:
+        """Tell whether a site gets a server block of its own; a wildcard always does, and it wins over the rest."""
+        return site.domain.is_wildcard or Mode.BLOCKS in {self.mode, site.mode}

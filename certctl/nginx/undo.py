@@ -1,6 +1,7 @@
 """How a half-made change is taken back, by this run or by the next one after a ``kill -9``.
 
-Before a path is replaced its old inode gets a second name beside it, and a journal in the mirror lists both.
+Before a path is replaced its old inode gets a second name beside it, and a journal in the include directory lists
+both. Only root writes there; the mirror may belong to the daemon's user, who must not tell root what to put back.
 Taking back is then only renames: it needs no space on a full disk, gives back the very same bytes, and may be
 repeated from the beginning at any time.
 """
@@ -21,18 +22,10 @@ _JOURNAL = ".undo.json"
 _SAVED = ".old"
 
 
-class Undo:
-    """The before-images of one change.
+class BeforeImages:
+    """What the paths of one change were before it."""
 
-    Args:
-        live: The mirror, where the journal lies; only root may write there.
-        conf_dir: The include directory. Nothing outside these two is ever put back or removed.
-    """
-
-    def __init__(self, live: Path, conf_dir: Path) -> None:
-        self._live = live
-        self._conf_dir = conf_dir
-        self._journal = live / _JOURNAL
+    def __init__(self) -> None:
         self._saved: list[tuple[Path, Path | None]] = []
         self._created: list[Path] = []
 
@@ -55,6 +48,40 @@ class Undo:
         else:
             self._saved.append((path, saved))
 
+    def restore(self) -> None:
+        """Put everything back, the last change first, then forget it.
+
+        Raises:
+            OSError: something could not be put back; calling it again goes on.
+        """
+        for path, saved in reversed(self._saved):
+            _put_back(path, saved)
+        for path in self._created:
+            remove_tree(path)
+        self._saved, self._created = [], []
+
+    def drop(self) -> None:
+        """Forget the old state: the change stays."""
+        for _, saved in self._saved:
+            if saved:
+                saved.unlink(missing_ok=True)
+        self._saved, self._created = [], []
+
+
+class Undo(BeforeImages):
+    """The before-images of a change of files that nginx cannot start without, with a journal of them.
+
+    Args:
+        live: The mirror.
+        conf_dir: The include directory, where the journal lies. Nothing outside the two is put back or removed.
+    """
+
+    def __init__(self, live: Path, conf_dir: Path) -> None:
+        super().__init__()
+        self._live = live
+        self._conf_dir = conf_dir
+        self._journal = conf_dir / _JOURNAL
+
     def write_journal(self) -> None:
         """Make the next run able to take this back if we are killed; call it before the first replacement."""
         entries = {
@@ -67,7 +94,7 @@ class Undo:
         """Say that what is in place now may stay, whatever happens to us."""
         with suppress(FileNotFoundError):
             self._journal.unlink()
-            sync_directory(self._live)
+            sync_directory(self._conf_dir)
 
     def restore(self) -> None:
         """Put everything back, then forget it.
@@ -77,19 +104,8 @@ class Undo:
         """
         if not self.is_empty:
             self.write_journal()
-        for path, saved in reversed(self._saved):
-            _put_back(path, saved)
-        for path in self._created:
-            remove_tree(path)
+        super().restore()
         self.close_journal()
-        self._saved, self._created = [], []
-
-    def drop(self) -> None:
-        """Forget the old state: the change stays."""
-        for _, saved in self._saved:
-            if saved:
-                saved.unlink(missing_ok=True)
-        self._saved, self._created = [], []
 
     def recover(self) -> bool:
         """Take back what a killed run left half-made; return whether there was anything.

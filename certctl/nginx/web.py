@@ -1,50 +1,44 @@
 """The facade of party 4: nginx as the stories and the plumbing commands see it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected
 from certctl.io.locks import lock
-from certctl.nginx import doctor, handshake, mainconf
+from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
+from certctl.nginx.base import base_files
+from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
 from certctl.nginx.master import Master
-from certctl.nginx.publish import GuardedChange, read
+from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken
-from certctl.nginx.serverblock import base_file, is_ours, owner_of, server_block
+from certctl.nginx.serverblock import is_ours, owner_of, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Finding, Preview, Site
+from certctl.values import Done, Finding, Mode, Preview, Site
 
 
 class Nginx:
-    """Fits ``world.WebServer``; mode ``blocks``."""
+    """Fits ``world.WebServer``."""
 
     def __init__(self, settings: NginxSettings) -> None:
         self._settings = settings
         self._command = NginxCommand(settings)
         self._master = Master(settings, self._command)
 
-    @contextmanager
-    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator[GuardedChange]:
-        """Guard a change: hold nginx's lock; on any exception put everything back and reload.
+    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[SiteChange]:
+        """Guard a change: hold the locks it needs; on any exception put everything back, and reload if need be.
 
         One exception stays: with ``nginx-not-running`` the tested files are kept, for nginx to read when it
-        starts.
+        starts. Sites behind the catch-all need neither nginx's lock nor its test, nor a reload.
 
         Raises:
             WebServerFailed: the previous configuration is in force again.
             ConfigInvalid: ``state-unwritable``, ``config-invalid``.
-            Busy: another run holds nginx's lock for too long.
+            Busy: another run holds nginx's lock, or a site's, for too long.
         """
-        with self._locked() as guard:
-            change = GuardedChange(self._settings, self._command, guard, sites, gone)
-            try:
-                yield change
-            except BaseException as error:
-                guard.give_up(error)
-                raise
-            change.settle()
+        return open_change(self._settings, self._command, self._locked, sites, gone)
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         """Return the domains nginx has files of ours for although they are not among ``known``.
@@ -57,15 +51,23 @@ class Nginx:
         return sorted(domain for domain in parsed if domain)
 
     def preview(self, site: Site) -> Preview:
-        """Render the server block of a site without writing it."""
-        path = self._settings.block_path(site.domain)
-        text = server_block(self._settings, site.certificate, self._command.version)
-        return Preview(path, text, read(path) or "")
+        """Render the server block of a site without writing it; or the link, when the catch-all serves it."""
+        settings = self._settings
+        path = settings.block_path(site.domain)
+        if settings.has_block(site):
+            text = server_block(settings, site.certificate, self._command.version)
+            return Preview(path, text, read(path) or "")
+        if is_our_block(path):
+            return Preview(path, "", read(path) or "")
+        link = mirror.current_path(settings.live, site.domain)
+        current = mirror.target(settings.live, site.domain)
+        return Preview(link, f"{link} -> {site.certificate.version}\n", f"{link} -> {current}\n" if current else "")
 
-    def preview_base(self) -> Preview:
-        """Render the base file without writing it."""
-        path = self._settings.base_path
-        return Preview(path, base_file(self._settings), read(path) or "")
+    def preview_base(self) -> list[Preview]:
+        """Render the base file, and the Lua file beside it, without writing them; the base file is the last."""
+        wanted = base_files(self._settings, self._command)
+        previews = [Preview(path, text or "", read(path) or "") for path, text in wanted.items()]
+        return [preview for preview in previews if preview.text or preview.current]
 
     def install_base(self) -> Done:
         """Write the base file, let nginx test it, reload and prove that; take it back when nginx refuses.
@@ -75,19 +77,35 @@ class Nginx:
         Raises:
             WebServerFailed: as ``Change.publish`` and ``Change.reload``.
         """
-        base = self.preview_base()
+        base = self._settings.base_path
         with self._locked() as guard:
-            if base.text == base.current:
-                return Done(f"{base.path} is in place", changed=False)
+            wanted = base_files(self._settings, self._command)
+            changed = {path: text for path, text in wanted.items() if text != read(path)}
+            if not changed:
+                return Done(f"{base} is in place", changed=False)
             try:
-                guard.swap({base.path: base.text}, {}, lambda: iter(()), frozenset())
+                guard.swap(changed, {}, lambda: iter(()), frozenset())
                 if self._master.pid() is not None or self._settings.reload_command:
                     guard.reload()
+                    probe.prove(self._settings)
             except BaseException as error:
                 guard.give_up(error)
                 raise
             guard.settle()
-        return Done(f"wrote {base.path}")
+        return Done(f"wrote {base}")
+
+    def require_access(self) -> None:
+        """Refuse a mode in which nginx's workers could not read keys once it is reloaded.
+
+        Raises:
+            ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
+        """
+        if self._settings.mode is not Mode.BLOCKS:
+            access.require(self._settings, self._command, self._master)
+
+    def set_rights(self) -> None:
+        """Give the mirror the modes of directories and keys that this mode needs."""
+        mirror.set_rights(self._settings.live, self._settings.wanted_rights)
 
     def is_included(self) -> bool:
         """Tell whether nginx's configuration includes our directory, base file or not."""

@@ -1,6 +1,7 @@
 """The private nginx's main file: what an operator's looks like, with every path and port the sandbox's own."""
 
 import os
+from pathlib import Path
 
 from certctl.sandbox.layout import Layout
 
@@ -20,9 +21,12 @@ PAGE = """\
 </html>
 """
 
+_MODULES = Path("/usr/lib/nginx/modules")
+_LUA = ("ndk_http_module.so", "ngx_http_lua_module.so")  # in this order: the second needs the first
+
 _CONF = """\
 # Written by "certctl sandbox up". The host's own nginx has no part in this.
-{user}worker_processes 1;
+{modules}{user}worker_processes 1;
 pid {root}/run/nginx.pid;
 error_log {root}/log/nginx.error.log notice;
 events {{
@@ -47,7 +51,14 @@ http {{
 def main_file(layout: Layout) -> str:
     """Render nginx.conf. As root the workers stay root: a sandbox below a 0700 directory must stay readable."""
     user = "user root;\n" if os.geteuid() == 0 else ""
-    return _CONF.format(user=user, root=layout.root)
+    return _CONF.format(modules=_modules(), user=user, root=layout.root)
+
+
+def _modules() -> str:
+    """Load Lua where it is installed, so that a sandbox can be moved to mode lua."""
+    if not all((_MODULES / name).exists() for name in _LUA):
+        return ""
+    return "".join(f"load_module {_MODULES / name};\n" for name in _LUA)
 
 
 def argv(layout: Layout) -> list[str]:

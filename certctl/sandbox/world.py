@@ -1,6 +1,9 @@
 """The world a new sandbox starts with: who points where, who is a customer, and certctl's configuration for it."""
 
+import grp
 import json
+import os
+import pwd
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
@@ -58,8 +61,8 @@ def change_approvals(layout: Layout, change: Callable[[Approvals], Approvals]) -
     return after
 
 
-def write_config(layout: Layout, addresses: Addresses, profile: str) -> None:
-    """Write certctl's configuration for this sandbox."""
+def write_config(layout: Layout, addresses: Addresses, profile: str, mode: str) -> None:
+    """Write certctl's configuration for this sandbox, in which everything belongs to whoever brought it up."""
     port = int(addresses.dns.rpartition(":")[2])
     table: dict[str, dict[str, object]] = {
         "paths": {"root": str(layout.root)},
@@ -72,11 +75,14 @@ def write_config(layout: Layout, addresses: Addresses, profile: str) -> None:
         "approval": {"url": addresses.approval},
         "ca": {"directory": addresses.acme_directory, "ca_file": addresses.acme_ca_file, "profile": profile},
         "nginx": {
+            "mode": mode,
+            "group": grp.getgrgid(os.getegid()).gr_name,
             "listen": ["127.0.0.1"],
             "http_port": int(addresses.http.rpartition(":")[2]),
             "https_port": int(addresses.https.rpartition(":")[2]),
         },
         "wildcard": {"zone": ZONE},
+        "serve": {"user": pwd.getpwuid(os.geteuid()).pw_name},
     }
     write_atomic(layout.config, _toml(table), PUBLIC)
 

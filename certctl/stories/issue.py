@@ -122,8 +122,11 @@ def _catch_up(journey: Journey, world: World) -> bool:
         if row is None or row.certificate is None or row.state is State.REMOVED:
             message = f"{journey.domain} was removed by another run meanwhile"
             raise ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"])
-        if carried is None or (carried.certificate, carried.mode) != (row.certificate, row.mode):
-            journey.site = Site(row.certificate, world.store.pem(row.certificate), row.mode)
+        mode = journey.mode or row.mode
+        if mode is not row.mode:
+            world.store.set_mode(journey.domain, mode)
+        if carried is None or (carried.certificate, carried.mode) != (row.certificate, mode):
+            journey.site = Site(row.certificate, world.store.pem(row.certificate), mode)
         journey.certificate, journey.state = row.certificate, row.state
     return journey.ok and journey.site is carried
 

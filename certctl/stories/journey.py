@@ -16,7 +16,7 @@ from certctl.errors import CertctlError, unforeseen
 from certctl.io.stop import go_on
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
-from certctl.values import Certificate, DomainRow, Event, Site, State
+from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
 
 
@@ -84,6 +84,7 @@ class Journey:
         site: What is to be published, once that is known.
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
+        mode: How nginx is to serve it from now on, when the operator said so; None leaves that as it is.
     """
 
     def __init__(self, domain: Domain, listener: Listener, *, insists: bool = False) -> None:
@@ -97,6 +98,7 @@ class Journey:
         self.before: DomainRow | None = None
         self.ending: Ending | None = None
         self.site: Site | None = None
+        self.mode: Mode | None = None
         self.listener = listener
 
     @property

@@ -14,9 +14,14 @@ def reconcile(world: World, start: Callable[[Domain], Journey]) -> Sequence[Jour
 
     Idempotent: where nothing differs, nothing is written and nginx is not reloaded.
     """
+    return [*publish_everyone(world, start), *_take_out(world, start)]
+
+
+def publish_everyone(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
+    """Publish every live domain of the store, each as it is to be served now."""
     journeys = [begin(row.domain, start, world) for row in world.store.domains() if row.certificate]
     deploy(journeys, world)
-    return [*journeys, *_take_out(world, start)]
+    return journeys
 
 
 def begin(domain: Domain, start: Callable[[Domain], Journey], world: World) -> Journey:

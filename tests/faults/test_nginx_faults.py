@@ -345,7 +345,7 @@ def test_no_number_of_ctrl_c_breaks_the_way_back(host: RealNginx) -> None:
     with subprocess.Popen([*strace, *argv], env=_environment(), stderr=subprocess.DEVNULL) as run:
         wait_for(testing.exists)
         run.send_signal(signal.SIGINT)
-        wait_for(lambda: any(host.settings.live.glob(".*.tmp")))  # the journal of the way back
+        wait_for(lambda: any(host.settings.conf_dir.glob(".*.tmp")))  # the journal of the way back
         while run.poll() is None:
             run.send_signal(signal.SIGINT)
             threading.Event().wait(0.02)

@@ -14,6 +14,7 @@ from tests.faults.whole import KILLED, Point, Watch, command, ended, start, unti
 
 pytestmark = pytest.mark.e2e
 
+_CONF_DIR = "etc/nginx/certctl.d"
 _LIVE, _WORK = "var/lib/certctl/live", "var/lib/certctl/acme/work/{name}"
 MAKING = {
     "the working directory is to be made": Point("mkdir", path=_WORK),
@@ -31,16 +32,16 @@ PUBLISHING = {
     "the journal is to be written": Point("rename", 2),
     "the link is to be swapped": Point("rename", 3),
     "the server block is to be swapped": Point("rename", 4),
-    "tested, the journal is to be closed": Point("unlink", 2, f"{_LIVE}/.undo.json"),
+    "tested, the journal is to be closed": Point("unlink", 2, f"{_CONF_DIR}/.undo.json"),
     "nginx is to be reloaded": Point("fsync", 12),
-    "reloaded, the marker says it is not": Point("unlink", 1, f"{_LIVE}/.reload-pending"),
+    "reloaded, the marker says it is not": Point("unlink", 1, f"{_CONF_DIR}/.reload-pending"),
     "all is proven, the history lacks it": Point("rename", 5),
 }
 REMOVING = {
     "the wish is to be stored": Point("fdatasync", 3),
     "the journal is to be written": Point("rename", 1),
-    "the server block is to be taken out": Point("unlink", 1, "etc/nginx/certctl.d/{name}.conf"),
-    "tested, the journal is to be closed": Point("unlink", 2, f"{_LIVE}/.undo.json"),
+    "the server block is to be taken out": Point("unlink", 1, f"{_CONF_DIR}/{{name}}.conf"),
+    "tested, the journal is to be closed": Point("unlink", 2, f"{_CONF_DIR}/.undo.json"),
     "reloaded, the mirror is to be emptied": Point("openat", 1, f"{_LIVE}/{{name}}"),
     "the store is to forget the key": Point("fdatasync", 5),
 }

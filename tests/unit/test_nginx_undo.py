@@ -74,10 +74,10 @@ def test_a_journal_that_is_damaged_or_points_elsewhere_harms_nobody(
         f'{{"saved": [["{outside}", null]], "created": ["{outside}"]}}',
         f'{{"saved": [["{live}/../outside", null]], "created": ["{live}/../outside"]}}',
     ):
-        (live / ".undo.json").write_text(text)
+        (conf_dir / ".undo.json").write_text(text)
         assert Undo(live, conf_dir).recover()
         assert outside.read_text() == "theirs"
-        assert not (live / ".undo.json").exists()
+        assert not (conf_dir / ".undo.json").exists()
 
 
 def test_only_temporary_names_of_ours_are_swept(places: tuple[Path, Path]) -> None:

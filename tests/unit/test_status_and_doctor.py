@@ -9,7 +9,7 @@ import pytest
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.cli.doctor import notifier, renewers
-from certctl.cli.init import prepare_directories
+from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock

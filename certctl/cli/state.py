@@ -1,0 +1,61 @@
+"""certctl's own directories: which there must be, whose they are, and how open."""
+
+import os
+import stat
+from pathlib import Path
+
+from certctl.cli.wiring import House
+from certctl.errors import ConfigInvalid
+from certctl.io import accounts
+from certctl.io.accounts import Owner
+from certctl.io.files import hand_over, make_directory, writing
+
+_ROOT = Owner(0, 0)
+
+
+def directories(house: House) -> dict[Path, int]:
+    """Return each with its widest mode: keys are for root alone, or for the workers too (decisions 0007, 0013)."""
+    live = 0o700 if house.settings.nginx.mode == "blocks" else 0o750
+    modes = {"": 0o711, "live": live, "acme": 0o700, "challenges": 0o755}
+    return {house.state / name: mode for name, mode in modes.items()} | {house.path("/run/certctl"): 0o755}
+
+
+def owner(house: House) -> Owner:
+    """Return whose the state is: root's, or of the daemon's user where nginx's workers open keys themselves.
+
+    Raises:
+        ConfigInvalid: ``missing-account``.
+    """
+    if house.settings.nginx.mode == "blocks":
+        return _ROOT
+    user, group = house.settings.serve.user, house.settings.nginx.group
+    found = accounts.find(user, group)
+    if found is None:
+        raise ConfigInvalid(
+            "missing-account",
+            f"the user {user} or the group {group} is not there; mode {house.settings.nginx.mode} needs both",
+            next=[f"certctl init --mode {house.settings.nginx.mode}"],
+        )
+    return found
+
+
+def prepare_directories(house: House) -> None:
+    """Create what certctl and nginx share, and give all of it to whose it is, with the modes it should have.
+
+    A directory that is there and open wider is closed; a narrower one is somebody's wish and stays, but for the
+    mirror, which nginx could not read then.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``, ``missing-account``.
+    """
+    with writing(house.state):
+        for path, mode in directories(house).items():
+            make_directory(path, mode)
+            found = stat.S_IMODE(path.stat().st_mode)
+            if found & ~mode:
+                path.chmod(found & mode)
+        if os.geteuid() == 0:
+            whose = owner(house)
+            for tree in (house.state, house.path("/run/certctl")):
+                hand_over(tree, whose.uid, whose.gid)
+        house.web.set_rights()

@@ -1,0 +1,74 @@
+"""The system accounts of this host: look one up, make one that is missing."""
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from datetime import timedelta
+
+from certctl.errors import ConfigInvalid
+from certctl.io.process import Missing, run
+
+_DEADLINE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A user and a group, by number."""
+
+    uid: int
+    gid: int
+
+
+def find(user: str, group: str) -> Owner | None:
+    """Return the numbers, or None when one of the two is missing."""
+    try:
+        return Owner(pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
+    except KeyError:
+        return None
+
+
+def groups_of(user: str) -> frozenset[int]:
+    """Return the groups a process of this user has: its primary one and the others (initgroups(3))."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return frozenset()
+    return frozenset(os.getgrouplist(user, entry.pw_gid))
+
+
+def missing(user: str, group: str) -> list[list[str]]:
+    """Return the commands that make the accounts that are missing."""
+    commands = []
+    if group not in {entry.gr_name for entry in grp.getgrall()}:
+        commands.append(["groupadd", "--system", group])
+    if user not in {entry.pw_name for entry in pwd.getpwall()}:
+        commands.append(
+            ["useradd", "--system", "--gid", group, "--no-create-home", "--home-dir", "/var/lib/certctl",
+             "--shell", "/usr/sbin/nologin", user]
+        )  # fmt: skip
+    return commands
+
+
+def create(user: str, group: str) -> Owner:
+    """Make the system user and group that are missing, with that group as the user's own.
+
+    Raises:
+        ConfigInvalid: ``missing-account`` when that takes root or fails.
+    """
+    for argv in missing(user, group):
+        try:
+            ended = run(argv, deadline=_DEADLINE) if os.geteuid() == 0 else None
+        except Missing:
+            ended = None
+        if ended is None or not ended.ok:
+            raise ConfigInvalid(
+                "missing-account",
+                f"the user {user} and the group {group} are needed and could not be made",
+                seen=ended.output.splitlines()[-3:] if ended else ["only root can"],
+                next=["sudo " + " ".join(argv)],
+            )
+    owner = find(user, group)
+    if owner is None:
+        raise ConfigInvalid("missing-account", f"the user {user} or the group {group} is not there")
+    return owner

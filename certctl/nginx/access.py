@@ -1,0 +1,90 @@
+"""Who may read keys where nginx's workers open them themselves: the workers, and no other process of their user."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from certctl.errors import ConfigInvalid
+from certctl.io import accounts
+from certctl.nginx import mainconf
+from certctl.nginx.command import NginxCommand
+from certctl.nginx.master import Master, workers
+from certctl.nginx.settings import NginxSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process, as far as rights on files go."""
+
+    uid: int
+    gids: frozenset[int]
+
+    def may_read(self, settings: NginxSettings) -> bool:
+        """Tell whether it may read keys of 0640 that belong to certctl's user and the workers' group."""
+        owner = accounts.find(settings.user, settings.group)
+        return self.uid == 0 or (owner is not None and (self.uid == owner.uid or owner.gid in self.gids))
+
+
+def running(master: Master) -> Sequence[Identity]:
+    """Return the workers that take connections now; none when nginx is not running."""
+    pid = master.pid()
+    return [found for worker, _ in workers(pid).accepting if (found := _identity(worker))] if pid else []
+
+
+def configured(settings: NginxSettings, command: NginxCommand, master: Master) -> tuple[str, Identity]:
+    """Return what nginx's main file says of its workers, and whom that makes them at the next reload.
+
+    Only a master that runs as root can become somebody else (nginx ``user``: "if the master process runs with
+    super-user privileges").
+    """
+    pid = master.pid()
+    started_by = _identity(pid) if pid else Identity(os.geteuid(), frozenset(os.getgroups()))
+    words = mainconf.main_arguments(settings.config, "user") or _built(command.build)
+    line = f"user {' '.join(words)};"
+    if started_by and started_by.uid != 0:
+        return line, Identity(started_by.uid, started_by.gids)
+    user, group = words[0], (words[1:] or words[:1])[0]
+    owner = accounts.find(user, group)
+    return line, Identity(owner.uid, accounts.groups_of(user) | {owner.gid}) if owner else Identity(-1, frozenset())
+
+
+def require(settings: NginxSettings, command: NginxCommand, master: Master) -> None:
+    """Refuse a mode in which the workers could not read keys.
+
+    Raises:
+        ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
+    """
+    line, identity = configured(settings, command, master)
+    if identity.may_read(settings):
+        return
+    user = line.removeprefix("user ").removesuffix(";").split()[0]
+    raise ConfigInvalid(
+        "keys-out-of-reach",
+        f"in mode {settings.mode} nginx's workers open keys, and they are not in the group {settings.group}",
+        seen=[f"{line} in {settings.config}"],
+        expected=[f"user {user} {settings.group};"],
+        next=[
+            f"put that line into {settings.config}",
+            "systemctl reload nginx",
+            f"certctl init --mode {settings.mode}",
+        ],
+    )
+
+
+def _built(build: str) -> list[str]:
+    """Return the compiled-in user and group (nginx -V); nginx's own default is nobody."""
+    found = [re.search(rf"--{option}=(\S+)", build) for option in ("user", "group")]
+    return [match[1] for match in found if match] or ["nobody"]
+
+
+def _identity(pid: int) -> Identity | None:
+    """Read a process's effective user and all its groups (proc_pid_status(5))."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    gids = {int(fields["Gid"].split()[1]), *map(int, fields.get("Groups", "").split())}
+    return Identity(int(fields["Uid"].split()[1]), frozenset(gids))

@@ -1,0 +1,53 @@
+"""The base file: what nginx answers to names without a server block, in each mode; and the Lua file beside it."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from certctl.nginx import mainconf
+from certctl.nginx.command import NginxCommand
+from certctl.nginx.serverblock import Version, common, render, sealed
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Mode
+
+CACHED = 10_000  # parsed certificates a worker keeps, of about 16 KB each (measured, nginx 1.22.1 with Lua 0.10.23)
+_CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
+
+
+def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str | None]:
+    """Return the text of each file; None for one that this mode has no use for.
+
+    The Lua file comes first: the base file names it.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
+        WebServerFailed: ``nginx-missing``.
+    """
+    lua = files("certctl.nginx").joinpath("lua", settings.lua_path.name).read_text(encoding="utf-8")
+    return {
+        settings.lua_path: lua if settings.mode is Mode.LUA else None,
+        settings.base_path: base_file(settings, command.version, command.build),
+    }
+
+
+def base_file(settings: NginxSettings, version: Version, build: str = "") -> str:
+    """Render the base file: the catch-all on port 80, and the one for TLS, which refuses strangers in every mode.
+
+    The hash sizes are left out when the operator's own main file sets them: nginx refuses a second one.
+    ``ssl_reject_handshake`` needs nginx 1.19.4.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
+    """
+    operators = mainconf.settings_of(settings.config)
+    values = {
+        "hash_sizes": not operators & {"server_names_hash_bucket_size", "server_names_hash_max_size"},
+        "mode": settings.mode,
+        "live": settings.live,
+        "socket": settings.socket,
+        "miss_socket": settings.miss_socket,
+        "lua_file": settings.lua_path,
+        "error_log": mainconf.own_error_log(settings.config, build),
+        "cached": CACHED,
+        "certificate_cache": version >= _CERTIFICATE_CACHE,
+    }
+    return sealed("", render("base.conf.j2", common(settings, version) | values))

@@ -1,0 +1,135 @@
+"""A change of sites behind the catch-all: a link is swapped, and the next handshake shows it.
+
+nginx is neither tested nor reloaded: it opens what the link points at when somebody asks for the name. A run that
+is killed leaves each site as it was or as it should be; the next run does the rest.
+"""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from certctl.domain import Domain
+from certctl.errors import CertctlError, ConfigInvalid
+from certctl.io.clock import Deadline
+from certctl.io.files import swap_symlink, sync_directory, writing
+from certctl.nginx import handshake, mirror
+from certctl.nginx.master import not_running
+from certctl.nginx.refusals import not_served
+from certctl.nginx.settings import NginxSettings
+from certctl.nginx.undo import BeforeImages, undisturbed
+from certctl.values import Done, Site
+
+_ONCE = 1  # no worker holds an older configuration that knows an older certificate
+
+
+class MirrorChange:
+    """Fits ``world.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
+
+    def __init__(self, settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> None:
+        self._settings = settings
+        self._sites = {site.domain: site for site in sites}
+        self._gone = {d: mirror.fingerprints(settings.live, d) for d in gone if d not in self._sites}
+        self._before = BeforeImages()
+        self._published = False
+
+    def publish(self) -> Done:
+        """Write new versions and swap each link; take the links of domains that go away.
+
+        Raises:
+            WebServerFailed: ``nginx-test-failed``: OpenSSL cannot load a pair.
+            ConfigInvalid: ``state-unwritable``.
+        """
+        self._published = True
+        live = self._settings.live
+        stale = [s for s in self._sites.values() if not mirror.holds(live, s, self._settings.rights)]
+        leaving = [domain for domain in self._gone if mirror.domain_path(live, domain).is_dir()]
+        with writing(live):
+            for site in stale:
+                self._point(site)
+            for domain in leaving:
+                self._drop(domain)
+        if not stale and not leaving:
+            return Done("already in place", changed=False)
+        parts = [f"{len(stale)} in the mirror"] if stale else []
+        return Done(", ".join(parts + ([f"{len(leaving)} taken out"] if leaving else [])))
+
+    def reload(self) -> Done:
+        """Do nothing: what is published is in force.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running``; what was published stays.
+        """
+        if not handshake.is_answered(self._settings):
+            raise not_running()
+        return Done("no reload needed", changed=False)
+
+    def confirm(self, domain: Domain) -> Done:
+        """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
+
+        Raises:
+            WebServerFailed: ``nginx-not-served``.
+        """
+        deadline = Deadline.after(self._settings.confirm_deadline)
+        if domain in self._gone:
+            old = self._gone[domain]
+            seen = handshake.wait_until(self._settings, [domain.name], lambda s: s.fingerprint not in old, deadline)
+            if seen:
+                raise not_served(
+                    f"{domain} is still served", seen, "no certificate, or another one", self._settings
+                )
+            return Done(f"{domain} is not served any more")
+        leaf = self._sites[domain].certificate.fingerprint
+        seen = handshake.wait_until(
+            self._settings, [domain.name], lambda s: s.fingerprint == leaf, deadline, in_a_row=_ONCE
+        )
+        if seen:
+            raise not_served(f"{domain} is not served with its certificate", seen, leaf, self._settings)
+        return Done(f"leaf {leaf[:16]}… seen on the wire", changed=False)
+
+    def is_about(self, domain: Domain) -> bool:
+        """Tell whether this change has the domain."""
+        return domain in self._sites or domain in self._gone
+
+    def give_up(self, error: BaseException) -> None:
+        """Put the links back, unless nginx only was not running: it will open them when somebody asks.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``: not all could be put back.
+        """
+        if isinstance(error, CertctlError) and error.slug == "nginx-not-running":
+            self.settle()
+            return
+        try:
+            with undisturbed():
+                self._before.restore()
+        except OSError as problem:
+            raise ConfigInvalid(
+                "state-unwritable",
+                f"the previous certificates could not all be put back ({problem.filename}: {problem.strerror})",
+                next=["certctl reconcile", "certctl doctor"],
+            ) from problem
+
+    def settle(self) -> None:
+        """Keep the change, remove old versions and what belonged to domains taken out."""
+        with suppress(OSError):  # it is served already; what is left is swept up next time
+            self._before.drop()
+            if not self._published:
+                return
+            for site in self._sites.values():
+                mirror.prune(self._settings.live, site.certificate)
+            for domain in self._gone:
+                mirror.remove(self._settings.live, domain)
+
+    def _point(self, site: Site) -> None:
+        link, version = mirror.current_path(self._settings.live, site.domain), str(site.certificate.version)
+        if made := mirror.stage(self._settings.live, site, self._settings.rights):
+            self._before.created(made)
+        if mirror.target(self._settings.live, site.domain) != version:
+            self._before.remember(link)
+            swap_symlink(link, version)
+
+    def _drop(self, domain: Domain) -> None:
+        link = mirror.current_path(self._settings.live, domain)
+        if mirror.target(self._settings.live, domain):
+            self._before.remember(link)
+            link.unlink()
+            sync_directory(link.parent)

@@ -1,0 +1,124 @@
+"""A change of what nginx serves, in up to two parts: server blocks under nginx's lock, and the mirror alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+from certctl.domain import Domain
+from certctl.io.locks import lock
+from certctl.nginx.catch_all import MirrorChange
+from certctl.nginx.command import NginxCommand
+from certctl.nginx.guard import Guard
+from certctl.nginx.publish import GuardedChange, is_our_block
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Done, Mode, Site
+
+_STRIPES = 256  # lock files for all names: a change of 100,000 sites must not need as many descriptors
+
+Locked = Callable[[], AbstractContextManager[Guard]]
+"""Takes nginx's lock and prepares for a guarded change."""
+
+
+class SiteChange:
+    """Fits ``world.Change``: each step is taken by each part, blocks first."""
+
+    def __init__(self, parts: Sequence[GuardedChange | MirrorChange]) -> None:
+        self._parts = parts
+
+    def publish(self) -> Done:
+        """Publish; see ``GuardedChange.publish`` and ``MirrorChange.publish``."""
+        return _joined([part.publish() for part in self._parts])
+
+    def reload(self) -> Done:
+        """Reload nginx if a part needs it; see ``GuardedChange.reload`` and ``MirrorChange.reload``."""
+        return _joined([part.reload() for part in self._parts])
+
+    def confirm(self, domain: Domain) -> Done:
+        """Have the part confirm it that the domain belongs to."""
+        return next(part for part in self._parts if part.is_about(domain)).confirm(domain)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The sites to publish and the domains to take out, of one part."""
+
+    sites: list[Site]
+    gone: list[Domain]
+
+    def __bool__(self) -> bool:
+        return bool(self.sites or self.gone)
+
+
+@contextmanager
+def open_change(
+    settings: NginxSettings, command: NginxCommand, locked: Locked, sites: Sequence[Site], gone: Sequence[Domain]
+) -> Iterator[SiteChange]:
+    """Take the locks that a change needs; on any exception each part puts back what it did.
+
+    Raises:
+        Busy: another run holds nginx's lock, or a site's, for too long.
+    """
+    with ExitStack() as held:
+        if settings.mode is not Mode.BLOCKS:
+            held.enter_context(_sites_locked(settings, [*(site.domain for site in sites), *gone]))
+        blocks, rest = _split(settings, sites, gone)
+        parts: list[GuardedChange | MirrorChange] = []
+        if blocks or settings.mode is Mode.BLOCKS:
+            parts.append(held.enter_context(_guarded(settings, command, locked, blocks)))
+        if rest or not parts:
+            parts.append(held.enter_context(_mirrored(settings, rest)))
+        yield SiteChange(parts)
+
+
+def _split(settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> tuple[Work, Work]:
+    """Split a change into what touches server blocks and what does not."""
+
+    def touches_block(domain: Domain) -> bool:
+        return settings.mode is Mode.BLOCKS or is_our_block(settings.block_path(domain))
+
+    blocks, rest = Work([], []), Work([], [])
+    for site in sites:
+        (blocks if settings.has_block(site) or touches_block(site.domain) else rest).sites.append(site)
+    for domain in gone:
+        (blocks if touches_block(domain) else rest).gone.append(domain)
+    return blocks, rest
+
+
+@contextmanager
+def _sites_locked(settings: NginxSettings, domains: Sequence[Domain]) -> Iterator[None]:
+    """Hold what changes of these domains' links exclude each other by; in order, so that nobody waits for ever."""
+    places = {int(sha256(domain.name.encode()).hexdigest(), 16) % _STRIPES for domain in domains}
+    with ExitStack() as held:
+        for place in sorted(places):
+            path = settings.lock_file.parent / "sites" / f"{place:02x}.lock"
+            held.enter_context(lock(path, settings.lock_wait, "one of these sites"))
+        yield
+
+
+@contextmanager
+def _guarded(settings: NginxSettings, command: NginxCommand, locked: Locked, work: Work) -> Iterator[GuardedChange]:
+    with locked() as guard:
+        change = GuardedChange(settings, command, guard, work.sites, work.gone)
+        try:
+            yield change
+        except BaseException as error:
+            guard.give_up(error)
+            raise
+        change.settle()
+
+
+@contextmanager
+def _mirrored(settings: NginxSettings, work: Work) -> Iterator[MirrorChange]:
+    change = MirrorChange(settings, work.sites, work.gone)
+    try:
+        yield change
+    except BaseException as error:
+        change.give_up(error)
+        raise
+    change.settle()
+
+
+def _joined(done: Sequence[Done]) -> Done:
+    told = [each for each in done if each.changed] or done[:1]
+    return Done("; ".join(each.summary for each in told), changed=any(each.changed for each in done))
