@@ -75,7 +75,7 @@ class Daemon:
         self._voice = voice
         self._server = _Server(
             uvicorn.Config(
-                app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none",
+                app, lifespan="off", log_config=None, log_level="error", access_log=False, server_header=False, ws="none",
                 limit_concurrency=settings.connections, timeout_keep_alive=_IDLE_SECONDS,
                 h11_max_incomplete_event_size=_MAX_HEAD, timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
             )
@@ -88,10 +88,13 @@ class Daemon:
         Raises:
             ConfigInvalid: ``approval-approves-everything``, before the first name is taken on.
         """
+        with listeners.serve, listeners.miss:
+            await self._serve(listeners, await self._approval_refuses())
+
+    async def _serve(self, listeners: Listeners, refuses: bool) -> None:  # noqa: FBT001
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.stop)
-        refuses = await self._approval_refuses()
         listeners.miss.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         misses, _ = await loop.create_datagram_endpoint(lambda: Misses(self._on_demand.hint), sock=listeners.miss)
         async with asyncio.TaskGroup() as tasks:
