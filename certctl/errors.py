@@ -222,6 +222,7 @@ _KINDS = (
     Kind("approval-refused", NotApproved, _OPERATOR, False, "the approval endpoint said no"),
     Kind("approval-denied-locally", NotApproved, _OPERATOR, False, "the domain is on the local deny list"),
     Kind("approval-unreachable", Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
+    Kind("approval-approves-everything", ConfigInvalid, _OPERATOR, False, "the endpoint approves unknown names"),
     # Party 3: the CA.
     Kind("ca-dns", Refused, _CUSTOMER, True, "the CA could not resolve the domain"),
     Kind("ca-connection", Refused, _OPERATOR, True, "the CA could not reach port 80"),
@@ -254,6 +255,7 @@ _KINDS = (
     Kind("nginx-timeout", WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
     # The house.
     Kind("busy", Busy, _NOBODY, True, "another run holds the lock"),
+    Kind("serve-busy", Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
     Kind("store-unreachable", Unreachable, _OPERATOR, True, "the store cannot be read or written"),
     Kind("state-unwritable", ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
     Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
@@ -265,6 +267,7 @@ _KINDS = (
     Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
+    Kind("serve-failed", ConfigInvalid, _OPERATOR, False, "the daemon cannot be set up on this host"),
     Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
     Kind("interrupted", Interrupted, _NOBODY, True, "the run was stopped"),
 )  # fmt: skip

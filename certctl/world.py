@@ -217,7 +217,7 @@ class Store(Protocol):
         ...
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember what the approval endpoint said, and when."""
+        """Remember a yes of the approval endpoint, and when; a no ends it."""
         ...
 
     def remembered_yes(self, domain: Domain) -> datetime | None:

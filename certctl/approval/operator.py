@@ -104,19 +104,39 @@ class HttpOperator:
             self._memory.remember_answer(domain, approved=approved, at=self._clock.now())
         return answer
 
-    def examine(self) -> list[Finding]:
-        """Ask about a name nobody can have registered with the operator: anything but a no is a fault.
+    def require_refusal(self) -> None:
+        """Ask about a name nobody can have registered with the operator, and return only when that is refused.
 
         An endpoint that says yes to everything, such as a pasted home page, would let any stranger who points a
         domain here spend the CA's limits.
+
+        Raises:
+            ConfigInvalid: ``approval-approves-everything``.
+            Unreachable: no answer.
         """
+        answer = self._probe()
+        if answer.verdict is Verdict.UNKNOWN:
+            answer.require_yes()
+        if answer.verdict is Verdict.YES:
+            raise ConfigInvalid(
+                "approval-approves-everything",
+                f"{answer.asked} approves {answer.domain}, a name nobody registered",
+                seen=[answer.summary],
+                expected=["404 for every name that is not a customer's"],
+                next=["certctl doctor"],
+            )
+
+    def examine(self) -> list[Finding]:
+        """Ask about a name nobody can have registered: anything but a no is a fault."""
         try:
             check_url(self._settings.url)
         except ConfigInvalid as error:
             return [Finding(_AREA, Level.PROBLEM, error.message, error.expected[0])]
-        probe = Domain(f"certctl-probe-{token_hex(8)}.example.net")
-        answer = ask(probe, self._settings)
+        answer = self._probe()
         return [_FINDINGS[answer.verdict](answer)]
+
+    def _probe(self) -> Answer:
+        return ask(Domain(f"certctl-probe-{token_hex(8)}.example.net"), self._settings)
 
     def _local(self, domain: Domain) -> Source | None:
         if domain.name in self._settings.deny:

@@ -35,6 +35,7 @@ _COMMANDS = {
     },
     "Set up": {
         "init": ("certctl.cli.init:init", "Write the configuration and nginx's base file; shows a diff first."),
+        "serve": ("certctl.cli.serve:serve", "Get certificates for first visitors: the on-the-fly daemon."),
         "timer": ("certctl.cli.timer:timer", "Renew by systemd timer or cron."),
         "config": ("certctl.cli.config:config", "Show, validate and explain the configuration."),
         "completion": ("certctl.cli.config:completion", "Print the completion script for a shell."),

@@ -39,13 +39,9 @@ def timer_settings(invocation: Invocation, house: House) -> TimerSettings:
 
 def _writable(house: House) -> tuple[Path, ...]:
     """Return our directories that systemd's StateDirectory and RuntimeDirectory do not already mean."""
-    database = _database(house).parent
+    database = house.database.parent
     elsewhere = () if database == house.state else (database,)
     return elsewhere if house.path("/") == Path("/") else (house.state, house.path("/run/certctl"), *elsewhere)
-
-
-def _database(house: House) -> Path:
-    return house.path(house.settings.store.url.removeprefix("sqlite:///"))
 
 
 def _program() -> Path:
@@ -87,7 +83,7 @@ def next_run(house: House) -> datetime | None:
 
 def our_names(house: House) -> set[str]:
     """Return every name certctl has; a store that does not exist yet is not created for it."""
-    if not _database(house).exists():
+    if not house.database.exists():
         return set()
     rows = house.store.domains()
     return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from certctl.nginx.web import Nginx
     from certctl.notify import Notifier
     from certctl.store.sqlite import SqliteStore
-    from certctl.values import DnsSolver
+    from certctl.values import DnsSolver, Mode
     from certctl.world import World
 
 T = TypeVar("T")
@@ -71,6 +71,18 @@ class House:
         """Return the directory of everything that must survive."""
         return self.path("/var/lib/certctl")
 
+    @property
+    def database(self) -> Path:
+        """Return the store's file."""
+        return self.path(self.settings.store.url.removeprefix("sqlite:///"))
+
+    @property
+    def mode(self) -> "Mode":
+        """Return how nginx serves everyone for whom nothing else was chosen."""
+        from certctl.values import Mode
+
+        return Mode(self.settings.nginx.mode)
+
     @cached_property
     def clock(self) -> SystemClock:
         """Return the clock."""
@@ -81,24 +93,25 @@ class House:
         """Return the store."""
         from certctl.store.sqlite import SqliteStore
 
-        return SqliteStore(self.path(self.settings.store.url.removeprefix("sqlite:///")), self.clock)
+        return SqliteStore(self.database, self.clock)
 
     @cached_property
     def dns(self) -> "CustomerDns":
         """Return party 1."""
         from certctl.dns import CustomerDns
 
-        return CustomerDns(self._dns_settings)
+        return CustomerDns(self.dns_settings)
 
     @cached_property
     def txt_watch(self) -> "TxtWatch":
         """Return party 1's eye on the TXT records of DNS-01."""
         from certctl.dns import TxtWatch
 
-        return TxtWatch(self._dns_settings)
+        return TxtWatch(self.dns_settings)
 
     @property
-    def _dns_settings(self) -> "DnsSettings":
+    def dns_settings(self) -> "DnsSettings":
+        """Return what party 1 has to know."""
         from certctl.dns import DnsSettings
 
         s = self.settings.dns

@@ -43,6 +43,12 @@ def pid_file(config: Path, build: str) -> Path:
     return _under_prefix(given[-1] if given else _built(build, "pid-path") or "logs/nginx.pid", build)
 
 
+def worker_group(config: Path, build: str) -> str:
+    """Return the group nginx's workers have: the ``user`` directive's, else the user's own name (nginx docs)."""
+    given = [words[1:] for depth, words in _directives(config) if depth == 0 and words[0] == "user" and words[1:]]
+    return given[-1][-1] if given else _built(build, "group") or _built(build, "user") or "nogroup"
+
+
 def error_log(config: Path, build: str) -> Path | None:
     """Return the file the master logs to, or None when it logs to no file."""
     given = main_directive(config, "error_log") or [_built(build, "error-log-path") or "logs/error.log"]

@@ -125,6 +125,10 @@ class Nginx:
             what = "nginx took certctl's changes over" if changed else "nothing of certctl's had changed; reloaded"
             return Done(f"{what} in {guard.reload():.2f} s", changed=changed)
 
+    def worker_group(self) -> str:
+        """Return the name of the group nginx's workers have: whoever they talk to on a socket must let it in."""
+        return mainconf.worker_group(self._settings.config, self._command.build)
+
     def served(self, domain: Domain) -> str | None:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""
         return handshake.look(self._settings, handshake.names_to_ask([domain.name])[0]).fingerprint

@@ -207,13 +207,12 @@ class SqliteStore:
             )  # fmt: skip
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember what the approval endpoint said, and when."""
+        """Remember a yes, and when; a no ends it, and leaves nothing: strangers are refused without number."""
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO approval VALUES (?, ?, ?)"
-                " ON CONFLICT (domain) DO UPDATE SET approved = excluded.approved, at = excluded.at",
-                (domain.name, approved, text(at)),
-            )
+            if approved:
+                db.execute("INSERT OR REPLACE INTO approval VALUES (?, TRUE, ?)", (domain.name, text(at)))
+            else:
+                db.execute("DELETE FROM approval WHERE domain = ?", (domain.name,))
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
         """Return when the endpoint last said yes, unless it has said no since."""

@@ -28,8 +28,11 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
         deploy(arrived, world)
 
 
-def obtain(journey: Journey, world: World) -> None:
-    """Verify → approve → obtain, unless the store already holds a certificate that is not due."""
+def obtain(journey: Journey, world: World, approval: Approval | None = None) -> None:
+    """Verify → approve → obtain, unless the store already holds a certificate that is not due.
+
+    Whoever has just been given the approval hands it in: nobody is asked twice.
+    """
     domain = journey.domain
     with journey.attempt(world), world.locks.domain(domain):
         row = journey.before = world.store.domain(domain)
@@ -37,14 +40,19 @@ def obtain(journey: Journey, world: World) -> None:
         if row and row.certificate and not journey.insists and is_settled(row, world):
             world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
             return  # perhaps another run finished it while we waited for the lock
-        delegation = journey.step(Step.VERIFY, world.dns.verify, domain)
-        approval = journey.step(Step.APPROVE, world.operator.approve, delegation)
+        approval = approval or welcome(journey, world)
         if row and not journey.insists:
             if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
                 world.store.set_state(domain, State.ACTIVE)  # it was parked, or kept when it was removed
                 return
             keep_resting(row, world)
         order(journey, approval, world)
+
+
+def welcome(journey: Journey, world: World) -> Approval:
+    """Verify → approve: all that costs nothing, leaves no trace, and must be true before anything else."""
+    delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
+    return journey.step(Step.APPROVE, world.operator.approve, delegation)
 
 
 def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver | None = None) -> None:

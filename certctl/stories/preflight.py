@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from certctl.stories.issue import side_by_side
-from certctl.stories.journey import Journey, Step
+from certctl.stories.issue import side_by_side, welcome
+from certctl.stories.journey import Journey
 from certctl.world import World
 
 
@@ -15,5 +15,4 @@ def preflight(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> No
 
 def _look(journey: Journey, world: World) -> None:
     with journey.attempt():
-        delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
-        journey.step(Step.APPROVE, world.operator.approve, delegation)
+        welcome(journey, world)

@@ -1,0 +1,177 @@
+"""``certctl serve``: the daemon that gets a certificate for a first visitor."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from certctl.cli.base import Invocation, command
+from certctl.cli.serve_voice import ServeVoice
+from certctl.cli.wiring import House, open_house
+from certctl.domain import Domain, parse_domain
+from certctl.errors import CertctlError, ConfigInvalid
+from certctl.io import privileges, sockets
+from certctl.io.locks import HostLocks, lock
+from certctl.values import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from certctl.serve.daemon import Daemon, Listeners
+    from certctl.world import World
+
+_NICER = 5  # handshakes of those who are live go first
+_DNS_DEADLINE = timedelta(seconds=5)
+_LOCK_WAIT = timedelta(seconds=30)
+MISS = "miss.sock"
+
+
+@command(
+    "serve",
+    """
+    certctl serve                    in the foreground, until it is told to stop
+    certctl serve --install          as a service of systemd, with its sockets
+    """,
+)
+@click.option("--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it.")
+@click.pass_obj
+def serve(invocation: Invocation, path: Path | None) -> int:
+    """Get certificates for first visitors: on the fly, while they wait.
+
+    nginx hands over what it has no certificate for: a visit on port 80, a TLS handshake (mode lua), or the name of
+    one that failed (mode shared). Each name is looked at as 'certctl issue' would, once, however many wait for it.
+    """
+    house = open_house(invocation)
+    where = path.absolute() if path else house.path(house.settings.serve.socket)
+    voice = ServeVoice(invocation, house.clock)
+    os.nice(_NICER)
+    given = sockets.inherited()
+    if given:
+        _run(house, voice, _sorted(given))
+        return 0
+    with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
+        listeners = _bound(where, _group(house))
+        try:
+            _run(house, voice, listeners)
+        finally:
+            for gone in (where, where.with_name(MISS)):
+                with suppress(OSError):
+                    gone.unlink(missing_ok=True)
+    return 0
+
+
+def _run(house: House, voice: ServeVoice, listeners: "Listeners") -> None:
+    if house.mode is not Mode.BLOCKS:
+        _give_up_rights(house)
+    asyncio.run(_daemon(house, voice).serve(listeners))
+
+
+def _daemon(house: House, voice: ServeVoice) -> "Daemon":
+    from certctl.serve.app import application
+    from certctl.serve.daemon import Daemon, Probe
+    from certctl.serve.issuing import Issuing
+    from certctl.serve.metrics import Metrics
+    from certctl.serve.ondemand import Host, OnDemand
+    from certctl.serve.settings import ServeSettings
+
+    s = house.settings.serve
+    settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
+    metrics = Metrics(house.clock, _can_be_read(house))
+    issuing = Issuing(_world(house), settings, metrics.ordered)
+    names = house.names
+    host = Host(lambda text: parse_domain(text, names), _is_served(house), issuing, house.clock)
+    on_demand = OnDemand(host, settings, [metrics, voice])
+    metrics.watch(on_demand)
+    app = application(on_demand, metrics.text, metrics.summary)
+    return Daemon(on_demand, app, settings, Probe(house.operator.require_refusal), voice)
+
+
+def _world(house: House) -> "World":
+    """Return the world of the stories, with deadlines that suit a visitor who waits."""
+    from certctl.dns import CustomerDns
+
+    return replace(
+        house.world,
+        dns=CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE)),
+        ca=house.ca,  # becomes the engine in process
+        locks=HostLocks(house.path("/run/certctl/locks/domains"), _LOCK_WAIT),
+    )
+
+
+def _is_served(house: House) -> "Callable[[Domain], bool]":
+    """Return how to see whether nginx serves a name without asking anybody.
+
+    In mode blocks it cannot be seen: files are there before nginx has taken them over. There a visit comes here
+    only when nginx has no block for the name, so it is always worth a look.
+    """
+    from certctl.nginx.mirror import target
+
+    if house.mode is Mode.BLOCKS:
+        return lambda _: False
+    return lambda domain: target(house.state / "live", domain) is not None
+
+
+def _can_be_read(house: House) -> "Callable[[], bool]":
+    """Return how to see whether the store answers, on a connection of its own: others may wait for a lock."""
+    from certctl.store.sqlite import SqliteStore
+
+    store = SqliteStore(house.database, house.clock)
+
+    def look() -> bool:
+        try:
+            store.domain(Domain("nobody.invalid"))
+        except CertctlError:
+            return False
+        return True
+
+    return look
+
+
+def _bound(where: Path, group: int | None) -> "Listeners":
+    from certctl.serve.daemon import Listeners
+
+    return Listeners(
+        serve=sockets.bind(where, socket.SOCK_STREAM, group),
+        miss=sockets.bind(where.with_name(MISS), socket.SOCK_DGRAM, group),
+    )
+
+
+def _sorted(given: Sequence[socket.socket]) -> "Listeners":
+    """Tell the sockets of systemd apart: both bear the name of their unit, but only one takes connections."""
+    from certctl.serve.daemon import Listeners
+
+    by_kind = {each.type: each for each in given}
+    try:
+        return Listeners(serve=by_kind[socket.SOCK_STREAM], miss=by_kind[socket.SOCK_DGRAM])
+    except KeyError as error:
+        raise ConfigInvalid(
+            "serve-failed",
+            "systemd handed over other sockets than certctl serve needs",
+            expected=["a ListenStream= and a ListenDatagram="],
+            next=["certctl serve --install"],
+        ) from error
+
+
+def _group(house: House) -> int | None:
+    """Return the group that nginx's workers have; without root only groups of ours can be given."""
+    if house.mode is Mode.BLOCKS and os.geteuid() != 0:
+        return None
+    name = house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
+    group = privileges.group_id(name)
+    return group if os.geteuid() == 0 or group in os.getgroups() else None
+
+
+def _give_up_rights(house: House) -> None:
+    """Become the user that owns certctl's state; what testing and reloading nginx takes is not needed here."""
+    if os.geteuid() != 0:
+        return
+    user = privileges.person(house.settings.serve.user, house.settings.nginx.group)
+    privileges.hand_over(house.path("/run/certctl"), user)
+    privileges.become(user)

@@ -1,0 +1,106 @@
+"""What the daemon says: one line per decision, in the journal's words, never more than anybody reads."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import click
+
+from certctl.cli.base import Invocation
+from certctl.cli.journal import Priority, is_journal, line
+from certctl.cli.outcome import rfc3339
+from certctl.io.clock import Clock
+from certctl.serve.answers import Answer, Kind
+from certctl.serve.caps import Tokens
+from certctl.serve.ondemand import Landing
+from certctl.serve.settings import Rate
+
+_LINES = Rate(burst=60, refill=timedelta(seconds=1))
+_MINUTE = 60.0
+_PRIORITIES = {Kind.REFUSED: Priority.ROUTINE, Kind.PREPARING: Priority.ROUTINE}
+
+
+class ServeVoice:
+    """Speaks to the journal, or with a time in front to whatever stderr is.
+
+    Refusals that nobody would read are counted and said once a minute. A certificate is always said.
+    """
+
+    def __init__(self, invocation: Invocation, clock: Clock) -> None:
+        self._up_to = Priority.WARNING if invocation.quiet else Priority.ROUTINE
+        if invocation.verbose:
+            self._up_to = Priority.DEBUG
+        self._clock = clock
+        self._to_journal = is_journal(2)
+        self._lines = Tokens(_LINES, clock.now().timestamp())
+        self._unsaid: Counter[str] = Counter()
+
+    def note(self, text: str) -> None:
+        """Say what is routine."""
+        self._print(line(Priority.ROUTINE, "note", said=text))
+
+    def warn(self, text: str) -> None:
+        """Say what somebody should mend."""
+        self._print(line(Priority.WARNING, "warning", said=text))
+
+    def answered(self, answer: Answer) -> None:
+        """Count whom nobody had time for; all others have a flight that is spoken of."""
+        if answer.kind is Kind.BUSY:
+            self._leave_unsaid(answer.slug)
+
+    def landed(self, landing: Landing) -> None:
+        """Say how it ended for a name."""
+        if landing.answer.kind is Kind.READY:
+            self._print(_ready(landing))
+        elif self._may_speak():
+            self._print(_not_ready(landing))
+        else:
+            self._leave_unsaid(landing.answer.slug)
+
+    def _may_speak(self) -> bool:
+        if self._lines.missing(self._clock.now().timestamp()):
+            return False
+        self._lines.take()
+        return True
+
+    def _leave_unsaid(self, slug: str) -> None:
+        if not self._unsaid:
+            asyncio.get_running_loop().call_later(_MINUTE, self._sum_up)
+        self._unsaid[slug] += 1
+
+    def _sum_up(self) -> None:
+        fields: dict[str, object] = {"seconds": round(_MINUTE), "total": self._unsaid.total(), **self._unsaid}
+        self._unsaid.clear()
+        self._print(line(Priority.NOTICE, "unsaid", **fields))
+
+    def _print(self, text: str) -> None:
+        if int(text[1]) <= self._up_to:
+            click.echo(text if self._to_journal else f"{rfc3339(self._clock.now())} {text[3:]}", err=True)
+
+
+def _ready(landing: Landing) -> str:
+    """Say that a name is served; one that already was is nobody's news."""
+    journey = landing.journey
+    ending = journey.ending if journey else None
+    certificate = ending.certificate if ending else None
+    return line(
+        Priority.ROUTINE if journey and journey.changed else Priority.DEBUG,
+        ending.word if ending else "done",
+        domain=landing.domain,
+        took=f"{landing.seconds:.3f}s",
+        expires=rfc3339(certificate.not_after) if certificate else None,
+    )
+
+
+def _not_ready(landing: Landing) -> str:
+    answer, error = landing.answer, landing.error
+    return line(
+        _PRIORITIES.get(answer.kind, Priority.WARNING),
+        answer.kind,
+        domain=landing.domain,
+        code=answer.slug or None,
+        who=error.kind.who if error else None,
+        took=f"{landing.seconds:.3f}s",
+        again_in=f"{answer.seconds}s",
+        message=error.message if error else None,
+    )

@@ -1,0 +1,24 @@
+"""What a daemon tells systemd about itself (sd_notify(3)); without systemd nobody listens, and that is fine."""
+
+import os
+import socket
+from contextlib import suppress
+from datetime import timedelta
+
+
+def tell(*facts: str) -> None:
+    """Send facts such as ``READY=1`` or ``STATUS=…``."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in {"/", "@"}:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+        to.connect("\0" + address[1:] if address[0] == "@" else address)
+        to.sendall("\n".join(facts).encode())
+
+
+def watchdog() -> timedelta | None:
+    """Return how often systemd wants to hear ``WATCHDOG=1``: half of what it allows (sd_watchdog_enabled(3))."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()) or not microseconds.isdecimal():
+        return None
+    return timedelta(microseconds=int(microseconds)) / 2 or None

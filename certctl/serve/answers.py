@@ -1,0 +1,82 @@
+"""What a visitor's name is told, and for how long that stands."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from certctl.errors import (
+    CertctlError,
+    Interrupted,
+    NameRejected,
+    NotApproved,
+    NotReady,
+    RateLimited,
+    Refused,
+)
+from certctl.serve.settings import ServeSettings
+from certctl.stories.journey import Journey
+
+_LONGEST = timedelta(hours=1)  # an operator's --force, or a raised limit, is noticed within that time
+_DNS_MAY_CHANGE = timedelta(seconds=30)
+_ASK_AGAIN = timedelta(seconds=10)
+_LOOK_AGAIN = timedelta(seconds=2)
+
+
+class Kind(StrEnum):
+    """The kinds of answers (public: label of a metric)."""
+
+    READY = "ready"
+    REFUSED = "refused"
+    RESTING = "resting"
+    PREPARING = "preparing"
+    UNSURE = "unsure"
+    BUSY = "busy"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer.
+
+    Attributes:
+        lasts: How long asking again is pointless.
+        slug: Why, when it is not ready.
+    """
+
+    kind: Kind
+    lasts: timedelta = timedelta(0)
+    slug: str = ""
+
+    @property
+    def seconds(self) -> int:
+        """Return how long it stands in whole seconds, as HTTP's headers want it; at least one."""
+        return max(1, round(self.lasts.total_seconds()))
+
+
+READY = Answer(Kind.READY, _LOOK_AGAIN)
+PREPARING = Answer(Kind.PREPARING, _LOOK_AGAIN)
+
+
+def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Answer:
+    """Say how a domain's way ended, to whoever waits for it."""
+    if journey.error is None:
+        return READY
+    after = journey.ending.after if journey.ending else None
+    rests = after.retry_at - now if after and after.retry_at else timedelta(0)
+    return of_error(journey.error, settings, rests)
+
+
+def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Answer:
+    """Say what an error means to a visitor; ``rests`` is how long the store lets the domain rest."""
+    told = timedelta(seconds=error.retry_after or 0)
+    match error:
+        case NameRejected() | NotApproved():
+            kind, lasts = Kind.REFUSED, settings.no_lasts
+        case NotReady():
+            kind, lasts = Kind.REFUSED, min(settings.no_lasts, _DNS_MAY_CHANGE)
+        case Refused() | RateLimited():
+            kind, lasts = Kind.RESTING, max(told, rests, _ASK_AGAIN)
+        case Interrupted():
+            kind, lasts = Kind.PREPARING, _LOOK_AGAIN
+        case _:  # nobody answered, nginx or the host is ill: not the name's fault, so the next try may be soon
+            kind, lasts = Kind.UNSURE, max(told, rests, _ASK_AGAIN)
+    return Answer(kind, min(lasts, _LONGEST), error.slug)

@@ -1,0 +1,53 @@
+"""How many new questions strangers may cause: per registered domain, and all together."""
+
+import time
+from collections.abc import Callable
+
+from certctl.domain import Domain, registered_domain
+from certctl.serve.memory import Memory
+from certctl.serve.settings import Rate
+
+_SHARES = 10_000
+
+
+class Tokens:
+    """One token bucket."""
+
+    def __init__(self, rate: Rate, now: float) -> None:
+        self._burst = float(rate.burst)
+        self._refill = rate.refill.total_seconds()
+        self._level = self._burst
+        self._at = now
+
+    def missing(self, now: float) -> float:
+        """Return the seconds until there is a token; 0 when there is one."""
+        self._level = min(self._burst, self._level + (now - self._at) / self._refill)
+        self._at = now
+        return max(0.0, (1 - self._level) * self._refill)
+
+    def take(self) -> None:
+        """Take the token that is there."""
+        self._level -= 1
+
+
+class Caps:
+    """Both buckets of a name must have a token; a share that is full again is forgotten."""
+
+    def __init__(self, share: Rate, overall: Rate, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._share = share
+        self._full_after = share.burst * share.refill.total_seconds()
+        self._shares: Memory[str, Tokens] = Memory(_SHARES, now)
+        self._overall = Tokens(overall, now())
+
+    def take(self, domain: Domain) -> float:
+        """Take a token for one question; else return how many seconds until there is one."""
+        now, owner = self._now(), registered_domain(domain)
+        known = self._shares.get(owner)
+        share = known[0] if known else Tokens(self._share, now)
+        if wait := max(share.missing(now), self._overall.missing(now)):
+            return wait
+        share.take()
+        self._overall.take()
+        self._shares.put(owner, share, self._full_after)
+        return 0.0

@@ -1,0 +1,119 @@
+"""What is counted, once: ``/metrics`` prints it for Prometheus and ``/status`` sums it up for people."""
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
+
+from certctl.io.clock import Clock
+from certctl.serve.answers import Answer, Kind
+from certctl.serve.ondemand import Landing, OnDemand
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 9, 15, 30, 60, 120)
+_RECENT = 500
+_NOT_AN_ERROR = frozenset({Kind.READY, Kind.REFUSED, Kind.PREPARING})
+
+
+class Metrics:
+    """A watcher that counts. Labels are kinds and slugs, never names: their number is known beforehand."""
+
+    def __init__(self, clock: Clock, store_up: Callable[[], bool]) -> None:
+        self.registry = CollectorRegistry()
+        self._first_hit = Histogram(
+            "certctl_first_hit_seconds", "From the first visitor's question until nginx serves the name.",
+            buckets=_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self._answers = Counter(
+            "certctl_serve_answers",
+            "What visitors were told, and why it was not 'ready'.",
+            ["answer", "code"],
+            registry=self.registry,
+        )
+        self._orders = Counter("certctl_serve_orders", "Orders placed at the CA.", registry=self.registry)
+        self._waiters = Gauge("certctl_serve_waiters", "Visitors who wait now.", registry=self.registry)
+        self._flights = Gauge("certctl_serve_flights", "Names on their way now.", registry=self.registry)
+        self._remembered = Gauge(
+            "certctl_serve_remembered", "Names whose answer is remembered now.", registry=self.registry
+        )
+        self._last_error = Gauge(
+            "certctl_serve_last_error_timestamp_seconds", "When something other than a refusal last stopped one.",
+            registry=self.registry,
+        )  # fmt: skip
+        self._store_up = Gauge("certctl_store_up", "1 when the store can be read.", registry=self.registry)
+        self._store_up.set_function(lambda: float(store_up()))
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._clock = clock
+        self._since = clock.now()
+        self._error: tuple[str, datetime] | None = None
+
+    def watch(self, on_demand: OnDemand) -> None:
+        """Show what is under way there."""
+        self._waiters.set_function(lambda: on_demand.waiting)
+        self._flights.set_function(lambda: on_demand.flying)
+        self._remembered.set_function(lambda: on_demand.remembered)
+
+    def ordered(self) -> None:
+        """Count an order; called from any thread."""
+        self._orders.inc()
+
+    def answered(self, answer: Answer) -> None:
+        """Count what a visitor was told."""
+        self._answers.labels(answer.kind, answer.slug).inc()
+
+    def landed(self, landing: Landing) -> None:
+        """Count how a flight ended."""
+        answer = landing.answer
+        if answer.kind is Kind.READY:
+            self._first_hit.observe(landing.seconds)
+            self._recent.append(landing.seconds)
+        if answer.kind not in _NOT_AN_ERROR:
+            self._error = answer.slug, self._clock.now()
+            self._last_error.set(self._error[1].timestamp())
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def summary(self) -> Mapping[str, Any]:
+        """Return what ``certctl status`` shows; times RFC 3339 in UTC, durations in milliseconds."""
+        recent = sorted(self._recent)
+        return {
+            "since": _rfc3339(self._since),
+            "waiters": self._now("certctl_serve_waiters"),
+            "flights": self._now("certctl_serve_flights"),
+            "orders": self._now("certctl_serve_orders_total"),
+            "first_hit": {
+                "count": self._now("certctl_first_hit_seconds_count"),
+                "p50_ms": _quantile(recent, 0.5),
+                "p95_ms": _quantile(recent, 0.95),
+            },
+            "answers": self._told("answer"),
+            "reasons": self._told("code"),
+            "store_up": bool(self._now("certctl_store_up")),
+            "last_error": {"code": self._error[0], "at": _rfc3339(self._error[1])} if self._error else None,
+        }
+
+    def _now(self, name: str) -> int:
+        return int(self.registry.get_sample_value(name) or 0)
+
+    def _told(self, label: str) -> Mapping[str, int]:
+        told: dict[str, int] = {}
+        for metric in self._answers.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total") and (value := sample.labels[label]):
+                    told[value] = told.get(value, 0) + int(sample.value)
+        return told
+
+
+def _quantile(ordered: list[float], share: float) -> int | None:
+    return round(1000 * ordered[math.ceil(share * len(ordered)) - 1]) if ordered else None
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,33 @@
+"""The miss socket: nginx says in its error log which name it had no certificate for (mode ``shared``).
+
+A hint and nothing more: anyone who can open a TLS connection can cause one, so it goes the way of a visit, and
+nobody waits for it. What arrives while we are busy is dropped by the kernel, never by nginx (measured, 1.22.1).
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+
+_NAME = rb"(?=[a-z0-9.-]{4,253}/)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+"
+_MISS = re.compile(
+    rb'cannot load certificate "/[A-Za-z0-9._/@+~-]*/live/(' + _NAME + rb')/current/fullchain\.pem":'
+)
+MAX_DATAGRAM = 4096  # nginx cuts a line at 2,048 bytes (NGX_MAX_ERROR_STR)
+
+
+def missed_name(datagram: bytes) -> str | None:
+    """Return the name in nginx's complaint about a certificate it cannot load, if this is one."""
+    found = _MISS.search(datagram[:MAX_DATAGRAM])
+    return found[1].decode("ascii") if found else None
+
+
+class Misses(asyncio.DatagramProtocol):
+    """Reads datagrams; whatever is not nginx's line is passed over."""
+
+    def __init__(self, hint: Callable[[str], object]) -> None:
+        self._hint = hint
+
+    def datagram_received(self, data: bytes, _address: object) -> None:
+        """Hand a missed name on."""
+        if name := missed_name(data):
+            self._hint(name)
