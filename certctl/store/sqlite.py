@@ -11,22 +11,15 @@ from pathlib import Path
 
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
+from certctl.due import Shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Clock
-from certctl.store import ledger
+from certctl.store import ledger, reading
 from certctl.store.file import open_database
-from certctl.store.rows import domain_row, text
+from certctl.store.rows import text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
-_SUGGESTED = "s.renew_at, s.ask_at"
-_FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
-_ROWS = f"""
-    SELECT {_DOMAIN}, {_SUGGESTED}, {_FACTS}
-    FROM domain d LEFT JOIN certificate c ON c.domain = d.name AND c.version = d.version
-    LEFT JOIN suggestion s ON s.domain = c.domain AND s.version = c.version
-"""  # noqa: S608 - constants only
 
 
 class SqliteStore:
@@ -54,14 +47,32 @@ class SqliteStore:
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         with self._reading() as db:
-            row = db.execute(_ROWS + " WHERE d.name = ?", (domain.name,)).fetchone()
-        return domain_row(row) if row else None
+            return reading.one(db, domain.name)
 
     def domains(self) -> Sequence[DomainRow]:
         """Return every domain that was not removed, by name."""
         with self._reading() as db:
-            rows = db.execute(_ROWS + " WHERE d.state <> ? ORDER BY d.name", (State.REMOVED,)).fetchall()
-        return [domain_row(row) for row in rows]
+            return reading.listed(db)
+
+    def count(self) -> int:
+        """Return how many domains were not removed."""
+        with self._reading() as db:
+            return reading.count(db)
+
+    def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
+        """Return at least every domain with which something is the matter, or whose certificate is due."""
+        with self._reading() as db:
+            return reading.candidates(db, now, shares)
+
+    def unasked(self, now: datetime) -> Sequence[DomainRow]:
+        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
+        with self._reading() as db:
+            return reading.unasked(db, now)
+
+    def expiries(self) -> Sequence[datetime]:
+        """Return when every certificate in use expires."""
+        with self._reading() as db:
+            return reading.expiries(db)
 
     def keep(self, issued: Issued) -> Certificate:
         """Store a new version and its key, make the domain active, forget its failures, keep two versions."""
