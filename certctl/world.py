@@ -155,6 +155,10 @@ class WebServer(Protocol):
 class Store(Protocol):
     """The truth: domains, certificate versions, approvals, failures, events."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """Make one transaction of all that this thread writes inside: all of it happens, or nothing."""
+        ...
+
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         ...

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from certctl.due import Shares
 from certctl.store.rows import domain_row, text
-from certctl.values import DomainRow, State
+from certctl.values import DomainRow, Event, State
 
 _DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
 _SUGGESTED = "s.renew_at, s.ask_at"
@@ -76,3 +76,16 @@ def expiries(db: sqlite3.Connection) -> Sequence[datetime]:
         (State.REMOVED,),
     )
     return [datetime.fromisoformat(moment) for (moment,) in rows]
+
+
+def events(db: sqlite3.Connection, domain: str | None, limit: int) -> Sequence[Event]:
+    """Return the history of one domain or of all, newest first."""
+    rows = db.execute(
+        "SELECT at, domain, step, ok, slug, detail FROM event"
+        " WHERE ?1 IS NULL OR domain = ?1 ORDER BY id DESC LIMIT ?2",
+        (domain, limit),
+    )
+    return [
+        Event(datetime.fromisoformat(at), name, step, bool(ok), slug, detail)
+        for at, name, step, ok, slug, detail in rows
+    ]

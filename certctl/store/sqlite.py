@@ -12,10 +12,10 @@ from pathlib import Path
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import Shares
-from certctl.errors import ConfigInvalid, Unreachable
+from certctl.errors import ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.store import ledger, reading
-from certctl.store.file import open_database
+from certctl.store.file import open_database, translated
 from certctl.store.rows import text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
 
@@ -25,7 +25,7 @@ _KEPT_VERSIONS = 2
 class SqliteStore:
     """Rows in one file, 0600 from its first byte, opened when first needed.
 
-    Every method is one transaction, safe between threads and processes.
+    Every method is one transaction unless it stands inside ``together``; safe between threads and processes.
 
     Raises:
         Unreachable: ``store-unreachable``: missing rights, disk full, locked for too long, corrupt.
@@ -43,6 +43,12 @@ class SqliteStore:
             if self._connection:
                 self._connection.close()
                 self._connection = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all that this thread writes here: the disk is waited for once."""
+        with self._transaction():
+            yield
 
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
@@ -243,13 +249,7 @@ class SqliteStore:
     def events(self, domain: str | None, limit: int) -> Sequence[Event]:
         """Return the history, newest first."""
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT at, domain, step, ok, slug, detail FROM event"
-                " WHERE ?1 IS NULL OR domain = ?1 ORDER BY id DESC LIMIT ?2",
-                (domain, limit),
-            ).fetchall()
-        return [Event(datetime.fromisoformat(at), name, step, bool(ok), slug, text)
-                for at, name, step, ok, slug, text in rows]  # fmt: skip
+            return reading.events(db, domain, limit)
 
     def forget(self, domain: Domain, *, keep_certificate: bool) -> None:
         """Mark a domain removed; unless told otherwise delete its certificates and keys."""
@@ -272,14 +272,18 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection, which is shared by all threads in turn, for one SELECT."""
-        with self._guard, _translated(self._path):
+        with self._guard, translated(self._path):
             self._connection = self._connection or open_database(self._path)
             yield self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction: all of it happens, or nothing."""
+        """Run one transaction: all of it happens, or nothing; inside ``together`` it is a part of that one."""
         with self._reading() as db:
+            is_part = db.in_transaction
+            if is_part:
+                yield db
+                return
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -288,13 +292,3 @@ class SqliteStore:
                 if db.in_transaction:  # on a full disk SQLite has already rolled back by itself
                     db.execute("ROLLBACK")
                 raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise Unreachable(
-            "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
-        ) from error

@@ -101,6 +101,23 @@ def test_a_removed_domain_is_listed_no_more_and_its_key_is_gone_from_the_file(
     assert all(b"the-private-key-itself" not in file.read_bytes() for file in path.parent.iterdir())
 
 
+def test_what_is_written_together_happens_together_or_not_at_all(store: SqliteStore, path: Path) -> None:
+    elsewhere = SqliteStore(path, SystemClock())
+    with pytest.raises(ZeroDivisionError), store.together():
+        break_off_after(store.keep(issued()))
+    assert store.domain(DOMAIN) is None
+    with store.together():
+        store.served(store.keep(issued()))
+        assert served(store) == 1
+        assert elsewhere.domain(DOMAIN) is None
+    assert served(elsewhere) == 1
+    elsewhere.close()
+
+
+def break_off_after(_: Certificate) -> None:
+    raise ZeroDivisionError
+
+
 def test_many_domains_are_counted_and_judged_without_reading_them_all(store: SqliteStore) -> None:
     fine, failing, gone = (Domain(f"{name}.example.com") for name in ("fine", "failing", "gone"))
     for domain in (fine, failing, gone):
