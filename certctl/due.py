@@ -4,12 +4,36 @@ Nothing here knows 30 or 90 days: lifetimes fall to 64 days in 2027, to 45 in 20
 exist (Let's Encrypt, "From 90 days to 45"). The shares are those of its integration guide.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from certctl.values import Certificate, DomainRow
 
 _SHORT = timedelta(days=10)
 _SHORT_FRACTION = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The shares of a lifetime that are left when renewal is due, as numbers that a query can take.
+
+    Attributes:
+        usual: Of most lifetimes.
+        short: Of those below ``short_below``.
+    """
+
+    usual: float
+    short: float
+    short_below: timedelta
+
+    def of(self, lifetime: timedelta) -> float:
+        """Return the share for a lifetime."""
+        return self.short if lifetime < self.short_below else self.usual
+
+
+def shares(fallback_fraction: float) -> Shares:
+    """Return the shares for what the operator configured; a short life gets at least half."""
+    return Shares(fallback_fraction, max(_SHORT_FRACTION, fallback_fraction), _SHORT)
 
 
 def due_at(certificate: Certificate, fallback_fraction: float, suggested: datetime | None = None) -> datetime:
@@ -21,11 +45,10 @@ def due_at(certificate: Certificate, fallback_fraction: float, suggested: dateti
         suggested: A moment in the CA's ARI window (RFC 9773), which goes before the share. A CA that suggests
             too late, or nonsense, does not let a certificate lapse: half the share is the last call.
     """
-    lifetime = certificate.lifetime
-    fraction = max(_SHORT_FRACTION, fallback_fraction) if lifetime < _SHORT else fallback_fraction
+    left = certificate.lifetime * shares(fallback_fraction).of(certificate.lifetime)
     if suggested is not None:
-        return min(suggested, certificate.not_after - lifetime * fraction / 2)
-    return certificate.not_after - lifetime * fraction
+        return min(suggested, certificate.not_after - left / 2)
+    return certificate.not_after - left
 
 
 def is_late(certificate: Certificate, now: datetime, fallback_fraction: float) -> bool:

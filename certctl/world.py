@@ -13,6 +13,7 @@ from typing import Protocol
 
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
+from certctl.due import Shares, shares
 from certctl.io.clock import Clock
 from certctl.values import (
     Approval,
@@ -154,12 +155,27 @@ class WebServer(Protocol):
 class Store(Protocol):
     """The truth: domains, certificate versions, approvals, failures, events."""
 
+    def together(self) -> AbstractContextManager[None]:
+        """Make one transaction of all that this thread writes inside: all of it happens, or nothing."""
+        ...
+
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         ...
 
     def domains(self) -> Sequence[DomainRow]:
         """Return every domain that was not removed, by name, each with its newest certificate."""
+        ...
+
+    def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
+        """Return at least every domain with which something is the matter, or whose certificate is due.
+
+        A superset: the stories judge. What is left out is active, automatic, served, without an error and not due.
+        """
+        ...
+
+    def unasked(self, now: datetime) -> Sequence[DomainRow]:
+        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
         ...
 
     def keep(self, issued: Issued) -> Certificate:
@@ -258,3 +274,7 @@ class World:
     clock: Clock
     limits: Mapping[Bucket, Limit]
     fallback_fraction: float = 1 / 3
+
+    def candidates(self) -> Sequence[DomainRow]:
+        """Return at least every domain that a run has to look at now; see ``Store.candidates``."""
+        return self.store.candidates(self.clock.now(), shares(self.fallback_fraction))

@@ -78,7 +78,7 @@ def _reminders(house: House) -> Iterator[Happening]:
     from certctl.stories.wildcard import by_hand, needs_person
 
     now, fraction = house.clock.now(), house.settings.renewal.fallback_fraction
-    for row in house.store.domains():
+    for row in house.world.candidates():
         if row.certificate is None or not needs_person(row) or not is_waiting(row, house.world):
             continue
         late = is_late(row.certificate, now, fraction)

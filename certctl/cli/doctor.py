@@ -73,7 +73,7 @@ def examine(house: House) -> Iterator[Finding]:
 
 def wildcards(house: House) -> Iterator[Finding]:
     """Look at the zones of our own: who renews them, and where the CA looks for their challenge."""
-    for row in house.store.domains():
+    for row in house.world.candidates():
         if not row.domain.is_wildcard:
             continue
         sight = house.txt_watch.look(row.domain.zone)
@@ -132,8 +132,7 @@ def _state(house: House) -> list[Finding]:
 
 
 def _store(house: House) -> list[Finding]:
-    count = len(house.store.domains())
-    return [Finding("store", Level.OK, f"{house.settings.store.url}, {count} domains")]
+    return [Finding("store", Level.OK, f"{house.settings.store.url}, {house.store.count()} domains")]
 
 
 def renewers(house: House) -> list[Finding]:

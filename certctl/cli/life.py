@@ -110,13 +110,15 @@ def _foreseen(party: Party, house: House, report: Report) -> Party:
 
 def _due(house: House, report: Report, *, insists: bool, asks: bool) -> Party:
     """Set out for everything that is due, as a timer does; without asking, by what the store knows."""
-    from certctl.stories.renew import everyone, resting, waiting
+    from certctl.stories.renew import refresh_suggestions, resting, waiting
 
     world = house.world
     if insists:
         everything = [row.domain for row in house.store.domains() if _is_renewable(row)]
         return Party([Journey(domain, report, insists=True) for domain in everything], [])
-    rows = everyone(world) if asks else house.store.domains()
+    if asks:
+        refresh_suggestions(world)
+    rows = world.candidates()
     asleep = [_asleep(row, house) for row in resting(world, rows)]
     if asleep:
         report.note(f"{len(asleep)} resting after a failure at the CA: certctl status --failing")

@@ -1,5 +1,6 @@
 """``certctl status``: every domain in a table, or one in full."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -47,28 +48,32 @@ def status(
     house, report = open_house(invocation), open_report(invocation)
     if domain:
         return report.listing(*_one(domain, house))
-    rows = list(house.store.domains())
     now = house.clock.now()
-    said = {row.domain: _condition(row, now, house) for row in rows}
     if timeline:
-        report.data(*_timeline(rows, now))
+        report.data(*_timeline(house.store.expiries(), now))
         return 0
-    wanted = {
-        True: [r for r in rows if said[r.domain] in _FAILING],
-        False: [r for r in rows if everything or said[r.domain] != _HEALTHY],
-    }[failing]
-    listed = wanted if not invocation.json or failing else rows
-    counts = {condition: list(said.values()).count(condition) for condition in sorted(set(said.values()))}
-    head = f"Certificates {len(rows)}   " + " · ".join(f"{c} {n}" for c, n in counts.items())
-    rest = f"… {len(rows) - len(wanted)} more not shown (--all)" if len(wanted) < len(rows) else ""
+    complete = (everything or invocation.json) and not failing
+    rows = house.store.domains() if complete else house.world.candidates()
+    said = {row.domain: _condition(row, now, house) for row in rows}
+    shown = [row for row in rows if (said[row.domain] in _FAILING if failing else said[row.domain] != _HEALTHY)]
+    shown = list(rows) if complete else shown
+    table = [] if invocation.json else [_line(row, said[row.domain], now, house) for row in shown]
+    notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
+    return report.listing(
+        [_outcome(row, said[row.domain]) for row in shown],
+        Rows(["domain", "state", "expires", "renews", "note"], table, notes),
+    )
+
+
+def _notes(counts: Counter[str], total: int, shown: int, house: House) -> list[str]:
+    """Count everyone by condition; whoever was not looked at is healthy."""
+    if not total:
+        return ["No domains yet. Begin with: certctl issue DOMAIN"]
+    counts += Counter({_HEALTHY: total - counts.total()})
+    head = f"Certificates {total}   " + " · ".join(f"{c} {n}" for c, n in sorted(counts.items()))
     if due := next_run(house):
         head += f"   next run {rfc3339(due)}"
-    notes = [note for note in (rest, head if rows else "No domains yet. Begin with: certctl issue DOMAIN") if note]
-    lines = [_line(row, said[row.domain], now, house) for row in wanted]
-    return report.listing(
-        [_outcome(row, said[row.domain]) for row in listed],
-        Rows(["domain", "state", "expires", "renews", "note"], lines, notes),
-    )
+    return [*([f"… {total - shown} more not shown (--all)"] if shown < total else []), head]
 
 
 def _condition(row: DomainRow, now: datetime, house: House) -> str:
@@ -150,18 +155,14 @@ def _solved_by(row: DomainRow) -> str:
     return " ".join([f"dns-{solver.plugin}", *(f"{key}={value}" for key, value in solver.options)])
 
 
-def _timeline(rows: Sequence[DomainRow], now: datetime) -> tuple[list[dict[str, object]], Rows]:
+def _timeline(expiries: Sequence[datetime], now: datetime) -> tuple[list[dict[str, object]], Rows]:
     """Count expiries per week from now."""
-    weeks: dict[int, int] = {}
-    for row in rows:
-        if row.certificate:
-            week = max(-1, (row.certificate.not_after - now) // _WEEK)
-            weeks[week] = weeks.get(week, 0) + 1
+    weeks = Counter(max(-1, (expiry - now) // _WEEK) for expiry in expiries)
     widest = max(weeks.values(), default=1)
     payload: list[dict[str, object]] = []
     lines = []
     for week in range(min(weeks, default=0), max(weeks, default=-1) + 1):
-        count, begins = weeks.get(week, 0), now + week * _WEEK
+        count, begins = weeks[week], now + week * _WEEK
         label = "expired" if week < 0 else f"{begins:%Y-%m-%d}"
         payload.append({"week": label, "expiring": count})
         lines.append([label, str(count), "█" * -(-40 * count // widest)])

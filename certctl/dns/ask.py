@@ -62,6 +62,7 @@ class Reply:
         lines: All records of the answer in zone file form.
         owner: The name the values belong to: the one asked for, or the end of its chain.
         detail: For a reply that is no answer, why.
+        ttl: Seconds for which all of its records may be remembered.
     """
 
     server: Server
@@ -71,6 +72,7 @@ class Reply:
     lines: tuple[str, ...] = ()
     owner: Name | None = None
     detail: str = ""
+    ttl: int = 0
 
     @property
     def usable(self) -> bool:
@@ -155,7 +157,8 @@ def _read(server: Server, name: Name, kind: RdataType, response: Message) -> Rep
     outcome = Outcome.RECORDS if found else nothing
     rrsets = [*links, found] if found else links
     values = tuple(sorted(found)) if found else ()
-    return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets), end)
+    ttl = min((rrset.ttl for rrset in rrsets), default=0)
+    return Reply(server, outcome, _target(own) if own else None, values, _lines(rrsets), end, ttl=ttl)
 
 
 def _chain(response: Message, name: Name, limit: int) -> list[tuple[RRset, Name]]:

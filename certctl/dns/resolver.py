@@ -1,6 +1,7 @@
 """The resolvers we may ask, and one bounded round of asking.
 
-A ``Resolver`` lives for one verification: it remembers what it was told and gives up at its deadline.
+A ``Resolver`` lives for one verification: it repeats no question and gives up at its deadline. What it learns of
+nameservers and of our own target may also come from a ``Memory`` that several verifications share.
 ``getaddrinfo`` never takes part: it hides who said what, and knows nothing of CNAME, CAA or NXDOMAIN.
 """
 
@@ -16,11 +17,13 @@ from dns.name import Name
 from dns.rdatatype import AAAA, A, RdataType
 
 from certctl.dns.ask import Outcome, Reply, Server, ask
+from certctl.dns.memory import Memory
 from certctl.dns.settings import DNS_PORT, DnsSettings
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Deadline
 
 MAX_AT_ONCE = 8
+_ASKING = ThreadPoolExecutor(64, thread_name_prefix="dns")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,8 +32,9 @@ Result = TypeVar("Result")
 class Resolver:
     """Ask the resolvers in their order; the first that answers is believed."""
 
-    def __init__(self, settings: DnsSettings) -> None:
+    def __init__(self, settings: DnsSettings, memory: Memory | None = None) -> None:
         self.servers = _servers(settings)
+        self._memory = memory or Memory()
         self._patience = settings.patience
         self._deadline = Deadline.after(settings.deadline)
         self._replies: dict[tuple[Name, RdataType], Reply] = {}
@@ -42,6 +46,17 @@ class Resolver:
             self._replies[key] = self._first_usable(name, kind)
         return self._replies[key]
 
+    def known(self, name: Name, kind: RdataType) -> Reply:
+        """Return what an earlier verification was told and still holds, else ``resolve``.
+
+        For what is not the customer's own record: whoever has just changed that must not hear the old one.
+        """
+        reply = self._memory.recall(name, kind)
+        if reply is None:
+            reply = self.resolve(name, kind)
+            self._memory.keep(name, kind, reply)
+        return reply
+
     def addresses(self, name: Name) -> frozenset[str]:
         """Return all A and AAAA addresses a name resolves to; nothing when it does not."""
         replies = self.together(lambda kind: self.resolve(name, kind), (A, AAAA))
@@ -52,9 +67,17 @@ class Resolver:
         return ask(server, name, kind, patience=self._patience, deadline=self._deadline)
 
     def together(self, work: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
-        """Do one thing to many at the same time, so that the slowest decides and not the sum."""
-        with ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="dns") as pool:
-            return tuple(pool.map(work, items))
+        """Do one thing to many at the same time, so that the slowest decides and not the sum.
+
+        A thread costs more than a question, so all who ask share theirs. Whoever finds them busy does the work
+        itself: that is why this may be nested, and why nobody waits behind somebody else's silent nameserver.
+        """
+        everything = tuple(items)
+        others = [_ASKING.submit(work, item) for item in everything[1:]]
+        results = [work(item) for item in everything[:1]]
+        for item, other in zip(everything[1:], others, strict=True):
+            results.append(work(item) if other.cancel() else other.result())
+        return tuple(results)
 
     def works(self, name: Name) -> bool:
         """Tell whether the resolvers can find the top-level domain of a name: if not, it is they who are ill."""

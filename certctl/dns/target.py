@@ -36,7 +36,7 @@ class Target:
             Unreachable: ``dns-target-broken`` when the target does not resolve, in full: half of its addresses
                 would make the other half look foreign.
         """
-        replies = self._resolver.together(lambda kind: self._resolver.resolve(self.name, kind), (A, AAAA))
+        replies = self._resolver.together(lambda kind: self._resolver.known(self.name, kind), (A, AAAA))
         silent = next((reply for reply in replies if reply.outcome is Outcome.SILENT), None)
         if silent and not self._resolver.works(self.name):
             raise no_resolver(self._resolver, self.name, silent)

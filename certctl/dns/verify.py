@@ -6,6 +6,7 @@ import dns.name
 
 from certctl.dns.caa import CaaPolicy, check_caa
 from certctl.dns.judge import Judge
+from certctl.dns.memory import Memory
 from certctl.dns.message import forwardable
 from certctl.dns.propagation import require_writable
 from certctl.dns.resolver import Resolver
@@ -18,10 +19,11 @@ from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
 class CustomerDns:
-    """The facade of party 1; fits ``world.Dns``. Safe to use from several threads: it keeps nothing."""
+    """The facade of party 1; fits ``world.Dns``. Safe to use from several threads, which share one short memory."""
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
+        self._memory = Memory()
 
     def verify(self, domain: Domain) -> Delegation:
         """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
@@ -33,7 +35,7 @@ class CustomerDns:
             NotReady: the customer's DNS must change.
             Unreachable: nobody answered, or our own target is broken: neither is a no.
         """
-        resolver = Resolver(self._settings)
+        resolver = Resolver(self._settings, self._memory)
         zones = Zones(resolver, self._settings)
         policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
         try:

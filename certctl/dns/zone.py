@@ -81,7 +81,7 @@ class Zones:
             Unreachable: no resolver answered.
         """
         for ancestor in climb(name):
-            reply = self._resolver.resolve(ancestor, NS)
+            reply = self._resolver.known(ancestor, NS)
             if reply.outcome is Outcome.SILENT:
                 raise no_resolver(self._resolver, ancestor, reply)
             if reply.outcome is Outcome.RECORDS and reply.alias is None:
@@ -96,7 +96,7 @@ class Zones:
         """
         cut = self.cut(name)
         if cut not in self._zones:
-            values = self._resolver.resolve(cut, NS).values
+            values = self._resolver.known(cut, NS).values
             names = sorted(value.target for value in values if isinstance(value, dns.rdtypes.ANY.NS.NS))[
                 :MAX_AT_ONCE
             ]
@@ -149,7 +149,7 @@ class Zones:
     def _server(self, name: Name) -> Server | str:
         """Find a nameserver's address, or say why it cannot be asked."""
         label = plain(name)
-        found = self._resolver.resolve(name, A).values or self._resolver.resolve(name, AAAA).values
+        found = self._resolver.known(name, A).values or self._resolver.known(name, AAAA).values
         if not found:
             return f"{label}: has no address"
         address = found[0].to_text()

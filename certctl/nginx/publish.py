@@ -38,6 +38,7 @@ class GuardedChange:
         }
         self._published = False
         self._changed = False
+        self._agrees = False
 
     def publish(self) -> Done:
         """Write the mirror and the server blocks of all sites, then let nginx test the whole, once.
@@ -69,7 +70,8 @@ class GuardedChange:
         Raises:
             WebServerFailed: ``nginx-not-running`` (the tested files stay), ``nginx-reload-failed``.
         """
-        if not self._changed and not self._guard.is_reload_pending and self._wire_agrees():
+        self._agrees = not self._changed and not self._guard.is_reload_pending and self._wire_agrees()
+        if self._agrees:
             return Done("already in force", changed=False)
         seconds = self._guard.reload()
         for domain in self._gone:
@@ -92,6 +94,8 @@ class GuardedChange:
             return Done(f"{domain} is not served any more")
         certificate = self._sites[domain].certificate
         names = handshake.names_to_ask(certificate.names)
+        if self._agrees:  # the first name showed it when the reload was found needless, and nothing has changed
+            del names[0]
         seen = handshake.wait_until(
             self._settings, names, lambda s: s.fingerprint == certificate.fingerprint, deadline
         )

@@ -3,10 +3,12 @@
 import os
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.files import adopt, make_directory, writing
 
 _BUSY_SECONDS = 30
@@ -35,6 +37,21 @@ def open_database(path: Path) -> sqlite3.Connection:
         db.close()  # or its half-made transaction would lock out our own next try
         raise
     return db
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Say what goes wrong with the file as an error of ours.
+
+    Raises:
+        Unreachable: ``store-unreachable``.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise Unreachable(
+            "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
+        ) from error
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

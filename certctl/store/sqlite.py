@@ -11,28 +11,21 @@ from pathlib import Path
 
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, Unreachable
+from certctl.due import Shares
+from certctl.errors import ConfigInvalid
 from certctl.io.clock import Clock
-from certctl.store import ledger
-from certctl.store.file import open_database
-from certctl.store.rows import domain_row, text
+from certctl.store import ledger, reading
+from certctl.store.file import open_database, translated
+from certctl.store.rows import text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
-_SUGGESTED = "s.renew_at, s.ask_at"
-_FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
-_ROWS = f"""
-    SELECT {_DOMAIN}, {_SUGGESTED}, {_FACTS}
-    FROM domain d LEFT JOIN certificate c ON c.domain = d.name AND c.version = d.version
-    LEFT JOIN suggestion s ON s.domain = c.domain AND s.version = c.version
-"""  # noqa: S608 - constants only
 
 
 class SqliteStore:
     """Rows in one file, 0600 from its first byte, opened when first needed.
 
-    Every method is one transaction, safe between threads and processes.
+    Every method is one transaction unless it stands inside ``together``; safe between threads and processes.
 
     Raises:
         Unreachable: ``store-unreachable``: missing rights, disk full, locked for too long, corrupt.
@@ -51,17 +44,41 @@ class SqliteStore:
                 self._connection.close()
                 self._connection = None
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of all that this thread writes here: the disk is waited for once."""
+        with self._transaction():
+            yield
+
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         with self._reading() as db:
-            row = db.execute(_ROWS + " WHERE d.name = ?", (domain.name,)).fetchone()
-        return domain_row(row) if row else None
+            return reading.one(db, domain.name)
 
     def domains(self) -> Sequence[DomainRow]:
         """Return every domain that was not removed, by name."""
         with self._reading() as db:
-            rows = db.execute(_ROWS + " WHERE d.state <> ? ORDER BY d.name", (State.REMOVED,)).fetchall()
-        return [domain_row(row) for row in rows]
+            return reading.listed(db)
+
+    def count(self) -> int:
+        """Return how many domains were not removed."""
+        with self._reading() as db:
+            return reading.count(db)
+
+    def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
+        """Return at least every domain with which something is the matter, or whose certificate is due."""
+        with self._reading() as db:
+            return reading.candidates(db, now, shares)
+
+    def unasked(self, now: datetime) -> Sequence[DomainRow]:
+        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
+        with self._reading() as db:
+            return reading.unasked(db, now)
+
+    def expiries(self) -> Sequence[datetime]:
+        """Return when every certificate in use expires."""
+        with self._reading() as db:
+            return reading.expiries(db)
 
     def keep(self, issued: Issued) -> Certificate:
         """Store a new version and its key, make the domain active, forget its failures, keep two versions."""
@@ -231,13 +248,7 @@ class SqliteStore:
     def events(self, domain: str | None, limit: int) -> Sequence[Event]:
         """Return the history, newest first."""
         with self._reading() as db:
-            rows = db.execute(
-                "SELECT at, domain, step, ok, slug, detail FROM event"
-                " WHERE ?1 IS NULL OR domain = ?1 ORDER BY id DESC LIMIT ?2",
-                (domain, limit),
-            ).fetchall()
-        return [Event(datetime.fromisoformat(at), name, step, bool(ok), slug, text)
-                for at, name, step, ok, slug, text in rows]  # fmt: skip
+            return reading.events(db, domain, limit)
 
     def forget(self, domain: Domain, *, keep_certificate: bool) -> None:
         """Mark a domain removed; unless told otherwise delete its certificates and keys."""
@@ -260,14 +271,18 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection, which is shared by all threads in turn, for one SELECT."""
-        with self._guard, _translated(self._path):
+        with self._guard, translated(self._path):
             self._connection = self._connection or open_database(self._path)
             yield self._connection
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction: all of it happens, or nothing."""
+        """Run one transaction: all of it happens, or nothing; inside ``together`` it is a part of that one."""
         with self._reading() as db:
+            is_part = db.in_transaction
+            if is_part:
+                yield db
+                return
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -276,13 +291,3 @@ class SqliteStore:
                 if db.in_transaction:  # on a full disk SQLite has already rolled back by itself
                     db.execute("ROLLBACK")
                 raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise Unreachable(
-            "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
-        ) from error

@@ -104,11 +104,12 @@ def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
     if not is_current:
         deploy(journeys, world)
         return
-    for journey in journeys:
-        if journey.certificate:
-            world.store.served(journey.certificate)
-        journey.changed |= changed
-        journey.succeed("issue", world)
+    with world.store.together():
+        for journey in journeys:
+            if journey.certificate:
+                world.store.served(journey.certificate)
+            journey.changed |= changed
+            journey.succeed("issue", world)
 
 
 def _take_steps(journeys: Sequence[Journey], change: Change) -> bool:

@@ -72,15 +72,14 @@ def _ask_again(journey: Journey, world: World) -> Approval:
         return journey.step(Step.APPROVE, world.operator.approve_again, delegation)
 
 
-def everyone(world: World) -> Sequence[DomainRow]:
-    """Return every domain, once the CA was asked about each certificate whose suggestion has grown old."""
-    rows = world.store.domains()
-    return world.store.domains() if _refresh_suggestions(rows, world) else rows
-
-
 def waiting(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[DomainRow]:
-    """Return what of everyone a run should look at: what never failed first, then the soonest to expire."""
-    rows = everyone(world) if rows is None else rows
+    """Return what a run should take up: what never failed first, then the soonest to expire.
+
+    Without ``rows`` the CA is asked first about each certificate whose suggestion has grown old.
+    """
+    if rows is None:
+        refresh_suggestions(world)
+        rows = world.candidates()
     rows = [row for row in rows if is_waiting(row, world) and not _rests(row, world)]
     rows = [row for row in rows if not needs_person(row) or _is_unpublished(row) or _is_late(row, world)]
     return sorted(
@@ -122,24 +121,20 @@ def _rests(row: DomainRow, world: World) -> bool:
     return row.retry_at is not None and row.retry_at > world.clock.now()
 
 
-def _refresh_suggestions(rows: Sequence[DomainRow], world: World) -> bool:
-    """Ask the CA when it would like renewals (ARI); tell whether it was asked about any.
+def refresh_suggestions(world: World) -> None:
+    """Ask the CA when it would like renewals (ARI), where that was never asked or too long ago.
 
     A question without an answer changes nothing: what the CA said before still holds.
     """
-    now = world.clock.now()
     old = [
         (row.certificate, row.suggestion.renew_at if row.suggestion else None)
-        for row in rows
+        for row in world.store.unasked(world.clock.now())
         if row.certificate
-        and row.state is State.ACTIVE
-        and (row.suggestion is None or row.suggestion.ask_at <= now)
     ]
     for start in range(0, len(old), _WRITTEN_TOGETHER):
         with ThreadPoolExecutor(max_workers=_ASKING) as pool:
             answers = pool.map(partial(_ask, world), old[start : start + _WRITTEN_TOGETHER])
             world.store.suggest([answer for answer in answers if answer])
-    return bool(old)
 
 
 def _ask(world: World, known: tuple[Certificate, datetime | None]) -> tuple[Certificate, Suggestion] | None:

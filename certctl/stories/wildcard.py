@@ -82,7 +82,7 @@ def reminders(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence
     """Return the wildcards that are due and wait for a person; once a day the history says so too."""
     now = world.clock.now()
     found = []
-    for row in world.store.domains() if rows is None else rows:
+    for row in world.candidates() if rows is None else rows:
         if not row.certificate or row.state is not State.ACTIVE or not needs_person(row):
             continue
         if is_due(row, now, world.fallback_fraction):

@@ -1,38 +1,56 @@
 """A store full of certificates, and what a command on it costs, for the benchmarks."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
-from certctl.values import Issued, Suggestion
+from certctl.values import Suggestion
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import approval
 
 _REAL = 5
+_TABLES = ("certificate", "pem", "suggestion")
 
 
-def settle(root: Path, count: int) -> None:
-    """Fill the store below ``root``; a few certificates are real and stand for all, none is due."""
-    ca = FakeCa()
-    real = [ca.obtain(approval(f"real{number}.example.com")) for number in range(_REAL)]
-    store = SqliteStore(root / "var/lib/certctl/certctl.db", SystemClock())
-    now = datetime.now(UTC)
-    for number in range(count):
-        _settle_one(store, real[number % _REAL], Domain(f"status.customer{number}.example.com"), now)
+def settle(root: Path, count: int, failing: int = 0) -> None:
+    """Fill the store below ``root``; a few certificates are real and stand for all, none is due, some may fail."""
+    path = root / "var/lib/certctl/certctl.db"
+    store, ca, now = SqliteStore(path, SystemClock()), FakeCa(), datetime.now(UTC)
+    for number in range(_REAL):
+        certificate = store.keep(ca.obtain(approval(f"real{number}.example.com")))
+        store.served(certificate)
+        store.suggest([(certificate, Suggestion(now + timedelta(days=60), now + timedelta(hours=5)))])
     store.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(_multiply(db, count))
+        db.execute(
+            "UPDATE domain SET last_error = 'dns-no-data' WHERE rowid IN (SELECT rowid FROM domain LIMIT ?)",
+            (failing,),
+        )
 
 
-def _settle_one(store: SqliteStore, issued: Issued, domain: Domain, now: datetime) -> None:
-    facts = replace(issued.certificate, domain=domain, names=(domain.name,))
-    certificate = store.keep(replace(issued, certificate=facts))
-    store.suggest([(certificate, Suggestion(now + timedelta(days=60), now + timedelta(hours=5)))])
+def _multiply(db: sqlite3.Connection, count: int) -> str:
+    """Write the SQL that copies the real domains under other names: one by one the store would need minutes."""
+    statements = ["BEGIN"]
+    for table, named in (("domain", "name"), *((table, "domain") for table in _TABLES)):
+        columns = [name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")]
+        other = f"'status.customer' || n || '.' || {named}"
+        copied = ", ".join({named: other, "names": f"json_array({other})"}.get(name, name) for name in columns)
+        statements.append(
+            f"WITH RECURSIVE crowd(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM crowd WHERE n + 1 < {count})"
+            f" INSERT INTO {table} SELECT {copied} FROM crowd"
+            f" JOIN {table} ON {count} > 0 AND {named} = 'real' || (n % {_REAL}) || '.example.com'"
+        )
+    statements += ["DELETE FROM domain WHERE name LIKE 'real_.example.com'", "COMMIT"]
+    return ";\n".join(["PRAGMA foreign_keys = ON", *statements])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ import pytest
 
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
+from certctl.due import shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
-from certctl.values import Certificate, Event, Issued, Pem, State
+from certctl.values import Certificate, Event, Issued, Pem, State, Suggestion
 
 DOMAIN = Domain("status.example.com")
 BORN = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -98,6 +99,48 @@ def test_a_removed_domain_is_listed_no_more_and_its_key_is_gone_from_the_file(
         store.pem(kept)
     store.close()
     assert all(b"the-private-key-itself" not in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_what_is_written_together_happens_together_or_not_at_all(store: SqliteStore, path: Path) -> None:
+    elsewhere = SqliteStore(path, SystemClock())
+    with pytest.raises(ZeroDivisionError), store.together():
+        break_off_after(store.keep(issued()))
+    assert store.domain(DOMAIN) is None
+    with store.together():
+        store.served(store.keep(issued()))
+        assert served(store) == 1
+        assert elsewhere.domain(DOMAIN) is None
+    assert served(elsewhere) == 1
+    elsewhere.close()
+
+
+def break_off_after(_: Certificate) -> None:
+    raise ZeroDivisionError
+
+
+def test_many_domains_are_counted_and_judged_without_reading_them_all(store: SqliteStore) -> None:
+    fine, failing, gone = (Domain(f"{name}.example.com") for name in ("fine", "failing", "gone"))
+    for domain in (fine, failing, gone):
+        store.served(store.keep(issued(domain=domain)))
+    store.failed(failing, "ca-dns", None)
+    store.forget(gone, keep_certificate=True)
+    store.set_state(DOMAIN, State.PENDING)
+    rules = shares(1 / 3)
+    assert store.count() == len(store.domains()) == 3
+    assert list(store.expiries()) == [BORN + timedelta(days=90)] * 2
+    assert [row.domain for row in store.candidates(BORN, rules)] == [failing, DOMAIN]
+    assert [row.domain for row in store.candidates(BORN + timedelta(days=60), rules)] == [failing, fine, DOMAIN]
+
+
+def test_the_ca_is_asked_about_what_is_active_and_was_not_asked_about_lately(store: SqliteStore) -> None:
+    new, old, parked = (Domain(f"{name}.example.com") for name in ("new", "old", "parked"))
+    kept = {domain: store.keep(issued(domain=domain)) for domain in (new, old, parked)}
+    store.set_state(parked, State.MOVED)
+    store.suggest([(kept[old], Suggestion(None, BORN))])
+    assert [row.domain for row in store.unasked(BORN - timedelta(seconds=1))] == [new]
+    assert [row.domain for row in store.unasked(BORN)] == [new, old]
+    store.suggest([(kept[new], Suggestion(BORN, BORN + timedelta(hours=6)))])
+    assert [row.domain for row in store.unasked(BORN)] == [old]
 
 
 def test_a_no_takes_back_a_yes(store: SqliteStore) -> None:

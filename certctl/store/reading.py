@@ -1,0 +1,91 @@
+"""What the store is asked about many domains at once; at 100,000 rows SQLite looks through them, not Python."""
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from certctl.due import Shares
+from certctl.store.rows import domain_row, text
+from certctl.values import DomainRow, Event, State
+
+_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
+_SUGGESTED = "s.renew_at, s.ask_at"
+_FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
+_ROWS = f"""
+    SELECT {_DOMAIN}, {_SUGGESTED}, {_FACTS}
+    FROM domain d LEFT JOIN certificate c ON c.domain = d.name AND c.version = d.version
+    LEFT JOIN suggestion s ON s.domain = c.domain AND s.version = c.version
+"""  # noqa: S608 - constants only
+
+_LIFETIME = "(julianday(c.not_after) - julianday(c.not_before))"
+_CANDIDATE = f"""
+    d.state <> '{State.ACTIVE}' OR d.last_error IS NOT NULL OR d.name LIKE '*.%'
+    OR c.version IS NULL OR c.version > max(d.served, 1) OR s.renew_at <= :now
+    OR julianday(c.not_after) - {_LIFETIME} * iif({_LIFETIME} < :short_below, :short, :usual)
+        <= julianday(:now) + :slack
+"""
+_DAY, _SLACK = timedelta(days=1), timedelta(minutes=1)  # more than rounding can do to a julian day
+
+
+def one(db: sqlite3.Connection, name: str) -> DomainRow | None:
+    """Return one domain, removed or not."""
+    row = db.execute(_ROWS + " WHERE d.name = ?", (name,)).fetchone()
+    return domain_row(row) if row else None
+
+
+def listed(db: sqlite3.Connection, where: str = "TRUE", **values: object) -> Sequence[DomainRow]:
+    """Return the domains that were not removed and of which this is true, by name."""
+    condition = f" WHERE d.state <> '{State.REMOVED}' AND ({where}) ORDER BY d.name"
+    return [domain_row(row) for row in db.execute(_ROWS + condition, values)]
+
+
+def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequence[DomainRow]:
+    """Return at least every domain with which something is the matter, or whose certificate is due.
+
+    Where a certificate has the CA's suggestion, a share of its lifetime counts too, and earlier than it has to:
+    ``due.py`` judges, this only spares it the rows that cannot be meant.
+    """
+    return listed(
+        db,
+        _CANDIDATE,
+        now=text(now),
+        usual=shares.usual,
+        short=shares.short,
+        short_below=shares.short_below / _DAY,
+        slack=_SLACK / _DAY,
+    )
+
+
+def unasked(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
+    """Return the active domains whose certificate has no suggestion of the CA's, or one that has grown old."""
+    where = f"d.state = '{State.ACTIVE}' AND c.version IS NOT NULL AND coalesce(s.ask_at <= :now, TRUE)"
+    return listed(db, where, now=text(now))
+
+
+def count(db: sqlite3.Connection) -> int:
+    """Return how many domains were not removed."""
+    row = db.execute("SELECT count(*) FROM domain WHERE state <> ?", (State.REMOVED,)).fetchone()
+    return int(row[0])
+
+
+def expiries(db: sqlite3.Connection) -> Sequence[datetime]:
+    """Return when the certificates of all domains that were not removed expire."""
+    rows = db.execute(
+        "SELECT c.not_after FROM domain d JOIN certificate c ON c.domain = d.name AND c.version = d.version"
+        " WHERE d.state <> ?",
+        (State.REMOVED,),
+    )
+    return [datetime.fromisoformat(moment) for (moment,) in rows]
+
+
+def events(db: sqlite3.Connection, domain: str | None, limit: int) -> Sequence[Event]:
+    """Return the history of one domain or of all, newest first."""
+    rows = db.execute(
+        "SELECT at, domain, step, ok, slug, detail FROM event"
+        " WHERE ?1 IS NULL OR domain = ?1 ORDER BY id DESC LIMIT ?2",
+        (domain, limit),
+    )
+    return [
+        Event(datetime.fromisoformat(at), name, step, bool(ok), slug, detail)
+        for at, name, step, ok, slug, detail in rows
+    ]
