@@ -100,7 +100,7 @@ def _world(house: House) -> "World":
     return replace(
         house.world,
         dns=CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE)),
-        ca=house.ca,  # becomes the engine in process
+        ca=house.ca_by("acme"),
         locks=HostLocks(house.path("/run/certctl/locks/domains"), _LOCK_WAIT),
     )
 

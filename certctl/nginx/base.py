@@ -10,7 +10,7 @@ from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
 
 CACHED = 10_000  # parsed certificates a worker keeps, of about 16 KB each (measured, nginx 1.22.1 with Lua 0.10.23)
-_CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
+CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
 
 
 def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str | None]:
@@ -48,6 +48,6 @@ def base_file(settings: NginxSettings, version: Version, build: str = "") -> str
         "lua_file": settings.lua_path,
         "error_log": mainconf.own_error_log(settings.config, build),
         "cached": CACHED,
-        "certificate_cache": version >= _CERTIFICATE_CACHE,
+        "certificate_cache": version >= CERTIFICATE_CACHE,
     }
     return sealed("", render("base.conf.j2", common(settings, version) | values))

@@ -62,7 +62,9 @@ def warm(servers: list[Measured], names: list[str]) -> None:
 
 def everyone(stack: ExitStack, root: Path, sites: list[Site], newer: str | None) -> list[Measured]:
     """Bring all servers up."""
-    servers = [stack.enter_context(nginx(root / mode, mode, sites)) for mode in (Mode.BLOCKS, Mode.LUA, Mode.SHARED)]
+    servers = [
+        stack.enter_context(nginx(root / mode, mode, sites)) for mode in (Mode.BLOCKS, Mode.LUA, Mode.SHARED)
+    ]
     if newer:
         for cached in (True, False):
             place = root / f"newer-{cached}"
