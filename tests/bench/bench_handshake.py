@@ -1,11 +1,11 @@
-"""What does a warm, full TLS 1.3 handshake cost the server? CPU per handshake, over many certificates, random SNI.
+"""What does a warm, full TLS 1.3 handshake cost the server? CPU per handshake, many certificates, random SNI.
 
-All servers are up at once with the same certificates (ECDSA P-256, leaf and intermediate) and are visited in turn, in
-slices of one run: nginx with a server block per name (the floor: static certificates), nginx in modes ``lua`` and
-``shared``, and Caddy with all certificates loaded from files, its best case. The client shares the machine, so CPU
-time of the server's processes per visit is the number to compare; p99 is stated.
+All servers are up at once with the same certificates (ECDSA P-256, leaf and intermediate) and are visited in turn,
+in slices of one run: nginx with a server block per name (the floor: static certificates), nginx in modes ``lua`` and
+``shared``, and Caddy with all certificates loaded from files, its best case. The client shares the machine, so the
+CPU time of the server's processes per visit is the number to compare; p99 is stated.
 
-With ``--newer PATH`` a newer nginx (1.27.4 or later) runs mode ``shared`` with and without ``ssl_certificate_cache``.
+With ``--newer PATH`` a newer nginx (1.27.4 or later) runs ``shared`` with and without ``ssl_certificate_cache``.
 
 Run: ``python -m tests.bench.bench_handshake [names [--newer PATH]]``.
 """
