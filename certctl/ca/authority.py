@@ -26,7 +26,7 @@ from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.ca.solver import HttpTokens, Solver
 from certctl.ca.way import Way, by_hand, by_plugin, by_update, ours
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Interrupted, Refused, Unreachable
+from certctl.errors import CertctlError, Interrupted, RateLimited, Refused, Unreachable
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
@@ -169,7 +169,8 @@ class Authority:
         begun = task.scratch.begun()
         if begun is None or not task.scratch.asked(task.order):
             return False
-        return task.way.is_by_hand or self._clock.now() - begun.since < _STALE
+        ends = begun.ends if task.way.is_by_hand else None
+        return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
         """Return the certificate that lies ready in the scratch directory, however the engine ended."""
@@ -189,8 +190,8 @@ class Authority:
 
         Of a failure we do not know keep certbot's log for a person to read.
         """
-        scratch, is_refused = task.scratch, not isinstance(error, (Unreachable, Interrupted))
-        if (begun := scratch.begun()) and (task.way.is_by_hand or (begun.is_handed_in and not is_refused)):
+        scratch, is_open = task.scratch, isinstance(error, (Unreachable, RateLimited, Interrupted))
+        if (begun := scratch.begun()) and (task.way.is_by_hand or (begun.is_handed_in and is_open)):
             return
         if error.slug == "ca-unrecognised" and (log := read_log(scratch.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"

@@ -163,7 +163,7 @@ class Issuance:
 
     def _pause_for(self, look: Look) -> None:
         """Wait until the CA can have decided, so that the first question is not the one that came too early."""
-        if not look(_LOOKS_WITHIN, _QUIET):
+        if not look(min(_LOOKS_WITHIN, self._session.deadline.remaining()), _QUIET):
             self._pause(FIRST)
 
     def _finalized(self, begun: Begun, order: messages.Order) -> messages.Order:

@@ -61,8 +61,10 @@ class Faults:
 
     Attributes:
         answers: What to say instead, by resource: ``dir``, ``acct``, ``order``, ``authz``, ``finalize``; with an
-            ``ari`` among them, or one that hangs, the CA has renewal information (RFC 9773).
+            ``ari`` among them, or one that hangs, the CA has renewal information (RFC 9773). Or by path: ``/order``
+            is where orders are made, ``/order/1`` the order.
         hang: Resources that never answer.
+        withhold: Resources that do their work and never tell.
         validation: The problem type with which every challenge fails.
         token: The token of every challenge.
         sign: Makes the chain from the request, for a CA that signs nonsense.
@@ -72,6 +74,7 @@ class Faults:
 
     answers: dict[str, Answer] = field(default_factory=dict)
     hang: set[str] = field(default_factory=set)
+    withhold: set[str] = field(default_factory=set)
     validation: str = ""
     detail: str = "as the test wants it"
     token: str = _TOKEN
@@ -148,7 +151,11 @@ def _name(common: str) -> x509.Name:
 
 
 class FakeAcme(http.server.ThreadingHTTPServer):
-    """The server; ``asked`` counts requests by resource, ``paths`` are what was asked for in full."""
+    """The server.
+
+    ``asked`` counts requests by resource, ``paths`` are what was asked for in full, ``orders`` counts the orders
+    it took, ``replaced`` is what the last of them said it replaces.
+    """
 
     daemon_threads = True
 
@@ -163,9 +170,11 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         self.faults = Faults()
         self.asked: Counter[str] = Counter()
         self.paths: list[str] = []
+        self.orders = 0
         self.ended = threading.Event()
         self.signer = Signer()
         self.identifiers: list[dict[str, str]] = []
+        self.replaced: object = None
         self.challenged = False
         self.request: x509.CertificateSigningRequest | None = None
 
@@ -198,7 +207,10 @@ class FakeAcme(http.server.ThreadingHTTPServer):
             "cert": self._certificate,
             "revoke": lambda _: Answer(200, {}),
         }
-        return make[resource](payload) if resource in make else Answer(404)
+        answer = make[resource](payload) if resource in make else Answer(404)
+        if resource in self.faults.withhold:
+            self.ended.wait(60)
+        return answer
 
     def _directory(self, _: dict[str, object]) -> Answer:
         resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order", "revokeCert": "revoke"}
@@ -213,6 +225,8 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         if isinstance(payload.get("identifiers"), list):
             self.identifiers = payload["identifiers"]  # type: ignore[assignment]
             self.challenged, self.request = False, None
+            self.orders += 1
+            self.replaced = payload.get("replaces")
             return Answer(201, self._order_object("pending"), headers={"Location": f"{self.base}/order/1"})
         return Answer(200, self._order_object(self.faults.status if self.request else "ready"))
 
@@ -278,7 +292,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         resource = self.path.split("/")[1]
         self.server.asked[resource] += 1
         self.server.paths.append(self.path)
-        answer = self.server.answer(resource, payload)
+        answer = self.server.faults.answers.get(self.path) or self.server.answer(resource, payload)
         self.send_response(answer.status)
         nonce = base64.urlsafe_b64encode(str(self.server.asked.total()).encode().zfill(12)).decode()
         headers = {"Content-Type": answer.type, "Replay-Nonce": nonce} | answer.headers
