@@ -61,9 +61,10 @@ class RealNginx:
     def web(self) -> Nginx:
         return Nginx(self.settings)
 
-    def start(self) -> None:
+    def start(self, *under: str) -> None:
+        """Start it, perhaps under another program such as strace."""
         self.child = subprocess.Popen(
-            ["/usr/sbin/nginx", "-c", str(self.settings.config), "-e", str(self.root / "error.log")],
+            [*under, "/usr/sbin/nginx", "-c", str(self.settings.config), "-e", str(self.root / "error.log")],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
