@@ -14,7 +14,7 @@ from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.standing import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.journey import Step
-from certctl.timer.units import Condition
+from certctl.timer.files import Condition
 from certctl.values import Level, State
 
 Schema = dict[str, Any]

@@ -41,14 +41,21 @@ MISS = "miss.sock"
     """,
 )
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it.")
+@click.option("--install", is_flag=True, help="Write the units for systemd, and start them.")
+@click.option("--uninstall", is_flag=True, help="Stop them, and take the units away.")
+@click.option("--dry-run", is_flag=True, help="With --install: show the diff; write nothing, start nothing.")
 @click.pass_obj
-def serve(invocation: Invocation, path: Path | None) -> int:
+def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: bool, dry_run: bool) -> int:  # noqa: FBT001
     """Get certificates for first visitors: on the fly, while they wait.
 
     nginx hands over what it has no certificate for: a visit on port 80, a TLS handshake (mode lua), or the name of
     one that failed (mode shared). Each name is looked at as 'certctl issue' would, once, however many wait for it.
     """
     house = open_house(invocation)
+    if install or uninstall:
+        from certctl.cli.serve_units import take_away, write
+
+        return take_away(invocation, house) if uninstall else write(invocation, house, dry_run=dry_run)
     where = path.absolute() if path else house.path(house.settings.serve.socket)
     voice = ServeVoice(invocation, house.clock)
     os.nice(_NICER)
@@ -163,9 +170,13 @@ def _group(house: House) -> int | None:
     """Return the group that nginx's workers have; without root only groups of ours can be given."""
     if house.mode is Mode.BLOCKS and os.geteuid() != 0:
         return None
-    name = house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
-    group = privileges.group_id(name)
+    group = privileges.group_id(group_name(house))
     return group if os.geteuid() == 0 or group in os.getgroups() else None
+
+
+def group_name(house: House) -> str:
+    """Return the group that nginx's workers have, and with it the right to ask."""
+    return house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
 
 
 def _give_up_rights(house: House) -> None:
