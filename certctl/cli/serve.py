@@ -51,6 +51,8 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     nginx hands over what it has no certificate for: a visit on port 80, a TLS handshake (mode lua), or the name of
     one that failed (mode shared). Each name is looked at as 'certctl issue' would, once, however many wait for it.
     """
+    if dry_run and not install:
+        raise click.UsageError("--dry-run goes with --install")
     house = open_house(invocation)
     if install or uninstall:
         from certctl.cli.serve_units import take_away, write
@@ -75,9 +77,10 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
 
 
 def _run(house: House, voice: ServeVoice, listeners: "Listeners") -> None:
+    daemon = _daemon(house, voice)  # first: what it loads may lie where only root can read
     if house.mode is not Mode.BLOCKS:
         _give_up_rights(house)
-    asyncio.run(_daemon(house, voice).serve(listeners))
+    asyncio.run(daemon.serve(listeners))
 
 
 def _daemon(house: House, voice: ServeVoice) -> "Daemon":

@@ -81,6 +81,7 @@ class Daemon:
                 timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
             )
         )  # fmt: skip
+        self._server.config.load()
         self._asked_to_stop = asyncio.Event()
 
     async def serve(self, listeners: Listeners) -> None:
