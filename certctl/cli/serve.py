@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain, parse_domain
@@ -61,10 +62,16 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     where = path.absolute() if path else house.path(house.settings.serve.socket)
     voice = ServeVoice(invocation, house.clock)
     os.nice(_NICER)
-    given = sockets.inherited()
-    if given:
+    if given := sockets.inherited():
         _run(house, voice, _sorted(given))
-        return 0
+    else:
+        _run_on_own_sockets(house, voice, where)
+    if invocation.json:
+        open_report(invocation).data({"stopped": True}, "")
+    return 0
+
+
+def _run_on_own_sockets(house: House, voice: ServeVoice, where: Path) -> None:
     with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
         listeners = _bound(where, _group(house))
         try:
@@ -73,7 +80,6 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
             for gone in (where, where.with_name(MISS)):
                 with suppress(OSError):
                     gone.unlink(missing_ok=True)
-    return 0
 
 
 def _run(house: House, voice: ServeVoice, listeners: "Listeners") -> None:

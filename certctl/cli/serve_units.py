@@ -41,11 +41,6 @@ def take_away(invocation: Invocation, house: House) -> int:
     return 0
 
 
-def is_installed(house: House) -> bool:
-    """Tell whether the daemon's service is in its place."""
-    return house.path("/etc/systemd/system/certctl-serve.service").is_file()
-
-
 def _files(invocation: Invocation, house: House) -> list[HostFile]:
     return serve_files(replace(timer_settings(invocation, house), socket_group=group_name(house)))
 

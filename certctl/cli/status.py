@@ -44,6 +44,8 @@ def status(
     timeline: bool,  # noqa: FBT001
 ) -> int:
     """Show every domain, or one in full. Always succeeds: looking is not failing."""
+    from certctl.cli.serve_sight import look
+
     house, report = open_house(invocation), open_report(invocation)
     if domain:
         return report.listing(*_one(domain, house))
@@ -63,11 +65,14 @@ def status(
     rest = f"… {len(rows) - len(wanted)} more not shown (--all)" if len(wanted) < len(rows) else ""
     if due := next_run(house):
         head += f"   next run {rfc3339(due)}"
-    notes = [note for note in (rest, head if rows else "No domains yet. Begin with: certctl issue DOMAIN") if note]
+    daemon = look(house)
+    beginning = "No domains yet. Begin with: certctl issue DOMAIN"
+    notes = [note for note in (rest, head if rows else beginning, daemon.summary if daemon else "") if note]
     lines = [_line(row, said[row.domain], now, house) for row in wanted]
     return report.listing(
         [_outcome(row, said[row.domain]) for row in listed],
         Rows(["domain", "state", "expires", "renews", "note"], lines, notes),
+        serve=daemon.status if daemon else None,
     )
 
 
