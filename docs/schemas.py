@@ -14,7 +14,7 @@ from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.standing import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.journey import Step
-from certctl.timer.units import Condition
+from certctl.timer.files import Condition
 from certctl.values import Level, State
 
 Schema = dict[str, Any]
@@ -98,6 +98,26 @@ _RESULT = _object(
         "error": _or_null(_ref("error")),
     }
 )
+_SERVE = _object(
+    {
+        "since": _TIME,
+        "waiters": _COUNT,
+        "flights": _COUNT,
+        "orders": _COUNT,
+        "first_hit": _object(
+            {
+                "count": _COUNT,
+                "p50_ms": {"type": ["integer", "null"], "description": "of the last 500"},
+                "p95_ms": {"type": ["integer", "null"]},
+            }
+        ),
+        "answers": {"type": "object", "additionalProperties": _COUNT, "description": "how often each was given"},
+        "reasons": {"type": "object", "additionalProperties": _COUNT, "description": "by slug"},
+        "refusing": {"type": ["string", "null"], "description": "slug of why no name is taken on"},
+        "store_up": _FLAG,
+        "last_error": _or_null(_object({"code": _TEXT, "at": _TIME})),
+    }
+)
 _ENVELOPE: Schema = {
     "$schema": _DRAFT,
     "$id": BASE,
@@ -112,6 +132,7 @@ _ENVELOPE: Schema = {
         "results": _list(_ref("result")) | {"description": "one entry per domain"},
         "summary": _object({"total": _COUNT, "ok": _COUNT, "failed": _COUNT, "changed": _COUNT}),
         "data": {"description": "the result of a command that is about no domain"},
+        "serve": _or_null(_SERVE) | {"description": "of 'status': what the daemon says; null when it says nothing"},
         "error": _ref("error") | {"description": "what ended the whole run, before or beside any domain"},
     },
     "$defs": {"error": _ERROR, "certificate": _CERTIFICATE, "step": _STEP, "result": _RESULT},
@@ -162,6 +183,7 @@ _DNS_WORLD = _object(
 )
 _RUN = _object({"at": _TIME, "result": _TEXT, "exit_code": _or_null(_COUNT)})
 _MAYBE: Schema = {"type": ["boolean", "null"], "description": "null where systemd was not asked"}
+_FILES = _list(_object({"path": _TEXT, "condition": {"enum": [str(condition) for condition in Condition]}}))
 _TIMER: Schema = {
     "scheduler": {"enum": ["systemd", "cron"]},
     "installed": _FLAG,
@@ -169,7 +191,7 @@ _TIMER: Schema = {
     "active": _MAYBE,
     "next_run": _or_null(_TIME),
     "last_run": _or_null(_RUN),
-    "files": _list(_object({"path": _TEXT, "condition": {"enum": [str(condition) for condition in Condition]}})),
+    "files": _FILES,
     "root": _TEXT,
 }
 _SETTINGS: Schema = {"type": "object", "additionalProperties": {"type": "object", "additionalProperties": True}}
@@ -201,6 +223,13 @@ DATA: dict[str, Schema] = {
     "sandbox-approve": _APPROVALS,
     **{f"sandbox-dns-{name}": _DNS_WORLD for name in ("add", "remove", "fail", "heal", "list")},
     **{f"sandbox-{name}": _SANDBOX for name in ("up", "down", "status")},
+    "serve": {
+        "anyOf": [
+            _object({"dry_run": _FLAG, "changed": _FLAG, "diff": _TEXT, "files": _FILES}),
+            _object({"changed": _FLAG, "removed": _list(_TEXT), "files": _FILES}),
+            _object({"stopped": _FLAG}, description="without either, at the daemon's end"),
+        ],
+    },
     "timer-install": _object(
         {"dry_run": _FLAG, "changed": _FLAG, "diff": _TEXT} | _TIMER | {"notes": _list(_TEXT)}
     ),

@@ -52,6 +52,8 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
 
 def examine(house: House) -> Iterator[Finding]:
     """Ask every party how it is; one that fails to answer is itself a finding."""
+    from certctl.cli.serve_sight import examine as examine_daemon
+
     examinations: Sequence[tuple[str, Callable[[], Sequence[Finding]]]] = (
         ("config", lambda: _config(house)),
         ("state", lambda: _state(house)),
@@ -62,6 +64,7 @@ def examine(house: House) -> Iterator[Finding]:
         ("ca", lambda: house.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("nginx", lambda: house.web.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("timer", lambda: renewers(house)),
+        ("serve", lambda: list(examine_daemon(house))),
         ("notify", lambda: notifier(house)),
     )
     for area, look in examinations:

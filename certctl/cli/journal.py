@@ -107,9 +107,9 @@ class JournalReport:
         self._print(self._summary(outcomes))
         return int(exit_code(outcomes, fails))
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
         """Show the table on stdout."""
-        return self._text.listing(outcomes, shown)
+        return self._text.listing(outcomes, shown, **beside)
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
         """Show the result on stdout."""

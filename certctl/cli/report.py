@@ -134,7 +134,7 @@ class TextReport:
         said = f"error[{error.slug}]: {one_line(error.message)}" if error else "done"
         return Text(f"{self._marks[error is None]} {one_line(domain)}  {said}")
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002 - the rows say it
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:  # noqa: ARG002 - the rows say it
         """Print the table."""
         self.data(None, shown)
         return 0

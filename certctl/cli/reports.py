@@ -37,8 +37,8 @@ class Report(Listener, Protocol):
         """Say how it ended for each domain; return the exit code."""
         ...
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:
-        """Show a table about domains; return 0."""
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
+        """Show a table about domains, and in JSON what is said beside it; return 0."""
         ...
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
@@ -88,9 +88,9 @@ class JsonReport:
         _print(document(self._command, outcomes, fails))
         return int(exit_code(outcomes, fails))
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows) -> int:  # noqa: ARG002
+    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:  # noqa: ARG002
         """Print the results; what is listed may be failing, the listing did not."""
-        _print(document(self._command, outcomes) | {"ok": True})
+        _print(document(self._command, outcomes) | {"ok": True, **beside})
         return 0
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain, parse_domain
@@ -41,21 +42,36 @@ MISS = "miss.sock"
     """,
 )
 @click.option("--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it.")
+@click.option("--install", is_flag=True, help="Write the units for systemd, and start them.")
+@click.option("--uninstall", is_flag=True, help="Stop them, and take the units away.")
+@click.option("--dry-run", is_flag=True, help="With --install: show the diff; write nothing, start nothing.")
 @click.pass_obj
-def serve(invocation: Invocation, path: Path | None) -> int:
+def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: bool, dry_run: bool) -> int:  # noqa: FBT001
     """Get certificates for first visitors: on the fly, while they wait.
 
     nginx hands over what it has no certificate for: a visit on port 80, a TLS handshake (mode lua), or the name of
     one that failed (mode shared). Each name is looked at as 'certctl issue' would, once, however many wait for it.
     """
+    if dry_run and not install:
+        raise click.UsageError("--dry-run goes with --install")
     house = open_house(invocation)
+    if install or uninstall:
+        from certctl.cli.serve_units import take_away, write
+
+        return take_away(invocation, house) if uninstall else write(invocation, house, dry_run=dry_run)
     where = path.absolute() if path else house.path(house.settings.serve.socket)
     voice = ServeVoice(invocation, house.clock)
     os.nice(_NICER)
-    given = sockets.inherited()
-    if given:
+    if given := sockets.inherited():
         _run(house, voice, _sorted(given))
-        return 0
+    else:
+        _run_on_own_sockets(house, voice, where)
+    if invocation.json:
+        open_report(invocation).data({"stopped": True}, "")
+    return 0
+
+
+def _run_on_own_sockets(house: House, voice: ServeVoice, where: Path) -> None:
     with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
         listeners = _bound(where, _group(house))
         try:
@@ -64,13 +80,13 @@ def serve(invocation: Invocation, path: Path | None) -> int:
             for gone in (where, where.with_name(MISS)):
                 with suppress(OSError):
                     gone.unlink(missing_ok=True)
-    return 0
 
 
 def _run(house: House, voice: ServeVoice, listeners: "Listeners") -> None:
+    daemon = _daemon(house, voice)  # first: what it loads may lie where only root can read
     if house.mode is not Mode.BLOCKS:
         _give_up_rights(house)
-    asyncio.run(_daemon(house, voice).serve(listeners))
+    asyncio.run(daemon.serve(listeners))
 
 
 def _daemon(house: House, voice: ServeVoice) -> "Daemon":
@@ -163,9 +179,13 @@ def _group(house: House) -> int | None:
     """Return the group that nginx's workers have; without root only groups of ours can be given."""
     if house.mode is Mode.BLOCKS and os.geteuid() != 0:
         return None
-    name = house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
-    group = privileges.group_id(name)
+    group = privileges.group_id(group_name(house))
     return group if os.geteuid() == 0 or group in os.getgroups() else None
+
+
+def group_name(house: House) -> str:
+    """Return the group that nginx's workers have, and with it the right to ask."""
+    return house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
 
 
 def _give_up_rights(house: House) -> None:

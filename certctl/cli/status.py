@@ -45,6 +45,8 @@ def status(
     timeline: bool,  # noqa: FBT001
 ) -> int:
     """Show every domain, or one in full. Always succeeds: looking is not failing."""
+    from certctl.cli.serve_sight import look
+
     house, report = open_house(invocation), open_report(invocation)
     if domain:
         return report.listing(*_one(domain, house))
@@ -59,9 +61,11 @@ def status(
     shown = list(rows) if complete else shown
     table = [] if invocation.json else [_line(row, said[row.domain], now, house) for row in shown]
     notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
+    daemon = look(house)
     return report.listing(
         [_outcome(row, said[row.domain]) for row in shown],
-        Rows(["domain", "state", "expires", "renews", "note"], table, notes),
+        Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
+        serve=daemon.status if daemon else None,
     )
 
 

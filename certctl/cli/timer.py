@@ -13,13 +13,12 @@ from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import is_booted, names_in, open_systemd, our_names, timer_settings
 from certctl.cli.wiring import House, open_house
 from certctl.io.process import Missing, find
+from certctl.timer.files import Condition, HostFile
 from certctl.timer.life import TimerState, state
 from certctl.timer.systemd import LastRun
 from certctl.timer.units import (
     TIMER,
-    Condition,
-    TimerFile,
-    TimerSettings,
+    UnitSettings,
     cron_files,
     hidden_home,
     systemd_files,
@@ -95,14 +94,14 @@ def remove(invocation: Invocation) -> int:
     return 0
 
 
-def _installed(settings: TimerSettings, house: House) -> list[TimerFile]:
+def _installed(settings: UnitSettings, house: House) -> list[HostFile]:
     """Return the files of the scheduler in use, or of the one that would be."""
     systemd, cron = systemd_files(settings), cron_files(settings)
     first, second = (systemd, cron) if is_booted(house) else (cron, systemd)
     return second if state(second, None).installed and not state(first, None).installed else first
 
 
-def _payload(house: House, files: Sequence[TimerFile], now: TimerState) -> dict[str, Any]:
+def _payload(house: House, files: Sequence[HostFile], now: TimerState) -> dict[str, Any]:
     last = now.last_run
     return {
         "scheduler": "systemd" if files[-1].path.name == TIMER else "cron",
@@ -116,7 +115,7 @@ def _payload(house: House, files: Sequence[TimerFile], now: TimerState) -> dict[
     }
 
 
-def _said(files: Sequence[TimerFile], now: TimerState, *, dry_run: bool, changed: bool) -> str:
+def _said(files: Sequence[HostFile], now: TimerState, *, dry_run: bool, changed: bool) -> str:
     if dry_run:
         return "Nothing was written." if changed else "Nothing would change."
     if not changed:
@@ -125,7 +124,7 @@ def _said(files: Sequence[TimerFile], now: TimerState, *, dry_run: bool, changed
     return f"Installed: {' '.join(str(file.path) for file in files)}{next_run}"
 
 
-def _notes(settings: TimerSettings, house: House, files: Sequence[TimerFile]) -> list[str]:
+def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> list[str]:
     """Say what the operator may not expect."""
     notes = []
     if settings.root != Path("/"):

@@ -12,29 +12,38 @@ from certctl.config import chosen_file
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.process import beside_python
+from certctl.timer.files import Purpose
 from certctl.timer.systemd import Systemd
-from certctl.timer.units import TIMER, TimerSettings
+from certctl.timer.units import RENEWING, TIMER, UnitSettings
+from certctl.values import Mode
 
 _UNIT, _CRON = f"/etc/systemd/system/{TIMER}", "/etc/cron.d/certctl"
 _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
 
 
-def timer_settings(invocation: Invocation, house: House) -> TimerSettings:
-    """Return what the timer's files should say: the same certctl, configuration and root as this run.
+def timer_settings(invocation: Invocation, house: House) -> UnitSettings:
+    """Return what the files should say: the same certctl, configuration and root as this run.
 
     Raises:
         ConfigInvalid: ``missing-program``.
     """
     chosen = {"--config": chosen_file(invocation.config), "--root": invocation.root}
     given = {option: path.absolute() for option, path in chosen.items() if path}
-    return TimerSettings(
+    return UnitSettings(
         root=house.path("/"),
         program=_program(),
         options=tuple(word for option, path in given.items() for word in (option, str(path))),
         needs=(Path(sys.executable), Path(sys.prefix), Path(certctl.__file__), *given.values()),
         conf_dir=house.path(house.settings.nginx.conf_dir),
         writable=_writable(house),
+        owner=_owner(house),
+        socket=house.path(house.settings.serve.socket),
     )
+
+
+def _owner(house: House) -> str:
+    """Return who owns certctl's state; root, who needs no name here, where the daemon must keep root's rights."""
+    return "" if house.mode is Mode.BLOCKS else house.settings.serve.user
 
 
 def _writable(house: House) -> tuple[Path, ...]:
@@ -61,9 +70,9 @@ def is_booted(house: House) -> bool:
     return house.path("/run/systemd/system").is_dir()
 
 
-def open_systemd(house: House) -> Systemd | None:
+def open_systemd(house: House, purpose: Purpose = RENEWING) -> Systemd | None:
     """Return systemd; below another root its files are written, but it is never called."""
-    return Systemd() if house.path("/") == Path("/") and is_booted(house) else None
+    return Systemd(failed=purpose.failed) if house.path("/") == Path("/") and is_booted(house) else None
 
 
 def is_scheduled(house: House) -> bool:

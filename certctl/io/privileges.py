@@ -45,12 +45,15 @@ def group_id(group: str) -> int:
 
 
 def hand_over(directory: Path, to: Person) -> None:
-    """Give a directory that root has made, and all in it, to a person; one that is theirs already is left alone."""
+    """Give a directory that root has made, and all in it, to a person; groups stay: sockets are shared by them.
+
+    One that is theirs already is left alone: root does not follow what somebody else has put there.
+    """
     if directory.stat().st_uid == to.uid:
         return
     for home, _, names in os.walk(directory):
         for path in (Path(home), *(Path(home, name) for name in names)):
-            os.chown(path, to.uid, to.gid, follow_symlinks=False)
+            os.chown(path, to.uid, -1, follow_symlinks=False)
 
 
 def become(to: Person) -> None:

@@ -43,10 +43,15 @@ def pid_file(config: Path, build: str) -> Path:
     return _under_prefix(given[-1] if given else _built(build, "pid-path") or "logs/nginx.pid", build)
 
 
-def worker_group(config: Path, build: str) -> str:
-    """Return the group nginx's workers have: the ``user`` directive's, else the user's own name (nginx docs)."""
+def worker_group(config: Path) -> str | None:
+    """Return the group that the ``user`` directive gives to the workers: named, else of the user's own name."""
     given = [words[1:] for depth, words in _directives(config) if depth == 0 and words[0] == "user" and words[1:]]
-    return given[-1][-1] if given else _built(build, "group") or _built(build, "user") or "nogroup"
+    return given[-1][-1] if given else None
+
+
+def default_group(build: str) -> str:
+    """Return the group of the workers where no ``user`` is configured (``nginx -V``)."""
+    return _built(build, "group") or _built(build, "user") or "nogroup"
 
 
 def error_log(config: Path, build: str) -> Path | None:

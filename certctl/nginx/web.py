@@ -127,7 +127,8 @@ class Nginx:
 
     def worker_group(self) -> str:
         """Return the name of the group nginx's workers have: whoever they talk to on a socket must let it in."""
-        return mainconf.worker_group(self._settings.config, self._command.build)
+        named = mainconf.worker_group(self._settings.config)
+        return named or mainconf.default_group(self._command.build)
 
     def served(self, domain: Domain) -> str | None:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""

@@ -75,11 +75,13 @@ class Daemon:
         self._voice = voice
         self._server = _Server(
             uvicorn.Config(
-                app, lifespan="off", log_config=None, log_level="error", access_log=False, server_header=False, ws="none",
-                limit_concurrency=settings.connections, timeout_keep_alive=_IDLE_SECONDS,
-                h11_max_incomplete_event_size=_MAX_HEAD, timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+                app, lifespan="off", log_config=None, log_level="error", access_log=False, ws="none",
+                server_header=False, limit_concurrency=settings.connections,
+                timeout_keep_alive=_IDLE_SECONDS, h11_max_incomplete_event_size=_MAX_HEAD,
+                timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
             )
         )  # fmt: skip
+        self._server.config.load()
         self._asked_to_stop = asyncio.Event()
 
     async def serve(self, listeners: Listeners) -> None:

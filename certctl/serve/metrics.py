@@ -50,12 +50,14 @@ class Metrics:
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._clock = clock
         self._since = clock.now()
+        self._refusing: Callable[[], Answer | None] = lambda: None
         self._error: tuple[str, datetime] | None = None
 
     def watch(self, on_demand: OnDemand) -> None:
         """Show what is under way there."""
         self._waiters.set_function(lambda: on_demand.waiting)
         self._flights.set_function(lambda: on_demand.flying)
+        self._refusing = lambda: on_demand.refusing
         self._remembered.set_function(lambda: on_demand.remembered)
 
     def ordered(self) -> None:
@@ -95,6 +97,7 @@ class Metrics:
             },
             "answers": self._told("answer"),
             "reasons": self._told("code"),
+            "refusing": refusing.slug if (refusing := self._refusing()) else None,
             "store_up": bool(self._now("certctl_store_up")),
             "last_error": {"code": self._error[0], "at": _rfc3339(self._error[1])} if self._error else None,
         }

@@ -1,4 +1,4 @@
-"""Put the timer's files in place, look at them, take them away; each may be killed and run again."""
+"""Put files for systemd or cron in place, look at them, take them away; each may be killed and run again."""
 
 import os
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from datetime import datetime
 
 from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, sync_directory, write_atomic, writing
+from certctl.timer.files import Condition, HostFile, Purpose
 from certctl.timer.systemd import LastRun, Systemd
-from certctl.timer.units import SERVICE, TIMER, Condition, TimerFile
+from certctl.timer.units import SERVICE, TIMER
 
 _OURS = frozenset({Condition.CURRENT, Condition.OUTDATED})
 
@@ -24,43 +25,46 @@ class TimerState:
     last_run: LastRun | None = None
 
 
-def install(files: Sequence[TimerFile], systemd: Systemd | None) -> bool:
-    """Write what is missing or outdated and start the timer; return whether anything changed.
+def install(files: Sequence[HostFile], systemd: Systemd | None) -> bool:
+    """Write what is missing or outdated and start what it is for; return whether anything changed.
 
     Raises:
-        ConfigInvalid: ``timer-conflict`` when a file of that name is not ours; ``state-unwritable``;
-            ``timer-failed``. Nothing was written in the first case.
+        ConfigInvalid: ``timer-conflict`` or ``serve-failed`` when a file of that name is not ours;
+            ``state-unwritable``; ``timer-failed``. Nothing was written in the first case.
     """
     refuse_foreign(files)
     todo = [file for file in files if file.to_write]
-    require_root(todo, "install")
+    require_root(todo, files[0].purpose.install)
     for file in todo:
         with writing(file.path):
             make_directory(file.path.parent, 0o755)
             write_atomic(file.path, file.text, PUBLIC)
-    return (systemd is not None and _start(systemd, written=bool(todo))) or bool(todo)
+    return (systemd is not None and _start(systemd, files[0].purpose, written=bool(todo))) or bool(todo)
 
 
-def _start(systemd: Systemd, *, written: bool) -> bool:
+def _start(systemd: Systemd, purpose: Purpose, *, written: bool) -> bool:
     """Bring systemd in line with the files, even when an earlier run was killed right after writing them."""
-    if written or systemd.is_stale(TIMER) or systemd.is_stale(SERVICE):
+    if written or any(map(systemd.is_stale, (*purpose.starts, *purpose.rereads))):
         systemd.reload_units()
         written = True
-    if systemd.is_enabled(TIMER) and systemd.is_active(TIMER):
-        return written
-    systemd.enable(TIMER)
-    return True
+    idle = [unit for unit in purpose.starts if not (systemd.is_enabled(unit) and systemd.is_active(unit))]
+    for unit in idle:
+        systemd.enable(unit)
+    return written or bool(idle)
 
 
-def remove(files: Sequence[TimerFile], systemd: Systemd | None) -> list[TimerFile]:
-    """Stop the timer and delete what certctl wrote; return what was deleted.
+def remove(files: Sequence[HostFile], systemd: Systemd | None) -> list[HostFile]:
+    """Stop what runs and delete what certctl wrote; return what was deleted.
 
-    A run that is under way ends by itself. The timer's file goes last, so that a killed removal is taken up again.
+    A renewal that is under way ends by itself. The file of what is started goes last, so that a killed removal is
+    taken up again.
     """
     gone = [file for file in files if file.condition in _OURS]
-    require_root(gone, "remove")
-    if systemd and any(file.path.name == TIMER for file in gone):
-        systemd.disable(TIMER)
+    require_root(gone, files[0].purpose.remove)
+    names = {file.path.name for file in gone}
+    for unit in reversed(files[0].purpose.starts):
+        if systemd and unit in names:
+            systemd.disable(unit)
     for file in gone:
         with writing(file.path):
             file.path.unlink()
@@ -70,7 +74,7 @@ def remove(files: Sequence[TimerFile], systemd: Systemd | None) -> list[TimerFil
     return gone
 
 
-def state(files: Sequence[TimerFile], systemd: Systemd | None) -> TimerState:
+def state(files: Sequence[HostFile], systemd: Systemd | None) -> TimerState:
     """Look at the files and ask systemd."""
     installed = all(file.condition in _OURS for file in files if not file.sample)
     if systemd is None or not installed:
@@ -84,24 +88,25 @@ def state(files: Sequence[TimerFile], systemd: Systemd | None) -> TimerState:
     )
 
 
-def refuse_foreign(files: Sequence[TimerFile]) -> None:
+def refuse_foreign(files: Sequence[HostFile]) -> None:
     """Refuse to overwrite somebody else's file.
 
     Raises:
-        ConfigInvalid: ``timer-conflict``.
+        ConfigInvalid: ``timer-conflict`` or ``serve-failed``.
     """
+    purpose = files[0].purpose
     foreign = [file.path for file in files if file.condition is Condition.FOREIGN and not file.sample]
     if foreign:
         raise ConfigInvalid(
-            "timer-conflict",
+            purpose.conflict,
             f"{foreign[0]} is there already, and certctl did not write it",
             seen=[f"{path} is {'a symlink' if path.is_symlink() else 'not ours'}" for path in foreign],
-            expected=["no file of that name, or one that 'certctl timer install' wrote"],
+            expected=[f"no file of that name, or one that '{purpose.install}' wrote"],
             next=[f"mv {path} {path}.old" for path in foreign],
         )
 
 
-def require_root(files: Sequence[TimerFile], what: str) -> None:
+def require_root(files: Sequence[HostFile], command: str) -> None:
     """Say what is missing before the first file is touched.
 
     Raises:
@@ -110,6 +115,4 @@ def require_root(files: Sequence[TimerFile], what: str) -> None:
     for file in files:
         place = next(parent for parent in file.path.parents if parent.exists())
         if not os.access(place, os.W_OK):
-            raise ConfigInvalid(
-                "state-unwritable", f"you may not write to {place}", next=[f"sudo certctl timer {what}"]
-            )
+            raise ConfigInvalid("state-unwritable", f"you may not write to {place}", next=[f"sudo {command}"])

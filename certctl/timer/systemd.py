@@ -30,11 +30,12 @@ class Systemd:
     """The running systemd.
 
     Raises:
-        ConfigInvalid: ``missing-program``; ``timer-failed`` with systemd's own words.
+        ConfigInvalid: ``missing-program``; ``failed`` with systemd's own words.
     """
 
-    def __init__(self, program: str = "systemctl") -> None:
+    def __init__(self, program: str = "systemctl", failed: str = "timer-failed") -> None:
         self._program = program
+        self._failed = failed
 
     def reload_units(self) -> None:
         """Make systemd read its unit files again."""
@@ -83,10 +84,10 @@ class Systemd:
         if not ended.ok:
             reason = "did not end in time" if ended.code is None else f"ended with {ended.code}"
             raise ConfigInvalid(
-                "timer-failed",
+                self._failed,
                 f"systemctl {' '.join(arguments)} {reason}",
                 seen=[line for line in ended.output.splitlines() if line.strip()][-5:],
-                next=["certctl timer status", "journalctl -xe"],
+                next=["journalctl -xe"],
             )
         return ended
 

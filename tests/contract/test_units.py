@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from certctl.timer.units import MARK, TimerSettings, cron_files, systemd_files
+from certctl.timer.units import RENEWING, SERVING, UnitSettings, cron_files, serve_files, systemd_files
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = ("certctl-renew.service", "certctl-renew.timer", "certctl-alert@.service", "certctl.cron")
+SHIPPED = (
+    "certctl-renew.service", "certctl-renew.timer", "certctl-alert@.service", "certctl.cron",
+    "certctl-serve.service", "certctl-serve.socket",
+)  # fmt: skip
 EXPOSURE = 3.0
 
 
@@ -35,14 +38,15 @@ def told(*argv: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def units(tmp_path: Path) -> dict[str, Path]:
-    """The units as ``timer install`` writes them, with a program that exists."""
-    host = TimerSettings(root=tmp_path, program=Path("/bin/true"))
-    for file in systemd_files(host):
+@pytest.fixture(params=["", "nobody"], ids=["root-owns-the-state", "a-user-owns-the-state"])
+def units(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
+    """The units as they are installed, with a program that exists."""
+    host = UnitSettings(root=tmp_path, program=Path("/bin/true"), owner=request.param)
+    written = [*systemd_files(host), *serve_files(host)]
+    for file in written:
         file.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.write_text(file.text)
-    return {file.path.name: file.path for file in systemd_files(host)}
+    return {file.path.name: file.path for file in written}
 
 
 def verified(*paths: Path) -> tuple[int, str]:
@@ -64,7 +68,8 @@ def instance(units: dict[str, Path]) -> Path:
 
 def test_systemd_has_nothing_to_say_about_the_units(units: dict[str, Path]) -> None:
     service, timer = units["certctl-renew.service"], units["certctl-renew.timer"]
-    assert verified(service, timer, instance(units)) == (0, "")
+    daemon = [units["certctl-serve.service"], units["certctl-serve.socket"]]
+    assert verified(service, timer, instance(units), *daemon) == (0, "")
 
 
 def test_systemd_would_say_what_is_wrong(units: dict[str, Path]) -> None:
@@ -73,8 +78,25 @@ def test_systemd_would_say_what_is_wrong(units: dict[str, Path]) -> None:
     assert "'ProtectSytem'" in verified(service)[1]
 
 
-def test_the_service_is_exposed_no_more_than_measured(units: dict[str, Path]) -> None:
-    assert exposure(units["certctl-renew.service"]) <= EXPOSURE
+@pytest.mark.parametrize("name", ["certctl-renew.service", "certctl-serve.service"])
+def test_a_service_is_exposed_no_more_than_measured(units: dict[str, Path], name: str) -> None:
+    assert exposure(units[name]) <= EXPOSURE
+
+
+def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path) -> None:
+    host = UnitSettings(root=tmp_path, program=Path("/bin/true"), owner="keeper", socket_group="keepers")
+    service, socket = (file.text for file in serve_files(host))
+    renewal = next(file.text for file in systemd_files(host) if file.path.name == "certctl-renew.service")
+    for text in (service, renewal):
+        assert not {"StateDirectory", "RuntimeDirectory", "RestrictSUIDSGID"} & set(
+            re.findall(r"(?m)^(\w+)=", text)
+        )
+        assert "\nReadWritePaths=-/var/lib/certctl -/run/certctl\n" in text
+        assert "\nExecStartPre=+/usr/bin/install -d -m 0755 -o keeper -g keeper /run/certctl\n" in text
+    assert "\nCapabilityBoundingSet=CAP_CHOWN CAP_SETGID CAP_SETUID\n" in service
+    assert "/var/log/nginx" in renewal
+    assert "/var/log/nginx" not in service
+    assert "\nSocketGroup=keepers\n" in socket
 
 
 def test_a_service_without_hardening_is_over_the_limit(units: dict[str, Path]) -> None:
@@ -101,14 +123,12 @@ def test_a_run_ends_before_the_next_begins(units: dict[str, Path]) -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_each_file_is_marked_as_ours_and_stands_beside_the_house(name: str) -> None:
     text = files("certctl").joinpath("systemd", name).read_text(encoding="utf-8")
-    assert text.startswith(MARK)
+    assert text.startswith((RENEWING.mark, SERVING.mark))
     assert text == (ROOT / "systemd" / name).read_text()
 
 
 def test_the_cron_line_is_one_that_cron_and_sh_read_as_we_mean_it(tmp_path: Path) -> None:
-    [cron] = cron_files(
-        TimerSettings(root=tmp_path, program=Path("/bin/echo"), options=("--config", "/etc/c.toml"))
-    )
+    [cron] = cron_files(UnitSettings(root=tmp_path, program=Path("/bin/echo"), options=("--config", "/etc/c.toml")))
     assert "." not in cron.path.name
     [line] = [line for line in cron.text.splitlines() if " root " in line]
     minute, hour, *rest, user, command = line.split(maxsplit=6)[:5] + line.split(maxsplit=6)[5:]

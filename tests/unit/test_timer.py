@@ -18,10 +18,11 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
+from certctl.timer.files import Condition
 from certctl.timer.life import TimerState, install, remove, state
 from certctl.timer.rival import rivals
 from certctl.timer.systemd import LastRun
-from certctl.timer.units import Condition, TimerSettings, cron_files, hidden_home, systemd_files
+from certctl.timer.units import UnitSettings, cron_files, hidden_home, systemd_files
 from certctl.values import State
 from tests.fakes.systemctl import FakeSystemctl
 
@@ -62,8 +63,8 @@ def systemctl(tmp_path: Path) -> FakeSystemctl:
     return FakeSystemctl(tmp_path / "systemctl", tmp_path / "host" / UNITS)
 
 
-def settings(root: Path, program: str = "/opt/certctl/bin/certctl", **more: Any) -> TimerSettings:
-    return TimerSettings(root=root, program=Path(program), **more)
+def settings(root: Path, program: str = "/opt/certctl/bin/certctl", **more: Any) -> UnitSettings:
+    return UnitSettings(root=root, program=Path(program), **more)
 
 
 def data(printed: str) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""The daemon seen from a command: what it says of itself, and whether it could be asked at all."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from certctl.cli.wiring import House
+from certctl.errors import CertctlError
+from certctl.io import local, privileges
+from certctl.values import Finding, Level, Mode
+
+_AREA = "serve"
+_SECONDS = 1.0
+_MODE = 0o660
+_UNIT = "/etc/systemd/system/certctl-serve.service"
+_START = "systemctl restart certctl-serve.socket certctl-serve.service"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen.
+
+    Attributes:
+        status: What the daemon says of itself; None when it said nothing.
+        problem: Why it said nothing.
+    """
+
+    status: Mapping[str, Any] | None = None
+    problem: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Say it in one line."""
+        if self.status is None:
+            return f"the daemon does not answer ({self.problem}): first visitors get no certificate"
+        hits, error = self.status["first_hit"], self.status["last_error"]
+        speed = f" (p50 {hits['p50_ms']} ms, p95 {hits['p95_ms']} ms)" if hits["count"] else ""
+        refused = self.status["answers"].get("refused", 0)
+        under_way = f"{self.status['flights']} under way for {self.status['waiters']} visitors"
+        trouble = f", last trouble {error['code']} at {error['at']}" if error else ""
+        return f"the daemon: {hits['count']} first visits{speed}, {under_way}, {refused} refused{trouble}"
+
+
+def look(house: House) -> Sight | None:
+    """Ask the daemon how it does; None where there is none and none was installed."""
+    socket = house.path(house.settings.serve.socket)
+    if not _is_there(socket):
+        return Sight(problem="no socket") if house.path(_UNIT).is_file() else None
+    try:
+        return Sight(json.loads(local.get(socket, "/status", _SECONDS)))
+    except (local.Unanswered, ValueError) as error:
+        return Sight(problem=str(error))
+
+
+def examine(house: House) -> Iterator[Finding]:
+    """Look at what the daemon needs of this host, and at the daemon."""
+    sight = look(house)
+    if sight is None:
+        return
+    yield from _user(house)
+    yield from _rights(house)
+    if sight.status is None:
+        yield Finding(_AREA, Level.PROBLEM, sight.summary, _START)
+    elif slug := sight.status["refusing"]:
+        text = f"the daemon takes on no name: {slug}"
+        yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
+    else:
+        yield Finding(_AREA, Level.OK, sight.summary)
+
+
+def _user(house: House) -> Iterator[Finding]:
+    if house.mode is Mode.BLOCKS:
+        return
+    try:
+        privileges.person(house.settings.serve.user, house.settings.nginx.group)
+    except CertctlError as error:
+        yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
+
+
+def _rights(house: House) -> Iterator[Finding]:
+    """Look whether nginx's workers, and nobody else, may use the sockets."""
+    from certctl.cli.serve import MISS, group_name
+
+    socket = house.path(house.settings.serve.socket)
+    try:
+        group = privileges.group_id(group_name(house))
+    except CertctlError as error:
+        yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
+        return
+    for path in (socket, socket.with_name(MISS)):
+        if not _is_there(path):
+            continue
+        facts = path.stat()
+        if stat.S_IMODE(facts.st_mode) != _MODE or (os.geteuid() == 0 and facts.st_gid != group):
+            text = (
+                f"{path} has mode {stat.S_IMODE(facts.st_mode):04o} and group {facts.st_gid}, not 0660 and {group}"
+            )
+            yield Finding(_AREA, Level.PROBLEM, text, _START)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False

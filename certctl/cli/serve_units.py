@@ -1,0 +1,49 @@
+"""``certctl serve --install``: the daemon as a service of systemd, with sockets that outlive it."""
+
+from dataclasses import replace
+
+from certctl.cli.base import Invocation
+from certctl.cli.reports import open_report
+from certctl.cli.serve import group_name
+from certctl.cli.timer_host import is_booted, open_systemd, timer_settings
+from certctl.cli.wiring import House
+from certctl.errors import ConfigInvalid
+from certctl.timer.files import HostFile
+from certctl.timer.life import install, refuse_foreign, remove
+from certctl.timer.units import SERVING, serve_files
+
+
+def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
+    """Write the units and start them, or only show what would change."""
+    if not is_booted(house):
+        raise ConfigInvalid(
+            "serve-failed",
+            "systemd does not run this host",
+            expected=["'certctl serve' under whatever starts nginx here"],
+        )
+    files = _files(invocation, house)
+    refuse_foreign(files)
+    diff = "".join(file.diff() for file in files)
+    changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING))
+    done = "Nothing was written." if dry_run else f"Installed: {' '.join(str(file.path) for file in files)}"
+    said = done if changed else "Nothing changed: the daemon is installed."
+    payload = {"dry_run": dry_run, "changed": changed, "diff": diff, "files": _conditions(files)}
+    open_report(invocation).data(payload, "\n".join(filter(None, [diff, said])))
+    return 0
+
+
+def take_away(invocation: Invocation, house: House) -> int:
+    """Stop the daemon and delete the units certctl wrote."""
+    files = _files(invocation, house)
+    removed = [str(file.path) for file in remove(files, open_systemd(house, SERVING))]
+    payload = {"changed": bool(removed), "removed": removed, "files": _conditions(files)}
+    open_report(invocation).data(payload, "\n".join(f"removed {path}" for path in removed) or "Nothing to remove.")
+    return 0
+
+
+def _files(invocation: Invocation, house: House) -> list[HostFile]:
+    return serve_files(replace(timer_settings(invocation, house), socket_group=group_name(house)))
+
+
+def _conditions(files: list[HostFile]) -> list[dict[str, str]]:
+    return [{"path": str(file.path), "condition": str(file.condition)} for file in files]

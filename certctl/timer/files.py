@@ -1,0 +1,88 @@
+"""A file that certctl puts on the host for systemd or cron, and how it compares with what is there."""
+
+from dataclasses import dataclass
+from difflib import unified_diff
+from enum import StrEnum
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What files belong together for.
+
+    Attributes:
+        install: The command that writes them; their first line names it.
+        remove: The command that takes them away.
+        failed: Slug when they cannot be set up on this host.
+        conflict: Slug when somebody else's file is in the way.
+        starts: Units that run once the files are there, in order.
+        rereads: Units whose files systemd must have read before it starts them.
+    """
+
+    install: str
+    remove: str
+    failed: str
+    conflict: str
+    starts: tuple[str, ...]
+    rereads: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """Return how the first line of a file of ours begins."""
+        return f"# Written by '{self.install}'"
+
+
+class Condition(StrEnum):
+    """How a file on disk compares with what it should be."""
+
+    ABSENT = "absent"
+    CURRENT = "current"
+    OUTDATED = "outdated"
+    EDITED = "edited"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """One file: where it belongs and what it should say.
+
+    Attributes:
+        sample: It is the operator's to edit once it is there.
+    """
+
+    path: Path
+    text: str
+    purpose: Purpose
+    sample: bool = False
+
+    @property
+    def condition(self) -> Condition:
+        """Compare it with the disk. A symlink is foreign: that is how systemd masks a unit."""
+        if not self.path.exists() and not self.path.is_symlink():
+            return Condition.ABSENT
+        if self.path.is_symlink() or not self.path.is_file():
+            return Condition.FOREIGN
+        found = self.found
+        if found == self.text:
+            return Condition.CURRENT
+        if self.sample:
+            return Condition.EDITED
+        return Condition.OUTDATED if found.startswith(self.purpose.mark) else Condition.FOREIGN
+
+    @property
+    def found(self) -> str:
+        """Return what is on the disk; an empty text when there is nothing."""
+        return self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+
+    @property
+    def to_write(self) -> bool:
+        """Tell whether installing it changes the disk."""
+        return self.condition in {Condition.ABSENT, Condition.OUTDATED}
+
+    def diff(self) -> str:
+        """Show what installing it changes."""
+        if not self.to_write:
+            return ""
+        before, after = self.found.splitlines(keepends=True), self.text.splitlines(keepends=True)
+        source = str(self.path) if before else "/dev/null"
+        return "".join(unified_diff(before, after, source, str(self.path)))

@@ -1,0 +1,289 @@
+"""The daemon as a process: its sockets, its rights, what it tells systemd, and how it stops."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from certctl.errors import Busy, ConfigInvalid
+from certctl.io import sockets
+from certctl.io.local import Unanswered, get
+from tests.fakes.http_server import ScriptedServer, serving, status
+
+SECONDS = 20.0
+NAME = "status.example.com"
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+# systemd hands the sockets over as descriptors from 3 on, and says so in variables that name the new process.
+_AS_SYSTEMD = """
+import os, sys
+serve, miss, *argv = sys.argv[1:]
+os.dup2(int(serve), 3), os.dup2(int(miss), 4)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="a:b")
+os.execv(argv[0], argv)
+"""
+
+
+@dataclass
+class Place:
+    """A host below a temporary directory: an approval endpoint that refuses, and a resolver that never answers."""
+
+    root: Path
+    approval: ScriptedServer
+    resolver: socket.socket
+
+    @property
+    def socket(self) -> Path:
+        return self.root / "run/certctl/serve.sock"
+
+    @property
+    def argv(self) -> list[str]:
+        return [sys.executable, "-m", "certctl", "--root", str(self.root), "serve"]
+
+    def configure(self, **nginx: str) -> None:
+        facts = "\n".join(f'{key} = "{value}"' for key, value in nginx.items())
+        port = self.resolver.getsockname()[1]
+        path = self.root / "etc/certctl/config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f'[dns]\nresolvers = ["127.0.0.1:{port}"]\n'
+            f'[approval]\nurl = "http://127.0.0.1:{self.approval.port}/{{domain}}"\n'
+            f'[nginx]\n{facts}\n[serve]\nuser = "nobody"\n'
+        )
+        main = self.root / "etc/nginx/nginx.conf"
+        main.parent.mkdir(parents=True, exist_ok=True)
+        main.write_text("user root;\nevents {}\n")
+
+    def ask(self, target: str) -> str:
+        return get(self.socket, target, SECONDS).decode()
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    """A place that others than root may enter, unlike pytest's own directories."""
+    with (
+        tempfile.TemporaryDirectory() as root,
+        serving(status("404 Not Found")) as approval,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver,
+    ):
+        Path(root).chmod(0o755)
+        resolver.bind(("127.0.0.1", 0))
+        here = Place(Path(root), approval, resolver)
+        here.configure()
+        yield here
+
+
+@dataclass
+class Running:
+    process: "subprocess.Popen[str]"
+    told: socket.socket
+
+    def hears(self, fact: str) -> list[str]:
+        """Read what systemd is told until a fact comes; return all of it."""
+        self.told.settimeout(SECONDS)
+        heard: list[str] = []
+        while fact not in heard:
+            heard += self.told.recv(4096).decode().split("\n")
+        return heard
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        self.process.send_signal(number)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        _, said = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, said
+
+
+@contextmanager
+def running(place: Place, *prefix: str, keep: tuple[int, ...] = (), **env: str) -> Iterator[Running]:
+    """Start the daemon as systemd would: with a socket to tell, and whatever else the environment says."""
+    told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    address = str(place.root / "notify")
+    Path(address).unlink(missing_ok=True)
+    told.bind(address)
+    Path(address).chmod(0o666)
+    argv = [*prefix, *place.argv]
+    environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": address, "LANG": "C.UTF-8", **env}
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment, pass_fds=keep)
+    try:
+        yield Running(process, told)
+    finally:
+        process.kill()
+        process.communicate()
+        told.close()
+
+
+def test_it_is_ready_once_the_endpoint_refused_a_name_nobody_registered(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        assert [
+            re.fullmatch(r"/certctl-probe-\w{16}\.example\.net", path) is not None for path in place.approval.paths
+        ] == [True]
+        assert place.ask("/healthz") == "ok\n"
+        assert json.loads(place.ask("/status"))["waiters"] == 0
+        for path in (place.socket, place.socket.with_name("miss.sock")):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        code, said = daemon.stop()
+    assert (code, "stopping" in said) == (0, True)
+    assert [path.name for path in place.socket.parent.glob("*.sock")] == []
+
+
+def test_it_says_when_it_stops_and_takes_no_watchdog_nobody_set(place: Place) -> None:
+    with running(place) as daemon:
+        assert "WATCHDOG=1" not in daemon.hears("READY=1")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert "WATCHDOG=1" not in daemon.hears("STOPPING=1")
+        assert daemon.ended()[0] == 0
+
+
+def test_systemd_hears_from_it_twice_as_often_as_it_asks(place: Place) -> None:
+    with running(place, WATCHDOG_USEC="200000") as daemon:
+        daemon.hears("READY=1")
+        began = time.monotonic()
+        for _ in range(5):
+            daemon.hears("WATCHDOG=1")
+        assert time.monotonic() - began < 2
+
+
+def test_it_does_not_start_while_the_endpoint_approves_everything(place: Place) -> None:
+    place.approval.script = status("200 OK")
+    with running(place) as daemon:
+        code, said = daemon.ended()
+    assert (code, "error[approval-approves-everything]" in said) == (10, True)
+
+
+def test_a_second_daemon_is_busy_and_the_first_one_does_not_notice(place: Place) -> None:
+    with running(place) as first:
+        first.hears("READY=1")
+        second = subprocess.run(place.argv, capture_output=True, text=True, timeout=SECONDS, check=False)
+        assert (second.returncode, "error[busy]" in second.stderr) == (8, True)
+        assert place.ask("/healthz") == "ok\n"
+
+
+def test_the_socket_of_a_killed_daemon_is_replaced(place: Place) -> None:
+    with running(place) as first:
+        first.hears("READY=1")
+        first.stop(signal.SIGKILL)
+    assert place.socket.exists()
+    with pytest.raises(Unanswered, match="connection refused"):
+        place.ask("/healthz")
+    with running(place) as second:
+        second.hears("READY=1")
+        assert place.ask("/healthz") == "ok\n"
+
+
+def test_sockets_that_systemd_opened_are_used_and_left(place: Place) -> None:
+    place.socket.parent.mkdir(parents=True)
+    serve = sockets.bind(place.socket, socket.SOCK_STREAM)
+    miss = sockets.bind(place.socket.with_name("miss.sock"), socket.SOCK_DGRAM)
+    fds = (miss.fileno(), serve.fileno())  # in no order that could be relied on
+    script = [sys.executable, "-c", _AS_SYSTEMD, *map(str, fds)]
+    with serve, miss, running(place, *script, keep=fds) as daemon:
+        daemon.hears("READY=1")
+        assert place.ask("/healthz") == "ok\n"
+        assert daemon.stop()[0] == 0
+    assert place.socket.exists()
+
+
+def test_sockets_meant_for_another_process_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid() + 1))
+    monkeypatch.setenv("LISTEN_FDS", "2")
+    assert sockets.inherited() == []
+    assert "LISTEN_FDS" not in os.environ
+
+
+@contextmanager
+def waiting(place: Place) -> Iterator[list[str]]:
+    """A visitor who waits, because nobody answers in DNS; yields what the visitor was told."""
+    told: list[str] = []
+
+    def wait() -> None:
+        try:
+            told.append(get(place.socket, f"/certificate/{NAME}", SECONDS).decode())
+        except Unanswered as error:
+            told.append(str(error))
+
+    visitor = threading.Thread(target=wait)
+    visitor.start()
+    while json.loads(place.ask("/status"))["waiters"] == 0:
+        time.sleep(0.01)
+    yield told
+    visitor.join(SECONDS)
+    assert not visitor.is_alive()
+
+
+def test_asked_to_stop_it_sends_the_waiting_away_and_ends_when_the_question_is_over(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        with waiting(place) as told:
+            asked = time.monotonic()
+            daemon.process.send_signal(signal.SIGTERM)
+        assert (told, time.monotonic() - asked < 2) == (["it answered 503"], True)
+        assert daemon.ended()[0] == 0
+
+
+def test_asked_twice_it_ends_at_once(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        with waiting(place):
+            daemon.process.send_signal(signal.SIGTERM)
+            daemon.hears("STOPPING=1")
+            began = time.monotonic()
+            assert daemon.stop()[0] == 130
+            assert time.monotonic() - began < 1
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode", ["shared", "lua"])
+def test_started_as_root_it_becomes_the_user_that_owns_the_state(place: Place, mode: str) -> None:
+    place.configure(mode=mode, group="daemon")
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        facts = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
+        assert facts["Uid"].split() == facts["Gid"].split() == ["65534"] * 4
+        assert facts["Groups"].split() == ["1", "65534"]
+        assert set(facts["CapEff"]) == set(facts["CapPrm"]) == {"0"}
+        assert (place.socket.stat().st_gid, place.socket.parent.stat().st_uid) == (1, 65534)
+        assert place.ask("/healthz") == "ok\n"
+        assert daemon.stop()[0] == 0
+
+
+@AS_ROOT
+def test_a_user_that_is_not_there_is_said_before_anything_is_served(place: Place) -> None:
+    place.configure(mode="shared", group="nobody-has-this-one")
+    with running(place) as daemon:
+        code, said = daemon.ended()
+    assert (code, "error[missing-user]" in said) == (10, True)
+
+
+def test_something_else_in_the_way_is_not_removed(tmp_path: Path) -> None:
+    path = tmp_path / "serve.sock"
+    path.write_text("precious")
+    with pytest.raises(ConfigInvalid, match="in the way"):
+        sockets.bind(path, socket.SOCK_STREAM)
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_a_socket_somebody_listens_on_is_busy(tmp_path: Path, kind: socket.SocketKind) -> None:
+    with sockets.bind(tmp_path / "it.sock", kind), pytest.raises(Busy):
+        sockets.bind(tmp_path / "it.sock", kind)
+    sockets.bind(tmp_path / "it.sock", kind).close()
