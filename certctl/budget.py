@@ -24,6 +24,18 @@ class Bucket(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """The share of new orders that one kind of run leaves to others, and who they are."""
+
+    share: float
+    others: str
+
+
+BULK = Reserve(0.2, "first visitors, renewals and names issued one at a time")
+FIRST_VISITS = Reserve(0.05, "renewals and names an operator issues")
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """One token bucket.
 
@@ -31,35 +43,52 @@ class Limit:
         capacity: Tokens when it is full.
         refill: How long one token takes to come back.
         per: What it is counted by, in words.
+        reserve: Tokens that are left for others.
+        others: Who they are.
     """
 
     capacity: int
     refill: timedelta
     per: str
+    reserve: int = 0
+    others: str = ""
 
     @property
     def memory(self) -> timedelta:
-        """Return how far back a request can still matter: after that the bucket would be full again."""
+        """Return how long an empty bucket takes to be full again, if nothing is taken meanwhile."""
         return self.capacity * self.refill
 
     def raised(self, capacity: int) -> "Limit":
         """Return this limit with a capacity the CA granted: more tokens come back in the same time."""
         return replace(self, capacity=capacity, refill=self.memory / capacity)
 
+    def keeping(self, reserve: Reserve) -> "Limit":
+        """Return this limit with a share of its capacity left for others, at most all but one token."""
+        kept = min(self.capacity - 1, round(self.capacity * reserve.share))
+        return replace(self, reserve=kept, others=reserve.others)
+
     def tokens(self, spent: Iterable[datetime], now: datetime) -> float:
-        """Return how many tokens are left after these requests."""
-        level, last = float(self.capacity), None
-        for moment in sorted(spent):
-            if last is not None:
-                level = min(self.capacity, level + (moment - last) / self.refill)
-            level, last = level - 1, moment
-        if last is not None:
-            level = min(self.capacity, level + (now - last) / self.refill)
+        """Return how many tokens are left after these requests, of a bucket that was full before them."""
+        return self._level(self.capacity, spent, now)
+
+    def is_told_by(self, spent: Iterable[datetime], now: datetime) -> bool:
+        """Tell whether what was spent earlier still than these matters no more.
+
+        It does not once the bucket has been full in between. One that is drawn from without a pause, as by a long
+        import, never is full: then only its whole history tells what is left.
+        """
+        return self._level(0, spent, now) == self._level(self.capacity, spent, now)
+
+    def _level(self, level: float, spent: Iterable[datetime], now: datetime) -> float:
+        last = None
+        for moment in [*sorted(spent), now]:
+            level = level if last is None else min(self.capacity, level - 1 + (moment - last) / self.refill)
+            last = moment
         return level
 
-    def wait(self, spent: Iterable[datetime], now: datetime) -> timedelta:
-        """Return how long until one more request is allowed; zero when it is allowed now."""
-        missing = 1 - self.tokens(spent, now)
+    def wait(self, spent: Iterable[datetime], now: datetime, requests: int = 1) -> timedelta:
+        """Return how long until so many more requests are allowed; zero when they are allowed now."""
+        missing = requests + self.reserve - self.tokens(spent, now)
         return max(timedelta(0), missing * self.refill)
 
 
@@ -79,6 +108,14 @@ LETS_ENCRYPT_STAGING: Mapping[Bucket, Limit] = {
     Bucket.CONSECUTIVE: Limit(3600, timedelta(hours=6), "name; a success empties it"),
 }
 """Of its staging environment; certificates per registered domain are as good as unlimited there."""
+
+
+def leaving(limits: Mapping[Bucket, Limit], reserve: Reserve) -> Mapping[Bucket, Limit]:
+    """Return limits that leave a share of the account's new orders to others.
+
+    The other buckets belong to one name or one registered domain each: nobody else waits for them.
+    """
+    return {b: limit.keeping(reserve) if b is Bucket.ORDERS else limit for b, limit in limits.items()}
 
 
 @dataclass(frozen=True, slots=True)

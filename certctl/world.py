@@ -212,8 +212,8 @@ class Store(Protocol):
         """Take tokens out of the ledger again that were written down at this moment and not taken."""
         ...
 
-    def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
-        """Return when tokens of this bucket and key were taken."""
+    def spent(self, spend: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
+        """Return when tokens of this bucket and key were taken, as far back as it still matters then."""
         ...
 
     def forgive(self, spend: Spend) -> None:
@@ -263,7 +263,12 @@ class Locks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything a story may touch."""
+    """Everything a story may touch.
+
+    Attributes:
+        limits: The CA's, less what this run leaves to others.
+        waits_for_orders: A run that finds no order left waits for the next one instead of refusing the domain.
+    """
 
     dns: Dns
     operator: Operator
@@ -274,6 +279,7 @@ class World:
     clock: Clock
     limits: Mapping[Bucket, Limit]
     fallback_fraction: float = 1 / 3
+    waits_for_orders: bool = False
 
     def candidates(self) -> Sequence[DomainRow]:
         """Return at least every domain that a run has to look at now; see ``Store.candidates``."""

@@ -214,6 +214,8 @@ DATA: dict[str, Schema] = {
                 "left": {"type": "number"},
                 "next": _TEXT,
                 "retry_after": {"type": "integer"},
+                "kept_from_bulk": _COUNT,
+                "kept_from_first_visits": _COUNT,
             }
         )
     ),

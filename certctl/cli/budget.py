@@ -1,12 +1,12 @@
 """``certctl budget``: what the CA's limits still allow, by our own ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 import click
 
-from certctl.budget import Bucket, Limit, Spend
+from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli.base import Invocation, command
 from certctl.cli.names import parse_name
 from certctl.cli.reports import Rows, open_report
@@ -36,7 +36,9 @@ def budget(invocation: Invocation, domain: str | None) -> int:
     now = house.clock.now()
     gauges = [_gauge(spend, limit, house, now) for spend, limit in _spends(domain, house, now)]
     rows = [[g.bucket, g.key, _bar(g.left / g.capacity), f"{int(g.left)} of {g.capacity}", g.next] for g in gauges]
-    notes = [] if house.limits else [f"no limits are known for {house.settings.ca.directory} ([ca] limits)"]
+    notes = [] if domain else _kept(house.limits)
+    if not house.limits:
+        notes = [f"no limits are known for {house.settings.ca.directory} ([ca] limits)"]
     report.data([asdict(g) for g in gauges], Rows(["limit", "for", "", "left", "next"], rows, notes))
     return 0
 
@@ -54,9 +56,20 @@ def _spends(domain: str | None, house: House, now: datetime) -> Iterator[tuple[S
         yield from ((Spend(bucket, key), limit) for key in keys)
 
 
+def _kept(limits: Mapping[Bucket, Limit]) -> list[str]:
+    """Say what of the orders is not for everyone."""
+    if Bucket.ORDERS not in limits:
+        return []
+    bulk, visits = (limits[Bucket.ORDERS].keeping(reserve) for reserve in (BULK, FIRST_VISITS))
+    return [
+        f"Many names at once leave {bulk.reserve} orders for {bulk.others};",
+        f"first visitors leave {visits.reserve} for {visits.others}.",
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One bucket, as it is now."""
+    """One bucket, as it is now; ``kept_from_…`` is how much of it such a run leaves to others."""
 
     bucket: str
     key: str
@@ -64,14 +77,17 @@ class Gauge:
     left: float
     next: str
     retry_after: int
+    kept_from_bulk: int
+    kept_from_first_visits: int
 
 
 def _gauge(spend: Spend, limit: Limit, house: House, now: datetime) -> Gauge:
-    spent = house.store.spent(spend, now - limit.memory)
+    spent = house.store.spent(spend, limit, now)
     wait = round(limit.wait(spent, now).total_seconds())
     left = max(0.0, round(limit.tokens(spent, now), 2))
     next_one = f"in {timedelta(seconds=wait)}" if wait else "now"
-    return Gauge(spend.bucket, spend.key or "this account", limit.capacity, left, next_one, wait)
+    bulk, visits = (leaving({spend.bucket: limit}, r)[spend.bucket].reserve for r in (BULK, FIRST_VISITS))
+    return Gauge(spend.bucket, spend.key or "this account", limit.capacity, left, next_one, wait, bulk, visits)
 
 
 def _bar(share: float) -> str:

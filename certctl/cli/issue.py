@@ -6,6 +6,7 @@ from datetime import timedelta
 import click
 
 from certctl.cli.base import Duration, Invocation, command
+from certctl.cli.bulk import bulk
 from certctl.cli.names import finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
@@ -14,6 +15,7 @@ from certctl.due import due_at
 from certctl.errors import ConfigInvalid
 from certctl.values import Mode
 
+_WAIT_HELP = "Where the CA's limit on new orders is reached, wait for it: thousands of names take days."
 _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 duplicates a week)."
 
 
@@ -23,7 +25,8 @@ _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 
     certctl issue status.example.com
     certctl issue status.example.com --wait 30m      the customer is changing DNS right now
     certctl issue --dry-run status.example.com       all free checks, nothing ordered or written
-    certctl issue --jobs 8 - < customers.txt         one name a line
+    certctl issue --jobs 16 - < customers.txt        one name a line
+    certctl issue --jobs 16 --wait-for-limits - < all-customers.txt
     """,
 )
 @click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
@@ -31,6 +34,7 @@ _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
 @click.option("--wait", type=Duration(), metavar="DURATION", help="Poll DNS this long until it points here.")
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Certificates at once.")
+@click.option("--wait-for-limits", is_flag=True, help=_WAIT_HELP)
 @click.option(
     "--mode", type=click.Choice([*map(str, Mode)]), help="How nginx serves them: 'blocks', or as [nginx] mode says."
 )
@@ -42,6 +46,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     force: bool,  # noqa: FBT001
     wait: timedelta | None,
     jobs: int,
+    wait_for_limits: bool,  # noqa: FBT001
     mode: str | None,
 ) -> int:
     """Take customers' domains from bare names to live HTTPS.
@@ -54,7 +59,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
 
     house, report = open_house(invocation), open_report(invocation)
     _check_mode(mode, house)
-    world = house.world
+    world = replace(house.world, waits_for_orders=wait_for_limits)
     if wait:
         from certctl.stories.patience import PatientDns
 
@@ -65,7 +70,8 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
         return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
     for journey in party.journeys:
         journey.mode = Mode(mode) if mode else None
-    story(party.journeys, world, jobs=jobs)
+    with bulk(party.journeys, house, report) as limits:
+        story(party.journeys, replace(world, limits=limits), jobs=jobs)
     return finish(party, report, lambda o: _ready(o, house))
 
 
@@ -94,9 +100,11 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
         if journey.domain.is_wildcard:
             obtain_own(journey, house, invocation)
     customers = [journey for journey in party.journeys if not journey.domain.is_wildcard]
-    for arrived in side_by_side(customers, lambda journey: story(journey, house.world), jobs):
-        for journey in arrived:
-            journey.succeed("obtain", house.world)
+    with bulk(customers, house, report) as limits:
+        world = replace(house.world, limits=limits)
+        for arrived in side_by_side(customers, lambda journey: story(journey, world), jobs):
+            for journey in arrived:
+                journey.succeed("obtain", world)
     return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")
 
 

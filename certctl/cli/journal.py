@@ -16,6 +16,7 @@ import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.outcome import Judge, Outcome, exit_code, failed, rfc3339
+from certctl.cli.pace import Pace
 from certctl.cli.reports import Report, Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
@@ -77,7 +78,7 @@ class JournalReport:
         self._said: set[str] = set()
         self._guard = Lock()
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, pace: Pace | None = None) -> None:
         """Say nothing: the summary counts."""
 
     def started(self, domain: Domain, step: Step) -> None:

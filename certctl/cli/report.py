@@ -17,6 +17,7 @@ from rich.text import Text
 
 from certctl.cli.base import Invocation
 from certctl.cli.outcome import Judge, Outcome, exit_code, failed
+from certctl.cli.pace import Pace
 from certctl.cli.reports import Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
@@ -51,20 +52,21 @@ class TextReport:
         self._verbose = invocation.verbose
         self._single = True
         self._live: Progress | None = None
+        self._pace: Pace | None = None
         self._guard = Lock()
         fancy = "utf" in (sys.stderr.encoding or "").lower()
         self._marks = {True: "✓" if fancy else "ok", False: "✗" if fancy else "FAIL"}
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, pace: Pace | None = None) -> None:
         """One domain is shown step by step, many as a bar and one line each."""
         self._stop()
-        self._single = count == 1
+        self._single, self._pace = count == 1, pace
         if count > 1 and self._err.is_terminal and not self._quiet:
             self._live = Progress(
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                console=self._err, transient=True,
+                TextColumn("{task.fields[rest]}"), console=self._err, transient=True,
             )  # fmt: skip
-            self._live.add_task("domains", total=count)
+            self._live.add_task("domains", total=count, rest=pace.rest if pace else "")
             self._live.start()
 
     def started(self, domain: Domain, step: Step) -> None:
@@ -97,10 +99,17 @@ class TextReport:
         with self._guard:
             if self._single:
                 return
-            if self._live:
-                self._live.advance(self._live.task_ids[0])
             if not self._quiet:
                 self._err.print(self._short(str(journey.domain), journey.error))
+            self._advance(ok=journey.ok)
+
+    def _advance(self, *, ok: bool) -> None:
+        if self._pace:
+            self._pace.arrived(ok=ok)
+        if self._live:
+            self._live.update(self._live.task_ids[0], advance=1, rest=self._pace.rest if self._pace else "")
+        elif self._pace and not self._quiet and (line := self._pace.line()):
+            self._err.print(Text(line, style="dim"))
 
     def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
         """Print the result of each domain, and a full block for the first failures.

@@ -9,6 +9,7 @@ import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.outcome import Judge, Outcome, document, error_json, exit_code, failed
+from certctl.cli.pace import Pace
 from certctl.domain import Domain
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
@@ -29,8 +30,8 @@ class Rows:
 class Report(Listener, Protocol):
     """What every command talks to."""
 
-    def expect(self, count: int) -> None:
-        """Learn how many domains will arrive."""
+    def expect(self, count: int, pace: Pace | None = None) -> None:
+        """Learn how many domains will arrive, and who knows when."""
         ...
 
     def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
@@ -73,7 +74,7 @@ class JsonReport:
     def arrived(self, journey: Journey) -> None:
         """Say nothing."""
 
-    def expect(self, count: int) -> None:
+    def expect(self, count: int, pace: Pace | None = None) -> None:
         """Say nothing."""
 
     def note(self, text: str) -> None:

@@ -14,7 +14,7 @@ def missing(
     """Return the first token that is not there and how long until it is; None when all are."""
     for token in needed:
         if limit := limits.get(token.bucket):
-            wait = limit.wait(spent(db, token, at - limit.memory), at)
+            wait = limit.wait(spent(db, token, limit, at), at)
             if wait > timedelta(0):
                 return token, wait
     return None
@@ -33,13 +33,18 @@ def refund(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> Non
     )
 
 
-def spent(db: sqlite3.Connection, token: Spend, since: datetime) -> Sequence[datetime]:
-    """Return when tokens of this bucket and key were taken."""
-    rows = db.execute(
-        "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at >= ? ORDER BY at",
-        (token.bucket, token.key, text(since)),
-    ).fetchall()
-    return [datetime.fromisoformat(at) for (at,) in rows]
+def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
+    """Return when tokens of this bucket and key were taken, as far back as it matters."""
+    wanted = limit.capacity
+    while True:
+        rows = db.execute(
+            "SELECT at FROM spend WHERE bucket = ? AND key = ? ORDER BY at DESC LIMIT ?",
+            (token.bucket, token.key, wanted),
+        ).fetchall()
+        moments = [datetime.fromisoformat(moment) for (moment,) in reversed(rows)]
+        if len(rows) < wanted or limit.is_told_by(moments, at):
+            return moments
+        wanted *= 4
 
 
 def keys(db: sqlite3.Connection, bucket: Bucket, since: datetime) -> Sequence[str]:

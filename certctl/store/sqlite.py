@@ -172,10 +172,10 @@ class SqliteStore:
         with self._transaction() as db:
             ledger.refund(db, spends, at)
 
-    def spent(self, spend: Spend, since: datetime) -> Sequence[datetime]:
-        """Return when tokens of this bucket and key were taken."""
+    def spent(self, spend: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
+        """Return when tokens of this bucket and key were taken, as far back as it still matters then."""
         with self._reading() as db:
-            return ledger.spent(db, spend, since)
+            return ledger.spent(db, spend, limit, at)
 
     def spent_keys(self, bucket: Bucket, since: datetime) -> Sequence[str]:
         """Return the keys of a bucket from which tokens were taken, the most used first."""

@@ -33,11 +33,9 @@ def spending(request: Request, world: World) -> Iterator[None]:
     the same moment; what the CA did not take comes back.
 
     Raises:
-        RateLimited: ``budget-exhausted``: the CA would refuse; it is not asked.
+        RateLimited: ``budget-exhausted``: the CA would refuse, or what is left is for others; it is not asked.
     """
-    now = world.clock.now()
-    if missing := world.store.take(request.needed, [*request.order, *request.certificate], world.limits, now):
-        raise _exhausted(*missing, world)
+    now = _take(request, world)
     try:
         yield
     except CertctlError as error:
@@ -49,6 +47,18 @@ def spending(request: Request, world: World) -> Iterator[None]:
     for spend in request.failure:
         if spend.bucket is Bucket.CONSECUTIVE:
             world.store.forgive(spend)
+
+
+def _take(request: Request, world: World) -> datetime:
+    """Take the tokens for a request and return the moment they were written down at."""
+    while missing := world.store.take(
+        request.needed, [*request.order, *request.certificate], world.limits, now := world.clock.now()
+    ):
+        spend, wait = missing
+        if spend.bucket is not Bucket.ORDERS or not world.waits_for_orders:
+            raise _exhausted(spend, wait, world)
+        world.clock.pause(wait)
+    return now
 
 
 def keep_resting(row: DomainRow, world: World) -> None:
@@ -87,10 +97,13 @@ def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
 
 
 def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:
+    limit = world.limits[spend.bucket]
+    what = f"the CA's limit on {spend.bucket.replace('-', ' ')} per {limit.per}"
+    is_kept = wait <= limit.reserve * limit.refill
+    kept = f"what is left of {what} ({limit.reserve} of {limit.capacity}) is kept for {limit.others}"
     return RateLimited(
         "budget-exhausted",
-        f"the CA's limit on {spend.bucket.replace('-', ' ')} per {world.limits[spend.bucket].per} is used up"
-        + (f" for {spend.key}" if spend.key else ""),
+        kept if is_kept else f"{what} is used up" + (f" for {spend.key}" if spend.key else ""),
         expected=[f"one more in {timedelta(seconds=ceil(wait.total_seconds()))}"],
         next=["certctl budget"],
         retry_after=ceil(wait.total_seconds()),

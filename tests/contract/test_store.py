@@ -223,10 +223,27 @@ def test_the_last_token_is_taken_once_by_however_many_processes(path: Path) -> N
     assert sorted(results) == [False] * 9 + [True] * 3
 
 
-def take_one(path: Path) -> bool:
+def test_a_long_import_never_takes_what_the_ca_has_not_given_back(store: SqliteStore) -> None:
+    spend, limit = Spend(Bucket.ORDERS, ""), Limit(5, timedelta(minutes=1), "account")
+    given: list[int] = []
+    for minute in range(120):
+        at = BORN + timedelta(minutes=minute)
+        while store.take([spend], [spend], {Bucket.ORDERS: limit}, at) is None:
+            given.append(minute)
+    assert given == [0] * 5 + list(range(1, 120))
+
+
+def test_processes_leave_a_reserve_together_for_one_that_may_use_it(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        assert sum(pool.starmap(take_one, [(path, 2)] * 8)) == 1
+        assert sum(pool.starmap(take_one, [(path, 0)] * 8)) == 2
+
+
+def take_one(path: Path, reserve: int = 0) -> bool:
     store = SqliteStore(path, SystemClock())
     spend = Spend(Bucket.FAILURES, "status.example.com")
-    limits = {Bucket.FAILURES: Limit(3, timedelta(days=1), "name")}
+    limits = {Bucket.FAILURES: Limit(3, timedelta(days=1), "name", reserve)}
     missing = store.take([spend], [spend], limits, SystemClock().now())
     store.close()
     return missing is None

@@ -7,13 +7,15 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 
+from certctl.sandbox import world, zone_file
 from certctl.sandbox.layout import Layout, at
 
 
@@ -76,6 +78,12 @@ class Sandbox:
         self.must("sandbox", "dns", "add", name, "CNAME", "status.hyperping.io")
         self.must("sandbox", "approve", name)
         return name
+
+    def customers(self, names: Sequence[str]) -> None:
+        """Make many names customers' at once, without a process for each."""
+        records = [zone_file.Record(name, "CNAME", f"{world.TARGET}.") for name in names]
+        world.change_dns(self.layout, lambda before: reduce(zone_file.add, records, before))
+        world.change_approvals(self.layout, lambda b: replace(b, approved=tuple(sorted({*b.approved, *names}))))
 
     def orders(self) -> int:
         """Count the orders Pebble has taken, by its log."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Request, Spend, backoff
+from certctl.budget import BULK, LETS_ENCRYPT, Bucket, Limit, Request, Reserve, Spend, backoff, leaving
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -57,6 +57,45 @@ def test_after_the_wait_one_more_request_is_allowed_and_not_a_second_sooner(seco
     assert limit.tokens(spent, now + wait) >= 1 - 1e-6
     if wait > timedelta(seconds=1):
         assert limit.tokens(spent, now + wait - timedelta(seconds=1)) < 1
+
+
+@given(st.integers(1, 5000), st.floats(0, 1), st.integers(0, 40))
+def test_a_reserve_leaves_its_share_and_never_everything(capacity: int, share: float, spent: int) -> None:
+    limit = Limit(capacity, timedelta(minutes=1), "account")
+    kept = limit.keeping(Reserve(share, "others"))
+    assert abs(kept.reserve - capacity * share) <= 1
+    assert kept.wait([], NOON) == timedelta(0)
+    is_allowed = limit.tokens([NOON] * spent, NOON) >= 1 + kept.reserve
+    assert (kept.wait([NOON] * spent, NOON) == timedelta(0)) == is_allowed
+
+
+def test_only_what_everyone_shares_has_a_reserve() -> None:
+    kept = leaving(LETS_ENCRYPT, BULK)
+    assert {bucket: limit.reserve for bucket, limit in kept.items() if limit.reserve} == {Bucket.ORDERS: 60}
+    assert leaving({}, BULK) == {}
+
+
+def test_the_wait_for_many_is_that_of_the_last() -> None:
+    limit = Limit(10, timedelta(minutes=1), "account", reserve=2)
+    assert limit.wait([], NOON, 8) == timedelta(0)
+    assert limit.wait([NOON] * 4, NOON, 8) == timedelta(minutes=4)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.integers(1, 60), st.integers(0, 200))
+def test_what_tells_all_tells_the_same_as_everything(pauses: list[int], newest: int, later: int) -> None:
+    limit = Limit(5, timedelta(minutes=10), "test")
+    spent = [NOON + timedelta(minutes=sum(pauses[: n + 1])) for n in range(len(pauses))]
+    now = spent[-1] + timedelta(minutes=later)
+    if limit.is_told_by(spent[-newest:], now):
+        assert limit.tokens(spent[-newest:], now) == pytest.approx(limit.tokens(spent, now))
+
+
+def test_a_bucket_that_was_never_full_since_is_not_told_by_what_came_last() -> None:
+    limit = Limit(5, timedelta(minutes=10), "test")
+    burst_and_then_one_for_one = [NOON] * 5 + [NOON + n * timedelta(minutes=10) for n in range(1, 20)]
+    now = burst_and_then_one_for_one[-1]
+    assert not limit.is_told_by(burst_and_then_one_for_one[-10:], now)
+    assert limit.is_told_by(burst_and_then_one_for_one[-10:], now + limit.memory + limit.refill)
 
 
 def test_what_is_older_than_the_memory_does_not_matter() -> None:

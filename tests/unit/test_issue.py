@@ -2,12 +2,11 @@
 
 import sqlite3
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from certctl.budget import Bucket, Spend
+from certctl.budget import LETS_ENCRYPT, Bucket, Spend
 from certctl.domain import Domain
 from certctl.errors import ExitCode, RateLimited, Refused, Unreachable
 from certctl.stories.issue import deploy, issue, obtain, order
@@ -271,8 +270,8 @@ def test_a_certificate_that_is_no_good_was_counted_by_the_ca_all_the_same(fake: 
     domain = fake.customer("status.example.com")
     fake.ca.failures["status.example.com"] = Refused("ca-bad-certificate", "for somebody else", quota_used=True)
     issue(fake.journeys(domain), fake.world)
-    spent = fake.store.spent(Spend(Bucket.DUPLICATES, "status.example.com"), fake.clock.now() - timedelta(days=1))
-    assert len(spent) == 1
+    duplicates = Spend(Bucket.DUPLICATES, "status.example.com")
+    assert len(fake.store.spent(duplicates, LETS_ENCRYPT[Bucket.DUPLICATES], fake.clock.now())) == 1
 
 
 def test_an_outage_is_never_a_no(fake: FakeWorld) -> None:

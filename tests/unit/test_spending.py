@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.budget import Bucket, Limit, Spend
+from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.errors import Refused
@@ -35,7 +35,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def taken(fake: FakeWorld, spend: Spend = ORDERS) -> int:
-    return len(fake.store.spent(spend, fake.clock.now() - timedelta(days=2000)))
+    return len(fake.store.spent(spend, Limit(1000, timedelta(days=1), "test"), fake.clock.now()))
 
 
 def go(fake: FakeWorld, *names: str, jobs: int = 1, insists: bool = False) -> list[Journey]:
@@ -55,6 +55,35 @@ def test_the_last_token_is_not_taken_twice_however_many_ask_at_once(fake: FakeWo
     assert (fake.ca.orders, taken(fake)) == (3, 3)
     refused = next(journey.error for journey in journeys if journey.error)
     assert (refused.exit_code, refused.retry_after) == (6, 60)
+
+
+def test_many_names_leave_a_reserve_that_a_single_one_may_use(fake: FakeWorld) -> None:
+    everything = {Bucket.ORDERS: Limit(10, timedelta(minutes=1), "account")}
+    fake.world = replace(fake.world, limits=leaving(everything, BULK))
+    journeys = go(fake, *(f"c{n}.example.com" for n in range(12)), jobs=12)
+    assert (slugs(journeys), taken(fake)) == (["budget-exhausted"] * 4, 8)
+    refused = next(journey.error for journey in journeys if journey.error)
+    assert "(2 of 10) is kept for first visitors, renewals and names issued one at a time" in refused.message
+    assert (refused.exit_code, refused.retry_after) == (6, 60)
+    fake.world = replace(fake.world, limits=leaving(everything, FIRST_VISITS))
+    assert slugs(go(fake, "first.example.com", "second.example.com", "third.example.com")) == ["budget-exhausted"]
+    fake.world = replace(fake.world, limits=everything)
+    assert slugs(go(fake, "typed.example.com")) == ["budget-exhausted"]
+
+
+def test_a_run_that_may_wait_takes_orders_as_they_come_and_refuses_nobody(fake: FakeWorld) -> None:
+    limits = {Bucket.ORDERS: Limit(3, timedelta(minutes=1), "account")}
+    fake.world = replace(fake.world, limits=limits, waits_for_orders=True)
+    began = fake.clock.now()
+    assert slugs(go(fake, *(f"c{n}.example.com" for n in range(8)))) == []
+    assert fake.clock.now() - began == timedelta(minutes=5)
+    assert taken(fake) == 8
+
+
+def test_nobody_waits_for_a_limit_that_is_one_names_own(fake: FakeWorld) -> None:
+    limits = {Bucket.CERTIFICATES: Limit(1, timedelta(hours=3), "registered domain")}
+    fake.world = replace(fake.world, limits=limits, waits_for_orders=True)
+    assert slugs(go(fake, "a.example.com", "b.example.com", "c.example.net")) == ["budget-exhausted"]
 
 
 def test_an_order_the_ca_never_took_costs_nothing(fake: FakeWorld) -> None:
@@ -114,7 +143,8 @@ def test_budget_draws_what_is_left(root: Path, fake: FakeWorld, capsys: pytest.C
     spends = [ORDERS] * 150 + [Spend(Bucket.CERTIFICATES, "example.com")] * 50
     fake.store.spend(spends, datetime.now(UTC))
     assert certctl(["--root", str(root), "budget"], Invocation()) == 0
-    orders, certificates = capsys.readouterr().out.splitlines()[1:]
+    orders, certificates, *kept = capsys.readouterr().out.splitlines()[1:]
+    assert [re.findall(r"\d+", line) for line in kept] == [["60"], ["15"]]
     assert re.fullmatch(r"orders +this account +█{10}░{10} +150 of 300 +now", orders)
     assert re.fullmatch(r"certificates +example\.com +░{20} +0 of 50 +in 3:2[12]:\d\d", certificates)
 
