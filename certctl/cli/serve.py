@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from certctl.budget import FIRST_VISITS, leaving
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
@@ -118,6 +119,7 @@ def _world(house: House) -> "World":
         dns=CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE)),
         ca=house.ca_by("acme"),
         locks=HostLocks(house.path("/run/certctl/locks/domains"), _LOCK_WAIT),
+        limits=leaving(house.limits, FIRST_VISITS),
     )
 
 

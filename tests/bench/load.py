@@ -20,6 +20,7 @@ class Visit:
 
     Attributes:
         seconds: From connecting to the last byte of the page.
+        handshake: From connecting to the end of the TLS handshake.
         status: The HTTP status; 0 when there was none.
         names: The SANs of the leaf that was shown.
         fault: Why it failed, empty when it did not.
@@ -27,6 +28,7 @@ class Visit:
 
     name: str
     seconds: float
+    handshake: float = 0.0
     status: int = 0
     names: tuple[str, ...] = ()
     fault: str = ""
@@ -48,13 +50,14 @@ def visit(port: int, name: str, path: str = "/", patience: float = 60) -> Visit:
             socket.create_connection(("127.0.0.1", port), timeout=patience) as plain,
             context.wrap_socket(plain, server_hostname=name) as secure,
         ):
+            handshake = time.perf_counter() - began
             leaf = secure.getpeercert(binary_form=True) or b""
             secure.sendall(f"GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
             head = b"".join(iter(lambda: secure.recv(65536), b""))
     except OSError as error:
         return Visit(name, time.perf_counter() - began, fault=str(error))
     seconds = time.perf_counter() - began
-    return Visit(name, seconds, int(head.split(b" ", 2)[1] or b"0"), _san(leaf))
+    return Visit(name, seconds, handshake, int(head.split(b" ", 2)[1] or b"0"), _san(leaf))
 
 
 def visits(port: int, names: Sequence[str], at_once: int) -> list[Visit]:

@@ -271,7 +271,7 @@ def test_a_user_that_is_not_there_is_said_before_anything_is_served(place: Place
     place.configure(mode="shared", group="nobody-has-this-one")
     with running(place) as daemon:
         code, said = daemon.ended()
-    assert (code, "error[missing-user]" in said) == (10, True)
+    assert (code, "error[missing-account]" in said) == (10, True)
 
 
 def test_something_else_in_the_way_is_not_removed(tmp_path: Path) -> None:
