@@ -7,7 +7,6 @@ from datetime import datetime
 
 import requests
 from acme import errors, messages
-from acme.client import ClientV2
 from cryptography import x509
 from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
@@ -18,7 +17,7 @@ from certctl.ca.evidence import End, Evidence
 from certctl.ca.issuance import Issuance
 from certctl.ca.network import in_time
 from certctl.ca.scratch import Scratch
-from certctl.ca.session import Session
+from certctl.ca.session import Session, parsed
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError
 from certctl.io.clock import Deadline, SystemClock
@@ -63,7 +62,7 @@ class Acme:
         return self._noted(
             session,
             Deadline.after(self._settings.deadline),
-            lambda: session.send(session.directory["revokeCert"], order),
+            lambda: session.send(session.place("revokeCert"), order),
         )
 
     def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> Evidence:
@@ -74,7 +73,7 @@ class Acme:
             do()
         except CertctlError as error:
             return Evidence(End.FAILURE, session.heard, aborted=error)
-        except (errors.Error, JoseError, requests.RequestException, LookupError) as error:
+        except (errors.Error, JoseError, requests.RequestException) as error:
             if not isinstance(error, messages.Error):
                 self._known = self._mine.session = None
             is_late = isinstance(error, errors.TimeoutError) or not deadline.remaining()
@@ -91,8 +90,8 @@ class Acme:
         with self._guard:
             if self._known is None or time.monotonic() - self._known[0] > _FRESH_SECONDS:
                 seconds = session.deadline.remaining()
-                found = in_time(seconds, lambda: ClientV2.get_directory(self._settings.directory, session))
-                self._known = time.monotonic(), found
+                answer = in_time(seconds, lambda: session.get(self._settings.directory))
+                self._known = time.monotonic(), parsed(messages.Directory, answer)
             return self._known[1]
 
     def _account(self, account: str) -> Account:

@@ -3,7 +3,7 @@
 Every step begins with what the CA says the order is, so a run that was killed goes on and makes no second order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TypeVar
@@ -97,7 +97,7 @@ class Issuance:
         self._require_profile(wanted.profile)
         names = [messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in wanted.names]
         order = NewOrder(identifiers=names, profile=wanted.profile, replaces=replaces)
-        response = self._session.send(self._session.directory["newOrder"], order)
+        response = self._session.send(self._session.place("newOrder"), order)
         made, url = parsed(messages.Order, response), response.headers.get("Location")
         if not url:
             raise DeserializationError("an order without a URL")
@@ -122,7 +122,7 @@ class Issuance:
             Refused: ``ca-refused``; nothing was spent.
         """
         offered = self._session.directory.meta.profiles
-        if profile and offered and profile not in offered:
+        if profile and isinstance(offered, Mapping) and profile not in offered:
             raise Refused(
                 "ca-refused",
                 f"the CA does not offer the profile {profile!a} of [ca] profile",
@@ -150,7 +150,9 @@ class Issuance:
     def challenges(self, order: messages.Order) -> Sequence[Posed]:
         """Return what the CA wants to see: of each authorization that is pending, the challenge we can solve."""
         found = []
-        for url in order.authorizations or ():
+        if not isinstance(order.authorizations, (list, tuple)):
+            raise DeserializationError("an order without authorizations")
+        for url in order.authorizations:
             authorization = parsed(messages.Authorization, self._session.fetch(url))
             if authorization.status == messages.STATUS_PENDING:
                 found.append(pose(url, authorization, self._solver.challenge_type, self._session))

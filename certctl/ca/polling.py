@@ -34,7 +34,7 @@ def poll(
         state, named = ask()
         if not is_pending(state):
             return state
-        wait = step if named is None else named
+        wait = max(step, named or 0.0)
         if wait >= left():
             raise OutOfTime
         pause(wait)

@@ -60,8 +60,17 @@ class Session(Network):
         raise AssertionError("the last try returns or raises")
 
     def _signed(self, url: str, body: JSONDeSerializable | None) -> requests.Response:
-        # Annotated as an object, but None is a POST-as-GET (ClientV2 does the same, acme 5.9).
-        return self.post(url, body, new_nonce_url=self.directory["newNonce"])
+        return self.post(url, body, new_nonce_url=self.place("newNonce"))
+
+    def place(self, resource: str) -> str:
+        """Return the URL of one of the directory's resources.
+
+        Raises:
+            josepy.DeserializationError: the CA's directory does not have it.
+        """
+        if resource not in self.directory.to_partial_json():
+            raise DeserializationError(f"a directory without {resource}")
+        return str(self.directory[resource])
 
     def _seconds(self) -> float:
         left = self.deadline.remaining()
@@ -78,12 +87,16 @@ def parsed(kind: type[T], response: requests.Response) -> T:
     """Read an answer as one of the library's messages.
 
     Raises:
-        josepy.DeserializationError: it is none. josepy itself stumbles over JSON of another shape (2.2).
+        josepy.DeserializationError: it is none, or does not say its status, which josepy lets pass. josepy itself
+            stumbles over JSON of another shape (2.2).
     """
     try:
-        return kind.from_json(response.json())
+        found = kind.from_json(response.json())
     except (TypeError, AttributeError, LookupError, ValueError) as error:
         raise DeserializationError(f"not a {kind.__name__}: {error}") from error
+    if isinstance(found, (messages.Order, messages.Authorization)) and found.status is None:
+        raise DeserializationError(f"a {kind.__name__} without a status")
+    return found
 
 
 def _algorithm(key: JWK) -> JWASignature:

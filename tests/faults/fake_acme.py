@@ -68,6 +68,7 @@ class Faults:
         validation: The problem type with which every challenge fails.
         token: The token of every challenge.
         sign: Makes the chain from the request, for a CA that signs nonsense.
+        refuses_replacing: What to say to an order that names what it replaces (RFC 9773 §5).
         bad_nonces: How many requests for an order are turned down for their nonce.
         status: The order's status after finalization, for a CA that is never ready.
     """
@@ -79,6 +80,7 @@ class Faults:
     detail: str = "as the test wants it"
     token: str = _TOKEN
     sign: Callable[["Signer", x509.CertificateSigningRequest], bytes] | None = None
+    refuses_replacing: Answer | None = None
     bad_nonces: int = 0
     status: str = "valid"
 
@@ -154,7 +156,7 @@ class FakeAcme(http.server.ThreadingHTTPServer):
     """The server.
 
     ``asked`` counts requests by resource, ``paths`` are what was asked for in full, ``orders`` counts the orders
-    it took, ``replaced`` is what the last of them said it replaces.
+    it took, ``connections`` the TLS connections, ``replaced`` is what the last of them said it replaces.
     """
 
     daemon_threads = True
@@ -170,7 +172,7 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         self.faults = Faults()
         self.asked: Counter[str] = Counter()
         self.paths: list[str] = []
-        self.orders = 0
+        self.orders = self.connections = 0
         self.ended = threading.Event()
         self.signer = Signer()
         self.identifiers: list[dict[str, str]] = []
@@ -184,6 +186,7 @@ class FakeAcme(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: object, client_address: object) -> None:
         """Do the TLS handshake in the connection's own thread."""
+        self.connections += 1
         with self.tls.wrap_socket(request, server_side=True) as connection:  # type: ignore[arg-type]
             super().finish_request(connection, client_address)
 
@@ -222,6 +225,8 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         if self.faults.bad_nonces:
             self.faults.bad_nonces -= 1
             return problem("badNonce", "stale nonce", 400)
+        if payload.get("replaces") and self.faults.refuses_replacing:
+            return self.faults.refuses_replacing
         if isinstance(payload.get("identifiers"), list):
             self.identifiers = payload["identifiers"]  # type: ignore[assignment]
             self.challenged, self.request = False, None

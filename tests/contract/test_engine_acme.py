@@ -1,0 +1,251 @@
+"""What only the engine ``acme`` does: polling of its own, nonces, profiles, ``replaces``, kept connections."""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from certctl.ca.ari import identifier
+from certctl.ca.authority import Authority
+from certctl.ca.settings import CaSettings
+from certctl.errors import CertctlError, RateLimited, Refused
+from certctl.values import Issued
+from tests.fakes.ca import FakeCa
+from tests.fakes.ca_lab import CaLab, approval, ca_lab
+from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
+
+pytestmark = pytest.mark.e2e
+
+NAME = "status.example.com"
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaLab]:
+    with ca_lab(tmp_path_factory.mktemp("ca")) as lab:
+        yield lab
+
+
+def test_both_engines_use_one_account(lab: CaLab, tmp_path: Path) -> None:
+    accounts, settings = lab.accounts, lab.with_state(tmp_path)
+    for engine in ("certbot", "acme", "certbot"):
+        party = Authority(settings, engine)
+        party.settled(party.obtain(approval(f"{engine}.example.com")).certificate)
+    assert lab.accounts == accounts + 1
+
+
+def test_a_ca_that_refuses_every_third_nonce_is_no_obstacle(tmp_path: Path) -> None:
+    with ca_lab(tmp_path, nonce_reject=30) as lab, ThreadPoolExecutor(4) as pool:
+        party = Authority(lab.settings, "acme")
+        names = [f"nonce{number}.example.com" for number in range(12)]
+        issued = list(pool.map(lambda name: party.obtain(approval(name)), names))
+        assert [one.certificate.names[0] for one in issued] == names
+        assert lab.orders == len(names)
+
+
+def test_a_profile_the_ca_does_not_offer_is_refused_before_anything_is_spent(lab: CaLab) -> None:
+    before = lab.orders
+    with pytest.raises(Refused) as caught:
+        Authority(replace(lab.settings, profile="nonsuch"), "acme").obtain(approval(NAME))
+    assert (caught.value.slug, caught.value.quota_used) == ("ca-refused", False)
+    assert "default" in caught.value.expected[0]
+    assert lab.orders == before
+
+
+def test_a_profile_the_ca_offers_is_what_it_signs_by(lab: CaLab) -> None:
+    issued = Authority(replace(lab.settings, profile="shortlived"), "acme").obtain(approval("short.example.com"))
+    assert issued.certificate.lifetime < timedelta(days=10)
+
+
+def test_a_fast_ca_is_not_kept_waiting_for_although_it_names_a_second(lab: CaLab) -> None:
+    party = Authority(lab.settings, "acme")
+    party.obtain(approval("first.example.com"))
+    began = time.perf_counter()
+    for number in range(3):
+        party.obtain(approval(f"fast{number}.example.com"))
+    assert time.perf_counter() - began < 3 * 2.0, "each of certbot's takes two seconds of sleep"
+
+
+def test_pebble_is_told_what_a_renewal_replaces(lab: CaLab, tmp_path: Path) -> None:
+    party = Authority(lab.with_state(tmp_path), "acme")
+    first = party.obtain(approval("renewed.example.com"))
+    party.settled(first.certificate)
+    second = party.obtain(approval("renewed.example.com"), replaces=first.pem)
+    party.settled(second.certificate)
+    orders = lab.orders
+    again = party.obtain(approval("renewed.example.com"), replaces=first.pem)  # it was replaced already: 409
+    assert again.certificate.fingerprint != second.certificate.fingerprint
+    assert lab.orders == orders + 1
+
+
+# A CA of our own making.
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
+    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def acme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state") / "acme"
+
+
+@pytest.fixture
+def party(server: FakeAcme, acme_dir: Path) -> Iterator[Authority]:
+    server.faults = Faults(answers={"ari": Answer(404)})
+    server.orders, server.replaced, server.connections = 0, None, 0
+    server.asked.clear()
+    directory = f"{server.base}/dir"
+    settings = CaSettings(directory, acme_dir, acme_dir.parent / "challenges", server.ca_file)
+    yield Authority(replace(settings, deadline=timedelta(seconds=10)), "acme")
+    server.faults = Faults()
+
+
+@pytest.fixture(scope="module")
+def old() -> Issued:
+    return FakeCa().obtain(approval(NAME))
+
+
+def obtain(party: Authority, name: str = "", old: Issued | None = None) -> Issued:
+    """Get a certificate, by default for a name of which no order is left over."""
+    name = name or f"n{next(NUMBERS)}.example.com"
+    issued = party.obtain(approval(name), replaces=old.pem if old else None)
+    party.settled(issued.certificate)
+    return issued
+
+
+def test_a_renewal_names_what_it_replaces(server: FakeAcme, party: Authority, old: Issued) -> None:
+    obtain(party, old=old)
+    assert server.replaced == identifier(old.pem)
+    obtain(party)
+    assert server.replaced is None
+
+
+def test_a_ca_without_renewal_information_is_not_told(server: FakeAcme, party: Authority, old: Issued) -> None:
+    server.faults.answers.clear()
+    obtain(party, old=old)
+    assert (server.replaced, server.orders) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        problem("alreadyReplaced", "it was replaced", 409),
+        problem("malformed", "no such certificate", 400),
+        problem("unauthorized", "another account's", 403),
+        problem("serverInternal", "no such serial", 404),
+        page(409),
+    ],
+    ids=["already", "malformed", "unauthorized", "internal", "html"],
+)
+def test_what_the_ca_does_not_like_to_hear_is_left_out(
+    server: FakeAcme, party: Authority, old: Issued, refusal: Answer
+) -> None:
+    server.faults.refuses_replacing = refusal
+    obtain(party, old=old)
+    assert (server.replaced, server.orders) == (None, 1)
+
+
+def test_a_limit_is_no_reason_to_order_without_what_lifts_it(
+    server: FakeAcme, party: Authority, old: Issued
+) -> None:
+    server.faults.refuses_replacing = problem("rateLimited", "too many", 429, Retry_After="120")
+    with pytest.raises(RateLimited) as caught:
+        obtain(party, old=old)
+    assert (caught.value.retry_after, server.orders) == (120, 0)
+
+
+def test_one_thread_keeps_its_connection_and_all_ask_for_the_directory_once(
+    server: FakeAcme, party: Authority
+) -> None:
+    obtain(party, "account.example.com")
+    server.connections = 0
+    for number in range(3):
+        obtain(party, f"kept{number}.example.com")
+    assert server.connections == 0
+    for number in range(2):  # one after the other: this CA knows one order at a time
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(obtain, party, f"thread{number}.example.com").result()
+    assert server.connections == 2
+    assert server.asked["dir"] <= 2  # certbot, which made the account, asks for itself
+
+
+def test_after_a_failure_the_directory_and_the_connection_are_new(server: FakeAcme, party: Authority) -> None:
+    obtain(party, "before.example.com")
+    server.faults.answers["/order"] = page(502)
+    with pytest.raises(CertctlError):
+        obtain(party)
+    del server.faults.answers["/order"]
+    server.connections, asked = 0, server.asked["dir"]
+    obtain(party)
+    assert (server.connections, server.asked["dir"] - asked) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [Answer(200, []), Answer(200, {"newOrder": 7}), Answer(200, {"meta": []}), Answer(200, "text"), Answer(200)],
+    ids=["list", "number", "meta", "text", "empty"],
+)
+def test_a_directory_of_another_shape_is_no_answer(server: FakeAcme, party: Authority, nonsense: Answer) -> None:
+    obtain(party, "account.example.com")
+    server.faults.answers["dir"] = page(502)
+    server.faults.answers["/order"] = page(502)
+    with pytest.raises(CertctlError):
+        obtain(party)  # forgets the directory
+    server.faults.answers["dir"] = nonsense
+    with pytest.raises(CertctlError) as caught:
+        obtain(party)
+    assert caught.value.slug == "ca-unreachable"
+
+
+NONSENSE: list[object] = [[], {}, {"status": 7}, {"status": "new"}, "text", b""]
+
+
+@pytest.mark.parametrize("resource", ["/order", "authz", "finalize"])
+@pytest.mark.parametrize("body", NONSENSE, ids=range(len(NONSENSE)))
+def test_a_resource_of_another_shape_is_no_answer(
+    server: FakeAcme, party: Authority, resource: str, body: object
+) -> None:
+    server.faults.answers[resource] = Answer(200, body, headers={"Location": f"{server.base}/order/1"})
+    with pytest.raises(CertctlError) as caught:
+        obtain(party)
+    assert caught.value.slug == "ca-unreachable"
+
+
+@pytest.mark.parametrize(
+    "order", [{"authorizations": 7}, {"authorizations": [7]}, {"status": "ready", "finalize": 7}]
+)
+def test_an_order_that_leads_nowhere_is_no_order(
+    server: FakeAcme, party: Authority, order: dict[str, object]
+) -> None:
+    body = {"status": "pending"} | order
+    server.faults.answers["/order"] = Answer(201, body, headers={"Location": f"{server.base}/order/1"})
+    with pytest.raises(CertctlError) as caught:
+        obtain(party)
+    assert caught.value.slug == "ca-unreachable"
+
+
+def test_an_answer_without_an_end_is_cut(server: FakeAcme, party: Authority) -> None:
+    server.faults.sign = lambda *_: b"x" * 10_000_000
+    with pytest.raises(Refused) as caught:
+        obtain(party)
+    assert caught.value.slug == "ca-bad-certificate"
+    assert "larger than" in caught.value.message
+
+
+def test_nothing_secret_is_logged(party: Authority, acme_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    issued = obtain(party, "secret.example.com")
+    (key,) = acme_dir.glob("accounts/*/*/*/private_key.json")
+    for secret in (issued.pem.private_key.splitlines()[1], key.read_text()[20:60]):
+        assert secret not in caplog.text
+    assert threading.active_count() < 50
