@@ -11,7 +11,7 @@ import pytest
 from certctl.nginx.handshake import look
 from certctl.values import Mode
 from tests.raw_sni import offered_leaf
-from tests.real_nginx import RealNginx, need, put_live, real_nginx
+from tests.real_nginx import RealNginx, need, real_nginx
 
 pytestmark = pytest.mark.e2e
 
