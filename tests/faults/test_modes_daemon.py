@@ -1,5 +1,6 @@
 """The daemon behind nginx, well and ill, played by a scripted server: nobody else may notice how it is."""
 
+import itertools
 import re
 import socket
 import threading
@@ -7,10 +8,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from certctl.nginx.handshake import look
 from certctl.values import Mode, Site
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
 from tests.raw_sni import client_hello
@@ -47,9 +50,9 @@ def publishing(host: RealNginx, *sites: Site) -> Script:
     return script
 
 
-def timed(host: RealNginx, name: str) -> tuple[str | None, float]:
+def timed(host: RealNginx, name: str, wait: timedelta = timedelta(seconds=5)) -> tuple[str | None, float]:
     began = time.monotonic()
-    return host.look(name), time.monotonic() - began
+    return look(host.settings, name, wait).fingerprint, time.monotonic() - began
 
 
 def test_the_first_handshake_waits_and_gets_the_certificate_that_is_made_for_it(lua: RealNginx) -> None:
@@ -142,6 +145,13 @@ def test_clients_that_leave_while_they_wait_free_their_places_when_the_daemon_an
         let_go.set()
         asked.script = publishing(lua, lua.site(NEW))
         wait_for(lambda: lua.look(NEW) == lua.site(NEW).certificate.fingerprint)
+
+
+def test_a_daemon_that_never_ends_its_answer_is_given_up_before_the_client_gives_up(lua: RealNginx) -> None:
+    with daemon(lua, say(b"")) as asked:
+        asked.script = asked.drip(itertools.repeat(b"X-Slow: yes\r\n"), 0.1)
+        leaf, seconds = timed(lua, NEW, timedelta(seconds=20))
+        assert (leaf, 11 < seconds < 14) == (None, True)
 
 
 def hanging(let_go: threading.Event) -> Script:
