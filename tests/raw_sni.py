@@ -14,10 +14,8 @@ def offered_leaf(port: int, name: bytes) -> bytes | None:
     The name of a real ClientHello is replaced by one of the same length. In TLS 1.2 the certificate comes in the
     clear, before anybody could notice.
     """
-    length = b"\0" + len(name).to_bytes(2)  # RFC 6066 §3: host_name, then its length
-    hello = _hello(len(name))
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(hello.replace(length + _placeholder(len(name)), length + name))
+        connection.sendall(client_hello(name))
         received = b""
         with contextlib.suppress(ConnectionResetError):
             while data := connection.recv(65536):
@@ -28,6 +26,12 @@ def offered_leaf(port: int, name: bytes) -> bytes | None:
                 if leaf := _leaf(messages):
                     return leaf
     return None
+
+
+def client_hello(name: bytes) -> bytes:
+    """Return the first bytes of a handshake for this name."""
+    length = b"\0" + len(name).to_bytes(2)  # RFC 6066 §3: host_name, then its length
+    return _hello(len(name)).replace(length + _placeholder(len(name)), length + name)
 
 
 def _placeholder(length: int) -> bytes:

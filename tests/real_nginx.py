@@ -260,6 +260,11 @@ def free_ports(number: int) -> list[int]:
     return ports
 
 
+def environment() -> dict[str, str]:
+    """Return what a script of ours runs in."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def need(program: str) -> str:
     found = shutil.which(program)
     assert found, f"{program} is not installed"

@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{};]|[^\s{};"\'#]+')
+_WORKER_CONNECTIONS = 512
 _NOT_FILES = ("stderr", "syslog:", "memory:")
 
 
 def main_directive(config: Path, name: str) -> list[str]:
     """Return the first arguments given to a directive in the main context, in order."""
     return [words[1] for depth, words in _directives(config) if depth == 0 and words[0] == name and words[1:]]
+
+
+def worker_connections(config: Path) -> int:
+    """Return how many connections a worker may have (``events``, default 512)."""
+    given = [words[1] for depth, words in _directives(config) if depth == 1 and words[0] == "worker_connections"]
+    return int(given[-1]) if given and given[-1].isdecimal() else _WORKER_CONNECTIONS
 
 
 def main_arguments(config: Path, name: str) -> list[str]:

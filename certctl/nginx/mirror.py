@@ -97,6 +97,8 @@ def stage(live: Path, site: Site, rights: Rights) -> Path | None:
         if new_home:
             remove_tree(home)
         else:
+            if target(live, site.domain) != version.name:
+                remove_tree(version)
             _sweep(home)
         raise
     if detour:

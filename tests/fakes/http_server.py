@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 Script = Callable[[socket.socket], None]
 
@@ -15,15 +16,15 @@ Script = Callable[[socket.socket], None]
 class ScriptedServer:
     """Reads each request's head, then lets the current script do what it likes with the connection."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, place: Path | None = None) -> None:
         self.script = script
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
         self.sent = 0
         self.ended = threading.Event()
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self._listener = _at(place) if place else socket.create_server(("127.0.0.1", 0))
+        self.port = 0 if place else self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -113,10 +114,21 @@ def reset_after(data: bytes) -> Script:
     return script
 
 
+def _at(place: Path) -> socket.socket:
+    place.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(place))
+    place.chmod(0o666)
+    listener.listen(256)
+    return listener
+
+
 @contextmanager
-def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
-    """Run a scripted server on a free port."""
-    server = ScriptedServer(script, tls)
+def serving(
+    script: Script, tls: ssl.SSLContext | None = None, place: Path | None = None
+) -> Iterator[ScriptedServer]:
+    """Run a scripted server on a free port, or on a unix socket at a place."""
+    server = ScriptedServer(script, tls, place)
     try:
         yield server
     finally:

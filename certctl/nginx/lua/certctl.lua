@@ -8,7 +8,6 @@ local lrucache = require "resty.lrucache"
 local ssl = require "ngx.ssl"
 
 local PATIENCE = 12 -- seconds for the daemon's whole answer; browsers give up at 30
-local MOST_WAITING = 128 -- handshakes of one worker: each holds two of its worker_connections
 local LONGEST_ANSWER = 8192 -- bytes
 local LONGEST_REFUSAL = 3600 -- seconds
 local TRIES = 3
@@ -121,8 +120,9 @@ local function question(socket, name)
     return tonumber(head:match("^http/1%.[01] (%d%d%d)")), tonumber(seconds)
 end
 
--- Make the handler of one worker: of the mirror at `live`, the daemon at `socket`, and `most` parsed certificates.
-return function(live, socket, most)
+-- Make the handler of one worker for the mirror at `live` and the daemon at `socket`. It keeps `most` parsed
+-- certificates, and lets `patient` handshakes wait at a time.
+return function(live, socket, most, patient)
     local parsed = assert(lrucache.new(most))
     local refused = ngx.shared.certctl_refused
     local waiting = 0
@@ -144,7 +144,7 @@ return function(live, socket, most)
 
     -- Have the daemon get a certificate; tell whether it did. Only its own word counts as a refusal to remember.
     local function obtain(name)
-        if refused:get(name) or waiting >= MOST_WAITING then
+        if refused:get(name) or waiting >= patient then
             return false
         end
         waiting = waiting + 1
