@@ -15,15 +15,17 @@ Script = Callable[[socket.socket], None]
 class ScriptedServer:
     """Reads each request's head, then lets the current script do what it likes with the connection."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, script: Script, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
+    ) -> None:
         self.script = script
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
         self.sent = 0
         self.ended = threading.Event()
         self._tls = tls
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.port = 0 if listener else self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -114,9 +116,11 @@ def reset_after(data: bytes) -> Script:
 
 
 @contextmanager
-def serving(script: Script, tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
-    """Run a scripted server on a free port."""
-    server = ScriptedServer(script, tls)
+def serving(
+    script: Script, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
+) -> Iterator[ScriptedServer]:
+    """Run a scripted server on a free port, or on a socket that is there."""
+    server = ScriptedServer(script, tls, listener)
     try:
         yield server
     finally:
