@@ -28,12 +28,13 @@ def sandbox() -> None:
 
 @sandbox.command("up", cls=Command)
 @click.option("--lifetime", type=Duration(), default="90d", show_default=True, help="How long certificates live.")
+@click.option("--serve", is_flag=True, help="Run 'certctl serve' in it too.")
 @click.pass_obj
-def up(invocation: Invocation, lifetime: timedelta) -> int:
+def up(invocation: Invocation, lifetime: timedelta, serve: bool) -> int:  # noqa: FBT001
     """Bring a sandbox up below --root; one that is down begins a new world."""
     from certctl.sandbox import sandbox as house
 
-    standing, changed = house.up(_root(invocation), _init, lifetime)
+    standing, changed = house.up(_root(invocation), _init, lifetime, serve=serve)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 
