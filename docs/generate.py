@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/reference from the code: commands, exit codes, errors, configuration and JSON schemas.
+"""Write docs/reference from the code: commands, exit codes, errors, configuration, metrics and JSON schemas.
 
 ``python docs/generate.py`` writes, ``python docs/generate.py --check`` names what is stale and exits 1.
 A fact stands in the code once; these pages repeat it for readers. tests/meta/test_docs.py keeps them fresh.
@@ -23,6 +23,9 @@ from certctl.cli.explanations import explanation  # noqa: E402
 from certctl.cli.init import commented  # noqa: E402
 from certctl.config import Settings  # noqa: E402
 from certctl.errors import CATALOGUE, CertctlError, ExitCode, Kind, Who  # noqa: E402
+from certctl.io.clock import SystemClock  # noqa: E402
+from certctl.serve.answers import Kind as AnswerKind  # noqa: E402
+from certctl.serve.metrics import Metrics  # noqa: E402
 from docs.schemas import schemas  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -61,6 +64,7 @@ def pages() -> dict[Path, str]:
         "exit-codes.md": exit_codes(),
         "errors.md": errors(),
         "configuration.md": configuration(),
+        "metrics.md": metrics(),
     }
     made |= {f"schema/{name}": json.dumps(schema, indent=2) + "\n" for name, schema in schemas().items()}
     return {REFERENCE / name: text for name, text in made.items()}
@@ -71,6 +75,44 @@ def stale() -> list[Path]:
     wanted = pages()
     differing = [path for path, text in wanted.items() if not path.exists() or path.read_text("utf-8") != text]
     return differing + [path for path in sorted((REFERENCE / "schema").glob("*")) if path not in wanted]
+
+
+# Metrics.
+
+
+def metrics() -> str:
+    """Describe every metric from the registry that ``/metrics`` prints."""
+    counted = Metrics(SystemClock(), store_up=lambda: True)
+    labels = {m._name: m._labelnames for m in vars(counted).values() if hasattr(m, "_labelnames")}  # noqa: SLF001
+    rows = [
+        f"| `{metric.name}{'_total' if metric.type == 'counter' else ''}` | {metric.type} "
+        f"| {', '.join(f'`{label}`' for label in labels[metric.name]) or 'none'} | {metric.documentation} |"
+        for metric in counted.registry.collect()
+    ]
+    kinds = ", ".join(f"`{kind}`" for kind in AnswerKind)
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            _MADE.format("certctl/serve/metrics.py"),
+            "`certctl serve` answers `GET /metrics` on its unix socket, in Prometheus' text format:",
+            "",
+            "```console",
+            "# curl --unix-socket /run/certctl/serve.sock http://certctl/metrics",
+            "```",
+            "",
+            "| metric | type | labels | what |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            f"`answer` is one of {kinds}. `code` is a slug of [errors](errors.md), empty for `ready`",
+            "and `preparing`.",
+            "No label holds a name of a customer, so their number does not grow.",
+            "",
+            "`GET /status` says the same in one JSON document; `certctl status` shows it in a line.",
+            "",
+        ]
+    )
 
 
 # Commands.

@@ -32,12 +32,13 @@ def sandbox() -> None:
 @click.option(
     "--mode", type=click.Choice(_SERVES), default="blocks", show_default=True, help="How its nginx serves."
 )
+@click.option("--serve", is_flag=True, help="Run 'certctl serve' in it too.")
 @click.pass_obj
-def up(invocation: Invocation, lifetime: timedelta, mode: str) -> int:
+def up(invocation: Invocation, lifetime: timedelta, mode: str, serve: bool) -> int:  # noqa: FBT001
     """Bring a sandbox up below --root; one that is down begins a new world."""
     from certctl.sandbox import sandbox as house
 
-    standing, changed = house.up(_root(invocation), _init, lifetime, mode)
+    standing, changed = house.up(_root(invocation), _init, lifetime, mode, serve=serve)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 

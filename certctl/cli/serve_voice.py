@@ -16,7 +16,7 @@ from certctl.serve.ondemand import Landing
 from certctl.serve.settings import Rate
 
 _LINES = Rate(burst=60, refill=timedelta(seconds=1))
-_MINUTE = 60.0
+_MINUTE = timedelta(minutes=1)
 _PRIORITIES = {Kind.REFUSED: Priority.ROUTINE, Kind.PREPARING: Priority.ROUTINE}
 
 
@@ -26,14 +26,15 @@ class ServeVoice:
     Refusals that nobody would read are counted and said once a minute. A certificate is always said.
     """
 
-    def __init__(self, invocation: Invocation, clock: Clock) -> None:
+    def __init__(self, invocation: Invocation, clock: Clock, every: timedelta = _MINUTE) -> None:
         self._up_to = Priority.WARNING if invocation.quiet else Priority.ROUTINE
         if invocation.verbose:
             self._up_to = Priority.DEBUG
         self._clock = clock
         self._to_journal = is_journal(2)
-        self._lines = Tokens(_LINES, clock.now().timestamp())
+        self._lines: dict[Priority, Tokens] = {}
         self._unsaid: Counter[str] = Counter()
+        self._every = every.total_seconds()
 
     def note(self, text: str) -> None:
         """Say what is routine."""
@@ -52,24 +53,27 @@ class ServeVoice:
         """Say how it ended for a name."""
         if landing.answer.kind is Kind.READY:
             self._print(_ready(landing))
-        elif self._may_speak():
-            self._print(_not_ready(landing))
+        elif self._may_speak(priority := _PRIORITIES.get(landing.answer.kind, Priority.WARNING)):
+            self._print(_not_ready(landing, priority))
         else:
             self._leave_unsaid(landing.answer.slug)
 
-    def _may_speak(self) -> bool:
-        if self._lines.missing(self._clock.now().timestamp()):
+    def _may_speak(self, priority: Priority) -> bool:
+        """Tell whether a line is left; refusals take none from what somebody should mend."""
+        now = self._clock.now().timestamp()
+        lines = self._lines.setdefault(priority, Tokens(_LINES, now))
+        if lines.missing(now):
             return False
-        self._lines.take()
+        lines.take()
         return True
 
     def _leave_unsaid(self, slug: str) -> None:
         if not self._unsaid:
-            asyncio.get_running_loop().call_later(_MINUTE, self._sum_up)
+            asyncio.get_running_loop().call_later(self._every, self._sum_up)
         self._unsaid[slug] += 1
 
     def _sum_up(self) -> None:
-        fields: dict[str, object] = {"seconds": round(_MINUTE), "total": self._unsaid.total(), **self._unsaid}
+        fields: dict[str, object] = {"seconds": round(self._every), "total": self._unsaid.total(), **self._unsaid}
         self._unsaid.clear()
         self._print(line(Priority.NOTICE, "unsaid", **fields))
 
@@ -92,10 +96,10 @@ def _ready(landing: Landing) -> str:
     )
 
 
-def _not_ready(landing: Landing) -> str:
+def _not_ready(landing: Landing, priority: Priority) -> str:
     answer, error = landing.answer, landing.error
     return line(
-        _PRIORITIES.get(answer.kind, Priority.WARNING),
+        priority,
         answer.kind,
         domain=landing.domain,
         code=answer.slug or None,

@@ -49,6 +49,11 @@ class Layout:
         return self.root / "log"
 
     @property
+    def serve_socket(self) -> Path:
+        """Return where certctl's daemon listens, if it runs."""
+        return self.root / "run/certctl/serve.sock"
+
+    @property
     def ca(self) -> Path:
         """Return Pebble's directory."""
         return self.root / "ca"

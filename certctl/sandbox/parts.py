@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
+from certctl.io import local
 from certctl.sandbox.daemons import Daemon
 
 _START_SECONDS = 20
@@ -57,6 +58,22 @@ def wait_for_port(daemon: Daemon, port: int) -> None:
         return True
 
     _wait_for(daemon, listens)
+
+
+def wait_for_socket(daemon: Daemon, path: Path) -> None:
+    """Wait until a part answers on a unix socket.
+
+    Raises:
+        ConfigInvalid: ``sandbox-failed`` with its last words.
+    """
+
+    def answers() -> bool:
+        try:
+            return bool(local.get(path, "/healthz", seconds=1))
+        except local.Unanswered:
+            return False
+
+    _wait_for(daemon, answers)
 
 
 def _wait_for(daemon: Daemon, is_ready: Callable[[], bool]) -> None:

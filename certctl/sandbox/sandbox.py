@@ -25,11 +25,12 @@ Init = Callable[[Path], None]
 
 
 def up(
-    root: Path, init: Init, lifetime: timedelta = pebble.NINETY_DAYS, mode: str = "blocks"
+    root: Path, init: Init, lifetime: timedelta = pebble.NINETY_DAYS, mode: str = "blocks", *, serve: bool = False
 ) -> tuple[Standing, bool]:
     """Bring a sandbox up; return how it stands and whether that changed anything.
 
-    ``lifetime`` is how long its CA's certificates live; ``mode`` is how its nginx serves.
+    ``lifetime`` is how long its CA's certificates live; ``mode`` is how its nginx serves; ``serve`` runs certctl's
+    own daemon in it too.
 
     A sandbox that is down begins a new world, because a restarted Pebble is a new CA: certificates and accounts
     of the old one are worth nothing. If one part fails to come up, the others are stopped again.
@@ -46,7 +47,7 @@ def up(
         _stop(before)
         for _ in range(_TRIES):
             try:
-                return _Rising(layout, init, lifetime, mode).rise(), True
+                return _Rising(layout, init, lifetime, mode, serve=serve).rise(), True
             except parts.PortTaken:
                 continue
     raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
@@ -80,11 +81,12 @@ def status(root: Path) -> Standing:
 class _Rising:
     """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
 
-    def __init__(self, layout: Layout, init: Init, lifetime: timedelta, mode: str) -> None:
+    def __init__(self, layout: Layout, init: Init, lifetime: timedelta, mode: str, *, serve: bool) -> None:
         self._layout = layout
         self._init = init
         self._lifetime = lifetime
         self._mode = mode
+        self._serve = serve
         self._standing = Standing(layout)
         self._undo = ExitStack()
 
@@ -125,6 +127,9 @@ class _Rising:
         world.write_config(self._layout, addresses, _profile(ca), self._mode)
         self._init(self._layout.config)
         self._start_nginx(http, https)
+        if self._serve:
+            argv = parts.python_module("certctl", "--config", str(self._layout.config), "serve")
+            parts.wait_for_socket(self._start("serve", argv), self._layout.serve_socket)
         return addresses
 
     def _start_ours(self, name: str, module: str, file: Path) -> int:

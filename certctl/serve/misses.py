@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable
 
-_NAME = rb"(?=[a-z0-9.-]{4,253}/)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+"
+_NAME = rb"[A-Za-z0-9][A-Za-z0-9.-]{2,252}"
 _MISS = re.compile(
     rb'cannot load certificate "/[A-Za-z0-9._/@+~-]*/live/(' + _NAME + rb')/current/fullchain\.pem":'
 )

@@ -4,7 +4,8 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ELOOP
 from importlib.resources import files
 from pathlib import Path
 
@@ -24,8 +25,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     """
     with writing(path):
         make_directory(path.parent, 0o711)  # nginx's workers pass through to challenges/
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        adopt(path)
+        _create(path)
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.
@@ -52,6 +52,20 @@ def translated(path: Path) -> Iterator[None]:
         raise Unreachable(
             "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
         ) from error
+
+
+def _create(path: Path) -> None:
+    """Make the file if it is not there; one that is must not be opened here.
+
+    Closing it would drop every lock that other connections of this process hold on it (fcntl(2)); the next process
+    to leave would then take itself for the last one and delete the write-ahead log under them.
+    """
+    if path.is_symlink():
+        raise OSError(ELOOP, "it is a symlink", str(path))
+    if not path.exists():
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            adopt(path)
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

@@ -3,6 +3,8 @@
 import multiprocessing
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -260,3 +262,22 @@ def test_a_failed_transaction_leaves_the_store_usable(store: SqliteStore) -> Non
     with pytest.raises(ZeroDivisionError):
         break_off()
     assert store.keep(issued()).version == 1
+
+
+def test_two_stores_of_one_process_and_another_process_see_each_others_rows(tmp_path: Path) -> None:
+    path = tmp_path / "certctl.db"
+    first, second = SqliteStore(path, SystemClock()), SqliteStore(path, SystemClock())
+    look = (
+        "import sys; from pathlib import Path; from certctl.io.clock import SystemClock; "
+        "from certctl.store.sqlite import SqliteStore; store = SqliteStore(Path(sys.argv[1]), SystemClock()); "
+        "print(len(store.domains())); store.close()"
+    )
+    first.set_state(DOMAIN, State.ACTIVE)
+    second.domains()
+    for count, name in enumerate(("b.example.com", "c.example.com"), 1):
+        ended = subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True, check=True)
+        assert ended.stdout == f"{count}\n"
+        first.set_state(Domain(name), State.ACTIVE)
+    first.close()
+    assert len(second.domains()) == 3
+    second.close()

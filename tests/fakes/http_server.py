@@ -16,15 +16,17 @@ Script = Callable[[socket.socket], None]
 class ScriptedServer:
     """Reads each request's head, then lets the current script do what it likes with the connection."""
 
-    def __init__(self, script: Script, tls: ssl.SSLContext | None = None, place: Path | None = None) -> None:
+    def __init__(
+        self, script: Script, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
+    ) -> None:
         self.script = script
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
         self.sent = 0
         self.ended = threading.Event()
         self._tls = tls
-        self._listener = _at(place) if place else socket.create_server(("127.0.0.1", 0))
-        self.port = 0 if place else self._listener.getsockname()[1]
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
+        self.port = 0 if listener else self._listener.getsockname()[1]
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
@@ -114,7 +116,8 @@ def reset_after(data: bytes) -> Script:
     return script
 
 
-def _at(place: Path) -> socket.socket:
+def listening_at(place: Path) -> socket.socket:
+    """Listen on a unix socket that everybody may use."""
     place.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(place))
@@ -125,10 +128,10 @@ def _at(place: Path) -> socket.socket:
 
 @contextmanager
 def serving(
-    script: Script, tls: ssl.SSLContext | None = None, place: Path | None = None
+    script: Script, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None
 ) -> Iterator[ScriptedServer]:
-    """Run a scripted server on a free port, or on a unix socket at a place."""
-    server = ScriptedServer(script, tls, place)
+    """Run a scripted server on a free port, or on a socket that is there."""
+    server = ScriptedServer(script, tls, listener)
     try:
         yield server
     finally:

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -158,10 +158,10 @@ class Serving:
         return dict(json.loads((await self.get("/status")).body))
 
     def miss(self, datagram: bytes) -> None:
-        """Say what nginx would say."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        """Say what nginx would say; like nginx, drop it when nobody has read the ones before."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to, suppress(BlockingIOError):
             to.connect(str(self.miss_path))
-            to.send(datagram)
+            to.send(datagram, socket.MSG_DONTWAIT)
 
 
 @dataclass(frozen=True)

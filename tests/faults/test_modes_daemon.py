@@ -15,7 +15,7 @@ import pytest
 
 from certctl.nginx.handshake import look
 from certctl.values import Mode, Site
-from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
+from tests.fakes.http_server import Script, ScriptedServer, listening_at, reset_after, say, serving, status
 from tests.raw_sni import client_hello
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx, wait_for
 
@@ -37,7 +37,7 @@ def lua(tmp_path: Path) -> Iterator[RealNginx]:
 
 
 def daemon(host: RealNginx, script: Script) -> AbstractContextManager[ScriptedServer]:
-    return serving(script, place=host.settings.socket)
+    return serving(script, listener=listening_at(host.settings.socket))
 
 
 def publishing(host: RealNginx, *sites: Site) -> Script:

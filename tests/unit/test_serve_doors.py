@@ -1,6 +1,8 @@
 """The daemon from outside: who waits, who is told what, and what strangers cost."""
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -441,3 +443,57 @@ async def test_trouble_that_is_nobodys_refusal_is_the_last_error(here: Serving) 
         await here.visit(NAME)
         status = await here.status()
     assert status["last_error"] == {"code": "busy", "at": "2026-11-23T12:00:00Z"}
+
+
+# The miss socket
+
+MISS = b'certctl: [error] 1#1: *1 cannot load certificate "/var/lib/certctl/live/%s/current/fullchain.pem": x'
+
+
+@on_a_loop
+async def test_a_failed_handshake_is_a_hint_and_the_next_one_succeeds(here: Serving) -> None:
+    here.fakes.customer(NAME)
+    async with serving(here):
+        here.miss(MISS % NAME.encode())
+        here.miss(MISS % NAME.encode())
+        await until(lambda: len(here.heard.landings) == 1)
+        assert (await here.handshake(NAME)).status == 200
+    assert (here.ca.orders, here.fakes.dns.asked) == (1, [NAME])
+
+
+@on_a_loop
+async def test_whatever_is_sent_to_the_miss_socket_nothing_comes_of_it(here: Serving) -> None:
+    async with serving(here):
+        for line in HOSTILE:
+            here.miss(MISS % line.encode("utf-8", "surrogateescape"))
+            await asyncio.sleep(0)
+            here.miss(line.encode("utf-8", "surrogateescape") or b"\0")
+            await asyncio.sleep(0)
+        here.miss(b"\xff" * 60_000)
+        await until(lambda: here.on_demand.flying == 0)
+        assert (await here.get("/healthz")).status == 200
+    assert all(name.isascii() and name == name.lower() for name in here.fakes.dns.asked)
+    assert (here.ca.orders, here.fakes.operator.asked) == (0, [])
+
+
+# What does not depend on it
+
+
+@on_a_loop
+async def test_a_locked_store_is_not_yet_and_it_recovers_by_itself(fakes: FakeWorld, tmp_path: Path) -> None:
+    here = Serving(fakes, tmp_path, patience=SLOWLY)
+    fakes.customer(NAME)
+    fakes.store.domains()
+    other = sqlite3.connect(tmp_path / "certctl.db", isolation_level=None)
+    here.mirror.add(Domain("status.live.com"))
+    async with serving(here):
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert (await here.handshake(NAME)).status == 503
+        assert (await here.handshake("status.live.com")).status == 200
+        assert time.monotonic() - began < 2
+        other.execute("ROLLBACK")
+        other.close()
+        await until(lambda: here.on_demand.flying == 0)
+        assert (await here.handshake(NAME)).status == 200
+    assert here.ca.orders == 1
