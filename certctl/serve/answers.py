@@ -52,7 +52,7 @@ class Answer:
         return max(1, round(self.lasts.total_seconds()))
 
 
-READY = Answer(Kind.READY, _LOOK_AGAIN)
+READY = Answer(Kind.READY)
 PREPARING = Answer(Kind.PREPARING, _LOOK_AGAIN)
 
 

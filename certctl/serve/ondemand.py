@@ -185,7 +185,8 @@ class OnDemand:
         self._under_way.discard(ended)
         landing = self._landing(domain, self._now() - began, ended)
         flight = self._flights.pop(domain)
-        self._memory.put(domain, landing.answer, landing.answer.lasts.total_seconds())
+        if landing.answer.kind is not Kind.READY:  # whether a name is served is seen, not remembered
+            self._memory.put(domain, landing.answer, landing.answer.lasts.total_seconds())
         if not flight.done():
             flight.set_result(landing.answer)
         for watcher in self._watchers:
