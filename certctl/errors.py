@@ -261,6 +261,7 @@ _KINDS = (
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
     Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
     Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
+    Kind("wildcard-not-begun", ConfigInvalid, _OPERATOR, False, "no order of a wildcard waits to be finished"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
     Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),

@@ -14,6 +14,7 @@ from typing import Protocol
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.io.clock import Clock
+from certctl.txt import TxtDemand
 from certctl.values import (
     Approval,
     Certificate,
@@ -95,6 +96,14 @@ class CertificateAuthority(Protocol):
 
         Raises:
             Refused, RateLimited, Unreachable, Busy: see ``certctl.errors``.
+        """
+        ...
+
+    def begin(self, approval: Approval) -> TxtDemand:
+        """Make the order for a wildcard by hand, or find the one begun before; ``obtain`` goes on with it later.
+
+        Raises:
+            Refused, RateLimited, Unreachable, Busy: as in ``obtain``.
         """
         ...
 
