@@ -181,5 +181,5 @@ def _given_up(error: CertctlError, demand: TxtDemand, sight: TxtSight) -> Certct
 
 
 def distinct(challenges: Sequence[Challenge]) -> tuple[str, ...]:
-    """Return what must stand at the one name, each value once."""
-    return tuple(dict.fromkeys(challenge.validation for challenge in challenges))
+    """Return what must stand at the one name, each value once, and in the same order whatever the CA's."""
+    return tuple(sorted({challenge.validation for challenge in challenges}))

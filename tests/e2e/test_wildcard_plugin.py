@@ -154,14 +154,18 @@ def test_a_cname_with_a_plugin_that_cannot_follow_it_is_explained_and_costs_noth
     assert lab.orders == orders
 
 
-@pytest.mark.parametrize("engine", ["certbot", "acme"])
-def test_a_plugin_that_may_not_write_fails_before_the_ca_looks(lab: Lab, tmp_path: Path, engine: str) -> None:
+@pytest.mark.parametrize(
+    ("engine", "ending"), [("certbot", (5, "ca-challenge-aborted")), ("acme", (10, "config-invalid"))]
+)
+def test_who_may_not_write_fails_before_the_ca_looks(
+    lab: Lab, tmp_path: Path, engine: str, ending: tuple[int, str]
+) -> None:
     wrong = tmp_path / "wrong.ini"
     wrong.write_text(lab.bind.credentials.read_text().replace("dns_rfc2136_secret = ", "dns_rfc2136_secret = AAAA"))
     wrong.chmod(0o600)
     options = ["--dns", "rfc2136", "--dns-option", f"credentials={wrong}", "--dns-option", "propagation-seconds=1"]
     ran = lab.certctl("wildcard", f"{engine}.{OWN}", *options, "--json", CERTCTL_CA__ENGINE=engine)
-    assert (ran.code, ran.error["code"]) == (5, "ca-challenge-aborted"), ran.err + ran.out
+    assert (ran.code, ran.error["code"]) == ending, ran.err + ran.out
     assert ran.error["quota_used"] is True, "an order was made"
     assert f"{engine}.{OWN}" not in "".join(line for line in lab.log.read_text().splitlines() if "INVALID" in line)
 
