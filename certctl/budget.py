@@ -135,11 +135,13 @@ class Request:
         registered: Their registered domains (one label below a public suffix).
         renewal: The CA has signed exactly these names before: then orders and certificates per registered
             domain are not counted. (A renewal by ARI with ``replaces`` is not counted at all.)
+        begins: Only the order is placed now; the certificate comes with another request.
     """
 
     names: tuple[str, ...]
     registered: tuple[str, ...]
     renewal: bool = False
+    begins: bool = False
 
     @property
     def order(self) -> Sequence[Spend]:
@@ -149,6 +151,8 @@ class Request:
     @property
     def certificate(self) -> Sequence[Spend]:
         """Return what the certificate takes when it is made."""
+        if self.begins:
+            return []
         duplicate = Spend(Bucket.DUPLICATES, ",".join(sorted(self.names)))
         return [duplicate] + (
             [] if self.renewal else [Spend(Bucket.CERTIFICATES, name) for name in self.registered]

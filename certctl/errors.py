@@ -265,6 +265,7 @@ _KINDS = (
     Kind("missing-account", ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
     Kind("keys-out-of-reach", ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),
     Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
+    Kind("wildcard-not-begun", ConfigInvalid, _OPERATOR, False, "no order of a wildcard waits to be finished"),
     Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
     Kind("serve-failed", ConfigInvalid, _OPERATOR, False, "the daemon cannot be set up on this host"),

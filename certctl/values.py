@@ -1,6 +1,5 @@
 """The values that flow from party to party: frozen, and true when they exist."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import unified_diff
@@ -147,12 +146,17 @@ class Suggestion:
     ask_at: datetime
 
 
+CHALLENGE_LABEL = "_acme-challenge"  # RFC 8555 §8.4
+STANDING_LABEL = "_validation-persist"  # draft-ietf-acme-dns-persist-00
+
+
 @dataclass(frozen=True, slots=True)
 class DnsSolver:
-    """How a wildcard's DNS-01 challenge is solved.
+    """How a wildcard's challenge is solved: by DNS-01, or by dns-persist-01.
 
     Attributes:
-        plugin: ``manual``, or the name of a certbot DNS plugin such as ``rfc2136``.
+        plugin: ``manual``; ``persist`` for one record that stands for good; or the name of a certbot DNS plugin
+            such as ``rfc2136``.
         options: The plugin's own options, such as ``{"credentials": "/etc/certctl/rfc2136.ini"}``.
     """
 
@@ -164,62 +168,20 @@ class DnsSolver:
         """Tell whether a person is needed."""
         return self.plugin == "manual"
 
+    @property
+    def is_standing(self) -> bool:
+        """Tell whether one record proves every renewal (dns-persist-01)."""
+        return self.plugin == "persist"
 
-@dataclass(frozen=True, slots=True)
-class TxtAnswer:
-    """What one nameserver says about a TXT record: its values, or why there is no answer."""
+    @property
+    def method(self) -> str:
+        """Return the kind of challenge, as CAA's ``validationmethods`` names it (RFC 8657 §4)."""
+        return "dns-persist-01" if self.is_standing else "dns-01"
 
-    server: str
-    values: tuple[str, ...] = ()
-    problem: str = ""
-
-    def holds(self, values: Collection[str]) -> bool:
-        """Tell whether this nameserver shows all of these values."""
-        return not self.problem and set(values) <= set(self.values)
-
-
-@dataclass(frozen=True, slots=True)
-class TxtSight:
-    """What every nameserver says about one TXT record at one moment.
-
-    Attributes:
-        asked: The name the CA looks at.
-        owner: The name that must have the record: where the CNAMEs of ``asked`` end.
-        zone: The zone that holds ``owner``; empty when it was not found.
-        answers: One per nameserver.
-        notes: What a person should know about this name, such as a wildcard record above it.
-    """
-
-    asked: str
-    owner: str
-    zone: str = ""
-    answers: tuple[TxtAnswer, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def agrees(self, values: Collection[str]) -> bool:
-        """Tell whether every nameserver shows all of these values."""
-        return bool(self.answers) and all(answer.holds(values) for answer in self.answers)
-
-    def others(self, values: Collection[str]) -> tuple[str, ...]:
-        """Return what stands there besides these values."""
-        return tuple(sorted({value for answer in self.answers for value in answer.values} - set(values)))
-
-
-@dataclass(frozen=True, slots=True)
-class TxtDemand:
-    """What a person must put into DNS before the CA may look.
-
-    Attributes:
-        values: All of them must stand at the same name at the same time.
-        sight: What stood there when the demand was made.
-        until: When the CA forgets the order, if it said so.
-        patience_ends: When we give up waiting.
-    """
-
-    values: tuple[str, ...]
-    sight: TxtSight
-    until: datetime | None
-    patience_ends: datetime
+    @property
+    def label(self) -> str:
+        """Return what stands before the zone in the name the CA looks at."""
+        return STANDING_LABEL if self.is_standing else CHALLENGE_LABEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import Shares, shares
 from certctl.io.clock import Clock
+from certctl.txt import TxtDemand
 from certctl.values import (
     Approval,
     Certificate,
@@ -96,6 +97,14 @@ class CertificateAuthority(Protocol):
 
         Raises:
             Refused, RateLimited, Unreachable, Busy: see ``certctl.errors``.
+        """
+        ...
+
+    def begin(self, approval: Approval) -> TxtDemand:
+        """Make the order for a wildcard by hand, or find the one begun before; ``obtain`` goes on with it later.
+
+        Raises:
+            Refused, RateLimited, Unreachable, Busy: as in ``obtain``.
         """
         ...
 

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 import requests
 from acme import errors, messages
@@ -19,6 +18,7 @@ from certctl.ca.network import in_time
 from certctl.ca.scratch import Scratch
 from certctl.ca.session import Session, parsed
 from certctl.ca.settings import CaSettings
+from certctl.ca.solver import DNS_01
 from certctl.errors import CertctlError
 from certctl.io.clock import Deadline, SystemClock
 
@@ -46,13 +46,11 @@ class Acme:
         solver = task.way.solver
         if solver is None:
             raise AssertionError("only certbot runs certbot's plugins")
-        session = self._session(self._account(account))
-        return self._noted(session, task.deadline, lambda: Issuance(task, solver, session, self._clock).run())
+        return self._working(task, account, lambda work: work.run(solver))
 
-    def order_ends(self, scratch: Scratch) -> datetime | None:
-        """Return what the CA said when it took the order."""
-        begun = scratch.begun()
-        return begun.ends if begun else None
+    def begin(self, task: Task, account: str) -> Evidence:
+        """Have an order by DNS-01 and what must be shown for it; raises as ``issue``."""
+        return self._working(task, account, lambda work: work.begin(DNS_01))
 
     def revoke(self, scratch: Scratch, lock: int) -> Evidence:  # noqa: ARG002 - there is no child to inherit it
         """Revoke; the session is the certificate's key's own."""
@@ -64,6 +62,10 @@ class Acme:
             Deadline.after(self._settings.deadline),
             lambda: session.send(session.place("revokeCert"), order),
         )
+
+    def _working(self, task: Task, account: str, do: Callable[[Issuance], None]) -> Evidence:
+        session = self._session(self._account(account))
+        return self._noted(session, task.deadline, lambda: do(Issuance(task, session, self._clock)))
 
     def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> Evidence:
         """Do something in a session, and say how it went; a session that met anything odd is not used again."""

@@ -31,6 +31,11 @@ def certonly(
     ]
 
 
+def ours(challenge_type: str) -> list[str]:
+    """Build the words that make certbot leave the challenges to our own authenticator."""
+    return ["--authenticator=certctl", f"--preferred-challenges={challenge_type}"]
+
+
 def register(certbot: Path, settings: CaSettings, scratch: Scratch) -> list[str]:
     """Build the command that makes an account (RFC 8555 §7.3)."""
     contact = (

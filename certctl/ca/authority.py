@@ -4,8 +4,8 @@ The scratch directory of an issuance stays until ``settled`` says that the store
 was killed in between is taken up again without a second order.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ from certctl.ca.ari import RenewalInfo, identifier
 from certctl.ca.certbot import Certbot
 from certctl.ca.certbot_log import read_log
 from certctl.ca.check import check_issued, describe
-from certctl.ca.dns01 import Person
+from certctl.ca.dns01 import Person, distinct
 from certctl.ca.dns_update import Office
 from certctl.ca.engine import Engine, Task
 from certctl.ca.evidence import End, Evidence
@@ -24,12 +24,13 @@ from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.ca.solver import HttpTokens, Solver
-from certctl.ca.way import Way, by_hand, by_plugin, by_update, ours
+from certctl.ca.way import Means
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Interrupted, RateLimited, Refused, Unreachable
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
+from certctl.txt import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Finding, Issued, Pem, Suggestion
 
 _PRIVATE_DIRECTORY = 0o700
@@ -49,12 +50,10 @@ class Authority:
         office: Office | None = None,
     ) -> None:
         self._settings = settings
-        self._solver = solver or HttpTokens(settings.challenges)
-        self._person = person
-        self._office = office
+        self._means = Means(engine, solver or HttpTokens(settings.challenges), person, office)
         self._clock = SystemClock()
-        self._certbot = Certbot(settings, self._clock)
-        self._engine: Engine = self._certbot if engine == "certbot" else Acme(settings, self._clock)
+        self._acme = Acme(settings, self._clock)
+        self._engines: dict[str, Engine] = {"certbot": Certbot(settings, self._clock), "acme": self._acme}
         self._renewal_info = RenewalInfo(settings, self._clock)
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
@@ -68,16 +67,36 @@ class Authority:
             ConfigInvalid: no usable certbot, an unsafe directory URL, or unwritable files.
         """
         require_safe_directory(self._settings.directory)
-        domain = approval.domain
-        scratch = self._scratch(domain)
-        way = self._way(domain, solver, scratch)
-        with self._locked(domain) as lock:
-            if way.solver:
-                way.solver.clean_up(scratch.presented())
-            renewed = identifier(replaces) if replaces else ""
-            task = Task(domain, scratch, way, lock, Deadline.after(way.settings.deadline), renewed)
+        with self._task(approval, solver, replaces) as task:
+            if task.way.solver:
+                task.way.solver.clean_up(task.scratch.presented())
             issued = self._finished(task) or self._order(task)
-            return replace(issued, proof=way.proof)
+            return replace(issued, proof=task.way.proof)
+
+    def begin(self, approval: Approval) -> TxtDemand:
+        """Make the order for a wildcard by hand, or find the one begun before, and say what must stand in DNS.
+
+        Nothing is answered and nobody waits: ``obtain`` by hand goes on with it, in whatever process, as long as
+        the CA keeps the order. It is always the engine ``acme`` that begins.
+
+        Raises:
+            Refused, RateLimited, Unreachable: the CA took no order.
+            ConfigInvalid: as in ``obtain``.
+        """
+        require_safe_directory(self._settings.directory)
+        with self._task(approval, DnsSolver("manual"), None) as task:
+            scratch, before = task.scratch, task.scratch.begun()
+            self._prepare(task)
+            evidence = self._by_account(task, self._acme.begin)
+            if evidence.end is not End.SUCCESS:
+                error = classify(evidence, task.domain.name, self._clock.now())
+                self._give_up(error, task)
+                raise error
+            scratch.flush()
+            begun, challenges = scratch.begun(), scratch.presented()
+            opened = Opened.NEW if before is None else Opened.SAME if begun == before else Opened.ANEW
+            sight = task.way.look(task.domain.zone)
+            return TxtDemand(distinct(challenges), sight, begun.ends if begun else None, opened=opened)
 
     def settled(self, certificate: Certificate) -> None:
         """Take note that the store has this certificate: what is left of making it is removed.
@@ -115,7 +134,7 @@ class Authority:
                 with writing(scratch.root):
                     write_new(scratch.key, pem.private_key.encode(), PRIVATE, durable=False)
                     write_new(scratch.fullchain, pem.fullchain.encode(), PRIVATE, durable=False)
-                evidence = self._engine.revoke(scratch, lock)
+                evidence = self._engines[self._means.engine].revoke(scratch, lock)
             finally:
                 scratch.remove()
         if evidence.end is not End.SUCCESS and not evidence.is_about("alreadyRevoked"):
@@ -125,21 +144,24 @@ class Authority:
         """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
         return examine(self._settings)
 
-    def _way(self, domain: Domain, solver: DnsSolver | None, scratch: Scratch) -> Way:
-        if solver is None:
-            return ours(self._settings, self._solver)
-        ends = lambda: self._engine.order_ends(scratch)  # noqa: E731 - asked when there is an order
-        if solver.is_manual:
-            return by_hand(self._settings, self._person, ends)
-        office, has_plugins = self._office, self._engine is self._certbot
-        if office and office.knows(solver) and (not has_plugins or office.must_follow(domain.zone)):
-            return by_update(self._settings, office, solver, ends)
-        return by_plugin(self._settings, solver)
+    @contextmanager
+    def _task(self, approval: Approval, solver: DnsSolver | None, replaces: Pem | None) -> Iterator[Task]:
+        """Hold the name's lock, and say what is to be done."""
+        domain = approval.domain
+        scratch = self._scratch(domain)
+        way = self._means.way(self._settings, domain, solver, scratch)
+        with self._locked(domain) as lock:
+            renewed = identifier(replaces) if replaces else ""
+            yield Task(domain, scratch, way, lock, Deadline.after(way.settings.deadline), renewed)
 
-    def _order(self, task: Task) -> Issued:
+    def _prepare(self, task: Task) -> None:
+        """Have the key and request of an order that may be gone on with, or new ones."""
         if not self._goes_on(task):
             task.scratch.make(task.way.settings)
             task.scratch.ask(task.order)
+
+    def _order(self, task: Task) -> Issued:
+        self._prepare(task)
         try:
             return self._attempt(task)
         except CertctlError as error:
@@ -147,8 +169,7 @@ class Authority:
             raise
 
     def _attempt(self, task: Task) -> Issued:
-        engine = self._engine if task.way.solver else self._certbot
-        evidence = self._by_account(task.way.settings, lambda account: engine.issue(task, account))
+        evidence = self._by_account(task, self._engines[task.way.engine].issue)
         if issued := self._finished(task):
             return issued
         result = task.scratch.result()
@@ -156,12 +177,12 @@ class Authority:
             return check_issued(task.domain, task.order, *result, self._clock.now())
         raise classify(evidence, task.domain.name, self._clock.now())
 
-    def _by_account(self, settings: CaSettings, ask: Callable[[str], Evidence]) -> Evidence:
+    def _by_account(self, task: Task, ask: Callable[[Task, str], Evidence]) -> Evidence:
         """Ask by our account, and once more by a new one when the CA has lost it, as a private CA may."""
-        account = ensure_account(settings, self._clock.now())
-        evidence = ask(account)
+        account = ensure_account(task.way.settings, self._clock.now())
+        evidence = ask(task, account)
         if evidence.is_about("accountDoesNotExist"):
-            evidence = ask(ensure_account(settings, self._clock.now(), lost=account))
+            evidence = ask(task, ensure_account(task.way.settings, self._clock.now(), lost=account))
         return evidence
 
     def _goes_on(self, task: Task) -> bool:
@@ -169,7 +190,7 @@ class Authority:
         begun = task.scratch.begun()
         if begun is None or not task.scratch.asked(task.order):
             return False
-        ends = begun.ends if task.way.is_by_hand else None
+        ends = begun.ends if task.way.person else None
         return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
@@ -191,7 +212,7 @@ class Authority:
         Of a failure we do not know keep certbot's log for a person to read.
         """
         scratch, is_open = task.scratch, isinstance(error, (Unreachable, RateLimited, Interrupted))
-        if (begun := scratch.begun()) and (task.way.is_by_hand or (begun.is_handed_in and is_open)):
+        if (begun := scratch.begun()) and (task.way.person or (begun.is_handed_in and is_open)):
             return
         if error.slug == "ca-unrecognised" and (log := read_log(scratch.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"

@@ -2,10 +2,9 @@
 
 import random
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from certctl.ca import argv
-from certctl.ca.certbot_log import evidence, read_log
 from certctl.ca.command import find_certbot, run_certbot
 from certctl.ca.engine import Task
 from certctl.ca.evidence import End, Evidence
@@ -39,10 +38,6 @@ class Certbot:
             found = self._run(task, account)
         return found
 
-    def order_ends(self, scratch: Scratch) -> datetime | None:
-        """Read it in the log of the certbot at work."""
-        return evidence(None, "", read_log(scratch.log)).order_ends
-
     def revoke(self, scratch: Scratch, lock: int) -> Evidence:
         """Run ``certbot revoke``.
 
@@ -57,5 +52,6 @@ class Certbot:
         settings = replace(way.settings, deadline=timedelta(seconds=max(1.0, task.deadline.remaining())))
         scratch.forget_result()
         solving = Solving(way.solver, {task.domain.zone}, scratch.note_presented) if way.solver else None
-        command = argv.certonly(find_certbot(settings), settings, scratch, account, way.authenticator)
+        authenticator = way.plugin if way.solver is None else argv.ours(way.solver.challenge_type)
+        command = argv.certonly(find_certbot(settings), settings, scratch, account, authenticator)
         return run_certbot(command, settings, scratch, task.lock, Exchange(solving) if solving else None)

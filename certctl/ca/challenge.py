@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from acme import challenges, messages
 
+from certctl.ca.dns_persist import DnsPersist01, DnsPersist01Response
 from certctl.ca.session import Session
 from certctl.ca.solver import Challenge
 from certctl.errors import Refused
@@ -35,9 +36,9 @@ def pose(url: str, authorization: messages.Authorization, kind: str, session: Se
     """
     name = authorization.identifier.value
     for offered in authorization.challenges or ():
-        if isinstance(offered.chall, challenges.KeyAuthorizationChallenge) and offered.chall.typ == kind:
-            response, validation = offered.chall.response_and_validation(session.key)
-            challenge = Challenge(name, kind, offered.chall.encode("token"), validation)
+        if offered.chall.typ == kind and (shown := _shown(offered.chall, session)):
+            token, validation, response = shown
+            challenge = Challenge(name, kind, token, validation)
             return Posed(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
     known = [str(offered.chall.to_partial_json().get("type", "")) for offered in authorization.challenges or ()]
     raise Refused(
@@ -46,3 +47,16 @@ def pose(url: str, authorization: messages.Authorization, kind: str, session: Se
         seen=[f"offered: {', '.join(known) or 'nothing'}"],
         quota_used=True,
     )
+
+
+def _shown(
+    challenge: challenges.Challenge, session: Session
+) -> tuple[str, str, challenges.ChallengeResponse] | None:
+    """Return the token of a challenge, what must be seen for it, and the answer to it."""
+    if isinstance(challenge, DnsPersist01):
+        record = challenge.record(session.account["uri"] if session.account else "")
+        return ("", record, DnsPersist01Response()) if record else None
+    if isinstance(challenge, challenges.KeyAuthorizationChallenge):
+        response, validation = challenge.response_and_validation(session.key)
+        return challenge.encode("token"), validation, response
+    return None

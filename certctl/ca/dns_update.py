@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from certctl.ca.dns01 import DnsByHand, Person, Watch
+from certctl.ca.dns01 import DnsByHand, Nobody, Person, Watch
 from certctl.ca.solver import Challenge
 from certctl.io.clock import Clock
-from certctl.values import DnsSolver, TxtDemand, TxtSight
+from certctl.txt import TxtDemand
+from certctl.values import DnsSolver
 
 PATIENCE = timedelta(minutes=5)  # a secondary nameserver takes a change over when it is notified
 _PLUGINS = frozenset({"rfc2136"})
@@ -37,6 +38,10 @@ class Office:
     updates: Callable[[DnsSolver], Updates]
     clock: Clock
 
+    def unattended(self, patience: timedelta) -> Person:
+        """Return what looks at the nameservers where nobody has to do anything."""
+        return Person(Nobody(), self.watch, self.clock, patience)
+
     def knows(self, solver: DnsSolver) -> bool:
         """Tell whether we can write with this solver's credentials ourselves."""
         return solver.plugin in _PLUGINS
@@ -48,20 +53,14 @@ class Office:
 
 
 @dataclass(frozen=True, slots=True)
-class Clerk:
-    """Fits ``dns01.Teller``: writes what is demanded, and needs to be told nothing more."""
+class Clerk(Nobody):
+    """Writes what is demanded, and needs to be told nothing more."""
 
     updates: Updates
 
     def demand(self, demand: TxtDemand) -> None:
         """Write the records where the CNAME ends."""
         self.updates.add(demand.sight.zone, demand.sight.owner, demand.values)
-
-    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Wait."""
-
-    def over(self) -> None:
-        """Rest."""
 
 
 class DnsByUpdate(DnsByHand):

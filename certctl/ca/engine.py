@@ -5,7 +5,6 @@ for every engine, and are in ``ca/authority.py``.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from certctl.ca.evidence import Evidence
@@ -50,10 +49,6 @@ class Engine(Protocol):
         Raises:
             ConfigInvalid: the engine cannot be used at all.
         """
-        ...
-
-    def order_ends(self, scratch: Scratch) -> datetime | None:
-        """Return when the CA forgets the order at work; None when it did not say."""
         ...
 
     def revoke(self, scratch: Scratch, lock: int) -> Evidence:

@@ -22,7 +22,7 @@ from certctl.ca.scratch import Begun
 from certctl.ca.session import Session, parsed
 from certctl.ca.solver import Look, Solver
 from certctl.ca.solving import Solving
-from certctl.errors import Refused
+from certctl.errors import ConfigInvalid, Refused
 from certctl.io.clock import SystemClock
 
 _LOOKS_WITHIN = 1.0
@@ -40,13 +40,12 @@ class NewOrder(messages.NewOrder):
 class Issuance:
     """One task, in one thread's session."""
 
-    def __init__(self, task: Task, solver: Solver, session: Session, clock: SystemClock) -> None:
+    def __init__(self, task: Task, session: Session, clock: SystemClock) -> None:
         self._task = task
-        self._solver = solver
         self._session = session
         self._clock = clock
 
-    def run(self) -> None:
+    def run(self, solver: Solver) -> None:
         """Get the chain into the scratch directory.
 
         Raises:
@@ -55,11 +54,20 @@ class Issuance:
         """
         begun, order = self._taken_up() or self._made()
         if order.status == messages.STATUS_PENDING:
-            self._prove(order)
+            self._prove(order, solver)
         order = self._finalized(begun, order)
         if order.status != messages.STATUS_VALID or not order.certificate:
             raise errors.Error(f"the order ended as {order.status.name}")
         self._task.scratch.keep(self._session.fetch(order.certificate).content)
+
+    def begin(self, kind: str) -> None:
+        """Have an order, and note in the scratch directory what must be shown for it; the CA is told nothing yet.
+
+        Raises: as ``run``.
+        """
+        _, order = self._taken_up() or self._made()
+        posed = self.challenges(order, kind) if order.status == messages.STATUS_PENDING else []
+        self._task.scratch.note_presented([one.challenge for one in posed])
 
     def _taken_up(self) -> tuple[Begun, messages.Order] | None:
         """Return the order a run before this one has made, unless it is over or nobody knows it any more."""
@@ -84,7 +92,17 @@ class Issuance:
         return answer.status in {400, 401, 403, 404, 410} and not kinds & {"accountDoesNotExist", "badNonce"}
 
     def _made(self) -> tuple[Begun, messages.Order]:
-        """Make the order; when the CA does not like to hear what it replaces, make it without that."""
+        """Make the order; when the CA does not like to hear what it replaces, make it without that.
+
+        Raises:
+            ConfigInvalid: ``wildcard-not-begun``, a person came back to an order that is not there any more.
+        """
+        if (person := self._task.way.person) and person.finishes:
+            raise ConfigInvalid(
+                "wildcard-not-begun",
+                f"no order for {self._task.domain} waits: none was begun, or it has expired or failed",
+                next=[f"certctl wildcard {self._task.domain.zone} --begin"],
+            )
         try:
             return self._ordered(self._replaces())
         except (messages.Error, errors.ConflictError):
@@ -130,14 +148,14 @@ class Issuance:
                 next=["certctl config show"],
             )
 
-    def _prove(self, order: messages.Order) -> None:
+    def _prove(self, order: messages.Order, solver: Solver) -> None:
         """Have every authorization of the order validated (RFC 8555 §7.5)."""
-        posed = self.challenges(order)
-        solving = Solving(self._solver, {self._task.domain.zone}, self._task.scratch.note_presented)
+        posed = self.challenges(order, solver.challenge_type)
+        solving = Solving(solver, {self._task.domain.zone}, self._task.scratch.note_presented)
         try:
             if posed:
                 solving.solve([one.challenge for one in posed])
-                with self._solver.watched([one.challenge for one in posed]) as look:
+                with solver.watched([one.challenge for one in posed]) as look:
                     for one in posed:
                         if one.is_open:
                             self._session.send(one.url, one.response)
@@ -147,15 +165,15 @@ class Issuance:
         finally:
             solving.clean_up()
 
-    def challenges(self, order: messages.Order) -> Sequence[Posed]:
-        """Return what the CA wants to see: of each authorization that is pending, the challenge we can solve."""
+    def challenges(self, order: messages.Order, kind: str) -> Sequence[Posed]:
+        """Return what the CA wants to see: of each authorization that is pending, the challenge of one kind."""
         found = []
         if not isinstance(order.authorizations, (list, tuple)):
             raise DeserializationError("an order without authorizations")
         for url in order.authorizations:
             authorization = parsed(messages.Authorization, self._session.fetch(url))
             if authorization.status == messages.STATUS_PENDING:
-                found.append(pose(url, authorization, self._solver.challenge_type, self._session))
+                found.append(pose(url, authorization, kind, self._session))
         return found
 
     def _require_valid(self, url: str) -> None:

@@ -1,81 +1,113 @@
-"""How the challenges of one order are solved: over HTTP, by hand in DNS, or by a certbot plugin alone."""
+"""How the challenges of one order are solved: over HTTP, in DNS by hand or by ourselves, or by a certbot plugin."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from certctl.ca.certbot_log import evidence, read_log
 from certctl.ca.dns01 import DnsByHand, Person
+from certctl.ca.dns_persist import DnsPersist
 from certctl.ca.dns_plugin import authenticator, require_plugin, require_private_files
 from certctl.ca.dns_update import PATIENCE, DnsByUpdate, Office
 from certctl.ca.profiles import patient_profile
+from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.ca.solver import Solver
+from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.txt import TxtSight
 from certctl.values import DnsSolver
 
 _LONGEST_PROPAGATION = timedelta(minutes=20)  # no plugin of certbot's house waits longer by itself
 
+OrderEnds = Callable[[], datetime | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One order's settings, certbot's words for its authenticator, and our solver when it is ours.
+    """One order's settings, and who does what.
 
     Attributes:
-        solver: None when a certbot plugin does it all.
+        engine: Who speaks to the CA.
+        solver: Ours; None when a certbot plugin does it all.
+        plugin: certbot's words for that plugin.
+        person: Who makes the records, and may come back to the same order later.
     """
 
     settings: CaSettings
-    authenticator: tuple[str, ...]
+    engine: str
     solver: Solver | None
-
-    @property
-    def is_by_hand(self) -> bool:
-        """Tell whether a person makes the records, who may come back to the same order later."""
-        return isinstance(self.solver, DnsByHand) and not isinstance(self.solver, DnsByUpdate)
+    plugin: tuple[str, ...] = ()
+    person: Person | None = None
 
     @property
     def proof(self) -> str:
         """Return what a person put into DNS for it, in words."""
         return self.solver.proof if isinstance(self.solver, DnsByHand) else ""
 
+    def look(self, zone: str) -> TxtSight:
+        """Say what stands in DNS now, for the person who makes the records."""
+        if self.person is None:
+            raise AssertionError("nobody makes records here")
+        return self.person.watch.look(zone)
 
-def ours(settings: CaSettings, solver: Solver) -> Way:
-    """Solve in our own process, by our own authenticator."""
-    words = ("--authenticator=certctl", f"--preferred-challenges={solver.challenge_type}")
-    return Way(settings, words, solver)
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What challenges can be solved with here.
 
-def by_hand(settings: CaSettings, person: Person | None, order_ends: Callable[[], datetime | None]) -> Way:
-    """Solve with a person's help, in that person's time.
-
-    Raises:
-        ConfigInvalid: ``wildcard-manual``, there is nobody to ask.
+    Attributes:
+        engine: The one that was chosen; some ways are open to one only, and then it is that one.
+        http: Solves HTTP-01.
+        person: Somebody who can edit a zone.
+        office: Looks at nameservers, and writes to those that take dynamic updates.
     """
-    if person is None:
-        raise ConfigInvalid("wildcard-manual", "its DNS records are made by hand, and nobody is here to make them")
-    slow = replace(
-        settings,
-        deadline=settings.deadline + person.patience,
-        profile=settings.profile or patient_profile(settings),
-    )
-    return ours(slow, DnsByHand(person, order_ends))
+
+    engine: str
+    http: Solver
+    person: Person | None = None
+    office: Office | None = None
+
+    def way(self, settings: CaSettings, domain: Domain, solver: DnsSolver | None, scratch: Scratch) -> Way:
+        """Choose the way for one order.
+
+        Raises:
+            ConfigInvalid: it cannot be gone.
+        """
+        if solver is None:
+            return Way(settings, self.engine, self.http)
+        ends = lambda: _order_ends(scratch)  # noqa: E731 - asked when there is an order
+        if solver.is_manual:
+            return self._by_hand(settings, ends)
+        if self.office and solver.is_standing:
+            return self._by_standing_record(settings, self.office, ends)
+        if self.office and self._writes_itself(domain, solver, self.office):
+            require_private_files(solver)
+            return Way(_slower(settings, PATIENCE), self.engine, DnsByUpdate(self.office, solver, ends))
+        return _by_plugin(settings, solver)
+
+    def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> Way:
+        if self.person is None:
+            raise ConfigInvalid(
+                "wildcard-manual", "its DNS records are made by hand, and nobody is here to make them"
+            )
+        solver = DnsByHand(self.person, ends)
+        return Way(_patient(settings, self.person), self.engine, solver, person=self.person)
+
+    def _by_standing_record(self, settings: CaSettings, office: Office, ends: OrderEnds) -> Way:
+        """Have a person make the record once; later nobody is needed. certbot 5.8 does not know this challenge."""
+        if self.person is None:
+            solver = DnsPersist(office.unattended(PATIENCE), ends)
+            return Way(_slower(settings, PATIENCE), "acme", solver)
+        return Way(_patient(settings, self.person), "acme", DnsPersist(self.person, ends), person=self.person)
+
+    def _writes_itself(self, domain: Domain, solver: DnsSolver, office: Office) -> bool:
+        """Tell whether we write the record: certbot has a plugin for it, which follows no CNAME."""
+        return office.knows(solver) and (self.engine != "certbot" or office.must_follow(domain.zone))
 
 
-def by_update(
-    settings: CaSettings, office: Office, solver: DnsSolver, order_ends: Callable[[], datetime | None]
-) -> Way:
-    """Write the record by ourselves, at the end of a CNAME that the plugin would not follow.
-
-    Raises:
-        ConfigInvalid: the credentials file cannot be read by us, or can be read by others.
-    """
-    require_private_files(solver)
-    slow = replace(settings, deadline=settings.deadline + PATIENCE)
-    return ours(slow, DnsByUpdate(office, solver, order_ends))
-
-
-def by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
-    """Let certbot and its plugin do it.
+def _by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
+    """Let certbot and its plugin do it, also for who has chosen another engine: the account is the same.
 
     Raises:
         ConfigInvalid: the plugin is not there, or its options cannot be right.
@@ -83,4 +115,20 @@ def by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
     require_plugin(solver, settings)
     asked = dict(solver.options).get("propagation-seconds", "")
     waits = timedelta(seconds=int(asked)) if asked.isdecimal() else _LONGEST_PROPAGATION
-    return Way(replace(settings, deadline=settings.deadline + waits), tuple(authenticator(solver)), None)
+    return Way(_slower(settings, waits), "certbot", None, tuple(authenticator(solver)))
+
+
+def _slower(settings: CaSettings, by: timedelta) -> CaSettings:
+    return replace(settings, deadline=settings.deadline + by)
+
+
+def _patient(settings: CaSettings, person: Person) -> CaSettings:
+    """Give a person time: until the deadline, and by a profile whose orders live for days."""
+    profile = settings.profile or patient_profile(settings)
+    return replace(_slower(settings, person.patience), profile=profile)
+
+
+def _order_ends(scratch: Scratch) -> datetime | None:
+    """Return when the CA forgets the order at work, as either engine heard it; None when it did not say."""
+    begun = scratch.begun()
+    return begun.ends if begun else evidence(None, "", read_log(scratch.log)).order_ends

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import click
 
-from certctl.ca.dns01 import TTL, said_by
+from certctl.ca.dns01 import said_by
 from certctl.cli.base import Invocation
 from certctl.cli.reports import Rows
 from certctl.domain import Domain
@@ -12,7 +12,7 @@ from certctl.io.clock import Clock
 from certctl.io.escape import one_line
 from certctl.io.stop import go_on
 from certctl.stories.journey import Journey, Listener, Step, StepTaken
-from certctl.values import TxtDemand, TxtSight
+from certctl.txt import TxtDemand, TxtSight
 
 _DAY = 86400
 _HOUR = 3600
@@ -60,7 +60,8 @@ class Desk:
         return f"{self._left(demand)}; Ctrl-C: no failed check, one order used"
 
     def _left(self, demand: TxtDemand) -> str:
-        left = max(0, int((demand.patience_ends - self._clock.now()).total_seconds()))
+        ends = demand.patience_ends or self._clock.now()
+        left = max(0, int((ends - self._clock.now()).total_seconds()))
         if left >= _DAY:
             return f"{left / _DAY:.1f} days left"
         return f"{left // 60} min {left % 60} s left" if left < _HOUR else f"{left / _HOUR:.1f} hours left"
@@ -87,27 +88,33 @@ class WithoutSpinner:
 
 
 def _demanded(demand: TxtDemand, left: str) -> Sequence[str]:
-    sight, several = demand.sight, len(demand.values) > 1
-    what = "BOTH records, and keep both until the end" if several else "this record, and keep it until the end"
-    short = sight.owner.removesuffix(f".{sight.zone}") if sight.zone else ""
-    hint = f'      (some panels want only "{short}")' if short and short != sight.owner else ""
-    values = [f"{number})  {value}{_already(value, sight)}" for number, value in enumerate(demand.values, 1)]
+    sight = demand.sight
     watched = "every nameserver" if len(sight.answers) != 1 else "the nameserver"
     watched += f" of {sight.zone}" if sight.zone else ""
+    return [*records(demand), f"Watching {watched}; the CA looks once all of them agree. {left}.", ""]
+
+
+def records(demand: TxtDemand) -> Sequence[str]:
+    """Say in lines which records to create, what stands there already, and until when there is time."""
+    sight, several = demand.sight, len(demand.values) > 1
+    what, stay = ("BOTH records", "both") if several else ("this record", "it")
+    how_long = "for good" if demand.stands else "until the end"
+    short = sight.owner.removesuffix(f".{sight.zone}") if sight.zone else ""
+    hint = f'      (some panels want only "{short}")' if short and short != sight.owner else ""
+    mark = "{number})  " if several or not demand.stands else ""
+    values = [f"{mark.format(number=n)}{value}{_already(value, sight)}" for n, value in enumerate(demand.values, 1)]
     until = [f"The CA keeps the order open until {demand.until:%Y-%m-%d %H:%M} UTC."] if demand.until else []
     return [
         "",
-        f"Create {what}:",
+        f"Create {what}, and keep {stay} {how_long}:",
         "",
         f"  name    {sight.owner}{hint}",
-        f"  type    TXT       TTL {TTL}",
+        f"  type    TXT       TTL {demand.ttl}",
         f"  value   {values[0]}",
         *(f"          {value}" for value in values[1:]),
         "",
         *_remarks(demand),
         *until,
-        f"Watching {watched}; the CA looks once all of them agree. {left}.",
-        "",
     ]
 
 
@@ -116,8 +123,9 @@ def _remarks(demand: TxtDemand) -> list[str]:
     remarks = [f"note: {note}" for note in sight.notes]
     if sight.asked != sight.owner:
         remarks.append(f"note: {sight.asked} is a CNAME: the record belongs where it leads, to {sight.owner}")
+    from_where = "beside it" if demand.stands else "from an earlier run"
     return remarks + [
-        f"note: {other} stands there from an earlier run: harmless, it may stay or go"
+        f"note: {other} stands there {from_where}: harmless, it may stay or go"
         for other in sight.others(demand.values)
     ]
 

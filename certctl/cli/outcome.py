@@ -9,6 +9,7 @@ from certctl.errors import CertctlError, ExitCode
 from certctl.io.escape import one_line
 from certctl.stories.ending import Ending
 from certctl.stories.journey import Journey, StepTaken
+from certctl.txt import TxtDemand
 from certctl.values import Certificate
 
 
@@ -23,6 +24,7 @@ class Outcome:
     steps: Sequence[StepTaken] = ()
     error: CertctlError | None = None
     ending: Ending | None = None
+    demand: TxtDemand | None = None
 
     @property
     def ok(self) -> bool:
@@ -38,7 +40,7 @@ def outcome(journey: Journey) -> Outcome:
     """Sum a journey up."""
     return Outcome(
         str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
-        journey.ending,
+        journey.ending, journey.demand,
     )  # fmt: skip
 
 
@@ -85,6 +87,18 @@ def _result(o: Outcome) -> dict[str, Any]:
         "certificate": certificate_json(o.certificate) if o.certificate else None,
         "steps": [{"name": s.name, "ok": s.ok, "ms": s.ms, "detail": one_line(s.detail)} for s in o.steps],
         "error": error_json(o.error) if o.error else None,
+    } | ({"demand": _demand_json(o.demand)} if o.demand else {})
+
+
+def _demand_json(demand: TxtDemand) -> dict[str, Any]:
+    """Return what must be put into DNS, as a script that writes zones wants it."""
+    return {
+        "name": one_line(demand.sight.owner),
+        "type": "TXT",
+        "ttl": demand.ttl,
+        "values": [one_line(value) for value in demand.values],
+        "until": rfc3339(demand.until) if demand.until else None,
+        "order": demand.opened.name.lower(),
     }
 
 

@@ -29,10 +29,14 @@ CaaRdata = dns.rdtypes.ANY.CAA.CAA
 
 @dataclass(frozen=True, slots=True)
 class CaaPolicy:
-    """Who our CA is in CAA records, and our account there; empty identities leave CAA to the CA."""
+    """Who our CA is in CAA records, and our account there; empty identities leave CAA to the CA.
+
+    ``wildcard_method`` is how a wildcard is proven, in the words of RFC 8657 §4.
+    """
 
     identities: tuple[str, ...]
     account_uri: str = ""
+    wildcard_method: str = "dns-01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> 
     named = [p for p in properties if p and p.issuer in {identity.lower() for identity in policy.identities}]
     if not named:
         return Verdict(allowed=False, text=f"it does not name {' or '.join(policy.identities)}")
-    reasons = [_objection(p, policy, "dns-01" if wildcard else "http-01") for p in named]
+    reasons = [_objection(p, policy, policy.wildcard_method if wildcard else "http-01") for p in named]
     if all(reasons):
         return Verdict(allowed=False, text=reasons[0])
     return Verdict(allowed=True, text=_allowance(named[reasons.index("")], policy))

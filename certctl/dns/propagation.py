@@ -18,9 +18,8 @@ from certctl.dns.settings import DnsSettings
 from certctl.dns.zone import Zone, Zones, plain
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady
-from certctl.values import DnsSolver, TxtAnswer, TxtSight
-
-LABEL = "_acme-challenge"
+from certctl.txt import TxtAnswer, TxtSight
+from certctl.values import CHALLENGE_LABEL, DnsSolver
 
 # The plugins of certbot's own house write to the literal name (read in 5.8: none looks for a CNAME); for rfc2136 we
 # write at the CNAME's end by ourselves (dns/update.py). Others, such as acme-dns', live on following it.
@@ -36,9 +35,9 @@ class TxtWatch:
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
 
-    def look(self, zone: str) -> TxtSight:
+    def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
         """Say what every nameserver shows for a zone's challenge; a failure to ask is part of the sight."""
-        asked = challenge_name(zone)
+        asked = challenge_name(zone, label)
         try:
             resolver = Resolver(self._settings)
             zones = Zones(resolver, self._settings)
@@ -50,9 +49,9 @@ class TxtWatch:
             return TxtSight(plain(asked), plain(asked), notes=(error.message,))
 
 
-def challenge_name(zone: str) -> Name:
+def challenge_name(zone: str, label: str = CHALLENGE_LABEL) -> Name:
     """Return the name the CA looks at for a zone and for its wildcard alike."""
-    return dns.name.from_text(f"{LABEL}.{zone}")
+    return dns.name.from_text(f"{label}.{zone}")
 
 
 def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
@@ -80,7 +79,7 @@ def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
     Raises:
         NotReady: ``dns-delegation``.
     """
-    name = challenge_name(domain.zone)
+    name = challenge_name(domain.zone, solver.label)
     owner, _ = follow(zones, name)
     if owner == name:
         return ""

@@ -65,7 +65,7 @@ class CustomerDns:
                 expected=[f"NS records for {domain.zone}"],
             )
         where = require_writable(zones, domain, solver)
-        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
+        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri, solver.method)
         allowed = check_caa(zones, domain, policy)
         told = f"zone {plain(zone.name)}" + (f"; {where}" if where else "")
         return Delegation(domain, domain.zone, (), f"{told}; {allowed}")

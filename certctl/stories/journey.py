@@ -16,6 +16,7 @@ from certctl.errors import CertctlError, unforeseen
 from certctl.io.stop import go_on
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
+from certctl.txt import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
 
@@ -25,6 +26,7 @@ class Step(StrEnum):
 
     VERIFY = "verify"
     APPROVE = "approve"
+    ORDER = "order"
     OBTAIN = "obtain"
     PUBLISH = "publish"
     RELOAD = "reload"
@@ -82,6 +84,7 @@ class Journey:
         before: What the store knew when it set out, once the story has looked.
         ending: How it ended; None before, and for a run that leaves no trace.
         site: What is to be published, once that is known.
+        demand: What a person must put into DNS before the story can go on.
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
         mode: How nginx is to serve it from now on, when the operator said so; None leaves that as it is.
@@ -99,6 +102,7 @@ class Journey:
         self.ending: Ending | None = None
         self.site: Site | None = None
         self.mode: Mode | None = None
+        self.demand: TxtDemand | None = None
         self.listener = listener
 
     @property

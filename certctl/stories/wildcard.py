@@ -5,14 +5,15 @@ operator's by configuration, and the CA has its control over the zone proven by 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certctl.due import is_due, is_late, row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey, Step
-from certctl.stories.spending import keep_resting
+from certctl.stories.spending import keep_resting, request_for, spending
+from certctl.txt import Opened
 from certctl.values import Approval, DnsSolver, DomainRow, Event, State
 from certctl.world import World
 
@@ -41,6 +42,21 @@ def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
             keep_resting(row, world)
         order(journey, approval, world, solver)
         world.store.set_solver(domain, solver)
+
+
+def begin(journey: Journey, world: World) -> None:
+    """Have the CA take the order, for a person to make its records and come back; nothing due, nothing begun."""
+    domain = journey.domain
+    with journey.attempt(world), world.locks.domain(domain):
+        row = world.store.domain(domain)
+        journey.before, journey.certificate = row, row.certificate if row else None
+        if row and not journey.insists and _is_done(row, BY_HAND, world):
+            return
+        approval = approve_own(journey, BY_HAND, world)
+        request = request_for(domain, renewal=journey.certificate is not None)
+        with spending(replace(request, begins=True), world):
+            journey.demand = journey.step(Step.ORDER, world.ca.begin, approval)
+        journey.changed = journey.demand.opened is not Opened.SAME
 
 
 def approve_own(journey: Journey, solver: DnsSolver, world: World) -> Approval:

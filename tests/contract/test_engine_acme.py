@@ -14,9 +14,13 @@ import pytest
 
 from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
+from certctl.ca.dns01 import Nobody, Person
+from certctl.ca.dns_update import Office, Updates
 from certctl.ca.settings import CaSettings
-from certctl.errors import CertctlError, RateLimited, Refused
-from certctl.values import Issued
+from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused
+from certctl.io.clock import SystemClock
+from certctl.txt import Opened, TxtSight
+from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
 from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
@@ -83,6 +87,54 @@ def test_pebble_is_told_what_a_renewal_replaces(lab: CaLab, tmp_path: Path) -> N
     again = party.obtain(approval("renewed.example.com"), replaces=first.pem)  # it was replaced already: 409
     assert again.certificate.fingerprint != second.certificate.fingerprint
     assert lab.orders == orders + 1
+
+
+class Dark:
+    """Nameservers that nobody can see."""
+
+    def look(self, zone: str, label: str = "_acme-challenge") -> TxtSight:
+        return TxtSight(f"{label}.{zone}", f"{label}.{zone}")
+
+
+def no_updates(solver: DnsSolver) -> Updates:
+    raise AssertionError(f"{solver} writes nothing")
+
+
+def test_a_ca_without_standing_records_is_told_from_one_that_refuses(tmp_path: Path) -> None:
+    with ca_lab(tmp_path, program=Path("/usr/bin/pebble")) as lab:
+        office = Office(Dark(), no_updates, SystemClock())
+        with pytest.raises(Refused) as caught:
+            Authority(lab.settings, office=office).obtain(approval("*.example.com"), DnsSolver("persist"))
+        assert (caught.value.slug, caught.value.quota_used) == ("ca-challenge-missing", True)
+        assert "dns-01" in caught.value.seen[0]
+        assert lab.log.count("set INVALID") == 0
+
+
+@pytest.mark.parametrize("engine", ["certbot", "acme"])
+def test_an_order_is_begun_and_shown_again_whatever_the_engine(lab: CaLab, tmp_path: Path, engine: str) -> None:
+    settings = lab.with_state(tmp_path)
+    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    first, again = (Authority(settings, engine, person=person).begin(approval("*.example.com")) for _ in range(2))
+    assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
+    assert len(set(first.values)) == 2
+    assert again.values == first.values
+    assert first.until
+    lab.restart()  # now the CA knows neither the order nor the account
+    anew = Authority(settings, engine, person=person).begin(approval("*.example.com"))
+    assert anew.opened is Opened.ANEW
+    assert set(anew.values).isdisjoint(first.values)
+
+
+def test_without_an_order_that_was_begun_nothing_is_finished(lab: CaLab, tmp_path: Path) -> None:
+    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1), finishes=True)
+    orders = lab.orders
+    with pytest.raises(ConfigInvalid) as caught:
+        Authority(lab.with_state(tmp_path), "acme", person=person).obtain(
+            approval("*.example.com"), DnsSolver("manual")
+        )
+    assert caught.value.slug == "wildcard-not-begun"
+    assert lab.orders == orders
+    assert not list((tmp_path / "acme/work").iterdir())
 
 
 # A CA of our own making.

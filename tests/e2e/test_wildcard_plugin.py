@@ -100,9 +100,11 @@ def lab(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         take_down(root / "sandbox")
 
 
-def test_a_plugin_is_remembered_and_renews_unattended(lab: Lab) -> None:
+@pytest.mark.parametrize("engine", ["certbot", "acme"])
+def test_a_plugin_is_remembered_and_renews_unattended(lab: Lab, engine: str) -> None:
+    chosen = {"CERTCTL_CA__ENGINE": engine}  # acme writes by itself what certbot has a plugin for
     written = lab.bind.log.count("adding an RR at '_acme-challenge.hyperping.io' TXT")
-    (first,) = lab.must("wildcard", *lab.by_rfc2136(), "--force", "--json").json["results"]
+    (first,) = lab.must("wildcard", *lab.by_rfc2136(), "--force", "--json", **chosen).json["results"]
     assert first["certificate"]["names"] == [f"*.{OWN}", OWN]
     assert [step["name"] for step in first["steps"]] == [
         "verify", "approve", "obtain", "publish", "reload", "confirm",
@@ -116,7 +118,7 @@ def test_a_plugin_is_remembered_and_renews_unattended(lab: Lab) -> None:
     assert "not due" in lab.must("renew", f"*.{OWN}").out
     assert lab.orders == orders
     lab.wants_renewal(f"*.{OWN}")
-    (renewed,) = lab.must("renew", "--json", **ALWAYS_DUE).json["results"]
+    (renewed,) = lab.must("renew", "--json", **ALWAYS_DUE, **chosen).json["results"]
     assert (renewed["domain"], renewed["changed"]) == (f"*.{OWN}", True)
     assert renewed["certificate"]["serial"] != first["certificate"]["serial"]
     assert lab.orders == orders + 1
@@ -152,15 +154,20 @@ def test_a_cname_with_a_plugin_that_cannot_follow_it_is_explained_and_costs_noth
     assert lab.orders == orders
 
 
-def test_a_plugin_that_may_not_write_fails_before_the_ca_looks(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "ending"), [("certbot", (5, "ca-challenge-aborted")), ("acme", (10, "config-invalid"))]
+)
+def test_who_may_not_write_fails_before_the_ca_looks(
+    lab: Lab, tmp_path: Path, engine: str, ending: tuple[int, str]
+) -> None:
     wrong = tmp_path / "wrong.ini"
     wrong.write_text(lab.bind.credentials.read_text().replace("dns_rfc2136_secret = ", "dns_rfc2136_secret = AAAA"))
     wrong.chmod(0o600)
     options = ["--dns", "rfc2136", "--dns-option", f"credentials={wrong}", "--dns-option", "propagation-seconds=1"]
-    ran = lab.certctl("wildcard", f"sub.{OWN}", *options, "--json")
-    assert (ran.code, ran.error["code"]) == (5, "ca-challenge-aborted"), ran.err + ran.out
+    ran = lab.certctl("wildcard", f"{engine}.{OWN}", *options, "--json", CERTCTL_CA__ENGINE=engine)
+    assert (ran.code, ran.error["code"]) == ending, ran.err + ran.out
     assert ran.error["quota_used"] is True, "an order was made"
-    assert f"sub.{OWN}" not in "".join(line for line in lab.log.read_text().splitlines() if "INVALID" in line)
+    assert f"{engine}.{OWN}" not in "".join(line for line in lab.log.read_text().splitlines() if "INVALID" in line)
 
 
 def test_a_record_the_ca_does_not_see_is_a_failed_validation(lab: Lab) -> None:
@@ -190,6 +197,16 @@ def test_an_option_the_plugin_does_not_have_is_named_before_any_order(lab: Lab) 
     assert (ran.code, ran.error["code"]) == (10, "config-invalid"), ran.err + ran.out
     assert any("--dns-rfc2136-flavour=vanilla" in line for line in ran.error["seen"])
     assert lab.orders == orders
+
+
+def test_a_plugin_that_only_certbot_has_is_left_to_certbot_whatever_the_engine(lab: Lab, tmp_path: Path) -> None:
+    token = tmp_path / "token.ini"
+    token.write_text("dns_cloudflare_api_token = none\n")
+    token.chmod(0o600)
+    options = ["--dns", "cloudflare", "--dns-option", f"credentials={token}"]
+    ran = lab.certctl("wildcard", "--force", *options, "--json", CERTCTL_CA__ENGINE="acme")
+    assert (ran.code, ran.error["code"]) == (10, "missing-program")
+    assert "certbot-dns-cloudflare" in ran.error["next"][0]
 
 
 def test_a_plugin_that_is_not_installed_comes_with_the_line_that_installs_it(lab: Lab) -> None:

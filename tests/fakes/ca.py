@@ -8,6 +8,7 @@ import trustme
 from certctl.ca.check import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Refused, Unreachable
+from certctl.txt import Opened, TxtDemand, TxtSight
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
 
 
@@ -40,6 +41,7 @@ class FakeCa:
     suggested: dict[Domain, datetime] = field(default_factory=dict)
     solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
+    _begun: set[Domain] = field(default_factory=set)
     _unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
@@ -62,12 +64,24 @@ class FakeCa:
             raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
         if domain.name in self.failures:
             raise self.failures[domain.name]
-        self.orders += 1
+        self.orders += domain not in self._begun
+        self._begun.discard(domain)
         if domain.name in self.broken:
             raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
         issued = self._sign(domain)
         self._unsettled[domain] = issued
         return issued
+
+    def begin(self, approval: Approval) -> TxtDemand:
+        domain = approval.domain
+        if self.outage:
+            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        opened = Opened.SAME if domain in self._begun else Opened.NEW
+        self.orders += opened is Opened.NEW
+        self._begun.add(domain)
+        asked = f"_acme-challenge.{domain.zone}"
+        until = (self.clock or datetime.now(UTC)) + timedelta(days=7)
+        return TxtDemand(("A" * 43, "B" * 43), TxtSight(asked, asked, domain.zone), until, opened=opened)
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         assert "PRIVATE KEY" in pem.private_key

@@ -17,7 +17,8 @@ from certctl.cli.by_hand import Desk
 from certctl.dns import TxtWatch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Interrupted, NotReady, Refused
-from certctl.values import DnsSolver, TxtAnswer, TxtDemand, TxtSight
+from certctl.txt import TxtAnswer, TxtDemand, TxtSight
+from certctl.values import DnsSolver
 from tests.fakes.dns_world import NS1, NS2, DnsTown, Fault, town
 from tests.fakes.world import FakeClock
 
