@@ -38,7 +38,7 @@ def timer_settings(invocation: Invocation, house: House) -> TimerSettings:
 
 
 def _writable(house: House) -> tuple[Path, ...]:
-    """Return our directories that systemd's StateDirectory and RuntimeDirectory do not already mean."""
+    """Return our directories that the unit does not name already."""
     database = _database(house).parent
     elsewhere = () if database == house.state else (database,)
     return elsewhere if house.path("/") == Path("/") else (house.state, house.path("/run/certctl"), *elsewhere)
