@@ -11,7 +11,7 @@ from certctl.values import Mode
 
 CACHED = 10_000  # parsed certificates a worker keeps, of about 16 KB each (measured, nginx 1.22.1 with Lua 0.10.23)
 _PATIENT_SHARE = 8  # a handshake that waits holds three of its worker's connections, and known names need theirs
-_CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
+CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
 
 
 def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str | None]:
@@ -50,6 +50,6 @@ def base_file(settings: NginxSettings, version: Version, build: str = "") -> str
         "error_log": mainconf.own_error_log(settings.config, build),
         "cached": CACHED,
         "patient": mainconf.worker_connections(settings.config) // _PATIENT_SHARE,
-        "certificate_cache": version >= _CERTIFICATE_CACHE,
+        "certificate_cache": version >= CERTIFICATE_CACHE,
     }
     return sealed("", render("base.conf.j2", common(settings, version) | values))

@@ -128,7 +128,7 @@ def test_workers_read_keys_and_no_other_process_of_their_user_does(host: Sandbox
         assert modes(host.layout) == {
             f"directory 750 {owner}", f"privkey.pem 640 {owner}", f"fullchain.pem 644 {owner}"
         }  # fmt: skip
-        assert host.served_leaf(name)  # by a worker of www-data, which opened the key itself
+        assert host.served_leaf(name) is not None  # by a worker of www-data, which opened the key itself
         assert reads("www-data", "www-data", key) is False
         assert reads("www-data", GROUP, key) is True
         assert reads(DAEMON, GROUP, key) is True
@@ -210,4 +210,4 @@ def test_one_name_cannot_have_another_mode_than_the_host_but_a_block(host: Sandb
     assert block.exists(), "what was chosen before stays"
     host.must("issue", name, "--mode", "shared")
     assert not block.exists()
-    assert host.served_leaf(name)
+    assert host.served_leaf(name) is not None
