@@ -47,7 +47,7 @@ def _owner(house: House) -> str:
 
 
 def _writable(house: House) -> tuple[Path, ...]:
-    """Return our directories that systemd's StateDirectory and RuntimeDirectory do not already mean."""
+    """Return our directories that the unit does not name already."""
     database = house.database.parent
     elsewhere = () if database == house.state else (database,)
     return elsewhere if house.path("/") == Path("/") else (house.state, house.path("/run/certctl"), *elsewhere)

@@ -4,10 +4,9 @@ import stat
 from collections.abc import Iterator
 
 from certctl.errors import CertctlError
-from certctl.nginx import mainconf
+from certctl.nginx import checkup, mainconf
 from certctl.nginx.base import base_files
 from certctl.nginx.command import NginxCommand, Verdict, files_with_default_server
-from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.publish import read
 from certctl.nginx.serverblock import is_edited, is_ours, owner_of
@@ -15,7 +14,6 @@ from certctl.nginx.settings import NginxSettings
 from certctl.values import Finding, Level
 
 _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)
-_SLOW_RELOAD = 5.0
 _AREA = "nginx"
 
 
@@ -34,7 +32,7 @@ def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> l
         *_base(settings, command),
         *_files(settings),
         *_reach(settings),
-        *_reload(settings),
+        *checkup.mode(settings, command, master),
     ]
 
 
@@ -56,6 +54,8 @@ def _running(settings: NginxSettings, command: NginxCommand, master: Master) -> 
 def _test(verdict: Verdict, settings: NginxSettings) -> Finding:
     if not verdict.ok:
         fix = "run certctl doctor as root" if verdict.is_environment else f"{settings.binary} -t"
+        if "lua_shared_dict" in verdict.fault:
+            fix = "apt-get install libnginx-mod-http-lua"
         if "duplicate default server" in verdict.fault:
             fix = f"take default_server out of the other file; {settings.base_path} needs it"
         return _problem(f"the configuration does not pass its test: {verdict.fault}", fix)
@@ -119,7 +119,7 @@ def _files(settings: NginxSettings) -> Iterator[Finding]:
             owner = owner_of(text)
             fix = f"certctl publish {owner}" if owner else "certctl reconcile"
             yield Finding(_AREA, Level.WARNING, f"{path} was edited by hand or is damaged", fix)
-    yield _fine(f"{blocks} server blocks")
+    yield from checkup.size(settings, blocks)
 
 
 def _reach(settings: NginxSettings) -> Iterator[Finding]:
@@ -136,17 +136,6 @@ def _reach(settings: NginxSettings) -> Iterator[Finding]:
                 f"{place} has mode {mode:04o}: nginx's workers may not get through to the challenges",
                 f"chmod o+x {place}",
             )
-
-
-def _reload(settings: NginxSettings) -> Iterator[Finding]:
-    seconds = last_reload(settings.live)
-    if seconds is None:
-        return
-    text = f"the last reload took {seconds:.2f} s"
-    if seconds > _SLOW_RELOAD:
-        yield Finding(_AREA, Level.WARNING, text, "fewer server blocks, or a newer nginx and OpenSSL")
-    else:
-        yield _fine(text)
 
 
 def _fine(text: str) -> Finding:

@@ -99,6 +99,13 @@ def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path)
     assert "\nSocketGroup=keepers\n" in socket
 
 
+def test_the_service_leaves_certctls_directories_to_whom_they_belong(units: dict[str, Path]) -> None:
+    """systemd gives a StateDirectory to the service's user with all below it, and workers lose the keys."""
+    lines = units["certctl-renew.service"].read_text().splitlines()
+    assert not [line for line in lines if line.startswith(("StateDirectory", "RuntimeDirectory"))]
+    assert "ReadWritePaths=-/var/lib/certctl -/run/certctl" in lines
+
+
 def test_a_service_without_hardening_is_over_the_limit(units: dict[str, Path]) -> None:
     service = units["certctl-renew.service"]
     service.write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")
@@ -142,7 +149,7 @@ def test_the_cron_line_is_one_that_cron_and_sh_read_as_we_mean_it(tmp_path: Path
     assert (booted.returncode, booted.stdout, booted.stderr) == (0, "", "")
 
 
-def test_a_wheel_carries_the_units(tmp_path: Path) -> None:
+def test_a_wheel_carries_the_units_and_the_lua(tmp_path: Path) -> None:
     options = ("--no-deps", "--no-build-isolation") if can_build() else ("--no-deps",)
     built = told(sys.executable, "-m", "pip", "wheel", "-q", *options, "-w", tmp_path, ROOT)
     if built.returncode and os.environ.get("CERTCTL_E2E") != "required":
@@ -152,6 +159,8 @@ def test_a_wheel_carries_the_units(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for name in SHIPPED:
             assert archive.read(f"certctl/systemd/{name}") == (ROOT / "systemd" / name).read_bytes()
+        lua = "certctl/nginx/lua/certctl.lua"
+        assert archive.read(lua) == (ROOT / lua).read_bytes()
 
 
 def can_build() -> bool:

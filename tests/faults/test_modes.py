@@ -15,7 +15,8 @@ from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.master import workers
-from certctl.values import Mode, Pem, Site
+from certctl.nginx.web import Nginx
+from certctl.values import Level, Mode, Pem, Site
 from tests.real_nginx import RealNginx, canary, environment, need, put_live, real_nginx
 
 pytestmark = pytest.mark.e2e
@@ -219,7 +220,7 @@ def test_memory_does_not_grow_with_the_number_of_names(tmp_path: Path) -> None:
         look_at_all(host, 10)
         few = memory(host)
         look_at_all(host, 1000)
-        assert memory(host) < 1.2 * few
+        assert (memory(host) - few) / 990 < 3, "kB a name, of TLS sessions; a server block took 60 (nginx 1.22.1)"
 
 
 def look_at_all(host: RealNginx, names: int) -> None:
@@ -243,3 +244,33 @@ def test_while_nobody_can_load_the_pair_the_old_one_stays(host: RealNginx) -> No
     with pytest.raises(WebServerFailed, match="nginx was not touched"):
         put_live(host, Site(replace(one.certificate, version=2), Pem(one.pem.fullchain, other.pem.private_key)))
     assert host.snapshot() == before
+
+
+def test_the_doctor_finds_a_healthy_catch_all_healthy(host: RealNginx) -> None:
+    assert {finding.level for finding in host.web.examine()} == {Level.OK}
+    texts = [finding.text for finding in host.web.examine()]
+    assert any(f"mode {host.settings.mode}: " in text for text in texts)
+    assert any("workers may read keys" in text for text in texts)
+
+
+def test_the_doctor_says_which_file_is_not_what_we_write(host: RealNginx) -> None:
+    path = host.settings.lua_path if host.settings.mode is Mode.LUA else host.settings.base_path
+    path.write_text(path.read_text() + "\n")
+    (finding,) = [finding for finding in host.web.examine() if finding.level is not Level.OK]
+    assert (finding.fix, str(path) in finding.text) == ("certctl init", True)
+    assert host.web.install_base().changed
+    assert {finding.level for finding in host.web.examine()} == {Level.OK}
+
+
+def test_the_doctor_names_the_line_that_lets_workers_read_keys(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("NOT PROVED: only root's nginx can have workers of another user: run as root")
+    with real_nginx(tmp_path, mode=Mode.SHARED, user="www-data") as host:
+        settings = replace(host.settings, user="root", group="games")
+        found = [f for f in Nginx(settings).examine() if f.level is Level.PROBLEM]
+        assert [finding.fix[:24] for finding in found] == ["user www-data games; in "]
+    (tmp_path / "second").mkdir()
+    with real_nginx(tmp_path / "second", mode=Mode.SHARED, user="www-data www-data") as host:
+        settings = replace(host.settings, user="root", group="www-data")
+        found = [f for f in Nginx(settings).examine() if f.level is Level.WARNING]
+        assert [finding.fix for finding in found] == ["gpasswd --delete www-data www-data"]

@@ -1,0 +1,70 @@
+"""What ``certctl doctor`` says about the way nginx serves: whether it works here, and whether it still fits."""
+
+import pwd
+from collections.abc import Iterator
+from contextlib import suppress
+
+from certctl.io import accounts
+from certctl.nginx import access
+from certctl.nginx.base import CERTIFICATE_CACHE
+from certctl.nginx.command import NginxCommand
+from certctl.nginx.guard import last_reload
+from certctl.nginx.master import Master
+from certctl.nginx.serverblock import Version
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Finding, Level, Mode
+
+_AREA = "nginx"
+_MANY_BLOCKS = 1_000  # a reload took 1.6 s then, and 245 MB (nginx 1.22.1, OpenSSL 3.0)
+_SLOW_RELOAD = 5.0
+_HOW = "docs/how-to/choose-a-mode.md"
+
+
+def size(settings: NginxSettings, blocks: int) -> Iterator[Finding]:
+    """Say how many server blocks there are, what a reload costs, and which mode would cost less."""
+    seconds = last_reload(settings.live)
+    text = f"{blocks} server blocks" + (f"; the last reload took {seconds:.2f} s" if seconds is not None else "")
+    if blocks > _MANY_BLOCKS or (seconds or 0) > _SLOW_RELOAD:
+        costs = "certctl init --mode shared, or lua: then a name costs no reload"
+        yield Finding(_AREA, Level.WARNING, text, f"{costs} ({_HOW})" if blocks else "a newer nginx and OpenSSL")
+    else:
+        yield Finding(_AREA, Level.OK, text)
+
+
+def mode(settings: NginxSettings, command: NginxCommand, master: Master) -> Iterator[Finding]:
+    """Look at what a catch-all needs: workers that may read keys, and nobody else of their user."""
+    if settings.mode is Mode.BLOCKS:
+        return
+    yield Finding(_AREA, Level.OK, f"mode {settings.mode}: {_cost(settings.mode, command.version)}")
+    if settings.template:
+        text = f"the catch-all does not use [nginx] template {settings.template}"
+        yield Finding(_AREA, Level.WARNING, text, "certctl issue --mode blocks DOMAIN, for those that need it")
+    line, configured = access.configured(settings, command, master)
+    workers = access.running(master) or [configured]
+    if not all(worker.may_read(settings) for worker in workers):
+        text = f"workers cannot read keys: they are not in the group {settings.group}, by {line}"
+        user = line.split()[1].removesuffix(";")
+        fix = f"user {user} {settings.group}; in {settings.config}, then systemctl reload nginx"
+        yield Finding(_AREA, Level.PROBLEM, text, fix)
+        return
+    yield Finding(_AREA, Level.OK, f"workers may read keys, by {line}")
+    yield from _others(settings, {worker.uid for worker in workers})
+
+
+def _others(settings: NginxSettings, uids: set[int]) -> Iterator[Finding]:
+    """Find users all of whose processes have the group, such as PHP beside nginx."""
+    owner = accounts.find(settings.user, settings.group)
+    for uid in uids - {0, owner.uid if owner else 0}:
+        with suppress(KeyError):
+            name = pwd.getpwuid(uid).pw_name
+            if owner and owner.gid in accounts.groups_of(name):
+                text = f"every process of {name} may read keys: the user is a member of {settings.group}"
+                yield Finding(_AREA, Level.WARNING, text, f"gpasswd --delete {name} {settings.group}")
+
+
+def _cost(mode: Mode, version: Version) -> str:
+    if mode is Mode.LUA:
+        return "a worker keeps parsed certificates, and a first handshake waits for its certificate"
+    if version >= CERTIFICATE_CACHE:
+        return "a worker keeps parsed certificates"
+    return "each handshake parses its certificate (mode lua and nginx 1.27.4 keep them parsed)"
