@@ -41,7 +41,9 @@ MISS = "miss.sock"
     certctl serve --install          as a service of systemd, with its sockets
     """,
 )
-@click.option("--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it.")
+@click.option(
+    "--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it [default: [serve] socket]."
+)
 @click.option("--install", is_flag=True, help="Write the units for systemd, and start them.")
 @click.option("--uninstall", is_flag=True, help="Stop them, and take the units away.")
 @click.option("--dry-run", is_flag=True, help="With --install: show the diff; write nothing, start nothing.")
