@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain, parse_domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io import privileges, sockets
+from certctl.io.files import make_directory
 from certctl.io.locks import HostLocks, lock
 from certctl.values import Mode
 
@@ -42,7 +44,9 @@ MISS = "miss.sock"
     certctl serve --install          as a service of systemd, with its sockets
     """,
 )
-@click.option("--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it.")
+@click.option(
+    "--socket", "path", type=click.Path(path_type=Path), help="Where nginx reaches it [default: [serve] socket]."
+)
 @click.option("--install", is_flag=True, help="Write the units for systemd, and start them.")
 @click.option("--uninstall", is_flag=True, help="Stop them, and take the units away.")
 @click.option("--dry-run", is_flag=True, help="With --install: show the diff; write nothing, start nothing.")
@@ -63,6 +67,8 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     where = path.absolute() if path else house.path(house.settings.serve.socket)
     voice = ServeVoice(invocation, house.clock)
     os.nice(_NICER)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
     if given := sockets.inherited():
         _run(house, voice, _sorted(given))
     else:
@@ -195,5 +201,7 @@ def _give_up_rights(house: House) -> None:
     if os.geteuid() != 0:
         return
     user = privileges.person(house.settings.serve.user, house.settings.nginx.group)
-    privileges.hand_over(house.path("/run/certctl"), user)
+    run = house.path("/run/certctl")
+    make_directory(run, 0o755)
+    privileges.hand_over(run, user)
     privileges.become(user)

@@ -21,7 +21,7 @@ def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
             "systemd does not run this host",
             expected=["'certctl serve' under whatever starts nginx here"],
         )
-    files = _files(invocation, house)
+    files = serve_files(replace(timer_settings(invocation, house), socket_group=group_name(house)))
     refuse_foreign(files)
     diff = "".join(file.diff() for file in files)
     changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING))
@@ -34,15 +34,11 @@ def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
 
 def take_away(invocation: Invocation, house: House) -> int:
     """Stop the daemon and delete the units certctl wrote."""
-    files = _files(invocation, house)
+    files = serve_files(timer_settings(invocation, house))
     removed = [str(file.path) for file in remove(files, open_systemd(house, SERVING))]
     payload = {"changed": bool(removed), "removed": removed, "files": _conditions(files)}
     open_report(invocation).data(payload, "\n".join(f"removed {path}" for path in removed) or "Nothing to remove.")
     return 0
-
-
-def _files(invocation: Invocation, house: House) -> list[HostFile]:
-    return serve_files(replace(timer_settings(invocation, house), socket_group=group_name(house)))
 
 
 def _conditions(files: list[HostFile]) -> list[dict[str, str]]:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench.lab import Manner, customers, daemon_pid, field, port
-from tests.bench.load import Visit, family, pss_megabytes, quantile, visit
+from tests.bench.load import Visit, cpu_seconds, family, pss_megabytes, quantile, visit
 from tests.e2e.real_sandbox import Sandbox
 
 _MINUTE = 60.0
@@ -75,8 +75,10 @@ def measure(sandbox: Sandbox, known: list[str], count: int) -> None:
     memory = [pss_megabytes(family(pid)) for pid in (serve, nginx)]
     orders = sandbox.orders()
     quiet = known_visits(https, known, _MINUTE)
+    before = cpu_seconds(family(serve))
     with flooded(https, http, count):
         loud = known_visits(https, known, _MINUTE)
+    spent = cpu_seconds(family(serve)) - before
     after = [pss_megabytes(family(pid)) for pid in (serve, nginx)]
     for what, seen in (("quiet", quiet), ("flooded", loud)):
         times = [v.seconds * 1000 for v in seen]
@@ -86,6 +88,7 @@ def measure(sandbox: Sandbox, known: list[str], count: int) -> None:
         )
     p99 = [quantile([v.seconds for v in seen], 0.99) for seen in (loud, quiet)]
     print(f"  p99 of known customers, flooded / quiet: {p99[0] / p99[1]:.2f}")
+    print(f"  the daemon's CPU: {spent:.1f} s, {1000 * spent / count:.2f} ms an invented name")
     print(f"  orders at the CA meanwhile: {sandbox.orders() - orders}")
     for what, before, now in zip(("daemon", "nginx"), memory, after, strict=True):
         print(f"  memory of the {what}: {before:.1f} MB before, {now:.1f} MB after ({now / before:.2f})")

@@ -198,8 +198,8 @@ async def serving(
     try:
         yield daemon
     finally:
-        if not living.done():
-            serving.ca.gate.set()
+        serving.ca.gate.set()
+        if not living.done() and not daemon._asked_to_stop.is_set():  # asked twice, it would take the tests along
             daemon.stop()
         await living
 

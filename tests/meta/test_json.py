@@ -75,6 +75,8 @@ def said(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> tup
         ("timer status", 0),
         ("timer install --dry-run", 0),
         ("timer remove", 0),
+        ("serve --install --dry-run", 10),
+        ("serve --uninstall", 0),
         ("sandbox status", 10),
     ],
 )

@@ -11,9 +11,10 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
+from certctl.io.stop import stopping
 from certctl.serve.settings import Rate
 from certctl.values import State
-from tests.fakes.serving import Serving, does_not_answer, on_a_loop, serving, until
+from tests.fakes.serving import Serving, does_not_answer, nobody_approves, on_a_loop, serving, until
 from tests.fakes.world import FakeWorld
 
 NAME = "status.example.com"
@@ -497,3 +498,46 @@ async def test_a_locked_store_is_not_yet_and_it_recovers_by_itself(fakes: FakeWo
         await until(lambda: here.on_demand.flying == 0)
         assert (await here.handshake(NAME)).status == 200
     assert here.ca.orders == 1
+
+
+# The end
+
+
+@on_a_loop
+async def test_asked_to_stop_it_finishes_what_is_at_the_ca_and_orders_nothing_more(
+    fakes: FakeWorld, tmp_path: Path
+) -> None:
+    here = Serving(fakes, tmp_path, concurrency=1)
+    here.ca.gate.clear()
+    first, second = fakes.customer("status.first.com"), fakes.customer("status.second.com")
+    async with serving(here) as daemon:
+        visits = [asyncio.create_task(here.visit(first.name))]
+        await until(lambda: here.ca.inside == 1)
+        visits.append(asyncio.create_task(here.visit(second.name)))
+        await until(lambda: here.on_demand.waiting == 2)
+        daemon.stop()
+        pages = await asyncio.gather(*visits)
+        here.ca.gate.set()
+    assert [(page.status, "being prepared" in page.body) for page in pages] == [(503, True)] * 2
+    assert fakes.web.served(first)
+    assert here.ca.orders == 1
+    assert fakes.store.domain(second) is None
+
+
+@on_a_loop
+async def test_an_order_that_does_not_end_is_interrupted_at_last(fakes: FakeWorld, tmp_path: Path) -> None:
+    here = Serving(fakes, tmp_path, stop_patience=SLOWLY, patience=SLOWLY)
+    here.ca.gate.clear()
+    daemon = here.daemon(nobody_approves, timedelta(hours=1))
+    living = asyncio.create_task(daemon.serve(here.listeners()))
+    await here.visit(fakes.customer(NAME).name)
+    daemon.stop()
+    await living
+    try:
+        assert stopping.is_set()
+        here.ca.gate.set()
+        await until(lambda: here.on_demand.flying == 0)
+    finally:
+        stopping.clear()
+    assert [landing.answer.slug for landing in here.heard.landings] == ["interrupted"]
+    assert fakes.store.domain(Domain(NAME)).certificate  # type: ignore[union-attr]
