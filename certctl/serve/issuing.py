@@ -11,6 +11,7 @@ from certctl.errors import Busy, Interrupted
 from certctl.serve.settings import ServeSettings
 from certctl.stories.issue import deploy, is_settled, obtain, welcome
 from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.txt import TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
 from certctl.world import CertificateAuthority, World
 
@@ -72,6 +73,10 @@ class QueueingCa:
         with self._a_turn(approval.domain):
             self._ordered()
             return self._ca.obtain(approval, solver, replaces=replaces)
+
+    def begin(self, approval: Approval) -> TxtDemand:
+        """Pass on."""
+        return self._ca.begin(approval)
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Pass on."""

@@ -35,6 +35,7 @@ _CRON = "certctl.cron"
 _PROGRAM = "/usr/local/bin/certctl"
 _CONF_DIR = "/etc/nginx/certctl.d"
 _NGINX_DIRS = "ReadWritePaths=-/var/log/nginx -/var/lib/nginx -/run/nginx.pid\n"
+_ROOTS = "-o root -g root"
 _TO_BECOME_SOMEBODY = "CAP_CHOWN CAP_SETGID CAP_SETUID"
 _HIDDEN_BY_PROTECT_HOME = ("/home", "/root", "/run/user")
 _HIDDEN_BY_PRIVATE_TMP = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
@@ -133,22 +134,7 @@ def _service(name: str, settings: UnitSettings, purpose: Purpose) -> str:
     text = text.replace(f"ReadWritePaths=-{_CONF_DIR}\n", f"ReadWritePaths={writable}\n")
     if hidden_home(settings):
         text = text.replace("ProtectHome=yes\n", "ProtectHome=read-only\n")
-    return _owned(text, settings.owner) if settings.owner else text
-
-
-def _owned(text: str, owner: str) -> str:
-    """Leave a state that belongs to somebody else alone: StateDirectory= would give all of it back to root.
-
-    systemd changes the owner of everything below such a directory to the service's user (systemd.exec(5)). The
-    mirror's directories are setgid there, which RestrictSUIDSGID= forbids to make.
-    """
-    paragraphs = text.replace("RestrictSUIDSGID=yes\n", "").split("\n\n")
-    ours = (
-        f"# certctl's directories belong to {owner}.\n"
-        f"ExecStartPre=+/usr/bin/install -d -m 0755 -o {owner} -g {owner} /run/certctl\n"
-        "ReadWritePaths=-/var/lib/certctl -/run/certctl"
-    )
-    return "\n\n".join(ours if "\nStateDirectory=" in paragraph else paragraph for paragraph in paragraphs)
+    return text.replace(_ROOTS, f"-o {settings.owner} -g {settings.socket_group}") if settings.owner else text
 
 
 def _command(settings: UnitSettings, purpose: Purpose) -> str:

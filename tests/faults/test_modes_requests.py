@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from certctl.values import Mode
-from tests.fakes.http_server import Script, ScriptedServer, say, serving, status
+from tests.fakes.http_server import Script, ScriptedServer, listening_at, say, serving, status
 from tests.faults.test_nginx_requests import body, fetch_https, get
 from tests.real_nginx import RealNginx, put_live, real_nginx
 
@@ -31,7 +31,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealNginx]:
 
 
 def daemon(host: RealNginx, script: Script) -> AbstractContextManager[ScriptedServer]:
-    return serving(script, place=host.settings.socket)
+    return serving(script, listener=listening_at(host.settings.socket))
 
 
 def redirect(host: RealNginx, name: str, path: str) -> str:

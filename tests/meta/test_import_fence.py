@@ -24,7 +24,7 @@ OURS: dict[str, set[str]] = {
     "stories": {"world", "values", "txt", "domain", "errors", "due", "budget", "io.clock", "io.stop"},
     **{party: {"domain", "values", "txt", "errors", "io"} for party in PARTIES},
     "store": {"domain", "values", "errors", "io", "budget", "due"},
-    "serve": {"world", "stories", "values", "domain", "errors", "due", "budget", "io"},
+    "serve": {"world", "stories", "values", "txt", "domain", "errors", "due", "budget", "io"},
     "sandbox": {"domain", "errors", "io"},
     "timer": {"errors", "io"},
     "notify": {"errors", "io", "values"},
