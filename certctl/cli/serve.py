@@ -20,8 +20,8 @@ from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain, parse_domain
 from certctl.errors import CertctlError, ConfigInvalid
-from certctl.io import privileges, sockets
-from certctl.io.files import make_directory
+from certctl.io import accounts, sockets
+from certctl.io.files import hand_over, make_directory
 from certctl.io.locks import HostLocks, lock
 from certctl.values import Mode
 
@@ -187,7 +187,7 @@ def _group(house: House) -> int | None:
     """Return the group that nginx's workers have; without root only groups of ours can be given."""
     if house.mode is Mode.BLOCKS and os.geteuid() != 0:
         return None
-    group = privileges.group_id(group_name(house))
+    group = accounts.group_id(group_name(house))
     return group if os.geteuid() == 0 or group in os.getgroups() else None
 
 
@@ -200,8 +200,9 @@ def _give_up_rights(house: House) -> None:
     """Become the user that owns certctl's state; what testing and reloading nginx takes is not needed here."""
     if os.geteuid() != 0:
         return
-    user = privileges.person(house.settings.serve.user, house.settings.nginx.group)
+    user, group = house.settings.serve.user, house.settings.nginx.group
+    owner = accounts.require(user, group)
     run = house.path("/run/certctl")
     make_directory(run, 0o755)
-    privileges.hand_over(run, user)
-    privileges.become(user)
+    hand_over(run, owner.uid, owner.gid)
+    accounts.become(user, group)

@@ -10,7 +10,7 @@ from typing import Any
 
 from certctl.cli.wiring import House
 from certctl.errors import CertctlError
-from certctl.io import local, privileges
+from certctl.io import accounts, local
 from certctl.values import Finding, Level, Mode
 
 _AREA = "serve"
@@ -76,7 +76,7 @@ def _user(house: House) -> Iterator[Finding]:
     if house.mode is Mode.BLOCKS:
         return
     try:
-        privileges.person(house.settings.serve.user, house.settings.nginx.group)
+        accounts.require(house.settings.serve.user, house.settings.nginx.group)
     except CertctlError as error:
         yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
 
@@ -87,7 +87,7 @@ def _rights(house: House) -> Iterator[Finding]:
 
     socket = house.path(house.settings.serve.socket)
     try:
-        group = privileges.group_id(group_name(house))
+        group = accounts.group_id(group_name(house))
     except CertctlError as error:
         yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
         return

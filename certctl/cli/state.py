@@ -5,7 +5,6 @@ import stat
 from pathlib import Path
 
 from certctl.cli.wiring import House
-from certctl.errors import ConfigInvalid
 from certctl.io import accounts
 from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, make_directory, writing
@@ -28,15 +27,7 @@ def owner(house: House) -> Owner:
     """
     if house.settings.nginx.mode == "blocks":
         return _ROOT
-    user, group = house.settings.serve.user, house.settings.nginx.group
-    found = accounts.find(user, group)
-    if found is None:
-        raise ConfigInvalid(
-            "missing-account",
-            f"the user {user} or the group {group} is not there; mode {house.settings.nginx.mode} needs both",
-            next=[f"certctl init --mode {house.settings.nginx.mode}"],
-        )
-    return found
+    return accounts.require(house.settings.serve.user, house.settings.nginx.group)
 
 
 def prepare_directories(house: House) -> None:

@@ -41,9 +41,9 @@ def timer_settings(invocation: Invocation, house: House) -> UnitSettings:
     )
 
 
-def _owner(house: House) -> str:
-    """Return who owns certctl's state; root, who needs no name here, where the daemon must keep root's rights."""
-    return "" if house.mode is Mode.BLOCKS else house.settings.serve.user
+def _owner(house: House) -> tuple[str, str] | None:
+    """Return who owns certctl's state; None, which is root, where the daemon must keep root's rights."""
+    return None if house.mode is Mode.BLOCKS else (house.settings.serve.user, house.settings.nginx.group)
 
 
 def _writable(house: House) -> tuple[Path, ...]:

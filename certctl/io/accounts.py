@@ -1,4 +1,4 @@
-"""The system accounts of this host: look one up, make one that is missing."""
+"""The system accounts of this host: look one up, make one that is missing, become one for good."""
 
 import grp
 import os
@@ -26,6 +26,32 @@ def find(user: str, group: str) -> Owner | None:
         return Owner(pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
     except KeyError:
         return None
+
+
+def require(user: str, group: str) -> Owner:
+    """Return the numbers.
+
+    Raises:
+        ConfigInvalid: ``missing-account``.
+    """
+    owner = find(user, group)
+    if owner is None:
+        raise ConfigInvalid(
+            "missing-account",
+            f"the user {user} or the group {group} is not on this host",
+            expected=["what [serve] user and [nginx] group name; certctl init --mode makes both"],
+            next=["certctl init"],
+        )
+    return owner
+
+
+def group_id(group: str) -> int:
+    """Return a group's number.
+
+    Raises:
+        ConfigInvalid: ``missing-account``.
+    """
+    return require("root", group).gid
 
 
 def groups_of(user: str) -> frozenset[int]:
@@ -68,7 +94,17 @@ def create(user: str, group: str) -> Owner:
                 seen=ended.output.splitlines()[-3:] if ended else ["only root can"],
                 next=["sudo " + " ".join(argv)],
             )
-    owner = find(user, group)
-    if owner is None:
-        raise ConfigInvalid("missing-account", f"the user {user} or the group {group} is not there")
-    return owner
+    return require(user, group)
+
+
+def become(user: str, group: str) -> None:
+    """Turn from root into a user working for a group. Nothing leads back: the saved ids change too (setuid(2)).
+
+    Raises:
+        ConfigInvalid: ``missing-account``.
+    """
+    owner = require(user, group)
+    os.setgroups(sorted(groups_of(user) | {owner.gid}))
+    os.setgid(owner.gid)
+    os.setuid(owner.uid)
+    os.environ["HOME"] = pwd.getpwnam(user).pw_dir

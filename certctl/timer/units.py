@@ -53,7 +53,7 @@ class UnitSettings:
         needs: Files and directories of ours that the program must be able to read, such as its interpreter.
         conf_dir: The include directory the service may write to.
         writable: More that it must be able to write, besides certctl's own directories.
-        owner: The user who owns certctl's state, where the daemon gives up root's rights; empty is root.
+        owner: The user and group who own certctl's state, where the daemon gives up root's rights; None is root.
         socket: Where nginx reaches the daemon.
         socket_group: The group of nginx's workers.
     """
@@ -64,7 +64,7 @@ class UnitSettings:
     needs: tuple[Path, ...] = ()
     conf_dir: Path = Path(_CONF_DIR)
     writable: tuple[Path, ...] = ()
-    owner: str = ""
+    owner: tuple[str, str] | None = None
     socket: Path = Path("/run/certctl/serve.sock")
     socket_group: str = "www-data"
 
@@ -134,7 +134,7 @@ def _service(name: str, settings: UnitSettings, purpose: Purpose) -> str:
     text = text.replace(f"ReadWritePaths=-{_CONF_DIR}\n", f"ReadWritePaths={writable}\n")
     if hidden_home(settings):
         text = text.replace("ProtectHome=yes\n", "ProtectHome=read-only\n")
-    return text.replace(_ROOTS, f"-o {settings.owner} -g {settings.socket_group}") if settings.owner else text
+    return text.replace(_ROOTS, "-o {} -g {}".format(*settings.owner)) if settings.owner else text
 
 
 def _command(settings: UnitSettings, purpose: Purpose) -> str:

@@ -38,7 +38,7 @@ def told(*argv: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(params=["", "nobody"], ids=["root-owns-the-state", "a-user-owns-the-state"])
+@pytest.fixture(params=[None, ("nobody", "nogroup")], ids=["root-owns-the-state", "a-user-owns-the-state"])
 def units(tmp_path: Path, request: pytest.FixtureRequest) -> dict[str, Path]:
     """The units as they are installed, with a program that exists."""
     host = UnitSettings(root=tmp_path, program=Path("/bin/true"), owner=request.param)
@@ -84,7 +84,9 @@ def test_a_service_is_exposed_no_more_than_measured(units: dict[str, Path], name
 
 
 def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path) -> None:
-    host = UnitSettings(root=tmp_path, program=Path("/bin/true"), owner="keeper", socket_group="keepers")
+    host = UnitSettings(
+        root=tmp_path, program=Path("/bin/true"), owner=("keeper", "keepers"), socket_group="keepers"
+    )
     service, socket = (file.text for file in serve_files(host))
     renewal = next(file.text for file in systemd_files(host) if file.path.name == "certctl-renew.service")
     for text in (service, renewal):

@@ -201,7 +201,7 @@ def test_a_user_that_is_not_there_is_a_problem_where_rights_are_given_up(tmp_pat
     house = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
     with Answering(house, summary()):
         first, *_ = levels(house)
-    assert first == (Level.PROBLEM, "there is no user nobody-has-it on this host")
+    assert first == (Level.PROBLEM, "the user nobody-has-it or the group root is not on this host")
 
 
 def test_status_shows_the_daemon_and_adds_it_to_the_json(
