@@ -15,6 +15,7 @@ from certctl.sandbox.standing import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.journey import Step
 from certctl.timer.files import Condition
+from certctl.txt import Opened
 from certctl.values import Level, State
 
 Schema = dict[str, Any]
@@ -50,8 +51,9 @@ def _list(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-def _object(properties: Schema, **more: Any) -> Schema:  # noqa: ANN401 - JSON Schema's own words
-    return {"type": "object", "required": list(properties), "properties": properties, **more}
+def _object(properties: Schema, optional: tuple[str, ...] = (), **more: Any) -> Schema:  # noqa: ANN401 - JSON Schema's own words
+    required = [name for name in properties if name not in optional]
+    return {"type": "object", "required": required, "properties": properties, **more}
 
 
 def _or_null(schema: Schema) -> Schema:
@@ -87,6 +89,16 @@ _CERTIFICATE = _object(
     }
 )
 _STEP = _object({"name": {"enum": [str(step) for step in Step]}, "ok": _FLAG, "ms": _COUNT, "detail": _TEXT})
+_DEMAND = _object(
+    {
+        "name": _TEXT,
+        "type": {"const": "TXT"},
+        "ttl": _COUNT,
+        "values": _list(_TEXT) | {"description": "all of them, at the same time"},
+        "until": _or_null(_TIME) | {"description": "when the CA forgets the order"},
+        "order": {"enum": [opened.name.lower() for opened in Opened]},
+    }
+) | {"description": "what a person must put into DNS: 'wildcard --begin' only"}
 _RESULT = _object(
     {
         "domain": _TEXT,
@@ -96,7 +108,9 @@ _RESULT = _object(
         "certificate": _or_null(_ref("certificate")),
         "steps": _list(_ref("step")),
         "error": _or_null(_ref("error")),
-    }
+        "demand": _DEMAND,
+    },
+    optional=("demand",),
 )
 _SERVE = _object(
     {

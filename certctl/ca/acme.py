@@ -23,6 +23,7 @@ from certctl.errors import CertctlError
 from certctl.io.clock import Deadline, SystemClock
 
 _FRESH_SECONDS = 3600.0
+_IDLE_SECONDS = 50.0  # web servers close a quiet connection after a minute or so, and firewalls do not even say so
 _UNSPECIFIED = 0  # RFC 5280 §5.3.1
 
 
@@ -74,6 +75,7 @@ class Acme:
             session.directory = self._directory(session)
             do()
         except CertctlError as error:
+            self._mine.session = None  # an exchange may still be under way in it
             return Evidence(End.FAILURE, session.heard, aborted=error)
         except (errors.Error, JoseError, requests.RequestException) as error:
             if not isinstance(error, messages.Error):
@@ -85,6 +87,7 @@ class Acme:
                 frozenset(kind.__name__ for kind in type(error).__mro__),
                 words=(f"acme: {type(error).__name__}: {error}"[:500],),
             )
+        session.last_used = time.monotonic()
         return Evidence(End.SUCCESS, session.heard)
 
     def _directory(self, session: Session) -> messages.Directory:
@@ -103,8 +106,9 @@ class Acme:
             return self._accounts[account]
 
     def _session(self, account: Account) -> Session:
-        """Return this thread's session with this account."""
+        """Return this thread's session with this account, or a new one where it was quiet for too long."""
         kept: Session | None = getattr(self._mine, "session", None)
-        if kept is None or kept.account != account.resource:
+        is_quiet = kept is not None and time.monotonic() - kept.last_used > _IDLE_SECONDS
+        if kept is None or is_quiet or kept.account != account.resource:
             kept = self._mine.session = Session(self._settings, account.key, account.resource)
         return kept

@@ -1,5 +1,6 @@
 """One thread's talk with the CA, signed by our account: every exchange bounded, every answer remembered."""
 
+import time
 from typing import Any, TypeVar
 
 import requests
@@ -28,6 +29,7 @@ class Session(Network):
         directory: The CA's, set by whoever opens the session.
         deadline: For all that is asked until it is set anew.
         heard: The CA's answers, in order, since it was emptied.
+        last_used: When it last served, on the monotonic clock.
     """
 
     directory: messages.Directory
@@ -37,6 +39,7 @@ class Session(Network):
         """Open it for an account, or for a key alone, which a certificate's own key may do (RFC 8555 §7.6)."""
         super().__init__(settings, _SECONDS, key, account, _algorithm(key))
         self.heard: list[Response] = []
+        self.last_used = time.monotonic()
         self.session.hooks["response"].append(self._remember)
 
     def fetch(self, url: str) -> requests.Response:
