@@ -16,7 +16,7 @@ from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
 
 from certctl.ca import argv
-from certctl.ca.command import find_certbot, run_certbot
+from certctl.ca.command import find_certbot, insistently, run_certbot
 from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
@@ -94,7 +94,7 @@ def _register(settings: CaSettings, now: datetime, lock: int) -> str:
     scratch = Scratch(settings.acme_dir / "registration")
     scratch.make(settings)
     command = argv.register(find_certbot(settings), settings, scratch)
-    evidence = run_certbot(command, settings, scratch, lock)
+    evidence = insistently(lambda: run_certbot(command, settings, scratch, lock))
     adopt_tree(settings.accounts)
     accounts = find_accounts(settings)
     if not accounts:

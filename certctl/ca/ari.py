@@ -49,8 +49,10 @@ class RenewalInfo:
         if certificate.not_after <= now:  # §4.3: an expired certificate must not be asked about
             return nothing
         try:
+            if not (certificate_id := identifier(pem)):
+                return nothing
             net, base = self._renewal_info()
-            response = self._heard(lambda: net.get(f"{base}/{identifier(pem)}"))
+            response = self._heard(lambda: net.get(f"{base}/{certificate_id}"))
             renew_at = _moment(Answer.from_json(response.json()), certificate)
             wait = retry_after(response.headers.get("Retry-After", ""), now)
         except Exception:  # noqa: BLE001 - what a CA answers is its own affair; the share of the lifetime renews
@@ -95,11 +97,17 @@ class RenewalInfo:
 
 
 def identifier(pem: Pem) -> str:
-    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial."""
+    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial.
+
+    It is empty for a certificate that does not name its issuer's key: the CA cannot be told which one is meant.
+    """
     leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
-    issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    try:
+        issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return ""
     serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)  # DER: a zero before a high bit
-    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (issuer, serial))
+    return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (issuer, serial)) if issuer else ""
 
 
 def _moment(answer: Answer, certificate: Certificate) -> datetime:

@@ -53,7 +53,7 @@ class Authority:
         self._means = Means(engine, solver or HttpTokens(settings.challenges), person, office)
         self._clock = SystemClock()
         self._acme = Acme(settings, self._clock)
-        self._engines: dict[str, Engine] = {"certbot": Certbot(settings, self._clock), "acme": self._acme}
+        self._engines: dict[str, Engine] = {"certbot": Certbot(settings), "acme": self._acme}
         self._renewal_info = RenewalInfo(settings, self._clock)
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:

@@ -1,42 +1,31 @@
 """Engine ``certbot``: runs the certbot command in the scratch directory, our plugin in it."""
 
-import random
 from dataclasses import replace
 from datetime import timedelta
 
 from certctl.ca import argv
-from certctl.ca.command import find_certbot, run_certbot
+from certctl.ca.command import find_certbot, insistently, run_certbot
 from certctl.ca.engine import Task
-from certctl.ca.evidence import End, Evidence
+from certctl.ca.evidence import Evidence
 from certctl.ca.exchange import Exchange
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.ca.solving import Solving
-from certctl.io.clock import SystemClock
-
-_TRIES = 3
 
 
 class Certbot:
     """Fits ``engine.Engine``. It does not tell the CA what it renews: certbot 5.8 never sends ``replaces``."""
 
-    def __init__(self, settings: CaSettings, clock: SystemClock) -> None:
+    def __init__(self, settings: CaSettings) -> None:
         self._settings = settings
-        self._clock = clock
 
     def issue(self, task: Task, account: str) -> Evidence:
-        """Run certbot; a refused nonce is no refusal, and certbot itself tries only twice (acme 5.9).
+        """Run certbot, more than once where its nonces are refused.
 
         Raises:
             ConfigInvalid: no usable certbot.
         """
-        found = self._run(task, account)
-        for _ in range(_TRIES - 1):
-            if found.end is End.SUCCESS or not found.is_about("badNonce") or not task.deadline.remaining():
-                break
-            self._clock.pause(timedelta(seconds=random.uniform(0.1, 1.0)))  # noqa: S311 - jitter
-            found = self._run(task, account)
-        return found
+        return insistently(lambda: self._run(task, account))
 
     def revoke(self, scratch: Scratch, lock: int) -> Evidence:
         """Run ``certbot revoke``.

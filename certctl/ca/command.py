@@ -1,24 +1,26 @@
 """Run certbot once: alone with its scratch directory, within a deadline, and tell what it left behind."""
 
+import random
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
 from certctl.ca.certbot_log import evidence, read_log
-from certctl.ca.evidence import Evidence
+from certctl.ca.evidence import End, Evidence
 from certctl.ca.exchange import DESCRIPTOR, Exchange
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
 from certctl.io import process
-from certctl.io.stop import go_on
+from certctl.io.stop import go_on, nap
 
 OLDEST = (5, 8)
+_TRIES = 3
 INSTALL = "python -m pip install 'certbot>=5.8,<6'"
 
 
@@ -58,6 +60,17 @@ def run_certbot(
             failed=tuple(exchange.failed) if exchange else (),
             aborted=exchange.aborted if exchange else None,
         )
+
+
+def insistently(run: Callable[[], Evidence]) -> Evidence:
+    """Run certbot again when the CA refused its nonces: that is no refusal, and it tries only twice (acme 5.9)."""
+    found = run()
+    for _ in range(_TRIES - 1):
+        if found.end is End.SUCCESS or not found.is_about("badNonce"):
+            break
+        nap(random.uniform(0.1, 1.0), "before certbot was started again")  # noqa: S311 - jitter
+        found = run()
+    return found
 
 
 def find_certbot(settings: CaSettings) -> Path:
