@@ -69,6 +69,10 @@ def create(user: str, group: str) -> Owner:
                 next=["sudo " + " ".join(argv)],
             )
     owner = find(user, group)
-    if owner is None:
-        raise ConfigInvalid("missing-account", f"the user {user} or the group {group} is not there")
+    if owner is None or pwd.getpwnam(user).pw_gid != owner.gid:
+        raise ConfigInvalid(
+            "missing-account",
+            f"{group} is not the primary group of {user}, so what the daemon writes would not be the group's",
+            next=[f"sudo usermod --gid {group} {user}"],
+        )
     return owner
