@@ -43,11 +43,14 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
         click.echo("".join(shown), nl=False)
         failing = Party([journey for journey in party.journeys if not journey.ok], party.refused)
         return finish(failing, report, str) if failing.outcomes else 0
-    return finish(party, report, _published)
+    return finish(party, report, lambda o: _published(o, house))
 
 
-def _published(done: Outcome) -> str:
-    return f"{done.domain}: " + ("written and tested; next: certctl reload" if done.changed else "nothing changed")
+def _published(done: Outcome, house: House) -> str:
+    if not done.changed:
+        return f"{done.domain}: nothing changed"
+    next_one = "reload" if house.web.is_reload_pending else f"confirm {done.domain}"
+    return f"{done.domain}: written and tested; next: certctl {next_one}"
 
 
 @command(

@@ -1,5 +1,6 @@
 """The base file: what nginx answers to names without a server block, in each mode; and the Lua file beside it."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
 
 CACHED = 10_000  # parsed certificates a worker keeps, of about 16 KB each (measured, nginx 1.22.1 with Lua 0.10.23)
+_LONGEST_SOCKET = 107  # unix(7): sun_path is 108 bytes with its NUL, and nginx does not start with a longer one
 _PATIENT_SHARE = 8  # a handshake that waits holds three of its worker's connections, and known names need theirs
 CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
 
@@ -45,6 +47,7 @@ def base_file(settings: NginxSettings, version: Version, build: str = "") -> str
         "mode": settings.mode,
         "live": settings.live,
         "socket": settings.socket,
+        "has_daemon": len(os.fsencode(settings.socket)) <= _LONGEST_SOCKET,
         "miss_socket": settings.miss_socket,
         "lua_file": settings.lua_path,
         "error_log": mainconf.own_error_log(settings.config, build),

@@ -13,7 +13,7 @@ from certctl.nginx.refusals import already_broken, cannot_test, conflict, reload
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import Undo, undisturbed
 
-_PENDING = ".reload-pending"
+PENDING = ".reload-pending"
 _LAST_RELOAD = ".last-reload"
 
 
@@ -25,7 +25,7 @@ class Guard:
         self._command = command
         self._master = master
         self._undo = Undo(settings.live, settings.conf_dir)
-        self._pending = settings.conf_dir / _PENDING
+        self._pending = settings.conf_dir / PENDING
         self._was_pending = False
         self._signalled = False
 

@@ -3,42 +3,51 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.io.clock import Deadline
 from certctl.io.files import adopt, make_directory, remove_tree
 from certctl.nginx import handshake, mirror
+from certctl.nginx.handshake import Seen
 from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
 
 _NOBODY = Domain("certctl-check.invalid")  # RFC 6761: no parser of ours lets it in, so it is no customer's
 _PATIENCE = timedelta(seconds=2)
+_ASKED = 3
 
 
 def prove(settings: NginxSettings) -> None:
     """Shake hands for nobody's name, which for a moment has some site's certificate.
 
-    Nothing is proven in mode ``blocks``, or while there is no certificate on this host.
+    Nothing is proven in mode ``blocks``, or while there is no certificate on this host. A site whose pair is broken
+    does not decide: others are asked.
 
     Raises:
         WebServerFailed: ``nginx-not-served``.
     """
-    some = _some_home(settings.live) if settings.mode is not Mode.BLOCKS else None
-    if some is None:
-        return
-    expected = mirror.fingerprints(settings.live, Domain(some.name))
-    with _borrowed(settings, some):
-        deadline = Deadline.after(_PATIENCE)
-        seen = handshake.wait_until(settings, [_NOBODY.name], lambda seen: seen.fingerprint in expected, deadline)
-    if seen:
-        raise not_served("the catch-all does not serve what is in the mirror", seen, "the certificate", settings)
+    homes = islice(_homes(settings.live), _ASKED) if settings.mode is not Mode.BLOCKS else ()
+    seen = [_look(settings, home) for home in homes]
+    if seen and all(seen):
+        raise not_served("the catch-all does not serve what is in the mirror", seen[0], "the certificate", settings)
 
 
-def _some_home(live: Path) -> Path | None:
-    homes = (home for home in live.iterdir() if not home.name.startswith((".", "_")))
-    return next((home for home in homes if (home / mirror.CURRENT).exists() and home.name != _NOBODY.name), None)
+def _homes(live: Path) -> Iterator[Path]:
+    for home in live.iterdir():
+        if not home.name.startswith((".", "_")) and home.name != _NOBODY.name and (home / mirror.CURRENT).exists():
+            yield home
+
+
+def _look(settings: NginxSettings, home: Path) -> Seen | None:
+    """Return what was seen instead of a site's certificate; None when it was seen."""
+    expected = mirror.fingerprints(settings.live, Domain(home.name))
+    with _borrowed(settings, home):
+        return handshake.wait_until(
+            settings, [_NOBODY.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
+        )
 
 
 @contextmanager

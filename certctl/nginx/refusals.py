@@ -62,12 +62,12 @@ def not_ours(path: Path) -> WebServerFailed:
     )
 
 
-def not_served(message: str, seen: Seen, expected: str, settings: NginxSettings) -> WebServerFailed:
+def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSettings) -> WebServerFailed:
     """Make the error for a handshake that did not show what it should."""
     return WebServerFailed(
         "nginx-not-served",
         f"{message} after {settings.confirm_deadline.total_seconds():g} s",
-        seen=[seen.text],
+        seen=[seen.text] if seen else [],
         expected=[expected],
         next=["certctl doctor"],
     )

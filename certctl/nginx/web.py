@@ -10,7 +10,7 @@ from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.guard import Guard
+from certctl.nginx.guard import PENDING, Guard
 from certctl.nginx.master import Master
 from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken
@@ -110,6 +110,11 @@ class Nginx:
     def is_included(self) -> bool:
         """Tell whether nginx's configuration includes our directory, base file or not."""
         return mainconf.includes(self._command.dump(), self._settings.config, self._settings.conf_dir)
+
+    @property
+    def is_reload_pending(self) -> bool:
+        """Tell whether files changed that nginx has not provably read."""
+        return (self._settings.conf_dir / PENDING).exists()
 
     def force_reload(self) -> Done:
         """Test the configuration as it is, reload, and prove it, also when nothing of ours had changed.

@@ -3,6 +3,7 @@
 import http.client
 import re
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from certctl.domain import Domain
 from certctl.values import Mode
 from tests.fakes.http_server import Script, ScriptedServer, listening_at, say, serving, status
 from tests.faults.test_nginx_requests import body, fetch_https, get
@@ -133,6 +135,28 @@ def test_a_page_is_served_to_the_name_the_connection_was_made_for_only(tmp_path:
         assert fetch_https(host, "one.test", Host="two.test")[0] == 421
         assert fetch_https(host, "one.test", Host="evil.test")[0] == 421
         assert fetch_https(host, "one.test", "/.hidden")[0] == 404
+
+
+@pytest.mark.parametrize("mode", [Mode.SHARED, Mode.LUA])
+def test_a_connection_does_not_outlive_its_name(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        put_live(host, host.site("one.test"))
+        context = ssl.create_default_context()
+        host.ca.configure_trust(context)
+        plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=5)
+        with context.wrap_socket(plain, server_hostname="one.test") as secure:
+            assert ask(secure, "one.test") == b"HTTP/1.1 200"
+            with host.web.change([], gone=[Domain("one.test")]) as change:
+                change.publish()
+                change.reload()
+                change.confirm(Domain("one.test"))
+            assert ask(secure, "one.test") == b"HTTP/1.1 421"
+
+
+def ask(connection: ssl.SSLSocket, name: str) -> bytes:
+    """Make one request on an open connection; return the beginning of the answer."""
+    connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+    return connection.recv(65536)[:12]
 
 
 @pytest.mark.parametrize("mode", [Mode.SHARED, Mode.LUA])

@@ -124,6 +124,15 @@ def test_each_mode_has_the_catch_all_it_needs_and_no_other() -> None:
         assert once not in texts[Mode.LUA], "http blocks may have it once, and that is the operator's"
 
 
+def test_a_socket_with_a_path_too_long_for_one_does_not_stop_nginx() -> None:
+    for length, is_named in ((107, True), (108, False)):
+        socket = Path("/" + "s" * (length - len("/") - len("/serve.sock")) + "/serve.sock")
+        for mode in Mode:
+            text = base_file(replace(SETTINGS, mode=mode, socket=socket), VERSION)
+            assert (f"proxy_pass http://unix:{socket};" in text) is is_named
+            assert ("syslog:server=unix:" in text) is (is_named and mode is Mode.SHARED)
+
+
 def test_parsed_certificates_are_kept_where_nginx_can() -> None:
     settings = replace(SETTINGS, mode=Mode.SHARED)
     line = "ssl_certificate_cache max=10000 inactive=1h valid=2s;"
