@@ -55,16 +55,16 @@ end
 local function load(current)
     local version, problem
     for _ = 1, TRIES do
-        version = {}
-        version.inode, version.seconds, version.nanoseconds = identity(current .. CHAIN)
+        version = { path = current .. CHAIN }
+        version.inode, version.seconds, version.nanoseconds = identity(version.path)
         if not version.inode then
             return nil
         end
-        version.chain, problem = read(current .. CHAIN, ssl.parse_pem_cert)
+        version.chain, problem = read(version.path, ssl.parse_pem_cert)
         if version.chain then
             version.key, problem = read(current .. KEY, ssl.parse_pem_priv_key)
         end
-        if is_same(version, identity(current .. CHAIN)) then
+        if is_same(version, identity(version.path)) then
             break
         end
     end
@@ -125,15 +125,16 @@ end
 return function(live, socket, most, patient)
     local parsed = assert(lrucache.new(most))
     local refused = ngx.shared.certctl_refused
-    local waiting = 0
+    local waiting = {}
+
+    -- Return the version in force if it is parsed already. Whatever a client sent, only plain names are kept here.
+    local function known(name)
+        local version = parsed:get(name)
+        return version and is_same(version, identity(version.path)) and version
+    end
 
     local function find(name)
-        local current = live .. "/" .. name .. "/current/"
-        local version = parsed:get(name)
-        if version and is_same(version, identity(current .. CHAIN)) then
-            return version
-        end
-        version = load(current)
+        local version = load(live .. "/" .. name .. "/current/")
         if version then
             parsed:set(name, version)
         else
@@ -142,14 +143,29 @@ return function(live, socket, most, patient)
         return version
     end
 
+    -- Tell whether one more may wait. A place is free again when its time is over, also where the handshake that
+    -- waited in it was dropped and nothing of ours ran any more.
+    local function has_room()
+        local now, taken = ngx.now(), 0
+        for place, give_up in pairs(waiting) do
+            if give_up < now then
+                waiting[place] = nil
+            else
+                taken = taken + 1
+            end
+        end
+        return taken < patient
+    end
+
     -- Have the daemon get a certificate; tell whether it did. Only its own word counts as a refusal to remember.
     local function obtain(name)
-        if refused:get(name) or waiting >= patient then
+        if refused:get(name) or not has_room() then
             return false
         end
-        waiting = waiting + 1
+        local place = {}
+        waiting[place] = ngx.now() + PATIENCE
         local ok, status, seconds = pcall(question, socket, name)
-        waiting = waiting - 1
+        waiting[place] = nil
         if ok and (status == 404 or status == 503) and seconds and seconds > 0 then
             refused:set(name, true, math.min(seconds, LONGEST_REFUSAL))
         end
@@ -157,14 +173,18 @@ return function(live, socket, most, patient)
     end
 
     return function()
-        local name = plain(ssl.server_name())
-        local version = name and (find(name) or obtain(name) and find(name))
+        local asked = ssl.server_name()
+        local version = asked and known(asked)
+        local name = not version and plain(asked)
+        if name then
+            version = known(name) or find(name) or obtain(name) and find(name)
+        end
         if not version then
             return ngx.exit(ngx.ERROR)
         end
         ssl.clear_certs()
         if not (ssl.set_cert(version.chain) and ssl.set_priv_key(version.key)) then
-            ngx.log(ngx.ALERT, "certctl: certificate and key of ", name, " do not fit")
+            ngx.log(ngx.ALERT, "certctl: certificate and key in ", version.path, " do not fit")
             return ngx.exit(ngx.ERROR)
         end
     end
