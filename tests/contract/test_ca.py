@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from certctl.ca.authority import Authority
 from certctl.ca.keys import same_key
 from certctl.errors import Refused, Unreachable
+from certctl.txt import Opened
 from certctl.values import Certificate, Issued
 from certctl.world import CertificateAuthority
 from tests.fakes.ca import FakeCa
-from tests.fakes.ca_lab import CaLab, approval, ca_lab
+from tests.fakes.ca_lab import CaLab, approval, ca_lab, patient
 
 BLOCKED = "blocked.example.com"
 
@@ -70,7 +71,7 @@ class RealWorld:
     engine: str
 
     def party(self) -> CertificateAuthority:
-        return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine)
+        return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine, person=patient())
 
     @property
     def orders(self) -> int:
@@ -172,6 +173,16 @@ def test_settling_an_older_certificate_keeps_the_unsettled_one(world: World) -> 
     new = party.obtain(approval("older.example.com"))
     party.settled(old.certificate)
     assert party.obtain(approval("older.example.com")).certificate == new.certificate
+
+
+def test_a_wildcard_is_begun_once_and_shown_again(world: World) -> None:
+    before = world.orders
+    first, again = (world.party().begin(approval("*.begun.example.com")) for _ in range(2))
+    assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
+    assert (again.values, again.until) == (first.values, first.until)
+    assert len(set(first.values)) == 2
+    assert first.sight.asked == "_acme-challenge.begun.example.com"
+    assert world.orders == before + 1
 
 
 def test_a_name_the_ca_does_not_sign_is_refused_before_anything_is_spent(world: World) -> None:

@@ -14,15 +14,14 @@ import pytest
 
 from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
-from certctl.ca.dns01 import Nobody, Person
 from certctl.ca.dns_update import Office, Updates
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused
 from certctl.io.clock import SystemClock
-from certctl.txt import Opened, TxtSight
+from certctl.txt import Opened
 from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
-from tests.fakes.ca_lab import CaLab, approval, ca_lab
+from tests.fakes.ca_lab import CaLab, Dark, approval, ca_lab, patient
 from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
 
 pytestmark = pytest.mark.e2e
@@ -89,13 +88,6 @@ def test_pebble_is_told_what_a_renewal_replaces(lab: CaLab, tmp_path: Path) -> N
     assert lab.orders == orders + 1
 
 
-class Dark:
-    """Nameservers that nobody can see."""
-
-    def look(self, zone: str, label: str = "_acme-challenge") -> TxtSight:
-        return TxtSight(f"{label}.{zone}", f"{label}.{zone}")
-
-
 def no_updates(solver: DnsSolver) -> Updates:
     raise AssertionError(f"{solver} writes nothing")
 
@@ -113,7 +105,7 @@ def test_a_ca_without_standing_records_is_told_from_one_that_refuses(tmp_path: P
 @pytest.mark.parametrize("engine", ["certbot", "acme"])
 def test_an_order_is_begun_and_shown_again_whatever_the_engine(lab: CaLab, tmp_path: Path, engine: str) -> None:
     settings = lab.with_state(tmp_path)
-    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    person = patient()
     first, again = (Authority(settings, engine, person=person).begin(approval("*.example.com")) for _ in range(2))
     assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
     assert len(set(first.values)) == 2
@@ -126,7 +118,7 @@ def test_an_order_is_begun_and_shown_again_whatever_the_engine(lab: CaLab, tmp_p
 
 
 def test_without_an_order_that_was_begun_nothing_is_finished(lab: CaLab, tmp_path: Path) -> None:
-    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1), finishes=True)
+    person = replace(patient(), finishes=True)
     orders = lab.orders
     with pytest.raises(ConfigInvalid) as caught:
         Authority(lab.with_state(tmp_path), "acme", person=person).obtain(

@@ -41,7 +41,7 @@ class FakeCa:
     suggested: dict[Domain, datetime] = field(default_factory=dict)
     solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
-    _begun: set[Domain] = field(default_factory=set)
+    _begun: dict[Domain, datetime] = field(default_factory=dict)
     _unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
@@ -65,7 +65,7 @@ class FakeCa:
         if domain.name in self.failures:
             raise self.failures[domain.name]
         self.orders += domain not in self._begun
-        self._begun.discard(domain)
+        self._begun.pop(domain, None)
         if domain.name in self.broken:
             raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
         issued = self._sign(domain)
@@ -78,9 +78,8 @@ class FakeCa:
             raise Unreachable("ca-unreachable", "the CA gave no usable answer")
         opened = Opened.SAME if domain in self._begun else Opened.NEW
         self.orders += opened is Opened.NEW
-        self._begun.add(domain)
+        until = self._begun.setdefault(domain, (self.clock or datetime.now(UTC)) + timedelta(days=7))
         asked = f"_acme-challenge.{domain.zone}"
-        until = (self.clock or datetime.now(UTC)) + timedelta(days=7)
         return TxtDemand(("A" * 43, "B" * 43), TxtSight(asked, asked, domain.zone), until, opened=opened)
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:

@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from certctl.ca.dns01 import Nobody, Person
 from certctl.ca.settings import CaSettings
 from certctl.domain import Domain
+from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
 from certctl.sandbox import daemons, pebble
 from certctl.sandbox.layout import free_ports
-from certctl.values import Approval, Delegation
+from certctl.txt import TxtSight
+from certctl.values import CHALLENGE_LABEL, Approval, Delegation
 
 _PREFIX = "/.well-known/acme-challenge/"
 
@@ -25,6 +28,18 @@ def approval(name: str) -> Approval:
     domain = Domain(name)
     delegation = Delegation(domain, "status.hyperping.io", (), "CNAME → status.hyperping.io")
     return Approval(delegation, datetime.now(UTC), remembered=False, summary="200")
+
+
+class Dark:
+    """Nameservers that nobody can see."""
+
+    def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
+        return TxtSight(f"{label}.{zone}", f"{label}.{zone}")
+
+
+def patient() -> Person:
+    """Return somebody who could edit a zone, and does nothing."""
+    return Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
 
 
 class TokenServer(http.server.ThreadingHTTPServer):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from certctl.errors import ConfigInvalid
-from certctl.io.files import make_directory, swap_symlink, write_atomic, write_new, writing
+from certctl.io.files import adopt_tree, flush, make_directory, swap_symlink, write_atomic, write_new, writing
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["umask 000", "umask 022", "umask 077"])
@@ -59,3 +59,24 @@ def test_an_os_error_becomes_a_sentence_with_the_path(tmp_path: Path) -> None:
         (tmp_path / "absent" / "file").write_text("x")
     assert caught.value.slug == "state-unwritable"
     assert str(tmp_path / "absent" / "file") in caught.value.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_another_program_made_as_root_belongs_to_the_owner_of_the_tree(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4321, 4322)
+    (tmp_path / "one/two").mkdir(parents=True)
+    (tmp_path / "one/two/key").touch(0o400)
+    (tmp_path / "one/link").symlink_to("/etc/passwd")
+    adopt_tree(tmp_path)
+    owners = {path.lstat().st_uid: path.lstat().st_gid for path in tmp_path.rglob("*")}
+    assert owners == {4321: 4322}
+    assert Path("/etc/passwd").stat().st_uid == 0, "a link is given away, not where it leads"
+    assert mode(tmp_path / "one/two/key") == 0o400
+
+
+def test_what_is_flushed_may_hold_anything(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("x")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    flush(tmp_path)
+    assert (tmp_path / "key").read_text() == "x"

@@ -1,14 +1,19 @@
 """The wildcard's story on fakes: our own zone, nobody asked, remembered, renewed where no person is needed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.errors import Refused
+from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
-from certctl.stories.wildcard import reminders, wildcard
+from certctl.stories.wildcard import begin, reminders, wildcard
+from certctl.txt import Opened
 from certctl.values import DnsSolver, State
 from tests.fakes.world import FakeWorld
 
@@ -152,3 +157,70 @@ def test_a_failed_plugin_rests_and_a_person_may_go_on_at_once(fake: FakeWorld) -
     assert (again.error.slug, again.error.next[1]) == ("backing-off", "certctl wildcard hyperping.io --force")
     del fake.ca.failures[STAR.name]
     made(fake, BY_HAND)
+
+
+# In two steps.
+
+
+def begun(fake: FakeWorld, *, insists: bool = False) -> Journey:
+    journey = fake.journey(STAR, insists=insists)
+    begin(journey, fake.world)
+    assert journey.ok, journey.error
+    return journey
+
+
+def test_what_is_begun_demands_records_and_changes_nothing_here(fake: FakeWorld) -> None:
+    journey = begun(fake)
+    assert journey.demand
+    assert len(journey.demand.values) == 2
+    assert [step for _, step, _ in fake.listening.heard] == ["verify", "approve", "order"]
+    assert (journey.changed, journey.certificate, fake.ca.orders) == (True, None, 1)
+    assert not journey.has_ordered, "no certificate was made"
+
+
+def test_to_begin_again_shows_the_same_and_changes_nothing(fake: FakeWorld) -> None:
+    first, again = begun(fake), begun(fake)
+    assert first.demand
+    assert again.demand
+    assert (again.demand.values, again.demand.opened) == (first.demand.values, Opened.SAME)
+    assert (again.changed, fake.ca.orders) == (False, 1)
+
+
+def test_who_comes_back_finishes_the_order_that_was_begun(fake: FakeWorld) -> None:
+    begun(fake)
+    made(fake, BY_HAND)
+    assert fake.ca.orders == 1
+    row = fake.store.domain(STAR)
+    assert row
+    assert fake.web.served(STAR) is not None
+
+
+def test_while_nothing_is_due_nothing_is_begun_unless_the_operator_insists(fake: FakeWorld) -> None:
+    made(fake, BY_HAND)
+    assert begun(fake).demand is None
+    assert fake.ca.orders == 1
+    assert begun(fake, insists=True).demand
+
+
+def test_the_ledger_takes_an_order_when_it_is_begun_and_a_certificate_when_it_is_made(fake: FakeWorld) -> None:
+    limit = Limit(10, timedelta(hours=1), "account")
+    fake.world = replace(fake.world, limits={Bucket.ORDERS: limit, Bucket.CERTIFICATES: limit})
+
+    def taken() -> tuple[int, int]:
+        since = fake.clock.now() - timedelta(days=1)
+        keys = Spend(Bucket.ORDERS, ""), Spend(Bucket.CERTIFICATES, "hyperping.io")
+        return len(fake.store.spent(keys[0], since)), len(fake.store.spent(keys[1], since))
+
+    begun(fake)
+    assert taken() == (1, 0)
+    made(fake, BY_HAND)
+    assert taken()[1] == 1
+
+
+def test_a_ca_that_is_away_begins_nothing_and_takes_nothing(fake: FakeWorld) -> None:
+    fake.ca.outage = True
+    journey = fake.journey(STAR)
+    begin(journey, fake.world)
+    assert journey.error
+    assert (journey.error.slug, journey.demand) == ("ca-unreachable", None)
+    assert not fake.store.spent(Spend(Bucket.ORDERS, ""), fake.clock.now() - timedelta(days=1))
