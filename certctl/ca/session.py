@@ -30,6 +30,7 @@ class Session(Network):
         deadline: For all that is asked until it is set anew.
         heard: The CA's answers, in order, since it was emptied.
         last_used: When it last served, on the monotonic clock.
+        names_waits: Whether this CA says when to ask again (Retry-After); so taken until an order went without.
     """
 
     directory: messages.Directory
@@ -40,6 +41,7 @@ class Session(Network):
         super().__init__(settings, _SECONDS, key, account, _algorithm(key))
         self.heard: list[Response] = []
         self.last_used = time.monotonic()
+        self.names_waits = True
         self.session.hooks["response"].append(self._remember)
 
     def fetch(self, url: str) -> requests.Response:
