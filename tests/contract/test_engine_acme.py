@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from certctl.ca.acme import Acme
 from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
 from certctl.ca.dns_update import Office, Updates
@@ -229,6 +230,14 @@ def test_one_thread_keeps_its_connection_and_all_ask_for_the_directory_once(
             pool.submit(obtain, party, f"thread{number}.example.com").result()
     assert server.connections == 2
     assert server.asked["dir"] <= 2  # certbot, which made the account, asks for itself
+
+
+def test_a_ca_that_names_no_wait_is_asked_sooner_from_the_second_order_on(lab: CaLab, party: Authority) -> None:
+    patient_one = Authority(lab.settings, "acme")
+    patient_one.obtain(approval("waits.example.com"))
+    obtain(party)
+    engines = [one._engines["acme"] for one in (patient_one, party)]
+    assert [isinstance(engine, Acme) and engine._mine.session.names_waits for engine in engines] == [True, False]
 
 
 def test_after_a_failure_the_directory_and_the_connection_are_new(server: FakeAcme, party: Authority) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.budget import Bucket, Limit, Spend
+from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.errors import Refused
 from certctl.stories.journey import Journey
@@ -207,9 +207,9 @@ def test_the_ledger_takes_an_order_when_it_is_begun_and_a_certificate_when_it_is
     fake.world = replace(fake.world, limits={Bucket.ORDERS: limit, Bucket.CERTIFICATES: limit})
 
     def taken() -> tuple[int, int]:
-        since = fake.clock.now() - timedelta(days=1)
         keys = Spend(Bucket.ORDERS, ""), Spend(Bucket.CERTIFICATES, "hyperping.io")
-        return len(fake.store.spent(keys[0], since)), len(fake.store.spent(keys[1], since))
+        orders, certificates = (len(fake.store.spent(key, limit, fake.clock.now())) for key in keys)
+        return orders, certificates
 
     begun(fake)
     assert taken() == (1, 0)
@@ -223,4 +223,4 @@ def test_a_ca_that_is_away_begins_nothing_and_takes_nothing(fake: FakeWorld) -> 
     begin(journey, fake.world)
     assert journey.error
     assert (journey.error.slug, journey.demand) == ("ca-unreachable", None)
-    assert not fake.store.spent(Spend(Bucket.ORDERS, ""), fake.clock.now() - timedelta(days=1))
+    assert not fake.store.spent(Spend(Bucket.ORDERS, ""), LETS_ENCRYPT[Bucket.ORDERS], fake.clock.now())
