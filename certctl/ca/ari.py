@@ -49,8 +49,10 @@ class RenewalInfo:
         if certificate.not_after <= now:  # §4.3: an expired certificate must not be asked about
             return nothing
         try:
+            if not (name := identifier(pem)):
+                return nothing
             net, base = self._renewal_info()
-            response = self._heard(lambda: net.get(f"{base}/{identifier(pem)}"))
+            response = self._heard(lambda: net.get(f"{base}/{name}"))
             renew_at = _moment(Answer.from_json(response.json()), certificate)
             wait = retry_after(response.headers.get("Retry-After", ""), now)
         except Exception:  # noqa: BLE001 - what a CA answers is its own affair; the share of the lifetime renews
@@ -95,9 +97,17 @@ class RenewalInfo:
 
 
 def identifier(pem: Pem) -> str:
-    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial."""
+    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial.
+
+    Empty for one that does not name its issuer's key, as a private CA may leave that out: it has no identifier.
+    """
     leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
-    issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier or b""
+    try:
+        issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        issuer = None
+    if issuer is None:
+        return ""
     serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)  # DER: a zero before a high bit
     return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (issuer, serial))
 

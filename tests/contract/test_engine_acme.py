@@ -188,6 +188,17 @@ def test_a_ca_without_renewal_information_is_not_told(server: FakeAcme, party: A
     assert (server.replaced, server.orders) == (None, 1)
 
 
+def test_a_certificate_that_does_not_name_its_issuers_key_is_renewed_all_the_same(
+    server: FakeAcme, party: Authority
+) -> None:
+    nameless = obtain(party)  # this CA's leaves have no authority key identifier, and so no name in ARI
+    obtain(party, old=nameless)
+    assert (server.replaced, server.orders) == (None, 2)
+    asked = server.asked["ari"]
+    assert party.suggestion(nameless.certificate, nameless.pem).renew_at is None
+    assert server.asked["ari"] == asked
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
