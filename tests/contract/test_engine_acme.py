@@ -17,7 +17,7 @@ from certctl.ca.authority import Authority
 from certctl.ca.dns01 import Nobody, Person
 from certctl.ca.dns_update import Office, Updates
 from certctl.ca.settings import CaSettings
-from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused
+from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.txt import Opened, TxtSight
 from certctl.values import DnsSolver, Issued
@@ -303,6 +303,23 @@ def test_an_answer_without_an_end_is_cut(server: FakeAcme, party: Authority) -> 
         obtain(party)
     assert caught.value.slug == "ca-bad-certificate"
     assert "larger than" in caught.value.message
+
+
+def test_a_ca_that_is_away_for_a_moment_costs_a_person_no_order(server: FakeAcme, tmp_path: Path) -> None:
+    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    settings = CaSettings(f"{server.base}/dir", tmp_path / "acme", tmp_path / "challenges", server.ca_file)
+    resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order"}
+    offers = {name: f"{server.base}/{path}" for name, path in resources.items()}
+    there = Answer(200, offers | {"meta": {"profiles": {"classic": "orders live for a week"}}})
+    server.faults, server.orders = Faults(answers={"dir": there}), 0
+    with pytest.raises(Refused, match="dns-01"):  # this CA offers no such challenge, but its order is there
+        Authority(settings, person=person).begin(approval("*.example.com"))
+    server.faults.answers["dir"] = page(502)
+    with pytest.raises(Unreachable):
+        Authority(settings, person=person).begin(approval("*.example.com"))
+    server.faults.answers["dir"] = there
+    assert Authority(settings, person=person).begin(approval("*.example.com")).opened is Opened.SAME
+    assert server.orders == 1
 
 
 def test_nothing_secret_is_logged(party: Authority, acme_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
