@@ -1,5 +1,6 @@
 """What only the engine ``acme`` does: polling of its own, nonces, profiles, ``replaces``, kept connections."""
 
+import gc
 import itertools
 import logging
 import threading
@@ -251,6 +252,29 @@ def test_after_a_failure_the_directory_and_the_connection_are_new(server: FakeAc
     server.connections, asked = 0, server.asked["dir"]
     obtain(party)
     assert (server.connections, server.asked["dir"] - asked) == (1, 1)
+
+
+def test_what_is_not_used_again_is_closed_at_once(server: FakeAcme, party: Authority) -> None:
+    obtain(party, "before.example.com")
+    gc.disable()  # whatever it would find some day stays open until then
+    try:
+        server.faults.answers["/order"] = page(502)
+        before = sockets()
+        for _ in range(5):
+            with pytest.raises(CertctlError):
+                obtain(party)
+        until_none_is_left = time.monotonic() + 5
+        while sockets() > before and time.monotonic() < until_none_is_left:
+            time.sleep(0.01)  # the CA's own end is in this process too, and follows
+        assert sockets() <= before
+    finally:
+        gc.enable()
+
+
+def sockets() -> int:
+    """Count the sockets this process has open."""
+    open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(file.startswith("socket:") for file in open_files)
 
 
 @pytest.mark.parametrize(
