@@ -75,11 +75,12 @@ class Acme:
             session.directory = self._directory(session)
             do()
         except CertctlError as error:
-            self._mine.session = None  # an exchange may still be under way in it
+            self._drop()  # an exchange may still be under way in it
             return Evidence(End.FAILURE, session.heard, aborted=error)
         except (errors.Error, JoseError, requests.RequestException) as error:
             if not isinstance(error, messages.Error):
-                self._known = self._mine.session = None
+                self._known = None
+                self._drop()
             is_late = isinstance(error, errors.TimeoutError) or not deadline.remaining()
             return Evidence(
                 End.DEADLINE if is_late else End.FAILURE,
@@ -110,5 +111,13 @@ class Acme:
         kept: Session | None = getattr(self._mine, "session", None)
         is_quiet = kept is not None and time.monotonic() - kept.last_used > _IDLE_SECONDS
         if kept is None or is_quiet or kept.account != account.resource:
+            self._drop()
             kept = self._mine.session = Session(self._settings, account.key, account.resource)
         return kept
+
+    def _drop(self) -> None:
+        """Let go of this thread's session and close it: left to the garbage collector that may take a day."""
+        kept: Session | None = getattr(self._mine, "session", None)
+        if kept is not None:
+            kept.session.close()
+        self._mine.session = None

@@ -26,7 +26,7 @@ from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.ca.solver import HttpTokens, Solver
 from certctl.ca.way import Means
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Interrupted, RateLimited, Refused, Unreachable
+from certctl.errors import CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
@@ -151,6 +151,7 @@ class Authority:
         scratch = self._scratch(domain)
         way = self._means.way(self._settings, domain, solver, scratch)
         with self._locked(domain) as lock:
+            scratch.sweep()  # or an order would be gone on with whose key is lost
             renewed = identifier(replaces) if replaces else ""
             yield Task(domain, scratch, way, lock, Deadline.after(way.settings.deadline), renewed)
 
@@ -209,10 +210,11 @@ class Authority:
     def _give_up(self, error: CertctlError, task: Task) -> None:
         """Leave nothing half behind, but for an order that may yet be fulfilled: the next run goes on with it.
 
+        One that was handed in may be signed by now, whatever kept us from seeing that, so only a refusal ends it.
         Of a failure we do not know keep certbot's log for a person to read.
         """
-        scratch, is_open = task.scratch, isinstance(error, (Unreachable, RateLimited, Interrupted))
-        if (begun := scratch.begun()) and (task.way.person or (begun.is_handed_in and is_open)):
+        scratch, is_over = task.scratch, isinstance(error, Refused)
+        if (begun := scratch.begun()) and (task.way.person or (begun.is_handed_in and not is_over)):
             return
         if error.slug == "ca-unrecognised" and (log := read_log(scratch.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"

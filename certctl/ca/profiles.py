@@ -6,6 +6,7 @@ from acme.client import ClientV2
 
 from certctl.ca.network import Network, in_time
 from certctl.ca.settings import CaSettings
+from certctl.errors import CertctlError, Unreachable
 
 _PATIENT = "classic"  # Let's Encrypt: its pending authorizations live 7 days, those of its other profiles 1 hour
 _SECONDS = 10
@@ -14,11 +15,22 @@ _SECONDS = 10
 def patient_profile(settings: CaSettings) -> str:
     """Return the profile whose pending authorizations live for days, empty when the CA offers none by that name.
 
-    A CA that cannot be asked now will be asked again in a moment by certbot, which says what is wrong.
+    A guess would not do: an order that waits for a person was made by this profile, and by another it would not be
+    known again.
+
+    Raises:
+        Unreachable: the CA could not be asked; nothing could be ordered either.
     """
     net = Network(settings, _SECONDS)
     try:
         offered = in_time(_SECONDS, lambda: ClientV2.get_directory(settings.directory, net).meta.profiles)
-    except Exception:  # noqa: BLE001 - what a CA answers is its own affair; certbot reads the same directory next
-        return ""
+    except CertctlError:
+        raise
+    except Exception as error:
+        raise Unreachable(
+            "ca-unreachable",
+            "the CA gave no usable answer when it was asked for its profiles",
+            seen=[f"{settings.directory}: {type(error).__name__}: {error}"[:500]],
+            next=["certctl doctor"],
+        ) from error
     return _PATIENT if isinstance(offered, Mapping) and _PATIENT in offered else ""

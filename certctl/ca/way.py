@@ -73,6 +73,7 @@ class Means:
 
         Raises:
             ConfigInvalid: it cannot be gone.
+            Unreachable: the CA could not be asked what it needs to know for it.
         """
         if solver is None:
             return Way(settings, self.engine, self.http)

@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
-from certctl.stories.spending import keep_resting, request_for, spending
+from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
 from certctl.values import Approval, DnsSolver, DomainRow, Site, State
 from certctl.world import Change, World
 
@@ -31,22 +31,35 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
 def obtain(journey: Journey, world: World, approval: Approval | None = None) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due.
 
-    Whoever has just been given the approval hands it in: nobody is asked twice.
+    Whoever has just been given the approval hands it in: nobody is asked twice. A run that waits for the next order
+    lets go of the name meanwhile: a first visitor, for whom orders are kept, does not wait with it.
     """
-    domain = journey.domain
-    with journey.attempt(world), world.locks.domain(domain):
-        row = journey.before = world.store.domain(domain)
-        journey.certificate = row.certificate if row else None
-        if row and row.certificate and not journey.insists and is_settled(row, world):
-            world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
-            return  # perhaps another run finished it while we waited for the lock
-        approval = approval or welcome(journey, world)
-        if row and not journey.insists:
-            if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
-                world.store.set_state(domain, State.ACTIVE)  # it was parked, or kept when it was removed
-                return
-            keep_resting(row, world)
-        order(journey, approval, world)
+    with journey.attempt(world):
+        while True:
+            try:
+                with world.locks.domain(journey.domain):
+                    approval = _wanted(journey, world, approval)
+                    if approval:
+                        order(journey, approval, world)
+                    return
+            except NoOrderYet as later:
+                world.clock.pause(later.wait)
+
+
+def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approval | None:
+    """Return the approval to order by; None where nothing has to be ordered."""
+    row = journey.before = world.store.domain(journey.domain)
+    journey.certificate = row.certificate if row else None
+    if row and row.certificate and not journey.insists and is_settled(row, world):
+        world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
+        return None  # perhaps another run finished it while we waited
+    approval = approval or welcome(journey, world)
+    if row and not journey.insists:
+        if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
+            world.store.set_state(journey.domain, State.ACTIVE)  # it was parked, or kept when it was removed
+            return None
+        keep_resting(row, world)
+    return approval
 
 
 def welcome(journey: Journey, world: World) -> Approval:

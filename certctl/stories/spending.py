@@ -19,6 +19,14 @@ _MAY_HAVE_BEEN_MADE = {"ca-bad-certificate", "ca-timeout", "ca-unrecognised"}
 _FAILED_VALIDATIONS = {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
 
 
+class NoOrderYet(Exception):
+    """The next order is allowed after ``wait``, and this run goes on then; it must hold nothing meanwhile."""
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(f"no order for {wait}")
+        self.wait = wait
+
+
 def request_for(domain: Domain, *, renewal: bool) -> Request:
     """Describe the certificate for a domain as the CA will count it."""
     names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
@@ -34,6 +42,7 @@ def spending(request: Request, world: World) -> Iterator[None]:
 
     Raises:
         RateLimited: ``budget-exhausted``: the CA would refuse, or what is left is for others; it is not asked.
+        NoOrderYet: the same about orders, in a run that waits for them.
     """
     now = _take(request, world)
     try:
@@ -51,14 +60,14 @@ def spending(request: Request, world: World) -> Iterator[None]:
 
 def _take(request: Request, world: World) -> datetime:
     """Take the tokens for a request and return the moment they were written down at."""
-    while missing := world.store.take(
-        request.needed, [*request.order, *request.certificate], world.limits, now := world.clock.now()
-    ):
-        spend, wait = missing
-        if spend.bucket is not Bucket.ORDERS or not world.waits_for_orders:
-            raise _exhausted(spend, wait, world)
-        world.clock.pause(wait)
-    return now
+    now = world.clock.now()
+    missing = world.store.take(request.needed, [*request.order, *request.certificate], world.limits, now)
+    if missing is None:
+        return now
+    spend, wait = missing
+    if spend.bucket is Bucket.ORDERS and world.waits_for_orders:
+        raise NoOrderYet(wait)
+    raise _exhausted(spend, wait, world)
 
 
 def keep_resting(row: DomainRow, world: World) -> None:

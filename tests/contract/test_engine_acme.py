@@ -1,5 +1,6 @@
 """What only the engine ``acme`` does: polling of its own, nonces, profiles, ``replaces``, kept connections."""
 
+import gc
 import itertools
 import logging
 import threading
@@ -17,7 +18,7 @@ from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
 from certctl.ca.dns_update import Office, Updates
 from certctl.ca.settings import CaSettings
-from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused
+from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.txt import Opened
 from certctl.values import DnsSolver, Issued
@@ -189,6 +190,17 @@ def test_a_ca_without_renewal_information_is_not_told(server: FakeAcme, party: A
     assert (server.replaced, server.orders) == (None, 1)
 
 
+def test_a_certificate_that_does_not_name_its_issuers_key_is_renewed_all_the_same(
+    server: FakeAcme, party: Authority
+) -> None:
+    nameless = obtain(party)  # this CA's leaves have no authority key identifier, and so no name in ARI
+    obtain(party, old=nameless)
+    assert (server.replaced, server.orders) == (None, 2)
+    asked = server.asked["ari"]
+    assert party.suggestion(nameless.certificate, nameless.pem).renew_at is None
+    assert server.asked["ari"] == asked
+
+
 @pytest.mark.parametrize(
     "refusal",
     [
@@ -251,6 +263,29 @@ def test_after_a_failure_the_directory_and_the_connection_are_new(server: FakeAc
     assert (server.connections, server.asked["dir"] - asked) == (1, 1)
 
 
+def test_what_is_not_used_again_is_closed_at_once(server: FakeAcme, party: Authority) -> None:
+    obtain(party, "before.example.com")
+    gc.disable()  # whatever it would find some day stays open until then
+    try:
+        server.faults.answers["/order"] = page(502)
+        before = sockets()
+        for _ in range(5):
+            with pytest.raises(CertctlError):
+                obtain(party)
+        until_none_is_left = time.monotonic() + 5
+        while sockets() > before and time.monotonic() < until_none_is_left:
+            time.sleep(0.01)  # the CA's own end is in this process too, and follows
+        assert sockets() <= before
+    finally:
+        gc.enable()
+
+
+def sockets() -> int:
+    """Count the sockets this process has open."""
+    open_files = [str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return sum(file.startswith("socket:") for file in open_files)
+
+
 @pytest.mark.parametrize(
     "nonsense",
     [Answer(200, []), Answer(200, {"newOrder": 7}), Answer(200, {"meta": []}), Answer(200, "text"), Answer(200)],
@@ -301,6 +336,23 @@ def test_an_answer_without_an_end_is_cut(server: FakeAcme, party: Authority) -> 
         obtain(party)
     assert caught.value.slug == "ca-bad-certificate"
     assert "larger than" in caught.value.message
+
+
+def test_a_ca_that_is_away_for_a_moment_costs_a_person_no_order(server: FakeAcme, tmp_path: Path) -> None:
+    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    settings = CaSettings(f"{server.base}/dir", tmp_path / "acme", tmp_path / "challenges", server.ca_file)
+    resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order"}
+    offers = {name: f"{server.base}/{path}" for name, path in resources.items()}
+    there = Answer(200, offers | {"meta": {"profiles": {"classic": "orders live for a week"}}})
+    server.faults, server.orders = Faults(answers={"dir": there}), 0
+    with pytest.raises(Refused, match="dns-01"):  # this CA offers no such challenge, but its order is there
+        Authority(settings, person=person).begin(approval("*.example.com"))
+    server.faults.answers["dir"] = page(502)
+    with pytest.raises(Unreachable):
+        Authority(settings, person=person).begin(approval("*.example.com"))
+    server.faults.answers["dir"] = there
+    assert Authority(settings, person=person).begin(approval("*.example.com")).opened is Opened.SAME
+    assert server.orders == 1
 
 
 def test_nothing_secret_is_logged(party: Authority, acme_dir: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,11 +1,13 @@
 """kill -9 at every step of the engine ``acme``: the CA signs once, whatever moment it was; real Pebble."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +16,9 @@ import pytest
 
 from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
-from certctl.errors import RateLimited, Unreachable
+from certctl.domain import Domain
+from certctl.errors import Busy, ConfigInvalid, RateLimited, Unreachable
+from certctl.io.locks import inheritable_lock
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
 from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
 
@@ -146,6 +150,39 @@ def test_a_ca_that_is_busy_keeps_its_order_for_the_run_after(
     server.faults.answers.clear()
     Authority(settings, "acme").obtain(approval(NAME))
     assert server.orders == 1
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_what_keeps_us_from_seeing_whether_the_ca_has_signed_ends_no_order(
+    server: FakeAcme, settings: CaSettings
+) -> None:
+    busy = Authority(replace(settings, wait=timedelta(0)), "acme")
+    with inheritable_lock(settings.acme_dir / "account.lock", timedelta(0), "the account"), pytest.raises(Busy):
+        busy.obtain(approval(NAME))
+    with no_file_above(800), pytest.raises(ConfigInvalid, match="cannot write"):  # the chain is longer
+        Authority(settings, "acme").obtain(approval(NAME))
+    Authority(settings, "acme").obtain(approval(NAME))
+    assert server.orders == 1
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """Let no file of this process grow larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_an_order_whose_key_is_gone_is_made_anew(server: FakeAcme, settings: CaSettings) -> None:
+    (
+        settings.work / Domain(NAME).stem / "privkey.pem"
+    ).unlink()  # with it begins a removal, here one that was killed
+    assert Authority(settings, "acme").obtain(approval(NAME)).certificate.names == (NAME,)
+    assert server.orders == 2
 
 
 @pytest.mark.usefixtures("interrupted")

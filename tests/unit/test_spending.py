@@ -1,6 +1,7 @@
 """The CA's limits, kept by ourselves: what would be refused is not asked for; what was taken is written down."""
 
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,8 @@ from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.errors import Refused
-from certctl.stories.issue import issue
-from certctl.stories.journey import Journey
+from certctl.stories.issue import issue, obtain
+from certctl.stories.journey import Journey, Step
 from certctl.stories.renew import renew
 from tests.fakes.world import FakeWorld
 
@@ -78,6 +79,31 @@ def test_a_run_that_may_wait_takes_orders_as_they_come_and_refuses_nobody(fake: 
     assert slugs(go(fake, *(f"c{n}.example.com" for n in range(8)))) == []
     assert fake.clock.now() - began == timedelta(minutes=5)
     assert taken(fake) == 8
+
+
+def test_a_name_that_waits_for_an_order_is_not_held_and_nobody_is_asked_twice_about_it(fake: FakeWorld) -> None:
+    limits = {Bucket.ORDERS: Limit(1, timedelta(minutes=1), "account")}
+    visits: list[Journey] = []
+
+    class Clock:
+        """While the run waits, a first visitor comes for the very name that waits."""
+
+        now = fake.clock.now
+
+        def pause(self, duration: timedelta) -> None:
+            fake.clock.pause(duration)
+            journey = fake.journey(fake.customer("b.example.com"))
+            visitor = threading.Thread(target=obtain, args=(journey, replace(fake.world, limits={})))
+            visitor.start()
+            visitor.join(5)
+            assert journey.certificate, "the visitor had to wait too"
+            visits.append(journey)
+
+    fake.world = replace(fake.world, limits=limits, waits_for_orders=True, clock=Clock())
+    journeys = go(fake, "a.example.com", "b.example.com")
+    assert slugs(journeys) == []
+    assert (len(visits), fake.ca.orders) == (1, 2)
+    assert [step.name for step in journeys[1].steps][:3] == [Step.VERIFY, Step.APPROVE, Step.PUBLISH]
 
 
 def test_nobody_waits_for_a_limit_that_is_one_names_own(fake: FakeWorld) -> None:

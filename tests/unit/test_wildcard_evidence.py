@@ -14,6 +14,7 @@ from certctl.ca.certbot_log import evidence
 from certctl.ca.outcome import classify
 from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
+from certctl.errors import Unreachable
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -110,11 +111,15 @@ def test_a_person_gets_the_profile_whose_orders_live_for_days(meta: object, prof
         assert patient_profile(CaSettings(url, tmp_path, tmp_path)) == profile
 
 
-@pytest.mark.parametrize("meta", [7, {"profiles": 7}, {"profiles": ["classic"]}])
+@pytest.mark.parametrize("meta", [{"profiles": 7}, {"profiles": ["classic"]}])
 def test_a_directory_that_is_not_one_offers_nothing_that_is_not_asked_for(meta: object, tmp_path: Path) -> None:
     with directory(meta) as url:
         assert patient_profile(CaSettings(url, tmp_path, tmp_path)) in {"", "classic"}
 
 
-def test_a_ca_that_does_not_answer_offers_nothing(tmp_path: Path) -> None:
-    assert patient_profile(CaSettings("http://127.0.0.1:1/dir", tmp_path, tmp_path)) == ""
+def test_a_ca_that_does_not_answer_is_no_ca_without_profiles(tmp_path: Path) -> None:
+    with directory(7) as strange:
+        for url in ("http://127.0.0.1:1/dir", strange):
+            with pytest.raises(Unreachable) as caught:
+                patient_profile(CaSettings(url, tmp_path, tmp_path))
+            assert caught.value.slug == "ca-unreachable"
