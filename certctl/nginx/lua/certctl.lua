@@ -125,7 +125,19 @@ end
 return function(live, socket, most, patient)
     local parsed = assert(lrucache.new(most))
     local refused = ngx.shared.certctl_refused
-    local waiting = 0
+    local waiting = {} -- until when each handshake waits: one that nginx ends meanwhile never comes back to say so
+
+    local function is_crowded()
+        local number, now = 0, ngx.now()
+        for handshake, give_up in pairs(waiting) do
+            if give_up < now then
+                waiting[handshake] = nil
+            else
+                number = number + 1
+            end
+        end
+        return number >= patient
+    end
 
     local function find(name)
         local current = live .. "/" .. name .. "/current/"
@@ -144,12 +156,13 @@ return function(live, socket, most, patient)
 
     -- Have the daemon get a certificate; tell whether it did. Only its own word counts as a refusal to remember.
     local function obtain(name)
-        if refused:get(name) or waiting >= patient then
+        if refused:get(name) or is_crowded() then
             return false
         end
-        waiting = waiting + 1
+        local handshake = {}
+        waiting[handshake] = ngx.now() + PATIENCE
         local ok, status, seconds = pcall(question, socket, name)
-        waiting = waiting - 1
+        waiting[handshake] = nil
         if ok and (status == 404 or status == 503) and seconds and seconds > 0 then
             refused:set(name, true, math.min(seconds, LONGEST_REFUSAL))
         end
