@@ -30,8 +30,8 @@ def inherited() -> Sequence[socket.socket]:
 def bind(path: Path, kind: socket.SocketKind, group: int | None = None) -> socket.socket:
     """Bind a unix socket that only its owner and one group may use; one that nobody listens on is replaced.
 
-    It has its mode from the first moment, and no link is followed: the directory may be another user's. Two of us at
-    the same moment are kept apart by the caller's lock.
+    It has its mode from the first moment, and no link is followed: the directory may be another user's. Two of us
+    at the same moment are kept apart by the caller's lock.
 
     Raises:
         Busy: somebody listens there.

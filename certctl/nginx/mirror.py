@@ -81,6 +81,8 @@ def stage(live: Path, site: Site, rights: Rights) -> Path | None:
     home = domain_path(live, site.domain)
     version = home / str(site.certificate.version)
     make_directory(live, rights.directory)
+    if home.is_symlink():
+        home.unlink()  # not ours: nothing may be written, or swept up, behind it
     new_home = not home.is_dir()
     make_directory(home, rights.directory)
     if new_home:
@@ -116,9 +118,9 @@ def holds(live: Path, site: Site, rights: Rights) -> bool:
 
 
 def target(live: Path, domain: Domain) -> str | None:
-    """Return the version ``current`` points at, or None."""
+    """Return the version ``current`` points at, or None; a link in the directory's own place is none of ours."""
     try:
-        return current_path(live, domain).readlink().name
+        return None if domain_path(live, domain).is_symlink() else current_path(live, domain).readlink().name
     except OSError:
         return None
 
@@ -136,6 +138,8 @@ def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
 def prune(live: Path, certificate: Certificate) -> None:
     """Keep the version in force and the newest other one; remove older ones and what crashes left."""
     home = domain_path(live, certificate.domain)
+    if home.is_symlink():
+        return
     in_force = target(live, certificate.domain)
     others = [path for path in home.iterdir() if path.name.isdigit() and path.name != in_force]
     for path in sorted(others, key=lambda path: int(path.name))[: -(_KEPT_VERSIONS - 1)]:
