@@ -80,13 +80,7 @@ def stage(live: Path, site: Site, rights: Rights) -> Path | None:
     """
     home = domain_path(live, site.domain)
     version = home / str(site.certificate.version)
-    make_directory(live, rights.directory)
-    if home.is_symlink():
-        home.unlink()  # not ours: nothing may be written, or swept up, behind it
-    new_home = not home.is_dir()
-    make_directory(home, rights.directory)
-    if new_home:
-        sync_directory(live)
+    new_home = _settle(home, rights)
     if _holds(version, site.pem, rights):
         return None
     _sweep(home)
@@ -168,6 +162,18 @@ def set_rights(live: Path, rights: Rights) -> None:
                 os.fchmod(file, rights.key if name == KEY else PUBLIC)
             finally:
                 os.close(file)
+
+
+def _settle(home: Path, rights: Rights) -> bool:
+    """Make a domain's directory; return whether it is new."""
+    make_directory(home.parent, rights.directory)
+    if home.is_symlink():
+        home.unlink()  # not ours: nothing may be written, or swept up, behind it
+    if home.is_dir():
+        return False
+    make_directory(home, rights.directory)
+    sync_directory(home.parent)
+    return True
 
 
 def _replace(version: Path, site: Site, rights: Rights) -> None:

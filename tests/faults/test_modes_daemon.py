@@ -148,7 +148,7 @@ def test_clients_that_leave_while_they_wait_free_their_places_when_the_daemon_an
 
 
 def test_connections_that_run_out_of_time_while_they_wait_do_not_keep_their_places(lua: RealNginx) -> None:
-    """Nginx ends them in the middle of the wait (``client_header_timeout``), and no code of theirs runs any more."""
+    """Nginx ends them in mid-wait (``client_header_timeout``), and no code of theirs runs any more."""
     base = lua.settings.base_path
     base.write_text(base.read_text().replace("client_header_timeout 60s", "client_header_timeout 1s"))
     lua.web.force_reload()
