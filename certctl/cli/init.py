@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from certctl.config import Settings
 
 _CONFIG_MODE = 0o640
+_NEXT = "Next: certctl doctor, then: certctl issue DOMAIN"
+_UNITS_DIFFER = (
+    "Next, for whichever is installed, as units differ by mode: certctl timer install; "
+    "certctl serve --install, then systemctl restart certctl-serve"
+)
 
 
 @command(
@@ -64,7 +69,7 @@ def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noq
         return finish(failing, report, str)
     done = [[str(preview.path), "written" if preview.diff() else "in place"] for preview in previews]
     done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
-    report.data({"wrote": changes}, Rows(["", ""], done, ["Next: certctl doctor, then: certctl issue DOMAIN"]))
+    report.data({"wrote": changes}, Rows(["", ""], done, [_NEXT if new.mode is old.mode else _UNITS_DIFFER]))
     return 0
 
 

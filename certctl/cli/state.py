@@ -1,13 +1,12 @@
 """certctl's own directories: which there must be, whose they are, and how open."""
 
 import os
-import stat
 from pathlib import Path
 
 from certctl.cli.wiring import House
 from certctl.io import accounts
 from certctl.io.accounts import Owner
-from certctl.io.files import hand_over, make_directory, writing
+from certctl.io.files import hand_over, make_directory, narrow, writing
 
 _ROOT = Owner(0, 0)
 
@@ -42,9 +41,7 @@ def prepare_directories(house: House) -> None:
     with writing(house.state):
         for path, mode in directories(house).items():
             make_directory(path, mode)
-            found = stat.S_IMODE(path.stat().st_mode)
-            if found & ~mode:
-                path.chmod(found & mode)
+            narrow(path, mode)
         if os.geteuid() == 0:
             whose = owner(house)
             for tree in (house.state, house.path("/run/certctl")):

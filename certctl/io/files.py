@@ -55,14 +55,18 @@ def require_room(path: Path) -> None:
         )
 
 
-def adopt(path: Path) -> None:
+def adopt(path: Path, descriptor: int | None = None) -> None:
     """Give what root has just made to the owner of the directory it is in, as SQLite does with its own files.
 
-    Where the state belongs to the daemon's user, the daemon must be able to replace what root's commands made.
+    Where the state belongs to the daemon's user, the daemon must be able to replace what root's commands made. That
+    user may also turn the name into another's meanwhile, so a file or directory is given by its descriptor.
     """
     if os.geteuid() == 0:
         home = path.parent.stat()
-        os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
+        if descriptor is None:
+            os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
+        else:
+            os.fchown(descriptor, home.st_uid, home.st_gid)
 
 
 def hand_over(tree: Path, uid: int, gid: int) -> None:
@@ -120,7 +124,7 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE, *, durable: bool = T
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
-        adopt(path)
+        adopt(path, descriptor)
         file.write(data)
         file.flush()
         if durable:
@@ -146,8 +150,18 @@ def make_directory(path: Path, mode: int) -> None:
         return
     make_directory(path.parent, _PASSABLE)
     path.mkdir(mode=mode, exist_ok=True)
-    adopt(path)
-    path.chmod(mode)
+    with _directory(path, os.O_NOFOLLOW) as descriptor:
+        adopt(path, descriptor)
+        os.fchmod(descriptor, mode)
+
+
+def narrow(path: Path, widest: int) -> None:
+    """Close a directory that is open wider than this. A link is followed only where nobody else can have put it."""
+    is_ours = path.parent.stat().st_uid == os.geteuid()
+    with _directory(path, 0 if is_ours else os.O_NOFOLLOW) as descriptor:
+        found = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if found & ~widest:
+            os.fchmod(descriptor, found & widest)
 
 
 def remove_tree(path: Path) -> None:
@@ -169,8 +183,14 @@ def flush(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make a rename in this directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _directory(path) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def _directory(path: Path, flags: int = 0) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

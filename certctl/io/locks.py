@@ -86,11 +86,12 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
 
 def _open(path: Path) -> int:
     """Open a lock file; a new one belongs to the owner of its directory, so that others may wait for it too."""
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        return os.open(path, flags)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        adopt(path)
+        descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+        adopt(path, descriptor)
         return descriptor
 
 

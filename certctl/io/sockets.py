@@ -30,7 +30,8 @@ def inherited() -> Sequence[socket.socket]:
 def bind(path: Path, kind: socket.SocketKind, group: int | None = None) -> socket.socket:
     """Bind a unix socket that only its owner and one group may use; one that nobody listens on is replaced.
 
-    The mode is right before anybody can connect. Two of us at the same moment are kept apart by the caller's lock.
+    It has its mode from the first moment, and no link is followed: the directory may be another user's. Two of us
+    at the same moment are kept apart by the caller's lock.
 
     Raises:
         Busy: somebody listens there.
@@ -42,14 +43,13 @@ def bind(path: Path, kind: socket.SocketKind, group: int | None = None) -> socke
             _remove_dead(path, kind)
         bound = socket.socket(socket.AF_UNIX, kind)
         try:
-            umask = os.umask(0o777)
+            umask = os.umask(0o777 & ~_MODE)
             try:
                 bound.bind(str(path))
             finally:
                 os.umask(umask)
             if group is not None:
-                os.chown(path, -1, group)
-            path.chmod(_MODE)
+                os.chown(path, -1, group, follow_symlinks=False)
             if kind is socket.SOCK_STREAM:
                 bound.listen(_BACKLOG)
         except BaseException:

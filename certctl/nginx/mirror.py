@@ -80,11 +80,7 @@ def stage(live: Path, site: Site, rights: Rights) -> Path | None:
     """
     home = domain_path(live, site.domain)
     version = home / str(site.certificate.version)
-    make_directory(live, rights.directory)
-    new_home = not home.is_dir()
-    make_directory(home, rights.directory)
-    if new_home:
-        sync_directory(live)
+    new_home = _settle(home, rights)
     if _holds(version, site.pem, rights):
         return None
     _sweep(home)
@@ -116,9 +112,9 @@ def holds(live: Path, site: Site, rights: Rights) -> bool:
 
 
 def target(live: Path, domain: Domain) -> str | None:
-    """Return the version ``current`` points at, or None."""
+    """Return the version ``current`` points at, or None; a link in the directory's own place is none of ours."""
     try:
-        return current_path(live, domain).readlink().name
+        return None if domain_path(live, domain).is_symlink() else current_path(live, domain).readlink().name
     except OSError:
         return None
 
@@ -136,6 +132,8 @@ def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
 def prune(live: Path, certificate: Certificate) -> None:
     """Keep the version in force and the newest other one; remove older ones and what crashes left."""
     home = domain_path(live, certificate.domain)
+    if home.is_symlink():
+        return
     in_force = target(live, certificate.domain)
     others = [path for path in home.iterdir() if path.name.isdigit() and path.name != in_force]
     for path in sorted(others, key=lambda path: int(path.name))[: -(_KEPT_VERSIONS - 1)]:
@@ -164,6 +162,18 @@ def set_rights(live: Path, rights: Rights) -> None:
                 os.fchmod(file, rights.key if name == KEY else PUBLIC)
             finally:
                 os.close(file)
+
+
+def _settle(home: Path, rights: Rights) -> bool:
+    """Make a domain's directory; return whether it is new."""
+    make_directory(home.parent, rights.directory)
+    if home.is_symlink():
+        home.unlink()  # not ours: nothing may be written, or swept up, behind it
+    if home.is_dir():
+        return False
+    make_directory(home, rights.directory)
+    sync_directory(home.parent)
+    return True
 
 
 def _replace(version: Path, site: Site, rights: Rights) -> None:

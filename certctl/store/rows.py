@@ -1,17 +1,28 @@
 """Rows as the database gives them ↔ the values that flow."""
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from certctl.domain import Domain
+from certctl.errors import Unreachable
 from certctl.values import Certificate, DnsSolver, DomainRow, Mode, State, Suggestion
+
+_WRITTEN = re.compile(r"(?:\*\.)?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
 
 
 def domain_row(row: Sequence[object]) -> DomainRow:
-    """Read a domain with its newest certificate; the columns are those of the store's one query."""
+    """Read a domain with its newest certificate; the columns are those of the store's one query.
+
+    Raises:
+        Unreachable: ``store-unreachable``: a name certctl never wrote. The daemon's user may own the store, and
+            for root a name is a path and a line of nginx's configuration.
+    """
     name, state, since, attempts, last_error, retry_at, solver, served, mode, renew_at, ask_at, *facts = row
+    if not _WRITTEN.fullmatch(str(name)):
+        raise Unreachable("store-unreachable", f"the store has a name that certctl never wrote: {str(name)[:80]!a}")
     domain = Domain(str(name))
     return DomainRow(
         domain,

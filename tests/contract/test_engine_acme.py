@@ -339,7 +339,7 @@ def test_an_answer_without_an_end_is_cut(server: FakeAcme, party: Authority) -> 
 
 
 def test_a_ca_that_is_away_for_a_moment_costs_a_person_no_order(server: FakeAcme, tmp_path: Path) -> None:
-    person = Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    person = patient()
     settings = CaSettings(f"{server.base}/dir", tmp_path / "acme", tmp_path / "challenges", server.ca_file)
     resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order"}
     offers = {name: f"{server.base}/{path}" for name, path in resources.items()}

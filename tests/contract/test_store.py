@@ -44,6 +44,23 @@ def store(path: Path) -> Iterator[SqliteStore]:
     store.close()
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../root", "a.test\nssl_engine x;", "/etc", "..", "a..test", "A.test", "*.*.test", "a.test/", ""]
+)
+def test_a_name_that_certctl_never_wrote_is_no_path_and_no_line_of_a_configuration(
+    store: SqliteStore, path: Path, name: str
+) -> None:
+    """The daemon's user may own the file, and root's commands read it."""
+    store.keep(issued())
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA foreign_keys = OFF")
+        db.execute("UPDATE domain SET name = ?", (name,))
+    db.close()
+    with pytest.raises(Unreachable) as caught:
+        store.domains()
+    assert caught.value.slug == "store-unreachable"
+
+
 def test_which_version_was_seen_on_the_wire_is_remembered(store: SqliteStore) -> None:
     first = store.keep(issued("01"))
     assert served(store) == 0

@@ -99,6 +99,7 @@ def test_a_host_moves_through_all_modes_and_back_and_nobody_notices(host: Sandbo
         for mode in ("shared", "lua", "blocks", "lua", "shared", "blocks"):
             ran = host.must("init", "--mode", mode)
             assert f"3 served in mode {mode}" in ran.out
+            assert "units differ by mode: certctl timer install" in ran.out
             assert blocks(host) == {"a", "b", "own"} if mode == "blocks" else {"own"}
             assert f'mode = "{mode}"' in host.layout.config.read_text()
             assert host.must("init", "--mode", mode, "--dry-run").out == "Nothing would change.\n"

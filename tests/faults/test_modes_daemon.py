@@ -147,6 +147,23 @@ def test_clients_that_leave_while_they_wait_free_their_places_when_the_daemon_an
         wait_for(lambda: lua.look(NEW) == lua.site(NEW).certificate.fingerprint)
 
 
+def test_connections_that_run_out_of_time_while_they_wait_do_not_keep_their_places(lua: RealNginx) -> None:
+    """Nginx ends them in mid-wait (``client_header_timeout``), and no code of theirs runs any more."""
+    base = lua.settings.base_path
+    base.write_text(base.read_text().replace("client_header_timeout 60s", "client_header_timeout 1s"))
+    lua.web.force_reload()
+    let_go = threading.Event()
+    with daemon(lua, hanging(let_go)) as asked:
+        slow = [_hello(lua, f"n{number}.example.com") for number in range(PATIENT)]
+        wait_for(lambda: len(asked.paths) == PATIENT)
+        for connection in slow:
+            with connection:
+                assert connection.recv(1) == b"", "nginx has ended it"
+        let_go.set()
+        asked.script = publishing(lua, lua.site(NEW))
+        wait_for(lambda: lua.look(NEW) == lua.site(NEW).certificate.fingerprint, 20)
+
+
 def test_a_daemon_that_never_ends_its_answer_is_given_up_before_the_client_gives_up(lua: RealNginx) -> None:
     with daemon(lua, say(b"")) as asked:
         asked.script = asked.drip(itertools.repeat(b"X-Slow: yes\r\n"), 0.1)

@@ -4,8 +4,11 @@ import http.client
 import re
 import socket
 import ssl
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +19,7 @@ from certctl.domain import Domain
 from certctl.values import Mode
 from tests.fakes.http_server import Script, ScriptedServer, listening_at, say, serving, status
 from tests.faults.test_nginx_requests import body, fetch_https, get
-from tests.real_nginx import RealNginx, put_live, real_nginx
+from tests.real_nginx import RealNginx, canary, put_live, real_nginx, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -117,6 +120,49 @@ def test_one_address_cannot_flood_the_daemon(host: RealNginx) -> None:
         assert len(asked.paths) == answers.count(503)
         assert get(host, "/", "live.test").status == 301
     assert "limiting requests" not in (host.root / "error.log").read_text()
+
+
+def test_visitors_who_wait_hold_up_nobody_and_only_so_many_wait(tmp_path: Path) -> None:
+    """One worker of 256 connections, visitors from 200 addresses and a daemon that takes its time."""
+    let_go, patient = threading.Event(), 256 // 8
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        host.settings.socket.parent.mkdir(exist_ok=True)
+        put_live(host, host.site("live.test"))
+
+        def visit(number: int) -> int:
+            source = (f"127.0.1.{number + 1}", 0)
+            port = host.settings.http_port
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=source)
+            connection.request("GET", "/", headers={"Host": f"n{number}.test"})
+            told = connection.getresponse().status
+            connection.close()
+            return told
+
+        with (
+            daemon(host, after(let_go, WAIT)) as asked,
+            canary(host, host.site("live.test")) as failures,
+            ThreadPoolExecutor(200) as pool,
+        ):
+            waiting = [pool.submit(visit, number) for number in range(200)]
+            try:
+                wait_for(lambda: sum(future.done() for future in waiting) == 200 - patient)
+                assert len(asked.paths) == patient
+                assert get(host, "/", "live.test").status == 301
+            finally:
+                let_go.set()
+            assert Counter(future.result() for future in waiting) == {429: 200 - patient, 503: patient}
+        assert failures == []
+    assert "limiting connections" not in (host.root / "error.log").read_text()
+
+
+def after(let_go: threading.Event, script: Script) -> Script:
+    """Say nothing until the test lets go."""
+
+    def wait(connection: socket.socket) -> None:
+        let_go.wait(30)
+        script(connection)
+
+    return wait
 
 
 def test_a_challenge_is_answered_for_any_name(host: RealNginx) -> None:

@@ -1,13 +1,63 @@
 """Private from the first byte, whole or not at all."""
 
 import os
+import shutil
+import socket
 import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from certctl.errors import ConfigInvalid
-from certctl.io.files import adopt_tree, flush, make_directory, swap_symlink, write_atomic, write_new, writing
+from certctl.io.files import (
+    adopt_tree,
+    flush,
+    make_directory,
+    narrow,
+    swap_symlink,
+    write_atomic,
+    write_new,
+    writing,
+)
+from certctl.io.locks import lock
+from certctl.io.sockets import bind
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root works in the directories of others")
+SOMEBODY = 65_534
+_before_calls: dict[str, Callable[[], None]] = {}
+
+
+def _audit(event: str, _arguments: object) -> None:
+    if act := _before_calls.pop(event, None):
+        act()
+
+
+sys.addaudithook(_audit)  # it stays; an event nobody waits for costs one look
+
+
+@contextmanager
+def right_before(event: str, act: Callable[[], None]) -> Iterator[None]:
+    """Let somebody act right before the next system call of a kind: the worst moment there is."""
+    _before_calls[event] = act
+    try:
+        yield
+    finally:
+        assert _before_calls.pop(event, None) is None, f"{event} never came"
+
+
+def replaced(path: Path, by: Path) -> Callable[[], None]:
+    """Return what puts a link where something of ours was."""
+
+    def act() -> None:
+        path.rename(path.with_name("ours"))
+        path.symlink_to(by)
+
+    return act
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["umask 000", "umask 022", "umask 077"])
@@ -80,3 +130,66 @@ def test_what_is_flushed_may_hold_anything(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     flush(tmp_path)
     assert (tmp_path / "key").read_text() == "x"
+
+
+def test_a_new_directory_that_turned_into_a_link_opens_nothing_elsewhere(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    with right_before("os.chmod", replaced(tmp_path / "new", by=secret)), suppress(OSError):
+        make_directory(tmp_path / "new", 0o755)
+    assert mode(secret) == 0o700
+    (tmp_path / "new").unlink()
+    with pytest.raises(OSError), right_before("open", replaced(tmp_path / "new", by=secret)):  # noqa: PT011 - any errno
+        make_directory(tmp_path / "new", 0o755)
+    assert mode(secret) == 0o700
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    "make", [write_new, lambda path, _: make_directory(path, 0o700)], ids=["file", "directory"]
+)
+def test_what_root_makes_in_anothers_directory_is_given_by_no_name(
+    tmp_path: Path, make: Callable[[Path, bytes], None]
+) -> None:
+    home, roots = tmp_path / "home", tmp_path / "roots"
+    home.mkdir()
+    os.chown(home, SOMEBODY, SOMEBODY)
+    roots.mkdir()
+    (roots / "privkey.pem").touch()
+    with right_before("os.chown", replaced(home, by=roots)):
+        make(home / "privkey.pem", b"x")
+    assert (roots / "privkey.pem").stat().st_uid == 0
+    assert (tmp_path / "ours" / "privkey.pem").stat().st_uid == SOMEBODY
+
+
+def test_only_a_link_that_nobody_else_can_have_put_is_followed_to_close_a_directory(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (tmp_path / "acme").symlink_to(elsewhere)
+    narrow(tmp_path / "acme", 0o711)
+    assert mode(elsewhere) == 0o711
+    if os.geteuid() == 0:
+        os.chown(tmp_path, SOMEBODY, SOMEBODY)
+        with pytest.raises(OSError, match="acme"):
+            narrow(tmp_path / "acme", 0o700)
+        assert mode(elsewhere) == 0o711
+
+
+def test_a_lock_is_no_way_to_make_a_file_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "nginx.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(ConfigInvalid), lock(tmp_path / "nginx.lock", timedelta(0), "nginx"):
+        pass
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_socket_that_turned_into_a_link_gives_nobody_a_file() -> None:
+    place = Path(tempfile.mkdtemp())  # pytest's are too long for a socket's address
+    try:
+        secret, path = place / "secret", place / "serve.sock"
+        secret.touch(0o600)
+        with right_before("os.chown", replaced(path, by=secret)), bind(path, socket.SOCK_STREAM, os.getegid()):
+            pass
+        assert mode(secret) == 0o600
+        assert mode(place / "ours") == 0o660
+    finally:
+        shutil.rmtree(place)

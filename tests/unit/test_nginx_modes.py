@@ -3,11 +3,13 @@
 import grp
 import os
 import pwd
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +21,7 @@ from certctl.io.files import hand_over, rewrite
 from certctl.nginx import checkup, mainconf, mirror
 from certctl.nginx.base import base_file
 from certctl.values import Level, Mode, Pem, Site
+from tests.real_nginx import make_site
 from tests.unit.test_nginx_text import SETTINGS, certificate
 
 VERSION = (1, 22, 1)
@@ -185,6 +188,27 @@ def test_the_mirror_is_closed_and_opened_with_everything_in_it_and_links_are_not
         assert mirror.rights_of(live) == rights
     assert (outside / "fullchain.pem").stat().st_mode & 0o7777 == 0o600
     assert mirror.rights_of(tmp_path / "absent") is None
+
+
+def test_nothing_is_written_or_swept_up_behind_a_link_in_a_domains_place(tmp_path: Path) -> None:
+    """The daemon's user may put one there, and root's commands work in the mirror as well."""
+    live, outside = tmp_path / "live", tmp_path / "outside"
+    site = make_site(trustme.CA(), "a.test", 7)
+    for name in (".ssh", "1", "2", "3"):
+        (outside / name).mkdir(parents=True)
+    (outside / "current").symlink_to("7")
+    live.mkdir()
+    home = live / "a.test"
+    home.symlink_to(outside)
+    mirror.prune(live, site.certificate)
+    assert mirror.stage(live, site, mirror.FOR_WORKERS) == home
+    assert home.is_dir()
+    assert not home.is_symlink()
+    shutil.rmtree(home)
+    home.symlink_to(outside)
+    assert mirror.target(live, site.domain) is None
+    mirror.remove(live, site.domain)
+    assert {path.name for path in outside.iterdir()} == {".ssh", "1", "2", "3", "current"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
