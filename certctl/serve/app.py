@@ -62,7 +62,7 @@ class _Visit:
 
 
 def _for_a_handshake(answer: Answer) -> tuple[int, dict[str, str]]:
-    """Say how long nginx may remember it: a refusal for its time, anything else not at all."""
+    """Say how long nginx need not ask again: a refusal stands for its time, "not yet" until the next try."""
     if answer.kind is Kind.READY:
         return 200, {"Cache-Control": "no-store"}
     if answer.kind in {Kind.REFUSED, Kind.RESTING}:

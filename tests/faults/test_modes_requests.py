@@ -206,6 +206,38 @@ def ask(connection: ssl.SSLSocket, name: str) -> bytes:
 
 
 @pytest.mark.parametrize("mode", [Mode.SHARED, Mode.LUA])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_resumed_session_is_no_way_to_a_page_of_a_name_without_a_certificate(
+    tmp_path: Path, mode: Mode, version: ssl.TLSVersion
+) -> None:
+    """No certificate is looked for then, and in TLS 1.3 the name may be another one than before."""
+    context = ssl.create_default_context()
+    context.maximum_version = version
+    with real_nginx(tmp_path, mode=mode) as host:
+        host.ca.configure_trust(context)
+        put_live(host, host.site("one.test"), host.site("two.test"))
+        _, session = resumed(host, context, "one.test", None)
+        assert resumed(host, context, "one.test", session)[0] == b"200"
+        assert resumed(host, context, "never.test", session)[0] == b"421"
+        with host.web.change([], gone=[Domain("one.test")]) as change:
+            change.publish()
+        assert resumed(host, context, "one.test", session)[0] == b"421"
+
+
+def resumed(
+    host: RealNginx, context: ssl.SSLContext, name: str, session: ssl.SSLSession | None
+) -> tuple[bytes, ssl.SSLSession | None]:
+    """Ask for a page with the session of an earlier connection; return the status and the session to go on with."""
+    plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=5)
+    context.check_hostname = session is None
+    with context.wrap_socket(plain, server_hostname=name, session=session) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert bool(connection.session_reused) is (session is not None)
+        return answer.split(b" ", 2)[1], connection.session
+
+
+@pytest.mark.parametrize("mode", [Mode.SHARED, Mode.LUA])
 def test_an_upstreams_errors_still_reach_the_operators_log(tmp_path: Path, mode: Mode) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
