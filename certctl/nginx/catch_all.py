@@ -49,7 +49,8 @@ class MirrorChange:
                 self._drop(domain)
         if not stale and not leaving:
             return Done("already in place", changed=False)
-        parts = [f"{len(stale)} in the mirror"] if stale else []
+        what = f"certificate of {stale[0].domain}" if len(stale) == 1 else f"{len(stale)} certificates"
+        parts = [f"{what} in the mirror"] if stale else []
         return Done(", ".join(parts + ([f"{len(leaving)} taken out"] if leaving else [])))
 
     def reload(self) -> Done:
