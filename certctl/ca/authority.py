@@ -67,9 +67,7 @@ class Authority:
             ConfigInvalid: no usable certbot, an unsafe directory URL, or unwritable files.
         """
         require_safe_directory(self._settings.directory)
-        with self._task(approval, solver, replaces) as task:
-            if task.way.solver:
-                task.way.solver.clean_up(task.scratch.presented())
+        with self._task(approval, solver, replaces) as task, self._leftovers(task):
             issued = self._finished(task) or self._order(task)
             return replace(issued, proof=task.way.proof)
 
@@ -154,6 +152,19 @@ class Authority:
             scratch.sweep()  # or an order would be gone on with whose key is lost
             renewed = identifier(replaces) if replaces else ""
             yield Task(domain, scratch, way, lock, Deadline.after(way.settings.deadline), renewed)
+
+    @contextmanager
+    def _leftovers(self, task: Task) -> Iterator[None]:
+        """Take away what a killed run left on show: at once, or in the end when the CA may be looking at it now."""
+        left, solver = task.scratch.presented(), task.way.solver
+        if solver and not self._goes_on(task):
+            solver.clean_up(left)
+            left = []
+        try:
+            yield
+        finally:
+            if solver:
+                solver.clean_up(left)
 
     def _prepare(self, task: Task) -> None:
         """Have the key and request of an order that may be gone on with, or new ones."""

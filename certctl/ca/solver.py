@@ -91,9 +91,11 @@ class HttpTokens:
         with writing(self._directory):
             make_directory(self._directory, _READABLE_BY_NGINX)
             for path, challenge in zip(paths, challenges, strict=True):
-                # Under its own name at once: nobody asks before we say so, and the run after a crash finds it.
-                path.unlink(missing_ok=True)
-                write_new(path, challenge.validation.encode(), PUBLIC, durable=False)
+                # Under its own name at once: nobody asks before we say so, and the run after a crash finds it. That
+                # one leaves it as it is: the CA may be looking at it.
+                if not _shows(path, challenge.validation.encode()):
+                    path.unlink(missing_ok=True)
+                    write_new(path, challenge.validation.encode(), PUBLIC, durable=False)
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
         """Return at once: a file that was written is served."""
@@ -118,3 +120,10 @@ class HttpTokens:
                 expected=["16 to 256 letters, digits, '-' or '_' (RFC 8555 §8.3)"],
             )
         return self._directory / challenge.token
+
+
+def _shows(path: Path, content: bytes) -> bool:
+    try:
+        return path.read_bytes() == content
+    except FileNotFoundError:
+        return False
