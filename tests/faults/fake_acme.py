@@ -197,6 +197,7 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         """Answer a request for one resource."""
         if resource in self.faults.hang:
             self.ended.wait(60)
+            raise ConnectionAbortedError  # by then another test may have the server
         if resource in self.faults.answers:
             return self.faults.answers[resource]
         make: dict[str, Callable[[dict[str, object]], Answer]] = {
