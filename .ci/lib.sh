@@ -35,7 +35,7 @@ ensure_packages() {
     for pair in "$@"; do
         command -v "${pair%%:*}" >/dev/null 2>&1 || [ -e "${pair%%:*}" ] || missing="$missing ${pair#*:}"
     done
-    python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
+    "$(python_of_all)" -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
     [ -n "$missing" ] || return 0
     say "apt: installing$missing (a minute on a new machine)"
     # RUNLEVEL=1 asks Debian not to start services on installation: a new nginx stays off, one that runs is left alone.
@@ -57,16 +57,28 @@ as_root() {
     fi
 }
 
+# In modes shared and lua root's commands reach files as another user, so a Python in root's home is of no use there.
+python_of_all() {
+    found=$(command -v python3)
+    case "$(id -u) $(readlink -f "$found")" in
+    "0 /root/"*) if /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>&-; then found=/usr/bin/python3; fi ;;
+    esac
+    echo "$found"
+}
+
 # Make .venv, and again when pyproject.toml, the Python or this directory's place has changed.
 ensure_python() {
-    wanted=$({ cat pyproject.toml; python3 -V; pwd; } | sha256sum | cut -c1-16)
+    python=$(python_of_all)
+    wanted=$({ cat pyproject.toml; "$python" -V; pwd; } | sha256sum | cut -c1-16)
     for stamp in ".venv/.ready-$wanted-$1" ".venv/.ready-$wanted-dev"; do
         [ -f "$stamp" ] && [ -x .venv/bin/python ] && return 0
     done
-    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "Python 3.11 or newer is needed"
     say "pip: installing into .venv (a minute on a new machine)"
     # A .venv knows its own place: one that was copied or moved here does not work.
-    grep -qsF "$(pwd)/.venv/bin/python" .venv/bin/pip || python3 -m venv --clear .venv
+    base='import sys; print(sys.base_prefix)'
+    grep -qsF "$(pwd)/.venv/bin/python" .venv/bin/pip && [ "$(.venv/bin/python -c "$base")" = "$("$python" -c "$base")" ] ||
+        "$python" -m venv --clear .venv
     # Dependency groups need pip 25.1; Debian 12 has 23.0.
     .venv/bin/python -m pip install -qq --upgrade pip 9>&- || fail "pip could not be upgraded"
     .venv/bin/python -m pip install -qq -e . ${1:+--group "$1"} 9>&- || fail "pip could not install certctl"

@@ -21,7 +21,7 @@ from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import Refused
-from certctl.io.files import adopt_tree, make_directory, writing
+from certctl.io.files import make_directory, writing
 from certctl.io.locks import inheritable_lock
 
 MOST_REPLACED = 5
@@ -95,7 +95,6 @@ def _register(settings: CaSettings, now: datetime, lock: int) -> str:
     scratch.make(settings)
     command = argv.register(find_certbot(settings), settings, scratch)
     evidence = insistently(lambda: run_certbot(command, settings, scratch, lock))
-    adopt_tree(settings.accounts)
     accounts = find_accounts(settings)
     if not accounts:
         raise classify(evidence, "the account", now, registering=True)

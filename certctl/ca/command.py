@@ -16,7 +16,7 @@ from certctl.ca.exchange import DESCRIPTOR, Exchange
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
-from certctl.io import process
+from certctl.io import process, rights
 from certctl.io.stop import go_on, nap
 
 OLDEST = (5, 8)
@@ -28,6 +28,8 @@ def run_certbot(
     argv: Sequence[str], settings: CaSettings, scratch: Scratch, lock: int, exchange: Exchange | None = None
 ) -> Evidence:
     """Run certbot to its end or to our deadline, solving its challenges over the exchange.
+
+    It runs as the owner of the state: it follows links there, and reads options from there.
 
     Args:
         argv: From ``certctl.ca.argv``.
@@ -46,7 +48,8 @@ def run_certbot(
     env = _environment(settings, scratch) | {DESCRIPTOR: str(theirs.fileno())}
     with closing(ours), closing(theirs), tempfile.TemporaryFile() as captured:
         try:
-            with process.running(argv, env=env, keep_open=(theirs.fileno(), lock), output=captured) as child:
+            keep_open, owner = (theirs.fileno(), lock), rights.acting_as()
+            with process.running(argv, env=env, keep_open=keep_open, owner=owner, output=captured) as child:
                 theirs.close()
                 if exchange:
                     exchange.serve(ours, until)

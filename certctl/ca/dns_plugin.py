@@ -8,6 +8,7 @@ from pathlib import Path
 
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
+from certctl.io.rights import acting_as
 from certctl.values import DnsSolver
 
 _PLUGIN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -67,7 +68,13 @@ def _require_private(path: Path, key: str) -> None:
         facts = path.stat()
         path.read_bytes()
     except OSError as error:
-        raise ConfigInvalid("config-invalid", f"{key}: cannot read {path}: {error.strerror}") from error
+        reader = acting_as()
+        raise ConfigInvalid(
+            "config-invalid",
+            f"{key}: cannot read {path}: {error.strerror}",
+            expected=[f"a file that user {reader.uid} can read, who owns certctl's state"] if reader else [],
+            next=[f"chown {reader.uid} {path}"] if reader else [],
+        ) from error
     if not path.is_absolute() or not stat.S_ISREG(facts.st_mode):
         raise ConfigInvalid("config-invalid", f"{key}: {path} is not the absolute path of a file")
     if facts.st_mode & 0o077:

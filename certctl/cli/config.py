@@ -8,7 +8,7 @@ from click.shell_completion import get_completion_class
 
 from certctl.cli.base import Command, Group, Invocation, command
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.wiring import open_house
+from certctl.cli.wiring import read_house
 
 _HIDDEN = "(set)"
 
@@ -22,7 +22,7 @@ def config() -> None:
 @click.pass_obj
 def show(invocation: Invocation) -> int:
     """Print every setting in force, from file, environment and defaults; secrets stay hidden."""
-    house = open_house(invocation)
+    house = read_house(invocation)
     values = {
         section: {key: _shown(section, key, value) for key, value in keys.items()}
         for section, keys in house.settings.model_dump(mode="json").items()
@@ -56,7 +56,7 @@ def _without_secrets(url: str) -> str:
 @click.pass_obj
 def validate(invocation: Invocation) -> int:
     """Check the configuration; all faults are reported at once (exit 10)."""
-    house = open_house(invocation)
+    house = read_house(invocation)
     open_report(invocation).data({"file": str(house.file), "valid": True}, f"{house.file}: valid")
     return 0
 
@@ -65,7 +65,7 @@ def validate(invocation: Invocation) -> int:
 @click.pass_obj
 def path(invocation: Invocation) -> int:
     """Print which file is read."""
-    file = open_house(invocation).file
+    file = read_house(invocation).file
     open_report(invocation).data({"file": str(file), "exists": file.exists()}, str(file))
     return 0
 

@@ -17,6 +17,7 @@ from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.accounts import Owner
 from certctl.io.process import Missing, find
+from certctl.io.rights import as_root
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
 
@@ -138,6 +139,7 @@ def _store(house: House) -> list[Finding]:
     return [Finding("store", Level.OK, f"{house.settings.store.url}, {house.store.count()} domains")]
 
 
+@as_root()
 def renewers(house: House) -> list[Finding]:
     """Look for who runs the renewals, and for who else would; in a sandbox there is nobody to look for."""
     from certctl.timer.rival import rivals

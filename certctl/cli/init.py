@@ -16,6 +16,7 @@ from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.io import accounts
 from certctl.io.files import PUBLIC, make_directory, rewrite, writing
+from certctl.io.rights import as_root
 from certctl.stories.journey import Journey
 from certctl.values import Mode, Preview
 
@@ -73,6 +74,7 @@ def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noq
     return 0
 
 
+@as_root()
 def _make_accounts(house: House) -> None:
     """Make the user and the group first: nginx takes no ``user`` line with a group that is not there."""
     if house.settings.nginx.mode != "blocks":
@@ -99,11 +101,12 @@ def _move(
 def _write(house: House, previews: Sequence[Preview]) -> None:
     for preview in previews:
         if preview.diff():
-            with writing(preview.path):
+            with writing(preview.path), as_root():
                 make_directory(preview.path.parent, 0o755)
                 rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
 
 
+@as_root()
 def _config_file(house: House, mode: str | None) -> Preview:
     """Return the configuration with the mode in it; where there is none, a commented one with what is in force."""
     if house.file.exists():
@@ -131,6 +134,7 @@ def _toml(value: object) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
+@as_root()
 def _include_file(house: House) -> list[Preview]:
     """Return one line that makes nginx include our directory, where Debian's layout has a place for it."""
     directory = house.path(house.settings.nginx.conf_dir)

@@ -169,10 +169,10 @@ def list_records(invocation: Invocation) -> int:
 def _init(config: Path) -> None:
     """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
     from certctl.cli.state import prepare_directories
-    from certctl.cli.wiring import open_house
+    from certctl.cli.wiring import read_house
     from certctl.io.files import PUBLIC, write_atomic
 
-    host = open_house(Invocation(config=config))
+    host = read_house(Invocation(config=config))
     prepare_directories(host)
     for preview in host.web.preview_base():
         if preview.text:

@@ -17,7 +17,7 @@ from certctl.budget import FIRST_VISITS, leaving
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, read_house
 from certctl.domain import Domain, parse_domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io import accounts, sockets
@@ -59,7 +59,7 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     """
     if dry_run and not install:
         raise click.UsageError("--dry-run goes with --install")
-    house = open_house(invocation)
+    house = read_house(invocation)
     if install or uninstall:
         from certctl.cli.serve_units import take_away, write
 
@@ -124,7 +124,7 @@ def _world(house: House) -> "World":
         house.world,
         dns=CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE)),
         ca=house.ca_by("acme"),
-        locks=HostLocks(house.path("/run/certctl/locks/domains"), _LOCK_WAIT),
+        locks=HostLocks(house.run / "locks/domains", _LOCK_WAIT),
         limits=leaving(house.limits, FIRST_VISITS),
     )
 
@@ -202,7 +202,6 @@ def _give_up_rights(house: House) -> None:
         return
     user, group = house.settings.serve.user, house.settings.nginx.group
     owner = accounts.require(user, group)
-    run = house.path("/run/certctl")
-    make_directory(run, 0o755)
-    hand_over(run, owner.uid, owner.gid)
+    make_directory(house.run, 0o755)
+    hand_over(house.run, owner.uid, owner.gid)
     accounts.become(user, group)

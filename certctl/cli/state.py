@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+from certctl.cli.owner import work_as_owner
 from certctl.cli.wiring import House
 from certctl.io import accounts
 from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, make_directory, narrow, writing
+from certctl.io.rights import as_root
 
 _ROOT = Owner(0, 0)
 
@@ -15,7 +17,7 @@ def directories(house: House) -> dict[Path, int]:
     """Return each with its widest mode: keys are for root alone, or for the workers too (decisions 0007, 0013)."""
     live = 0o700 if house.settings.nginx.mode == "blocks" else 0o750
     modes = {"": 0o711, "live": live, "acme": 0o700, "challenges": 0o755}
-    return {house.state / name: mode for name, mode in modes.items()} | {house.path("/run/certctl"): 0o755}
+    return {house.state / name: mode for name, mode in modes.items()} | {house.run: 0o755}
 
 
 def owner(house: House) -> Owner:
@@ -33,17 +35,18 @@ def prepare_directories(house: House) -> None:
     """Create what certctl and nginx share, and give all of it to whose it is, with the modes it should have.
 
     A directory that is there and open wider is closed; a narrower one is somebody's wish and stays, but for the
-    mirror, which nginx could not read then.
+    mirror, which nginx could not read then. Root then goes on as whose it is.
 
     Raises:
         ConfigInvalid: ``state-unwritable``, ``missing-account``.
     """
-    with writing(house.state):
+    with writing(house.state), as_root():
         for path, mode in directories(house).items():
             make_directory(path, mode)
             narrow(path, mode)
         if os.geteuid() == 0:
             whose = owner(house)
-            for tree in (house.state, house.path("/run/certctl")):
+            for tree in (house.state, house.run):
                 hand_over(tree, whose.uid, whose.gid)
         house.web.set_rights()
+    work_as_owner(house)

@@ -11,7 +11,7 @@ from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import is_booted, names_in, open_systemd, our_names, timer_settings
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, read_house
 from certctl.io.process import Missing, find
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.life import TimerState, state
@@ -45,7 +45,7 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     from certctl.timer.life import refuse_foreign
     from certctl.timer.rival import lineages, refuse_rivals, rivals
 
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = read_house(invocation), open_report(invocation)
     settings, systemd = timer_settings(invocation, house), open_systemd(house)
     files = systemd_files(settings) if is_booted(house) else cron_files(settings)
     if found := rivals(settings.root, systemd):
@@ -68,7 +68,7 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 @click.pass_obj
 def status(invocation: Invocation) -> int:
     """Show whether the timer is installed, when it runs next and how the last run ended."""
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = read_house(invocation), open_report(invocation)
     files = _installed(timer_settings(invocation, house), house)
     now = state(files, open_systemd(house))
     rows = [[str(file.path), str(file.condition)] for file in files]
@@ -82,7 +82,7 @@ def remove(invocation: Invocation) -> int:
     """Stop the timer and delete the files certctl wrote; yours stay."""
     from certctl.timer.life import remove as take_away
 
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = read_house(invocation), open_report(invocation)
     settings = timer_settings(invocation, house)
     files = [*systemd_files(settings), *cron_files(settings)]
     gone = take_away(files, open_systemd(house))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import certctl
 from certctl.cli.base import Invocation
+from certctl.cli.owner import as_owner
 from certctl.cli.wiring import House
 from certctl.config import chosen_file
 from certctl.domain import Domain
@@ -50,7 +51,7 @@ def _writable(house: House) -> tuple[Path, ...]:
     """Return our directories that the unit does not name already."""
     database = house.database.parent
     elsewhere = () if database == house.state else (database,)
-    return elsewhere if house.path("/") == Path("/") else (house.state, house.path("/run/certctl"), *elsewhere)
+    return elsewhere if house.path("/") == Path("/") else (house.state, house.run, *elsewhere)
 
 
 def _program() -> Path:
@@ -94,7 +95,8 @@ def our_names(house: House) -> set[str]:
     """Return every name certctl has; a store that does not exist yet is not created for it."""
     if not house.database.exists():
         return set()
-    rows = house.store.domains()
+    with as_owner(house):  # SQLite follows a link where its log should be, and gives it away (3.40)
+        rows = house.store.domains()
     return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from certctl.cli.base import Invocation
+from certctl.cli.owner import work_as_owner
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
@@ -70,6 +71,11 @@ class House:
     def state(self) -> Path:
         """Return the directory of everything that must survive."""
         return self.path("/var/lib/certctl")
+
+    @property
+    def run(self) -> Path:
+        """Return the directory of locks and sockets, which is gone after a boot."""
+        return self.path("/run/certctl")
 
     @property
     def database(self) -> Path:
@@ -195,7 +201,7 @@ class House:
                 user=self.settings.serve.user,
                 group=s.group,
                 socket=self.path(self.settings.serve.socket),
-                lock_file=self.path("/run/certctl/locks/nginx.lock"),
+                lock_file=self.run / "locks/nginx.lock",
             )
         )
 
@@ -205,7 +211,7 @@ class House:
         from certctl.io.locks import HostLocks
         from certctl.world import World
 
-        locks = HostLocks(self.path("/run/certctl/locks/domains"), _LOCK_WAIT)
+        locks = HostLocks(self.run / "locks/domains", _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
         return World(
             _later(lambda: self.dns), _later(lambda: self.operator), _later(lambda: self.ca),
@@ -268,7 +274,18 @@ def _later(party: "Callable[[], T]") -> "T":
 
 
 def open_house(invocation: Invocation) -> House:
-    """Read the configuration this run was given.
+    """Read the configuration this run was given, and work in the state as its owner from now on.
+
+    Raises:
+        ConfigInvalid: with every fault; ``state-unwritable``.
+    """
+    house = read_house(invocation)
+    work_as_owner(house)
+    return house
+
+
+def read_house(invocation: Invocation) -> House:
+    """Read the configuration this run was given; whoever runs it stays who that is.
 
     Raises:
         ConfigInvalid: with every fault.

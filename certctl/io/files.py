@@ -55,20 +55,6 @@ def require_room(path: Path) -> None:
         )
 
 
-def adopt(path: Path, descriptor: int | None = None) -> None:
-    """Give what root has just made to the owner of the directory it is in, as SQLite does with its own files.
-
-    Where the state belongs to the daemon's user, the daemon must be able to replace what root's commands made. That
-    user may also turn the name into another's meanwhile, so a file or directory is given by its descriptor.
-    """
-    if os.geteuid() == 0:
-        home = path.parent.stat()
-        if descriptor is None:
-            os.chown(path, home.st_uid, home.st_gid, follow_symlinks=False)
-        else:
-            os.fchown(descriptor, home.st_uid, home.st_gid)
-
-
 def hand_over(tree: Path, uid: int, gid: int) -> None:
     """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
 
@@ -80,13 +66,6 @@ def hand_over(tree: Path, uid: int, gid: int) -> None:
             kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
             if stat.S_ISREG(kind) or stat.S_ISLNK(kind):
                 os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
-
-
-def adopt_tree(path: Path) -> None:
-    """Give what another program made as root in a directory to the owner of that directory (``adopt``)."""
-    if os.geteuid() == 0:
-        home = path.stat()
-        hand_over(path, home.st_uid, home.st_gid)
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
@@ -124,7 +103,6 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE, *, durable: bool = T
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)
-        adopt(path, descriptor)
         file.write(data)
         file.flush()
         if durable:
@@ -136,7 +114,6 @@ def swap_symlink(link: Path, target: str) -> None:
     temporary = link.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         temporary.symlink_to(target)
-        adopt(temporary)
         temporary.rename(link)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -151,7 +128,6 @@ def make_directory(path: Path, mode: int) -> None:
     make_directory(path.parent, _PASSABLE)
     path.mkdir(mode=mode, exist_ok=True)
     with _directory(path, os.O_NOFOLLOW) as descriptor:
-        adopt(path, descriptor)
         os.fchmod(descriptor, mode)
 
 

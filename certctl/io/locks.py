@@ -13,7 +13,7 @@ import filelock
 
 from certctl.domain import Domain
 from certctl.errors import Busy
-from certctl.io.files import adopt, make_directory, writing
+from certctl.io.files import make_directory, writing
 from certctl.io.stop import NAP, nap
 
 
@@ -85,14 +85,7 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
 
 
 def _open(path: Path) -> int:
-    """Open a lock file; a new one belongs to the owner of its directory, so that others may wait for it too."""
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        descriptor = os.open(path, flags | os.O_CREAT, 0o600)
-        adopt(path, descriptor)
-        return descriptor
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _take(take: Callable[[], object], refusal: type[OSError], path: Path, wait: timedelta, complaint: str) -> None:

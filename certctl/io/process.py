@@ -11,7 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from certctl.io.accounts import Owner
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -70,7 +73,7 @@ def running(
     env: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
     given: IO[bytes] | None = None,
-    grace: timedelta = _GRACE,
+    owner: "Owner | None" = None,
     output: IO[bytes],
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program in a process group of its own; leaving the block kills what is left of the group.
@@ -80,7 +83,7 @@ def running(
         env: More variables for its environment.
         keep_open: Descriptors it inherits.
         given: A file it reads as its stdin; there is none otherwise.
-        grace: How long it has to end by itself once it is asked to.
+        owner: Whom root runs it as, with no other groups; as root itself otherwise.
         output: A file that takes its stdout and stderr.
 
     Raises:
@@ -95,6 +98,9 @@ def running(
             env=environment(env),
             pass_fds=tuple(keep_open),
             start_new_session=True,
+            user=owner.uid if owner else None,
+            group=owner.gid if owner else None,
+            extra_groups=[] if owner else None,
         )
     except OSError as error:
         raise Missing(argv[0]) from error
@@ -103,7 +109,7 @@ def running(
         yield child
     finally:
         _children.discard(child)
-        _end(child, grace)
+        _end(child, _GRACE)
 
 
 def run(
@@ -124,7 +130,7 @@ def run(
     with tempfile.TemporaryFile() as captured, tempfile.TemporaryFile() as told:
         told.write(given)
         told.seek(0)
-        with running(argv, env=env, given=told if given else None, grace=grace, output=captured) as child:
+        with running(argv, env=env, given=told if given else None, output=captured) as child:
             code = wait(child, deadline)
             if code is None:
                 _end(child, grace)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.io import accounts
+from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import Master, workers
@@ -79,6 +80,7 @@ def _built(build: str) -> list[str]:
     return [match[1] for match in found if match] or ["nobody"]
 
 
+@as_root()
 def _identity(pid: int) -> Identity | None:
     """Read a process's effective user and all its groups (proc_pid_status(5))."""
     try:

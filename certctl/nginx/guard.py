@@ -7,6 +7,7 @@ from pathlib import Path
 
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, swap_symlink, sync_directory, write_atomic, writing
+from certctl.io.rights import as_root
 from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
 from certctl.nginx.refusals import already_broken, cannot_test, conflict, reload_failed, test_failed, timed_out
@@ -33,15 +34,17 @@ class Guard:
         """Prepare our directories and take back what a killed run left untested."""
         with writing(self._settings.live):
             make_directory(self._settings.live, self._settings.rights.directory)
-            make_directory(self._settings.conf_dir, 0o755)
+            with as_root():
+                make_directory(self._settings.conf_dir, 0o755)
             if self._undo.recover():
-                self._pending.touch(0o600)
-        self._was_pending = self._pending.exists()
+                self._set_pending()
+        self._was_pending = self.is_reload_pending
 
     @property
     def is_reload_pending(self) -> bool:
         """Tell whether files changed that nginx has not provably read."""
-        return self._pending.exists()
+        with as_root():
+            return self._pending.exists()
 
     def swap(
         self,
@@ -70,7 +73,7 @@ class Guard:
             for path in (*pointed, *files, *dropped):
                 self._undo.remember(path)
             self._undo.write_journal()
-            self._pending.touch(0o600)
+            self._set_pending()
             self._put(files, pointed, dropped)
             verdict = self._command.test()
             if verdict.ok and not verdict.conflicts & names:
@@ -96,7 +99,7 @@ class Guard:
             self._signalled = not outcome.kept_old
             raise reload_failed(outcome)
         with suppress(OSError):
-            self._pending.unlink(missing_ok=True)
+            self._clear_pending()
             write_atomic(self._settings.live / _LAST_RELOAD, f"{outcome.seconds:.3f}\n")
         return outcome.seconds
 
@@ -113,7 +116,7 @@ class Guard:
         with undisturbed():
             self._restore()
             if self._signalled:
-                self._pending.touch(0o600)
+                self._set_pending()
                 with suppress(CertctlError):  # the first error is the news; the marker makes the next run retry
                     self.reload()
 
@@ -126,15 +129,24 @@ class Guard:
         """Links before files, and gone after them: no server block may name a certificate that is not there."""
         for link, version in pointed.items():
             swap_symlink(link, version)
-        for path, text in files.items():
-            if text is None:
-                path.unlink()
-            else:
-                write_atomic(path, text, PUBLIC)
-        sync_directory(self._settings.conf_dir)
+        with as_root():
+            for path, text in files.items():
+                if text is None:
+                    path.unlink()
+                else:
+                    write_atomic(path, text, PUBLIC)
+            sync_directory(self._settings.conf_dir)
         for link in dropped:
             link.unlink()
             sync_directory(link.parent)
+
+    @as_root()
+    def _set_pending(self) -> None:
+        self._pending.touch(0o600)
+
+    @as_root()
+    def _clear_pending(self) -> None:
+        self._pending.unlink(missing_ok=True)
 
     @contextmanager
     def _or_restore(self) -> Iterator[None]:
@@ -150,7 +162,7 @@ class Guard:
             with undisturbed():
                 self._undo.restore()
                 if not self._was_pending and not self._signalled:
-                    self._pending.unlink(missing_ok=True)
+                    self._clear_pending()
         except OSError as error:
             raise ConfigInvalid(
                 "state-unwritable",

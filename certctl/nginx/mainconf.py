@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from certctl.io.rights import as_root
+
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{};]|[^\s{};"\'#]+')
 _WORKER_CONNECTIONS = 512
 _NOT_FILES = ("stderr", "syslog:", "memory:")
@@ -85,7 +87,8 @@ def includes(dump: str, config: Path, directory: Path) -> bool:
 
 def _directives(config: Path) -> Iterator[tuple[int, list[str]]]:
     try:
-        text = config.read_text(encoding="utf-8", errors="replace")
+        with as_root():
+            text = config.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
     depth, words = 0, list[str]()

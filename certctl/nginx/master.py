@@ -15,6 +15,7 @@ from pathlib import Path
 from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
 from certctl.io.process import Missing, run
+from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.settings import NginxSettings
@@ -57,6 +58,7 @@ class Master:
         self._settings = settings
         self._command = command
 
+    @as_root()
     def pid(self) -> int | None:
         """Return the pid of a running master; None when the pid file is stale, empty, foreign or absent."""
         try:
@@ -128,6 +130,7 @@ def not_running() -> WebServerFailed:
     )
 
 
+@as_root()
 def workers(master: int) -> Workers:
     """Return the workers of a master: children whose title says so (ngx_setproctitle, nginx 1.22.1)."""
     accepting, retiring = set[tuple[int, str]](), set[tuple[int, str]]()
@@ -160,6 +163,7 @@ class _LogTail:
         """Return the first line, which names the cause."""
         return next((text for _, text in self._lines()), "")
 
+    @as_root()
     def _lines(self) -> list[tuple[str, str]]:
         if self._path is None:
             return []
@@ -170,6 +174,7 @@ class _LogTail:
         except OSError:
             return []
 
+    @as_root()
     def _size(self) -> int:
         try:
             return self._path.stat().st_size if self._path else 0
@@ -177,6 +182,7 @@ class _LogTail:
             return 0
 
 
+@as_root()
 def _check_descriptors(pid: int, number_of_workers: int) -> None:
     """Refuse to reload a master that would run out of descriptors while it starts new workers.
 
@@ -211,6 +217,7 @@ def _hang_up(pid: int) -> None:
         ) from error
 
 
+@as_root()
 def _title(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

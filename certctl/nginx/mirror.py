@@ -45,7 +45,7 @@ class Rights:
 
 
 CLOSED = Rights(0o700, PRIVATE)
-# No set-group-id bit: systemd's RestrictSUIDSGID forbids to set one, and ``adopt`` gives the group as well.
+# No set-group-id bit: systemd's RestrictSUIDSGID forbids to set one, and who makes files here has the group.
 FOR_WORKERS = Rights(0o750, 0o640)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.io.clock import Deadline
-from certctl.io.files import adopt, make_directory, remove_tree
+from certctl.io.files import make_directory, remove_tree
 from certctl.nginx import handshake, mirror
 from certctl.nginx.handshake import Seen
 from certctl.nginx.refusals import not_served
@@ -58,7 +58,6 @@ def _borrowed(settings: NginxSettings, home: Path) -> Iterator[None]:
     try:
         make_directory(nobody, settings.rights.directory)
         (nobody / mirror.CURRENT).symlink_to(Path("..", home.name, mirror.CURRENT))
-        adopt(nobody / mirror.CURRENT)
         yield
     finally:
         remove_tree(nobody)

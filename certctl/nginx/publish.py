@@ -8,6 +8,7 @@ from pathlib import Path
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
+from certctl.io.rights import as_root
 from certctl.nginx import handshake, mainconf, mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
@@ -177,6 +178,7 @@ class GuardedChange:
         return not_served(message, seen, expected, settings)
 
 
+@as_root()
 def read(path: Path) -> str | None:
     """Return the text of a generated file, None when there is none; bytes that are not UTF-8 are kept apart."""
     try:
@@ -185,6 +187,7 @@ def read(path: Path) -> str | None:
         return None
 
 
+@as_root()
 def is_our_block(path: Path) -> bool:
     """Tell whether there is a file that certctl wrote."""
     return not path.is_symlink() and is_ours(read(path) or "not there")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate
@@ -49,7 +50,8 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
     if settings.template is None:
         return sealed(certificate.domain.name, render("server_block.conf.j2", values))
     try:
-        source = settings.template.read_text(encoding="utf-8")
+        with as_root():
+            source = settings.template.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid("config-invalid", f"[nginx] template {settings.template}: {error}") from error
     return sealed(certificate.domain.name, render(source, values, own=True))

@@ -12,20 +12,26 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
 from certctl.io.files import remove_tree, sync_directory, write_atomic
+from certctl.io.rights import as_root
 
 _JOURNAL = ".undo.json"
 _SAVED = ".old"
 
 
 class BeforeImages:
-    """What the paths of one change were before it."""
+    """What the paths of one change were before it.
 
-    def __init__(self) -> None:
+    Args:
+        roots: The directory in which root works as root; elsewhere it works as the owner of the mirror.
+    """
+
+    def __init__(self, roots: Path | None = None) -> None:
+        self._roots = roots
         self._saved: list[tuple[Path, Path | None]] = []
         self._created: list[Path] = []
 
@@ -42,7 +48,8 @@ class BeforeImages:
         """Give the file or link at ``path`` a second name; call it before the path is replaced."""
         saved = path.with_name(f".{secrets.token_hex(8)}{_SAVED}")
         try:
-            os.link(path, saved, follow_symlinks=False)
+            with self._rights_for(path):
+                os.link(path, saved, follow_symlinks=False)
         except FileNotFoundError:
             self._saved.append((path, None))
         else:
@@ -55,17 +62,24 @@ class BeforeImages:
             OSError: something could not be put back; calling it again goes on.
         """
         for path, saved in reversed(self._saved):
-            _put_back(path, saved)
+            with self._rights_for(path):
+                _put_back(path, saved)
         for path in self._created:
-            remove_tree(path)
+            with self._rights_for(path):
+                remove_tree(path)
         self._saved, self._created = [], []
 
     def drop(self) -> None:
         """Forget the old state: the change stays."""
-        for _, saved in self._saved:
+        for path, saved in self._saved:
             if saved:
-                saved.unlink(missing_ok=True)
+                with self._rights_for(path):
+                    saved.unlink(missing_ok=True)
         self._saved, self._created = [], []
+
+    def _rights_for(self, path: Path) -> AbstractContextManager[None]:
+        is_roots = self._roots is not None and path.is_relative_to(self._roots)
+        return as_root() if is_roots else nullcontext()
 
 
 class Undo(BeforeImages):
@@ -77,11 +91,12 @@ class Undo(BeforeImages):
     """
 
     def __init__(self, live: Path, conf_dir: Path) -> None:
-        super().__init__()
+        super().__init__(conf_dir)
         self._live = live
         self._conf_dir = conf_dir
         self._journal = conf_dir / _JOURNAL
 
+    @as_root()
     def write_journal(self) -> None:
         """Make the next run able to take this back if we are killed; call it before the first replacement."""
         entries = {
@@ -90,6 +105,7 @@ class Undo(BeforeImages):
         }
         write_atomic(self._journal, json.dumps(entries))
 
+    @as_root()
     def close_journal(self) -> None:
         """Say that what is in place now may stay, whatever happens to us."""
         with suppress(FileNotFoundError):
@@ -114,14 +130,16 @@ class Undo(BeforeImages):
             OSError: it could not be put back.
         """
         with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            entries = json.loads(self._journal.read_bytes())
+            with as_root():
+                entries = json.loads(self._journal.read_bytes())
             self._saved = [
                 (Path(path), Path(saved) if saved else None)
                 for path, saved in entries["saved"]
                 if self._is_inside(path) and (saved is None or self._is_inside(saved))
             ]
             self._created = [Path(path) for path in entries["created"] if self._is_inside(path)]
-        found = self._journal.exists()
+        with as_root():
+            found = self._journal.exists()
         self.restore()
         self._sweep()
         return found
@@ -132,10 +150,11 @@ class Undo(BeforeImages):
 
     def _sweep(self) -> None:
         """Remove temporary names of killed runs in the include directory; nginx never saw them."""
-        for pattern in (".*.tmp", f".*{_SAVED}"):
-            for path in [*self._conf_dir.glob(pattern), *self._live.glob(pattern)]:
-                if _is_temporary(path):
-                    remove_tree(path)
+        for place in (self._conf_dir, self._live):
+            with self._rights_for(place):
+                for path in (path for pattern in (".*.tmp", f".*{_SAVED}") for path in place.glob(pattern)):
+                    if _is_temporary(path):
+                        remove_tree(path)
 
 
 @contextmanager

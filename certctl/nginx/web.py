@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected
 from certctl.io.locks import lock
+from certctl.io.rights import as_root
 from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
@@ -114,7 +115,8 @@ class Nginx:
     @property
     def is_reload_pending(self) -> bool:
         """Tell whether files changed that nginx has not provably read."""
-        return (self._settings.conf_dir / PENDING).exists()
+        with as_root():
+            return (self._settings.conf_dir / PENDING).exists()
 
     def force_reload(self) -> Done:
         """Test the configuration as it is, reload, and prove it, also when nothing of ours had changed.
@@ -139,6 +141,7 @@ class Nginx:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""
         return handshake.look(self._settings, handshake.names_to_ask([domain.name])[0]).fingerprint
 
+    @as_root()
     def examine(self) -> list[Finding]:
         """Look at nginx and our files for ``certctl doctor``; changes nothing."""
         return doctor.examine(self._settings, self._command, self._master)
@@ -150,11 +153,11 @@ class Nginx:
             guard.begin()
             yield guard
 
-    def _named_by_blocks(self) -> Iterator[str]:
-        for path in sorted(self._settings.conf_dir.glob("*.conf")):
-            text = read(path) if path.is_file() and not path.is_symlink() else None
-            if text and is_ours(text) and path != self._settings.base_path:
-                yield owner_of(text)
+    @as_root()
+    def _named_by_blocks(self) -> Sequence[str]:
+        blocks = sorted({*self._settings.conf_dir.glob("*.conf")} - {self._settings.base_path})
+        texts = [read(path) or "" for path in blocks if path.is_file() and not path.is_symlink()]
+        return [owner_of(text) for text in texts if text and is_ours(text)]
 
     def _named_by_mirror(self) -> Iterator[str]:
         for path in sorted(self._settings.live.glob("[!.]*")):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid, Unreachable
-from certctl.io.files import adopt, make_directory, writing
+from certctl.io.files import make_directory, writing
 
 _BUSY_SECONDS = 30
 _POLL_SECONDS = 0.01
@@ -65,7 +65,6 @@ def _create(path: Path) -> None:
     if not path.exists():
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            adopt(path)
 
 
 def _use_wal(db: sqlite3.Connection) -> None:

@@ -37,6 +37,8 @@ _CONF_DIR = "/etc/nginx/certctl.d"
 _NGINX_DIRS = "ReadWritePaths=-/var/log/nginx -/var/lib/nginx -/run/nginx.pid\n"
 _ROOTS = "-o root -g root"
 _TO_BECOME_SOMEBODY = "CAP_CHOWN CAP_SETGID CAP_SETUID"
+_BOUND = "CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE\n"
+_BOUND_TO_WORK_AS_OWNER = "CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID\n"  # decision 0016
 _HIDDEN_BY_PROTECT_HOME = ("/home", "/root", "/run/user")
 _HIDDEN_BY_PRIVATE_TMP = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
 _PLAIN = re.compile(r"/[A-Za-z0-9._/@+~-]+")
@@ -76,9 +78,12 @@ def systemd_files(settings: UnitSettings) -> list[HostFile]:
         ConfigInvalid: ``timer-failed``: a path cannot be written into a unit, or the unit could not read it.
     """
     home = settings.root / "etc/systemd/system"
+    renewal = _service(SERVICE, settings, RENEWING)
+    if settings.owner:
+        renewal = renewal.replace(_BOUND, _BOUND_TO_WORK_AS_OWNER)
     return [
         HostFile(home / ALERT, _shipped(ALERT), RENEWING, sample=True),
-        HostFile(home / SERVICE, _service(SERVICE, settings, RENEWING), RENEWING),
+        HostFile(home / SERVICE, renewal, RENEWING),
         HostFile(home / TIMER, _shipped(TIMER), RENEWING),
     ]
 

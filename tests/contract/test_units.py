@@ -94,6 +94,8 @@ def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path)
         assert "\nReadWritePaths=-/var/lib/certctl -/run/certctl\n" in text
         assert "\nExecStartPre=+/usr/bin/install -d -m 0755 -o keeper -g keepers /run/certctl\n" in text
     assert "\nCapabilityBoundingSet=CAP_CHOWN CAP_SETGID CAP_SETUID\n" in service
+    [bound] = re.findall(r"(?m)^CapabilityBoundingSet=(.*)$", renewal)
+    assert {"CAP_SETGID", "CAP_SETUID"} <= set(bound.split()), "root works as the keeper in the keeper's state"
     assert "/var/log/nginx" in renewal
     assert "/var/log/nginx" not in service
     assert "\nSocketGroup=keepers\n" in socket

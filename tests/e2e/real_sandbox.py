@@ -7,16 +7,22 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 
 from certctl.sandbox import world, zone_file
 from certctl.sandbox.layout import Layout, at
+from tests.real_nginx import need
+
+GROUP, DAEMON = "games", "games"  # of Debian's own, so that a test needs no account
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +124,50 @@ def take_down(root: Path) -> None:
     """Take it down by the command line."""
     ran = certctl("sandbox", "down", "--root", str(root), "--json")
     assert ran.code == 0, ran.out + ran.err
+
+
+@contextmanager
+def own_host() -> Iterator[Sandbox]:
+    """Bring up a sandbox of its own; for root its workers are www-data's, as on a real host, else all is ours.
+
+    It is not below pytest's directory, which every new session of pytest closes to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="certctl-modes-") as place:
+        root = Path(place)
+        root.chmod(0o755)
+        try:
+            sandbox = bring_up(root)
+            if os.geteuid() == 0:
+                require_reach()
+                rewrite(sandbox.layout.nginx_conf, "user root;", f"user www-data {GROUP};")
+                rewrite(sandbox.layout.config, 'group = "root"', f'group = "{GROUP}"')
+                rewrite(sandbox.layout.config, 'user = "root"', f'user = "{DAEMON}"')
+                sandbox.must("reload")
+            yield sandbox
+        finally:
+            take_down(root)
+
+
+def require_reach() -> None:
+    """Need a Python that the daemon's user can read; ./check makes .venv with one."""
+    argv = [
+        need("setpriv"),
+        f"--reuid={DAEMON}",
+        f"--regid={GROUP}",
+        "--clear-groups",
+        "test",
+        "-r",
+        sys.executable,
+    ]
+    if subprocess.run(argv, check=False).returncode != 0:
+        told = f"NOT PROVED: modes shared and lua for root: {sys.executable} can be read by root alone"
+        if os.environ.get("CERTCTL_E2E") == "required":
+            pytest.fail(told)
+        pytest.skip(told)
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    """Replace a text that must be there."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))

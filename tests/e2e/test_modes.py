@@ -4,7 +4,6 @@ import grp
 import os
 import pwd
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,39 +12,16 @@ from pathlib import Path
 import pytest
 
 from certctl.sandbox.layout import Layout
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
 from tests.real_nginx import need
 
 pytestmark = pytest.mark.e2e
 
-GROUP, DAEMON = "games", "games"  # of Debian's own, so that a test needs no account
-
 
 @pytest.fixture
 def host(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
-    """A sandbox of its own; for root its workers are www-data's, as on a real host, else everything is ours.
-
-    It is not below pytest's directory, which every new session of pytest closes to other users.
-    """
-    with tempfile.TemporaryDirectory(prefix="certctl-modes-") as place:
-        root = Path(place)
-        root.chmod(0o755)
-        try:
-            sandbox = bring_up(root)
-            if os.geteuid() == 0:
-                rewrite(sandbox.layout.nginx_conf, "user root;", f"user www-data {GROUP};")
-                rewrite(sandbox.layout.config, 'group = "root"', f'group = "{GROUP}"')
-                rewrite(sandbox.layout.config, 'user = "root"', f'user = "{DAEMON}"')
-                sandbox.must("reload")
-            yield sandbox
-        finally:
-            take_down(root)
-
-
-def rewrite(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+    with own_host() as sandbox:
+        yield sandbox
 
 
 def as_root() -> None:

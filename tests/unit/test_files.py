@@ -15,8 +15,8 @@ import pytest
 
 from certctl.errors import ConfigInvalid
 from certctl.io.files import (
-    adopt_tree,
     flush,
+    hand_over,
     make_directory,
     narrow,
     swap_symlink,
@@ -27,7 +27,6 @@ from certctl.io.files import (
 from certctl.io.locks import lock
 from certctl.io.sockets import bind
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root works in the directories of others")
 SOMEBODY = 65_534
 _before_calls: dict[str, Callable[[], None]] = {}
 
@@ -112,15 +111,16 @@ def test_an_os_error_becomes_a_sentence_with_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_another_program_made_as_root_belongs_to_the_owner_of_the_tree(tmp_path: Path) -> None:
-    os.chown(tmp_path, 4321, 4322)
+def test_a_tree_is_handed_over_and_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "one/two").mkdir(parents=True)
     (tmp_path / "one/two/key").touch(0o400)
     (tmp_path / "one/link").symlink_to("/etc/passwd")
-    adopt_tree(tmp_path)
+    (tmp_path / "one/away").symlink_to("/etc/init.d")
+    hand_over(tmp_path, 4321, 4322)
     owners = {path.lstat().st_uid: path.lstat().st_gid for path in tmp_path.rglob("*")}
     assert owners == {4321: 4322}
-    assert Path("/etc/passwd").stat().st_uid == 0, "a link is given away, not where it leads"
+    for elsewhere in (Path("/etc/passwd"), *Path("/etc/init.d").iterdir()):
+        assert elsewhere.stat().st_uid == 0, "a link is given away, not where it leads"
     assert mode(tmp_path / "one/two/key") == 0o400
 
 
@@ -142,24 +142,6 @@ def test_a_new_directory_that_turned_into_a_link_opens_nothing_elsewhere(tmp_pat
     with pytest.raises(OSError), right_before("open", replaced(tmp_path / "new", by=secret)):  # noqa: PT011 - any errno
         make_directory(tmp_path / "new", 0o755)
     assert mode(secret) == 0o700
-
-
-@AS_ROOT
-@pytest.mark.parametrize(
-    "make", [write_new, lambda path, _: make_directory(path, 0o700)], ids=["file", "directory"]
-)
-def test_what_root_makes_in_anothers_directory_is_given_by_no_name(
-    tmp_path: Path, make: Callable[[Path, bytes], None]
-) -> None:
-    home, roots = tmp_path / "home", tmp_path / "roots"
-    home.mkdir()
-    os.chown(home, SOMEBODY, SOMEBODY)
-    roots.mkdir()
-    (roots / "privkey.pem").touch()
-    with right_before("os.chown", replaced(home, by=roots)):
-        make(home / "privkey.pem", b"x")
-    assert (roots / "privkey.pem").stat().st_uid == 0
-    assert (tmp_path / "ours" / "privkey.pem").stat().st_uid == SOMEBODY
 
 
 def test_only_a_link_that_nobody_else_can_have_put_is_followed_to_close_a_directory(tmp_path: Path) -> None:

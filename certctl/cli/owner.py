@@ -1,0 +1,65 @@
+"""Who works in certctl's state: its owner, which in modes shared and lua is the daemon's user, not root."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import certctl
+from certctl.errors import ConfigInvalid
+from certctl.io import rights
+from certctl.io.accounts import Owner
+from certctl.io.files import make_directory, writing
+
+if TYPE_CHECKING:
+    from certctl.cli.wiring import House
+
+_RUN_MODE = 0o755
+_ROOT = Owner(0, 0)
+
+
+def work_as_owner(house: "House") -> None:
+    """Let root reach files as the owner of the state from now on; threads inherit it, so call it before any.
+
+    The run directory is gone after a boot. It must be that owner's too, or no lock could be made in it.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``; ``missing-program``, that owner cannot read certctl's own files.
+    """
+    if os.geteuid() != 0 or not house.state.exists():
+        return
+    with writing(house.state):
+        facts = house.state.stat()
+        if facts.st_uid != 0 and not house.run.exists():
+            make_directory(house.run, _RUN_MODE)
+            os.chown(house.run, facts.st_uid, facts.st_gid, follow_symlinks=False)
+    rights.work_as(Owner(facts.st_uid, facts.st_gid))
+    try:
+        for path in (sys.executable, os.__file__, click.__file__, certctl.__file__):
+            Path(path).open("rb").close()
+    except PermissionError as error:
+        rights.work_as(_ROOT)  # or the modules that show this could not be loaded either
+        raise ConfigInvalid(
+            "missing-program",
+            f"certctl is installed where user {facts.st_uid}, who owns its state, cannot read it: {error.filename}",
+            expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
+            next=["certctl doctor"],
+        ) from error
+
+
+@contextmanager
+def as_owner(house: "House") -> Iterator[None]:
+    """Reach files as the owner of the state for a block, in a command that is root's otherwise.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    work_as_owner(house)
+    try:
+        yield
+    finally:
+        rights.work_as(_ROOT)

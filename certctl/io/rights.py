@@ -1,0 +1,90 @@
+"""Reach files as the owner of certctl's state: what that owner may not do, no link planted in it makes root do.
+
+The kernel itself then checks every access, each parent directory too. setfsuid(2) is one thread's own; threads made
+later inherit it. Signals are still root's, and so is what we start: execve(2) sets the filesystem's ids back.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from certctl.errors import ConfigInvalid
+
+if TYPE_CHECKING:
+    from certctl.io.accounts import Owner
+
+_ASK = 0xFFFF_FFFF  # no id: setfsuid(2) then changes nothing and returns the one in force
+_stepped_down = False
+
+
+def work_as(owner: "Owner") -> None:
+    """Reach files as ``owner`` from now on, in this thread and those it makes; does nothing for who is not root.
+
+    The groups of root's login go for good: one of them could open what the owner may not.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: this root may not become somebody else (capabilities(7)).
+    """
+    global _stepped_down  # noqa: PLW0603 - a process has one set of ids, and nobody else must load ctypes
+    if os.geteuid() != 0 or (owner.uid == 0 and not _stepped_down):
+        return
+    try:
+        os.setgroups([])
+    except PermissionError as error:
+        raise _refused(owner.uid) from error
+    _stepped_down = True
+    _take(owner.uid, owner.gid)
+
+
+def acting_as() -> "Owner | None":
+    """Return whom files are reached as; None when as whoever runs this."""
+    from certctl.io.accounts import Owner
+
+    if not _stepped_down:
+        return None
+    owner = Owner(_libc().setfsuid(_ASK), _libc().setfsgid(_ASK))
+    return owner if owner.uid else None
+
+
+@contextmanager
+def as_root() -> Iterator[None]:
+    """Reach files as root for a block or a function, where nobody but root can have put what is on the way."""
+    before = acting_as()
+    if before is None:
+        yield
+        return
+    try:
+        _take(0, 0)
+        yield
+    finally:
+        _take(before.uid, before.gid)
+
+
+def _take(uid: int, gid: int) -> None:
+    """Change the ids and look: setfsuid(2) reports no failure."""
+    libc = _libc()
+    libc.setfsgid(gid)
+    libc.setfsuid(uid)
+    if (libc.setfsuid(_ASK), libc.setfsgid(_ASK)) != (uid, gid):
+        raise _refused(uid)
+
+
+def _refused(uid: int) -> ConfigInvalid:
+    return ConfigInvalid(
+        "state-unwritable",
+        f"certctl's state belongs to user {uid}, and this root may not work as that user",
+        expected=["CAP_SETUID and CAP_SETGID, or a run by that user"],
+        next=["certctl timer install"],
+    )
+
+
+@cache
+def _libc() -> Any:  # noqa: ANN401 - ctypes makes its functions when they are named
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    for function in (libc.setfsuid, libc.setfsgid):
+        function.argtypes, function.restype = [ctypes.c_uint32], ctypes.c_uint32
+    return libc

@@ -1,0 +1,129 @@
+"""A daemon that was taken over plants links in the state it owns; root's commands work there and nowhere else."""
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: where root's commands go; run as root"),
+]
+
+STATE, RUN = Path("var/lib/certctl"), Path("run/certctl")
+PLACES = {
+    "acme": STATE / "acme",
+    "acme/work": STATE / "acme/work",
+    "acme/accounts": STATE / "acme/accounts",
+    "live": STATE / "live",
+    "live/NAME": STATE / "live/planted.test",
+    "live/NAME/current": STATE / "live/planted.test/current",
+    "challenges": STATE / "challenges",
+    "the store's log": STATE / "certctl.db-wal",
+    "the store": STATE / "certctl.db",
+    "locks": RUN / "locks",
+}
+
+
+@pytest.fixture(scope="module")
+def host(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
+    with own_host() as sandbox:
+        sandbox.must("init", "--mode", "lua")
+        sandbox.customer("planted.test")
+        sandbox.customer("fresh.test")
+        sandbox.must("issue", sandbox.customer("known.test"))
+        yield sandbox
+
+
+@pytest.fixture
+def outside() -> Iterator[Path]:
+    """Root's own directory, which everybody may look into, with files in the places certctl would write to."""
+    with tempfile.TemporaryDirectory(prefix="certctl-outside-") as place:
+        outside = Path(place)
+        outside.chmod(0o755)
+        for name in ("privkey.pem", "planted.test/current", "fresh.test/current", "1/privkey.pem", "locks/a", "db"):
+            file = outside / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("root's")
+        yield outside
+
+
+def everything(place: Path) -> dict[str, object]:
+    paths = [place, *place.rglob("*")]
+    facts = {path: path.lstat() for path in paths}
+    return {
+        str(path): (s.st_mode, s.st_uid, s.st_gid, s.st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path, s in facts.items()
+    }
+
+
+def owners(host: Sandbox) -> set[str]:
+    places = [host.layout.root / place for place in (STATE, RUN)]
+    paths = [path for place in places for path in (place, *place.rglob("*"))]
+    return {pwd.getpwuid(path.lstat().st_uid).pw_name for path in paths}
+
+
+@contextmanager
+def planted(link: Path, target: Path) -> Iterator[None]:
+    """Do what the daemon's user may do in its own directories: put a link where something of certctl's was."""
+    daemon, kept = pwd.getpwnam(DAEMON), link.with_name(f"{link.name}.kept")
+    was_there = os.path.lexists(link)
+    if was_there:
+        link.rename(kept)
+    link.symlink_to(target)
+    os.chown(link, daemon.pw_uid, daemon.pw_gid, follow_symlinks=False)
+    try:
+        yield
+    finally:
+        if link.is_symlink() and (was_there or link.readlink() == target):
+            link.unlink()
+        if kept.exists() and not os.path.lexists(link):  # reconcile takes what it does not know out of the mirror
+            kept.rename(link)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_command_of_roots_goes_where_a_planted_link_leads(host: Sandbox, outside: Path, place: str) -> None:
+    host.must("issue", "planted.test")
+    target = outside / "db" if place.startswith("the store") else outside
+    before = everything(outside)
+    with planted(host.layout.root / PLACES[place], target):
+        for command in (
+            ("issue", "--force", "planted.test"), ("issue", "fresh.test"), ("renew", "--force", "planted.test"),
+            ("publish", "planted.test"), ("reconcile",), ("status",), ("remove", "planted.test"),
+            ("doctor", "--fix"),
+        ):  # fmt: skip
+            ran = host.certctl(*command, "--json")
+            assert everything(outside) == before, command
+            assert ran.code in {0, 1, 5, 7, 8, 9, 10}, (command, ran.out, ran.err)
+            assert "Traceback" not in ran.err
+            assert "internal" not in ran.out, (command, ran.out)
+    host.must("reconcile")
+    host.must("issue", "planted.test", "fresh.test")
+    assert owners(host) == {DAEMON}
+
+
+def test_what_root_makes_is_the_owners_and_what_nginx_includes_is_roots(host: Sandbox) -> None:
+    name = host.customer("beside.test")
+    host.must("issue", name, "--mode", "blocks")
+    host.must("renew", "--force", name)
+    block = host.layout.conf_dir / f"{name}.conf"
+    assert (block.stat().st_uid, block.stat().st_gid) == (0, 0)
+    assert host.served_leaf(name) is not None
+    host.must("remove", name)
+    assert not block.exists()
+    assert owners(host) == {DAEMON}
+    groups = {path.lstat().st_gid for path in (host.layout.root / STATE / "live").rglob("*")}
+    assert groups == {pwd.getpwnam(GROUP).pw_gid}
+
+
+def test_a_run_directory_that_is_gone_after_a_boot_is_the_owners_again(host: Sandbox) -> None:
+    run = host.layout.root / RUN
+    run.rename(run.with_name("before"))
+    host.must("issue", host.customer("booted.test"))
+    assert owners(host) == {DAEMON}

@@ -1,0 +1,168 @@
+"""Root reaches files as another user, in every thread and nowhere by accident as itself."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.cli.base import Invocation
+from certctl.cli.wiring import open_house
+from certctl.io import rights
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
+OWNER = "Owner(4321, 4322)"
+_PREPARED = """
+import os, sys, tempfile, threading
+from pathlib import Path
+from certctl.ca.dns_plugin import require_private_files
+from certctl.errors import ConfigInvalid
+from certctl.io import process, rights
+from certctl.io.accounts import Owner
+from certctl.values import DnsSolver
+place = Path(sys.argv[1])
+def may_read_roots():
+    try:
+        return bool((place / "roots").read_text())
+    except PermissionError:
+        return False
+def may_write_the_groups():
+    try:
+        return bool((place / "groups").write_text("x"))
+    except PermissionError:
+        return False
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of the owner's, with a file that is root's and one that root's group may write."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        (place / "roots").write_text("secret")
+        (place / "roots").chmod(0o600)
+        (place / "groups").touch()
+        (place / "groups").chmod(0o660)
+        if os.geteuid() == 0:
+            os.chown(place, 4321, 4322)
+        yield place
+
+
+def said(place: Path, script: str) -> list[str]:
+    """Run a script in a process of its own: what it gives up it would not get back."""
+    argv = [sys.executable, "-c", _PREPARED + script, str(place)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.splitlines()
+
+
+@AS_ROOT
+def test_root_may_what_the_owner_may_and_makes_what_is_the_owners(place: Path) -> None:
+    script = f"rights.work_as({OWNER}); print(may_read_roots(), may_write_the_groups()); (place / 'new').touch()"
+    assert said(place, script) == ["False False"]
+    facts = (place / "new").stat()
+    assert (facts.st_uid, facts.st_gid) == (4321, 4322)
+
+
+@AS_ROOT
+def test_threads_inherit_it_and_root_is_root_for_a_block_of_one_thread_only(place: Path) -> None:
+    script = f"""
+rights.work_as({OWNER})
+seen = []
+def look(): seen.append(may_read_roots())
+def run():
+    thread = threading.Thread(target=look); thread.start(); thread.join()
+go, gone = threading.Event(), threading.Event()
+def wait(): go.wait(); look(); gone.set()
+run()
+threading.Thread(target=wait).start()
+with rights.as_root():
+    look()
+    go.set(); gone.wait()
+look()
+try:
+    with rights.as_root(): raise KeyError
+except KeyError: look()
+print(*seen)
+"""
+    assert said(place, script) == ["False True False False False"]
+
+
+@AS_ROOT
+def test_programs_are_roots_unless_they_are_started_for_the_owner(place: Path) -> None:
+    script = f"""
+from datetime import timedelta
+rights.work_as({OWNER})
+print(process.run(["cat", str(place / "roots")], deadline=timedelta(seconds=9)).output)
+with tempfile.TemporaryFile() as out:
+    with process.running(["id", "-G"], owner=rights.acting_as(), output=out) as child:
+        process.wait(child, timedelta(seconds=9))
+    print(process.read_output(out).strip())
+"""
+    assert said(place, script) == ["secret", "4322"]
+
+
+@AS_ROOT
+def test_going_back_to_root_is_a_step_of_its_own(place: Path) -> None:
+    script = f"rights.work_as({OWNER}); rights.work_as(Owner(0, 0)); print(may_read_roots(), rights.acting_as())"
+    assert said(place, script) == ["True None"]
+
+
+@AS_ROOT
+def test_credentials_that_the_owner_cannot_read_are_no_reason_to_be_root(place: Path) -> None:
+    script = f"""
+rights.work_as({OWNER})
+try:
+    require_private_files(DnsSolver("rfc2136", (("credentials", str(place / "roots")),)))
+except ConfigInvalid as error:
+    print(error.slug, error.next[0])
+"""
+    assert said(place, script) == [f"config-invalid chown 4321 {place}/roots"]
+
+
+@AS_ROOT
+def test_a_root_that_may_become_nobody_says_so(place: Path) -> None:
+    script = f"""
+import ctypes
+PR_CAPBSET_DROP, SETUID = 24, 7
+header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+libc = ctypes.CDLL(None)
+assert libc.capget(header, data) == 0
+data[0] &= ~(1 << SETUID)
+assert libc.capset(header, data) == 0
+try:
+    rights.work_as({OWNER})
+except ConfigInvalid as error:
+    print(error.slug)
+"""
+    assert said(place, script) == ["state-unwritable"]
+
+
+@AS_ROOT
+def test_who_cannot_read_certctl_itself_is_not_worked_for(place: Path) -> None:
+    """Such as a certctl in /root: its modules could not be loaded any more, and certbot not be started."""
+    script = """
+import certctl
+from certctl.cli.base import Invocation
+from certctl.cli.wiring import open_house
+certctl.__file__ = str(place / "closed" / "certctl.py")
+(place / "closed").mkdir(0o700); Path(certctl.__file__).touch()
+(place / "var/lib/certctl").mkdir(parents=True); os.chown(place / "var/lib/certctl", 4321, 4322)
+try:
+    open_house(Invocation(root=place, config=place / "config.toml"))
+except ConfigInvalid as error:
+    print(error.slug, rights.acting_as())
+"""
+    (place / "config.toml").touch()
+    assert said(place, script) == ["missing-program None"]
+
+
+def test_nothing_changes_where_the_state_is_that_of_whoever_runs_this(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    open_house(Invocation(root=tmp_path, config=tmp_path / "config.toml"))
+    assert rights.acting_as() is None
+    assert not (tmp_path / "run").exists()
