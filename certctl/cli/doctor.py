@@ -12,7 +12,7 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.state import directories, owner, prepare_directories
-from certctl.cli.timer_host import is_scheduled, open_systemd
+from certctl.cli.timer_host import is_scheduled, lacks_cron, open_systemd
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.accounts import Owner
@@ -149,7 +149,10 @@ def renewers(house: House) -> list[Finding]:
         Finding(area, Level.WARNING, f"{rival.name} is {rival.how}: it renews beside certctl", rival.stop)
         for rival in rivals(root, open_systemd(house))
     ]
-    if is_scheduled(house):
+    if is_scheduled(house) and lacks_cron(house):
+        text = "no cron is installed, so nothing runs certctl's cron line"
+        findings.append(Finding(area, Level.WARNING, text, "apt-get install cron"))
+    elif is_scheduled(house):
         findings.append(Finding(area, Level.OK, "certctl renew runs by itself"))
     elif root == Path("/"):
         text = "nothing on this host runs certctl renew by itself"

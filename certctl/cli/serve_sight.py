@@ -17,7 +17,8 @@ _AREA = "serve"
 _SECONDS = 1.0
 _MODE = 0o660
 _UNIT = "/etc/systemd/system/certctl-serve.service"
-_START = "systemctl restart certctl-serve.socket certctl-serve.service"
+_BY_SYSTEMD = "systemctl restart certctl-serve.socket certctl-serve.service"
+_BY_HAND = "start 'certctl serve' again, under whatever starts nginx here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def examine(house: House) -> Iterator[Finding]:
     yield from _user(house)
     yield from _rights(house)
     if sight.status is None:
-        yield Finding(_AREA, Level.PROBLEM, sight.summary, _START)
+        yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(house))
     elif slug := sight.status["refusing"]:
         text = f"the daemon takes on no name: {slug}"
         yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
@@ -99,7 +100,13 @@ def _rights(house: House) -> Iterator[Finding]:
             text = (
                 f"{path} has mode {stat.S_IMODE(facts.st_mode):04o} and group {facts.st_gid}, not 0660 and {group}"
             )
-            yield Finding(_AREA, Level.PROBLEM, text, _START)
+            yield Finding(_AREA, Level.PROBLEM, text, _start(house))
+
+
+def _start(house: House) -> str:
+    from certctl.cli.timer_host import is_booted
+
+    return _BY_SYSTEMD if is_booted(house) else _BY_HAND
 
 
 def _is_there(path: Path) -> bool:

@@ -10,9 +10,8 @@ import click
 from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.timer_host import is_booted, names_in, open_systemd, our_names, timer_settings
+from certctl.cli.timer_host import is_booted, lacks_cron, names_in, open_systemd, our_names, timer_settings
 from certctl.cli.wiring import House, read_house
-from certctl.io.process import Missing, find
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.life import TimerState, state
 from certctl.timer.systemd import LastRun
@@ -23,8 +22,6 @@ from certctl.timer.units import (
     hidden_home,
     systemd_files,
 )
-
-_CRONS = ("cron", "crond")
 
 
 @click.group("timer", cls=Group)
@@ -129,7 +126,7 @@ def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> l
     notes = []
     if settings.root != Path("/"):
         notes.append(f"Everything is below {settings.root}: systemd was not called, and runs nothing from there.")
-    elif not is_booted(house) and not any(map(_is_there, _CRONS)):
+    elif lacks_cron(house):
         notes.append("No cron is installed here, so nothing runs this line yet: apt-get install cron")
     if files[-1].path.name == TIMER and hidden_home(settings):
         notes.append(
@@ -139,13 +136,6 @@ def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> l
     if overrides:
         notes.append(f"Set here, but not for the timer: {', '.join(overrides)}. Write them into {house.file}.")
     return notes
-
-
-def _is_there(program: str) -> bool:
-    try:
-        return bool(find(program))
-    except Missing:
-        return False
 
 
 def _facts(now: TimerState) -> list[list[str]]:

@@ -19,6 +19,7 @@ from certctl.timer.units import RENEWING, TIMER, UnitSettings
 from certctl.values import Mode
 
 _UNIT, _CRON = f"/etc/systemd/system/{TIMER}", "/etc/cron.d/certctl"
+_CRONS = tuple(f"{place}/{name}" for place in ("/usr/sbin", "/usr/bin", "/sbin") for name in ("cron", "crond"))
 _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
 
 
@@ -77,9 +78,13 @@ def open_systemd(house: House, purpose: Purpose = RENEWING) -> Systemd | None:
 
 
 def is_scheduled(house: House) -> bool:
-    """Tell whether our timer or our cron line is in its place."""
-    places = (_UNIT, _CRON)
-    return any(house.path(place).is_file() for place in places)
+    """Tell whether what would run here is in its place: our timer, or without systemd our cron line."""
+    return house.path(_UNIT if is_booted(house) else _CRON).is_file()
+
+
+def lacks_cron(house: House) -> bool:
+    """Tell whether nothing here reads a cron line, where one is needed: many containers and minimal installs."""
+    return not is_booted(house) and not any(house.path(cron).exists() for cron in _CRONS)
 
 
 def next_run(house: House) -> datetime | None:

@@ -166,12 +166,20 @@ def test_a_daemon_says_how_it_does_in_one_line(house: House) -> None:
     assert found == [(Level.OK, sight.summary)]
 
 
-def test_a_dead_daemon_is_said_and_how_to_start_it(house: House) -> None:
+@pytest.mark.parametrize(
+    ("directory", "fix"),
+    [
+        ("/run/systemd/system", "systemctl restart certctl-serve.socket certctl-serve.service"),
+        ("/run", "start 'certctl serve' again, under whatever starts nginx here"),
+    ],
+)
+def test_a_dead_daemon_is_said_and_how_to_start_it_on_this_host(house: House, directory: str, fix: str) -> None:
+    house.path(directory).mkdir(parents=True, exist_ok=True)
     sockets.bind(house.path(house.settings.serve.socket), socket.SOCK_STREAM).close()
     [finding] = examine(house)
     assert finding.level is Level.PROBLEM
     assert finding.text == "the daemon does not answer (connection refused): first visitors get no certificate"
-    assert finding.fix == "systemctl restart certctl-serve.socket certctl-serve.service"
+    assert finding.fix == fix
 
 
 def test_an_installed_daemon_without_a_socket_is_dead_too(house: House) -> None:

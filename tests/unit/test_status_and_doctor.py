@@ -84,11 +84,26 @@ def test_the_doctor_names_another_renewer_once_and_how_to_stop_it(tmp_path: Path
     assert finding.fix == "systemctl disable --now certbot.timer"
 
 
-def test_the_doctor_sees_our_own_timer(tmp_path: Path) -> None:
+def put(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("#\n", encoding="utf-8")
+
+
+def test_the_doctor_sees_our_cron_line_and_whether_a_cron_reads_it(tmp_path: Path) -> None:
     assert renewers(house(tmp_path)) == []
-    line = tmp_path / "etc/cron.d/certctl"
-    line.parent.mkdir(parents=True)
-    line.write_text("#\n", encoding="utf-8")
+    put(tmp_path / "etc/cron.d/certctl")
+    (finding,) = renewers(house(tmp_path))
+    assert (finding.level, finding.fix) == (Level.WARNING, "apt-get install cron")
+    put(tmp_path / "usr/sbin/cron")
+    (finding,) = renewers(house(tmp_path))
+    assert finding.level is Level.OK
+
+
+def test_under_systemd_the_doctor_counts_on_our_timer_alone(tmp_path: Path) -> None:
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    put(tmp_path / "etc/cron.d/certctl")
+    assert renewers(house(tmp_path)) == []
+    put(tmp_path / "etc/systemd/system/certctl-renew.timer")
     (finding,) = renewers(house(tmp_path))
     assert finding.level is Level.OK
 
