@@ -17,7 +17,7 @@ from tests.bench.lab import Field, Manner, customers, field
 from tests.bench.load import Visit, quantile, visit, visits
 
 _NAMES = 50
-_SLOW_NAMES = 18
+_SLOW_NAMES = 10
 _CROWD = 20
 
 

@@ -39,7 +39,7 @@ class Visit:
         return self.status == 200 and self.name in self.names
 
 
-def visit(port: int, name: str, path: str = "/", patience: float = 60) -> Visit:
+def visit(port: int, name: str, path: str = "/", patience: float = 20) -> Visit:
     """Go to ``https://name/path`` at a local port; the chain is not verified, the leaf's names are returned."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
