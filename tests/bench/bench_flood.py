@@ -7,6 +7,7 @@ their visits that failed, orders at the CA, and the memory of the daemon and of 
 Run: ``python -m tests.bench.bench_flood [flood [customers]]``.
 """
 
+import os
 import secrets
 import socket
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from tests.bench.lab import Manner, customers, daemon_pid, field, port
 from tests.bench.load import Visit, cpu_seconds, family, pss_megabytes, quantile, visit
-from tests.e2e.real_sandbox import Sandbox
+from tests.e2e.real_sandbox import Sandbox, certctl
 
 _MINUTE = 60.0
 _PER_SECOND = 50
@@ -56,11 +57,16 @@ def _plain(http: int, name: str) -> None:
             pass
 
 
+def _elsewhere() -> None:
+    """Leave the machine to the others: a flood's senders are other machines."""
+    os.nice(19)
+
+
 @contextmanager
 def flooded(https: int, http: int, count: int) -> Iterator[None]:
     """Keep a flood going from other processes."""
     each = count // _FLOODERS
-    with ProcessPoolExecutor(_FLOODERS) as pool:
+    with ProcessPoolExecutor(_FLOODERS, initializer=_elsewhere) as pool:
         running = [pool.submit(partial(flood, https, http, each)) for _ in range(_FLOODERS)]
         yield
         sent = sum(future.result() for future in running)
@@ -101,7 +107,8 @@ def main() -> None:
         Path(scratch).chmod(0o755)
         with field(Path(scratch), Manner()) as here:
             known = customers(here.sandbox, [f"status.known{each}.test" for each in range(number)])
-            ran = here.sandbox.certctl("issue", "-", "--jobs", "16", "-q", stdin="\n".join(known) + "\n")
+            env = {"CERTCTL_CONFIG": str(here.sandbox.addresses["config"]), "CERTCTL_CA__ENGINE": "acme"}
+            ran = certctl("issue", "-", "--jobs", "16", "-q", env=env, stdin="\n".join(known) + "\n")
             assert ran.code == 0, ran.err[-2000:]
             print(f"{number} known customers; {count} invented names in a minute")
             measure(here.sandbox, known, count)
