@@ -3,7 +3,6 @@
 import gc
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -361,4 +360,3 @@ def test_nothing_secret_is_logged(party: Authority, acme_dir: Path, caplog: pyte
     (key,) = acme_dir.glob("accounts/*/*/*/private_key.json")
     for secret in (issued.pem.private_key.splitlines()[1], key.read_text()[20:60]):
         assert secret not in caplog.text
-    assert threading.active_count() < 50
