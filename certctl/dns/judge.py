@@ -4,7 +4,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address
 
 import dns.name
-from dns.rdatatype import AAAA, A
+from dns.rdatatype import AAAA, NS, A
 
 from certctl.dns.ask import Outcome
 from certctl.dns.chain import Chain, disagree, follow
@@ -35,6 +35,7 @@ class Judge:
             NotReady: it does not end at us.
             Unreachable: that could not be found out.
         """
+        self._require_registered()
         chain = follow(self._zones, dns.name.from_text(self._domain.name), self._target.name)
         if chain.end == self._target.name:
             _ = self._target.addresses
@@ -43,6 +44,21 @@ class Judge:
             raise self._nothing_there(chain)
         kinds = (A, AAAA)
         return self._weigh(chain, self._resolver.together(lambda kind: self._zones.consult(chain.end, kind), kinds))
+
+    def _require_registered(self) -> None:
+        """Refuse what lies below a name that does not exist, which ends the search (RFC 8020 §2).
+
+        Names that strangers invent cost one question of a resolver, and none of a registry's nameservers.
+        """
+        top = registered_domain(self._domain)
+        reply = self._resolver.known(dns.name.from_text(top), NS)
+        if reply.outcome is Outcome.NO_NAME:
+            raise NotReady(
+                "dns-no-such-name",
+                f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
+                seen=[f"asked the resolver {reply.server.name}", f"{top}. {reply.outcome.value}"],
+                expected=self._expected(),
+            )
 
     def _weigh(self, chain: Chain, hearings: Hearings) -> Delegation:
         """Compare addresses, for apex names and flattened CNAMEs: there must be some, and all must be ours.

@@ -79,6 +79,7 @@ class RealCustomers:
 
     def silence(self, domain: Domain) -> None:
         self.town.hurry()
+        self.point(domain, TARGET)
         self.town.fault(domain.name, Fault.DROP)
 
     def tear(self, domain: Domain) -> None:

@@ -128,6 +128,13 @@ def test_eight_links_are_followed_and_nine_are_not(world: DnsTown) -> None:
     assert (error.slug, "longer than 8" in error.message) == ("dns-cname-loop", True)
 
 
+def test_a_name_below_one_that_nobody_registered_costs_one_question(world: DnsTown) -> None:
+    error = refusal(world, Domain("status.nobody.com"))
+    assert error.slug == "dns-no-such-name"
+    assert error.message == "nobody.com does not exist in DNS: it is misspelt, or nobody has registered it"
+    assert [(asked.name, asked.type, asked.address) for asked in world.server.log] == [("nobody.com", "NS", RESOLVER)]
+
+
 def test_a_name_without_records_of_use_is_not_a_missing_name(world: DnsTown) -> None:
     world.add("status.acme.com", "TXT", '"hello"')
     world.add("a.b.acme.com", "A", OURS_4)
