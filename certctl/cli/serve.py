@@ -107,9 +107,9 @@ def _daemon(house: House, voice: ServeVoice) -> "Daemon":
     s = house.settings.serve
     settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
     metrics = Metrics(house.clock, _can_be_read(house))
-    issuing = Issuing(_world(house), settings, metrics.ordered)
+    issuing = Issuing(_world(house), settings)
     names = house.names
-    host = Host(lambda text: parse_domain(text, names), _is_served(house), issuing, house.clock)
+    host = Host(lambda text: parse_domain(text, names), _is_served(house), issuing)
     on_demand = OnDemand(host, settings, [metrics, voice])
     metrics.watch(on_demand)
     app = application(on_demand, metrics.text, metrics.summary)

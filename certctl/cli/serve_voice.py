@@ -84,27 +84,25 @@ class ServeVoice:
 
 def _ready(landing: Landing) -> str:
     """Say that a name is served; one that already was is nobody's news."""
-    journey = landing.journey
-    ending = journey.ending if journey else None
-    certificate = ending.certificate if ending else None
+    outcome = landing.outcome
     return line(
-        Priority.ROUTINE if journey and journey.changed else Priority.DEBUG,
-        ending.word if ending else "done",
+        Priority.ROUTINE if outcome.changed else Priority.DEBUG,
+        outcome.word,
         domain=landing.domain,
         took=f"{landing.seconds:.3f}s",
-        expires=rfc3339(certificate.not_after) if certificate else None,
+        expires=rfc3339(outcome.expires) if outcome.expires else None,
     )
 
 
 def _not_ready(landing: Landing, priority: Priority) -> str:
-    answer, error = landing.answer, landing.error
+    outcome, answer = landing.outcome, landing.answer
     return line(
         priority,
         answer.kind,
         domain=landing.domain,
         code=answer.slug or None,
-        who=error.kind.who if error else None,
+        who=outcome.who or None,
         took=f"{landing.seconds:.3f}s",
         again_in=f"{answer.seconds}s",
-        message=error.message if error else None,
+        message=outcome.message or None,
     )

@@ -1,10 +1,11 @@
 """What a visitor's name is told, and for how long that stands."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from certctl.errors import (
+    Busy,
     CertctlError,
     Interrupted,
     NameRejected,
@@ -14,7 +15,7 @@ from certctl.errors import (
     Refused,
 )
 from certctl.serve.settings import ServeSettings
-from certctl.stories.journey import Journey
+from certctl.stories.journey import Journey, Step
 
 _LONGEST = timedelta(hours=1)  # an operator's --force, or a raised limit, is noticed within that time
 _DNS_MAY_CHANGE = timedelta(seconds=30)
@@ -56,13 +57,51 @@ READY = Answer(Kind.READY)
 PREPARING = Answer(Kind.PREPARING, _LOOK_AGAIN)
 
 
-def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Answer:
-    """Say how a domain's way ended, to whoever waits for it."""
-    if journey.error is None:
-        return READY
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one name's way ended. Nothing but words, numbers and times: it may come from another process.
+
+    Attributes:
+        word: The history's word for it, when it is ready.
+        changed: Whether anything on this host or at the CA is different because of it.
+        orders: Orders placed at the CA.
+        expires: When the certificate that is served now ends.
+        who: Who must act, when it is not ready.
+        message: Why it is not ready.
+    """
+
+    answer: Answer
+    word: str = ""
+    changed: bool = False
+    orders: int = 0
+    expires: datetime | None = None
+    who: str = ""
+    message: str = ""
+
+
+def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Outcome:
+    """Say how a domain's way ended, to whoever waits for it and to the journal."""
+    orders = int(any(step.name is Step.OBTAIN for step in journey.steps) and not _before_the_order(journey.error))
     after = journey.ending.after if journey.ending else None
-    rests = after.retry_at - now if after and after.retry_at else timedelta(0)
-    return of_error(journey.error, settings, rests)
+    if journey.error:
+        rests = after.retry_at - now if after and after.retry_at else timedelta(0)
+        return replace(of_failure(journey.error, settings, rests), orders=orders, changed=journey.changed)
+    return Outcome(
+        READY,
+        journey.ending.word if journey.ending else "done",
+        journey.changed,
+        orders,
+        journey.certificate.not_after if journey.certificate else None,
+    )
+
+
+def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Outcome:
+    """Say why a name's way ended early."""
+    return Outcome(of_error(error, settings, rests), who=error.kind.who, message=error.message)
+
+
+def _before_the_order(error: CertctlError | None) -> bool:
+    return isinstance(error, Busy | Interrupted)
 
 
 def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Answer:

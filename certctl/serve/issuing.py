@@ -2,12 +2,13 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from certctl.domain import Domain
 from certctl.errors import Busy, Interrupted
+from certctl.serve.answers import Outcome, of_journey
 from certctl.serve.settings import ServeSettings
 from certctl.stories.issue import deploy, is_settled, obtain, welcome
 from certctl.stories.journey import Journey, Step, StepTaken
@@ -21,16 +22,16 @@ class Issuing:
 
     Args:
         world: The parties; its CA is asked by ``settings.concurrency`` threads at once.
-        ordered: Called for every order that is about to be placed.
     """
 
-    def __init__(self, world: World, settings: ServeSettings, ordered: Callable[[], None]) -> None:
-        self._queue = QueueingCa(world.ca, settings, ordered)
+    def __init__(self, world: World, settings: ServeSettings) -> None:
+        self._queue = QueueingCa(world.ca, settings)
+        self._settings = settings
         self._world = replace(world, ca=self._queue)
         self._deployer = Deployer(self._world)
 
-    def __call__(self, domain: Domain) -> Journey:
-        """Take one name all the way; the journey says where it ended.
+    def __call__(self, domain: Domain) -> Outcome:
+        """Take one name all the way, and say where that ended.
 
         A name that is not settled is looked at before anything is locked or written, so that names without number
         that nobody welcomes leave nothing behind: no lock file, no row, no line in the history.
@@ -41,7 +42,7 @@ class Issuing:
         if journey.ok:
             obtain(journey, self._world, approval)
             self._deployer.deploy(journey)
-        return journey
+        return of_journey(journey, self._settings, self._world.clock.now())
 
     def close(self) -> None:
         """Let no order begin any more; those at the CA go on."""
@@ -55,10 +56,9 @@ class Issuing:
 class QueueingCa:
     """Party 3 behind a door that lets so many in at once, and after ``close`` nobody."""
 
-    def __init__(self, ca: CertificateAuthority, settings: ServeSettings, ordered: Callable[[], None]) -> None:
+    def __init__(self, ca: CertificateAuthority, settings: ServeSettings) -> None:
         self._ca = ca
         self._patience = settings.order_patience
-        self._ordered = ordered
         self._free = settings.concurrency
         self._turn = threading.Condition()
         self._closed = False
@@ -71,7 +71,6 @@ class QueueingCa:
             Interrupted: the daemon stops.
         """
         with self._a_turn(approval.domain):
-            self._ordered()
             return self._ca.obtain(approval, solver, replaces=replaces)
 
     def begin(self, approval: Approval) -> TxtDemand:

@@ -60,10 +60,6 @@ class Metrics:
         self._refusing = lambda: on_demand.refusing
         self._remembered.set_function(lambda: on_demand.remembered)
 
-    def ordered(self) -> None:
-        """Count an order; called from any thread."""
-        self._orders.inc()
-
     def answered(self, answer: Answer) -> None:
         """Count what a visitor was told."""
         self._answers.labels(answer.kind, answer.slug).inc()
@@ -71,6 +67,7 @@ class Metrics:
     def landed(self, landing: Landing) -> None:
         """Count how a flight ended."""
         answer = landing.answer
+        self._orders.inc(landing.outcome.orders)
         if answer.kind is Kind.READY:
             self._first_hit.observe(landing.seconds)
             self._recent.append(landing.seconds)

@@ -13,13 +13,11 @@ from functools import partial
 from typing import Protocol
 
 from certctl.domain import Domain
-from certctl.errors import CertctlError, NameRejected, unforeseen
-from certctl.io.clock import Clock
-from certctl.serve.answers import PREPARING, READY, Answer, Kind, of_error, of_journey
+from certctl.errors import NameRejected, unforeseen
+from certctl.serve.answers import PREPARING, READY, Answer, Kind, Outcome, of_error, of_failure
 from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
 from certctl.serve.settings import ServeSettings
-from certctl.stories.journey import Journey
 
 _FULL = Answer(Kind.BUSY, timedelta(seconds=5), "serve-busy")
 
@@ -29,16 +27,17 @@ class Landing:
     """How one flight ended.
 
     Attributes:
-        journey: Its way; None when something nobody foresaw ended it.
-        error: Why it is not served.
         seconds: From the first visitor's question to the end.
     """
 
     domain: Domain
-    answer: Answer
+    outcome: Outcome
     seconds: float
-    journey: Journey | None = None
-    error: CertctlError | None = None
+
+    @property
+    def answer(self) -> Answer:
+        """Return what the visitors are told."""
+        return self.outcome.answer
 
 
 class Watcher(Protocol):
@@ -56,7 +55,7 @@ class Watcher(Protocol):
 class Issuer(Protocol):
     """Takes names all the way."""
 
-    def __call__(self, domain: Domain) -> Journey:
+    def __call__(self, domain: Domain) -> Outcome:
         """Take one name all the way, on a thread."""
         ...
 
@@ -77,7 +76,6 @@ class Host:
     parse: Callable[[str], Domain]
     is_served: Callable[[Domain], bool]
     issue: Issuer
-    clock: Clock
 
 
 class OnDemand:
@@ -102,7 +100,7 @@ class OnDemand:
         self._caps = Caps(settings.per_registered_domain, settings.overall, now)
         self._memory: Memory[Domain, Answer] = Memory(settings.memory, now)
         self._flights: dict[Domain, asyncio.Future[Answer]] = {}
-        self._under_way: set[asyncio.Future[Journey]] = set()
+        self._under_way: set[asyncio.Future[Outcome]] = set()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="flight")
         self.waiting = 0
         self.refusing: Answer | None = None
@@ -181,9 +179,9 @@ class OnDemand:
         under_way.add_done_callback(partial(self._land, domain, self._now()))
         return flight
 
-    def _land(self, domain: Domain, began: float, ended: "asyncio.Future[Journey]") -> None:
+    def _land(self, domain: Domain, began: float, ended: "asyncio.Future[Outcome]") -> None:
         self._under_way.discard(ended)
-        landing = self._landing(domain, self._now() - began, ended)
+        landing = Landing(domain, self._outcome(ended), self._now() - began)
         flight = self._flights.pop(domain)
         if landing.answer.kind is not Kind.READY:  # whether a name is served is seen, not remembered
             self._memory.put(domain, landing.answer, landing.answer.lasts.total_seconds())
@@ -196,12 +194,9 @@ class OnDemand:
         for watcher in self._watchers:
             watcher.answered(answer)
 
-    def _landing(self, domain: Domain, seconds: float, ended: "asyncio.Future[Journey]") -> Landing:
+    def _outcome(self, ended: "asyncio.Future[Outcome]") -> Outcome:
         if ended.cancelled():
-            return Landing(domain, PREPARING, seconds)
+            return Outcome(PREPARING)
         if bug := ended.exception():
-            error = unforeseen(bug)
-            return Landing(domain, of_error(error, self._settings), seconds, error=error)
-        journey = ended.result()
-        answer = of_journey(journey, self._settings, self._host.clock.now())
-        return Landing(domain, answer, seconds, journey, journey.error)
+            return of_failure(unforeseen(bug), self._settings)
+        return ended.result()

@@ -3,7 +3,8 @@
 All servers are up at once with the same certificates (ECDSA P-256, leaf and intermediate) and are visited in turn,
 in slices of one run: nginx with a server block per name (the floor: static certificates), nginx in modes ``lua``
 and ``shared``, and Caddy with all certificates loaded from files, its best case. The client shares the machine, so
-the CPU time of the server's processes per visit is the number to compare; p99 is stated.
+the CPU time of the server's processes per visit is the number to compare; p99 and the memory of each server (PSS,
+after every worker has shown every name) are stated.
 
 With ``--newer PATH`` a newer nginx (1.27.4 or later) runs ``shared`` with and without ``ssl_certificate_cache``.
 
@@ -22,7 +23,7 @@ from certctl.nginx import mirror
 from certctl.sandbox.layout import free_ports
 from certctl.values import Mode, Site
 from tests.bench import caddy
-from tests.bench.load import Visit, cpu_seconds, family, quantile, visits
+from tests.bench.load import Visit, cpu_seconds, family, pss_megabytes, quantile, visits
 from tests.bench.nginxes import Server, make_sites, nginx
 
 _ROUNDS = 7
@@ -37,6 +38,7 @@ class Measured:
     server: Server
     cpu: list[float] = field(default_factory=list)
     seen: list[Visit] = field(default_factory=list)
+    megabytes: float = 0
 
     def slice(self, names: list[str]) -> None:
         """Visit names at random and note what that cost."""
@@ -92,6 +94,8 @@ def main() -> None:
         for _ in range(_ROUNDS):
             for measured in servers:
                 measured.slice(names)
+        for measured in servers:
+            measured.megabytes = pss_megabytes(family(measured.server.pid))
     static = servers[0].milliseconds
     peer = servers[-1].milliseconds
     print(f"{len(names)} certificates, {_ROUNDS} slices of {_SLICE} full handshakes each, {_AT_ONCE} clients")
@@ -101,7 +105,8 @@ def main() -> None:
         print(
             f"  {measured.server.what:<46} {measured.milliseconds:.3f} ms CPU  "
             f"{measured.milliseconds / static:4.2f} x static  {measured.milliseconds / peer:4.2f} x caddy  "
-            f"handshake p50 {quantile(times, 0.5):.1f} ms  p99 {quantile(times, 0.99):.1f} ms  {failed} failed"
+            f"handshake p50 {quantile(times, 0.5):.1f} ms  p99 {quantile(times, 0.99):.1f} ms  {failed} failed  "
+            f"{measured.megabytes:.0f} MB  {measured.megabytes / servers[0].megabytes:.3f} x static"
         )
 
 

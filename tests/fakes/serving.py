@@ -112,8 +112,8 @@ class Serving:
         self.ca = GatedCa(world)
         self.ca.gate.set()
         self.metrics = Metrics(world.clock, lambda: True)
-        self.issuing = Issuing(replace(world.world, ca=self.ca), self.settings, self.metrics.ordered)
-        host = Host(lambda text: parse_domain(text, NAMES), self.mirror.__contains__, self.issuing, world.clock)
+        self.issuing = Issuing(replace(world.world, ca=self.ca), self.settings)
+        host = Host(lambda text: parse_domain(text, NAMES), self.mirror.__contains__, self.issuing)
         self.on_demand = OnDemand(host, self.settings, [self.metrics, self.heard], self.now)
         self.metrics.watch(self.on_demand)
 

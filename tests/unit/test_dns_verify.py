@@ -132,7 +132,8 @@ def test_a_name_below_one_that_nobody_registered_costs_one_question(world: DnsTo
     error = refusal(world, Domain("status.nobody.com"))
     assert error.slug == "dns-no-such-name"
     assert error.message == "nobody.com does not exist in DNS: it is misspelt, or nobody has registered it"
-    assert [(asked.name, asked.type, asked.address) for asked in world.server.log] == [("nobody.com", "NS", RESOLVER)]
+    asked = [(question.name, question.type, question.address) for question in world.server.log]
+    assert asked == [("nobody.com", "NS", RESOLVER)]
 
 
 def test_a_name_without_records_of_use_is_not_a_missing_name(world: DnsTown) -> None:

@@ -15,9 +15,9 @@ from certctl.cli.serve_sight import Sight, examine, look
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, NotApproved, Refused
+from certctl.errors import ConfigInvalid
 from certctl.io import sockets
-from certctl.serve.answers import READY, Answer, Kind
+from certctl.serve.answers import READY, Answer, Kind, Outcome
 from certctl.serve.ondemand import Landing
 from certctl.timer.files import Condition
 from certctl.timer.life import install, remove
@@ -34,7 +34,7 @@ REFUSED = Answer(Kind.REFUSED, timedelta(seconds=300), "approval-refused")
 
 
 def refused(name: Domain = NAME) -> Landing:
-    return Landing(name, REFUSED, 0.25, error=NotApproved("approval-refused", "the endpoint\n<3>said \x1b[2J no"))
+    return Landing(name, Outcome(REFUSED, who="operator", message="the endpoint\n<3>said \x1b[2J no"), 0.25)
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
     for number in range(1000):
         voice.landed(refused(Domain(f"x{number}.attacker.com")))
         voice.answered(Answer(Kind.BUSY, slug="serve-busy"))
-    voice.landed(Landing(NAME, Answer(Kind.RESTING, slug="ca-refused"), 1, error=Refused("ca-refused", "no")))
+    voice.landed(Landing(NAME, Outcome(Answer(Kind.RESTING, slug="ca-refused")), 1))
     *refusals, trouble = capsys.readouterr().err.splitlines()
     assert (len(refusals), "code=ca-refused" in trouble) == (60, True)
     voice._sum_up()
@@ -105,7 +105,7 @@ async def test_the_sum_is_said_by_itself(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.CaptureFixture[str]) -> None:
     voice = ServeVoice(Invocation(quiet=True), FakeClock())
     voice.landed(refused())
-    voice.landed(Landing(NAME, READY, 1))
+    voice.landed(Landing(NAME, Outcome(READY), 1))
     voice.note("nothing")
     assert capsys.readouterr().err == ""
     voice.warn("mend this")
