@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from pydantic import TypeAdapter
+
 from certctl.errors import (
     Busy,
     CertctlError,
@@ -77,6 +79,18 @@ class Outcome:
     expires: datetime | None = None
     who: str = ""
     message: str = ""
+
+    def to_json(self) -> bytes:
+        """Write it for another process: one line."""
+        return _OUTCOME.dump_json(self)
+
+    @staticmethod
+    def from_json(line: bytes) -> "Outcome":
+        """Read what ``to_json`` wrote."""
+        return _OUTCOME.validate_json(line)
+
+
+_OUTCOME = TypeAdapter(Outcome)
 
 
 def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Outcome:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class Place:
         return [sys.executable, "-m", "certctl", "--root", str(self.root), "serve"]
 
     def configure(self, **nginx: str) -> None:
-        facts = "\n".join(f'{key} = "{value}"' for key, value in nginx.items())
+        facts = "\n".join(f'{key} = "{value}"' for key, value in {"group": "daemon", **nginx}.items())
         port = self.resolver.getsockname()[1]
         path = self.root / "etc/certctl/config.toml"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,17 +247,68 @@ def test_asked_twice_it_ends_at_once(place: Place) -> None:
             assert time.monotonic() - began < 1
 
 
+def facts_of(pid: int) -> dict[str, str]:
+    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(row.split(":\t", 1) for row in rows if ":\t" in row)
+
+
+def monitor_of(daemon: Running) -> int:
+    tasks = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
+    [child] = [int(pid) for task in tasks for pid in task.read_text().split()]
+    return child
+
+
+def is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+@AS_ROOT
+def test_in_mode_blocks_who_listens_to_strangers_is_nobody_and_who_is_root_has_no_door(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        ours, monitor = facts_of(daemon.process.pid), monitor_of(daemon)
+        assert ours["Uid"].split() == ["65534"] * 4
+        assert set(ours["CapEff"]) == set(ours["CapPrm"]) == {"0"}
+        assert facts_of(monitor)["Uid"].split() == ["0"] * 4
+        open_here = [str(fd.readlink()) for fd in Path(f"/proc/{monitor}/fd").iterdir()]
+        assert len([what for what in open_here if what.startswith("socket:")]) == 1
+        assert json.loads(place.ask("/status"))["store_up"] is True
+        assert daemon.stop()[0] == 0
+    assert is_gone(monitor)
+
+
+@AS_ROOT
+def test_a_daemon_whose_monitor_was_killed_ends_so_that_systemd_starts_both(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        os.kill(monitor_of(daemon), signal.SIGKILL)
+        code, said = daemon.ended()
+    assert (code, "error[internal]" in said, "Traceback" in said) == (1, True, False)
+
+
+@AS_ROOT
+def test_a_monitor_ends_with_the_daemon_it_works_for_whatever_happened_to_that(place: Place) -> None:
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        monitor = monitor_of(daemon)
+        daemon.stop(signal.SIGKILL)
+        until(lambda: is_gone(monitor))
+
+
 @AS_ROOT
 @pytest.mark.parametrize("mode", ["shared", "lua"])
 def test_started_as_root_it_becomes_the_user_that_owns_the_state(place: Place, mode: str) -> None:
     place.configure(mode=mode, group="daemon")
     with running(place) as daemon:
         daemon.hears("READY=1")
-        facts = dict(
-            line.split(":\t", 1)
-            for line in Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
-            if ":\t" in line
-        )
+        facts = facts_of(daemon.process.pid)
         assert (facts["Uid"].split(), facts["Gid"].split()) == (["65534"] * 4, ["1"] * 4)
         assert facts["Groups"].split() == ["1", "65534"]
         assert set(facts["CapEff"]) == set(facts["CapPrm"]) == {"0"}
