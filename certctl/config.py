@@ -156,7 +156,7 @@ class ServeSection(Section):
     """The daemon that gets a certificate for a first visitor."""
 
     socket: AbsolutePath = Field("/run/certctl/serve.sock", description="where nginx reaches it")
-    user: Word = Field("certctl", description="who it runs as, and who owns certctl's state then")
+    user: Word = Field("certctl", description="who it runs as; in modes shared and lua it owns certctl's state")
     concurrency: int = Field(8, ge=1, le=64, description="certificates at once")
     negative_ttl_seconds: int = Field(300, ge=1, le=86400, description="how long a no is remembered")
 

@@ -39,13 +39,25 @@ def work_as_owner(house: "House") -> None:
             os.chown(house.run, facts.st_uid, facts.st_gid, follow_symlinks=False)
     rights.work_as(Owner(facts.st_uid, facts.st_gid))
     try:
+        require_program(facts.st_uid)
+    except ConfigInvalid:
+        rights.work_as(_ROOT)  # or the modules that show this could not be loaded either
+        raise
+
+
+def require_program(uid: int) -> None:
+    """Make sure that whoever we are now can load the rest of certctl.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+    """
+    try:
         for path in (sys.executable, os.__file__, click.__file__, certctl.__file__):
             Path(path).open("rb").close()
     except PermissionError as error:
-        rights.work_as(_ROOT)  # or the modules that show this could not be loaded either
         raise ConfigInvalid(
             "missing-program",
-            f"certctl is installed where user {facts.st_uid}, who owns its state, cannot read it: {error.filename}",
+            f"certctl is installed where user {uid}, who has to run it, cannot read it: {error.filename}",
             expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
             next=["certctl doctor"],
         ) from error

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.owner import require_program
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, read_house
@@ -144,3 +145,4 @@ def _give_up_rights(house: House) -> None:
         make_directory(house.run, 0o755)
         hand_over(house.run, owner.uid, owner.gid)
     accounts.become(user, group)
+    require_program(owner.uid)

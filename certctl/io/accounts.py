@@ -39,8 +39,10 @@ def require(user: str, group: str) -> Owner:
         raise ConfigInvalid(
             "missing-account",
             f"the user {user} or the group {group} is not on this host",
-            expected=["what [serve] user and [nginx] group name; certctl init --mode makes both"],
-            next=["certctl init"],
+            expected=[
+                "what [serve] user and [nginx] group name: certctl init --mode, and the next command, make both"
+            ],
+            next=["certctl serve --install"],
         )
     return owner
 

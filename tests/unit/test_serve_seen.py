@@ -40,7 +40,7 @@ def refused(name: Domain = NAME) -> Landing:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     file = tmp_path / "config.toml"
-    file.write_text("", encoding="utf-8")
+    file.write_text('[nginx]\ngroup = "daemon"\n[serve]\nuser = "nobody"\n', encoding="utf-8")
     main = tmp_path / "etc/nginx/nginx.conf"
     main.parent.mkdir(parents=True)
     main.write_text("user root;\n")
