@@ -138,7 +138,7 @@ def test_a_socket_with_a_path_too_long_for_one_does_not_stop_nginx() -> None:
 
 def test_parsed_certificates_are_kept_where_nginx_can() -> None:
     settings = replace(SETTINGS, mode=Mode.SHARED)
-    line = "ssl_certificate_cache max=10000 inactive=1h valid=1s;"
+    line = "ssl_certificate_cache max=20000 inactive=1h valid=1s;"
     assert line in base_file(settings, (1, 27, 4))
     assert line not in base_file(settings, (1, 27, 3))
     assert line not in base_file(replace(settings, mode=Mode.LUA), (1, 27, 4))
