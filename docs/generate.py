@@ -26,6 +26,7 @@ from certctl.errors import CATALOGUE, CertctlError, ExitCode, Kind, Who  # noqa:
 from certctl.io.clock import SystemClock  # noqa: E402
 from certctl.serve.answers import Kind as AnswerKind  # noqa: E402
 from certctl.serve.metrics import Metrics  # noqa: E402
+from certctl.values import Mode  # noqa: E402
 from docs.schemas import schemas  # noqa: E402
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -82,7 +83,7 @@ def stale() -> list[Path]:
 
 def metrics() -> str:
     """Describe every metric from the registry that ``/metrics`` prints."""
-    counted = Metrics(SystemClock(), store_up=lambda: True)
+    counted = Metrics(SystemClock(), lambda: True, Mode.LUA)
     labels = {m._name: m._labelnames for m in vars(counted).values() if hasattr(m, "_labelnames")}  # noqa: SLF001
     rows = [
         f"| `{metric.name}{'_total' if metric.type == 'counter' else ''}` | {metric.type} "

@@ -115,6 +115,7 @@ _RESULT = _object(
 _SERVE = _object(
     {
         "since": _TIME,
+        "mode": {"enum": ["blocks", "shared", "lua"], "description": "the mode it was started in"},
         "waiters": _COUNT,
         "flights": _COUNT,
         "orders": _COUNT,

@@ -89,7 +89,7 @@ def is_parted(house: House) -> bool:
 
 def daemon(house: House, voice: ServeVoice, settings: ServeSettings, by: Hands) -> Daemon:
     """Build the daemon."""
-    metrics = Metrics(house.clock, by.store_up)
+    metrics = Metrics(house.clock, by.store_up, house.mode)
     names = house.names
     host = Host(lambda text: parse_domain(text, names), _is_served(house), by.issue)
     on_demand = OnDemand(host, settings, [metrics, voice])

@@ -61,11 +61,17 @@ def examine(house: House) -> Iterator[Finding]:
     """Look at what the daemon needs of this host, and at the daemon."""
     sight = look(house)
     if sight is None:
+        if house.mode is Mode.LUA:
+            text = "mode lua without the daemon: a first visitor's handshake is refused, not waited for"
+            yield Finding(_AREA, Level.WARNING, text, "certctl serve --install")
         return
     yield from _user(house)
     yield from _rights(house)
     if sight.status is None:
         yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(house))
+    elif (mode := sight.status["mode"]) != house.mode:
+        text = f"the daemon was started in mode {mode}, and this host is in mode {house.mode}"
+        yield Finding(_AREA, Level.PROBLEM, text, _start(house))
     elif slug := sight.status["refusing"]:
         text = f"the daemon takes on no name: {slug}"
         yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")

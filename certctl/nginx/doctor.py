@@ -2,6 +2,7 @@
 
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 
 from certctl.errors import CertctlError
 from certctl.nginx import checkup, mainconf
@@ -31,6 +32,7 @@ def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> l
         *_included(settings, command, verdict),
         *_base(settings, command),
         *_files(settings),
+        *_pages(settings),
         *_reach(settings),
         *checkup.mode(settings, command, master),
     ]
@@ -120,6 +122,17 @@ def _files(settings: NginxSettings) -> Iterator[Finding]:
             fix = f"certctl publish {owner}" if owner else "certctl reconcile"
             yield Finding(_AREA, Level.WARNING, f"{path} was edited by hand or is damaged", fix)
     yield from checkup.size(settings, blocks)
+
+
+def _pages(settings: NginxSettings) -> Iterator[Finding]:
+    """Foresee a customer's domain on HTTPS that shows an error: nothing is there to show."""
+    page = settings.site_root / "index.html"
+    with suppress(PermissionError):  # then it is not for us to say
+        if not (settings.upstream or settings.template or page.is_file()):
+            text = f"customers' domains show an error: there is no {page}"
+            yield Finding(
+                _AREA, Level.WARNING, text, "put the pages there, or set [nginx] root or [nginx] upstream"
+            )
 
 
 def _reach(settings: NginxSettings) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
 from certctl.serve.ondemand import Landing, OnDemand
+from certctl.values import Mode
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
 
@@ -23,7 +24,7 @@ _NOT_AN_ERROR = frozenset({Kind.READY, Kind.REFUSED, Kind.PREPARING})
 class Metrics:
     """A watcher that counts. Labels are kinds and slugs, never names: their number is known beforehand."""
 
-    def __init__(self, clock: Clock, store_up: Callable[[], bool]) -> None:
+    def __init__(self, clock: Clock, store_up: Callable[[], bool], mode: Mode) -> None:
         self.registry = CollectorRegistry()
         self._first_hit = Histogram(
             "certctl_first_hit_seconds", "From the first visitor's question until nginx serves the name.",
@@ -50,6 +51,7 @@ class Metrics:
         self._recent: deque[float] = deque(maxlen=_RECENT)
         self._clock = clock
         self._since = clock.now()
+        self._mode = mode
         self._refusing: Callable[[], Answer | None] = lambda: None
         self._error: tuple[str, datetime] | None = None
 
@@ -84,6 +86,7 @@ class Metrics:
         recent = sorted(self._recent)
         return {
             "since": _rfc3339(self._since),
+            "mode": self._mode,
             "waiters": self._now("certctl_serve_waiters"),
             "flights": self._now("certctl_serve_flights"),
             "orders": self._now("certctl_serve_orders_total"),

@@ -22,7 +22,7 @@ from certctl.serve.issuing import Issuing
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Landing, OnDemand
 from certctl.serve.settings import ServeSettings
-from certctl.values import Approval, DnsSolver, Issued, Pem
+from certctl.values import Approval, DnsSolver, Issued, Mode, Pem
 from tests.fakes.ca import FakeCa
 from tests.fakes.world import FakeWorld
 
@@ -111,7 +111,7 @@ class Serving:
         self.now = Time()
         self.ca = GatedCa(world)
         self.ca.gate.set()
-        self.metrics = Metrics(world.clock, lambda: True)
+        self.metrics = Metrics(world.clock, lambda: True, Mode.LUA)
         self.issuing = Issuing(replace(world.world, ca=self.ca), self.settings)
         host = Host(lambda text: parse_domain(text, NAMES), self.mirror.__contains__, self.issuing)
         self.on_demand = OnDemand(host, self.settings, [self.metrics, self.heard], self.now)

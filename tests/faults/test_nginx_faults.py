@@ -484,11 +484,13 @@ def test_doctor_finds_a_healthy_nginx_healthy_and_names_what_is_not(host: RealNg
     assert {finding.level for finding in host.web.examine()} == {Level.OK}
     (host.root / "certctl.d" / "00-certctl-base.conf").unlink()
     host.root.joinpath("challenges").chmod(0o700)
+    host.settings.site_root.joinpath("index.html").unlink()
     theirs = host.foreign("bogus;\n")
     texts = [finding.text for finding in host.web.examine() if finding.level is not Level.OK]
     assert any("does not pass its test" in text and str(theirs) in text for text in texts)
     assert any("nothing answers the CA" in text for text in texts)
     assert any("may not get through to the challenges" in text for text in texts)
+    assert any("customers' domains show an error: there is no" in text for text in texts)
     theirs.unlink()
     settings = replace(host.settings, config=host.root / "no-such.conf", binary="no-such-nginx")
     assert [finding.level for finding in Nginx(settings).examine()] == [Level.PROBLEM]

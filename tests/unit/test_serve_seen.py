@@ -118,7 +118,7 @@ def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.Captu
 def summary(**facts: object) -> bytes:
     return json.dumps(
         {
-            "since": "2026-11-23T12:00:00Z", "waiters": 2, "flights": 1, "orders": 3,
+            "since": "2026-11-23T12:00:00Z", "mode": "blocks", "waiters": 2, "flights": 1, "orders": 3,
             "first_hit": {"count": 3, "p50_ms": 48, "p95_ms": 51}, "answers": {"ready": 3, "refused": 7},
             "reasons": {"approval-refused": 7}, "refusing": None, "store_up": True,
             "last_error": {"code": "ca-timeout", "at": "2026-11-23T12:01:00Z"},
@@ -195,6 +195,21 @@ def test_a_daemon_that_takes_on_no_name_is_a_problem(house: House) -> None:
     assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl explain approval-approves-everything")
 
 
+def test_a_daemon_in_another_mode_than_its_host_is_a_problem_that_a_restart_mends(house: House) -> None:
+    with Answering(house, summary(mode="shared")):
+        [finding] = examine(house)
+    assert (finding.level, finding.text) == (
+        Level.PROBLEM,
+        "the daemon was started in mode shared, and this host is in mode blocks",
+    )
+    assert "certctl serve" in finding.fix
+
+
+def test_mode_lua_without_the_daemon_is_half_a_mode(house: House) -> None:
+    [finding] = examine(house.in_mode("lua"))
+    assert (finding.level, finding.fix) == (Level.WARNING, "certctl serve --install")
+
+
 def test_a_socket_that_everybody_may_use_is_a_problem(house: House) -> None:
     with Answering(house, summary()) as listening:
         listening.path.chmod(0o666)
@@ -207,7 +222,7 @@ def test_a_user_that_is_not_there_is_a_problem_where_rights_are_given_up(tmp_pat
         '[nginx]\nmode = "lua"\ngroup = "root"\n[serve]\nuser = "nobody-has-it"\n'
     )
     house = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
-    with Answering(house, summary()):
+    with Answering(house, summary(mode="lua")):
         first, *_ = levels(house)
     assert first == (Level.PROBLEM, "the user nobody-has-it or the group root is not on this host")
 
