@@ -118,6 +118,14 @@ def registered_domain(domain: Domain) -> str:
     return str(_suffixes().privatesuffix(domain.zone) or domain.zone)
 
 
+def delegated_by_registry(domain: Domain) -> str | None:
+    """Return the name below a registry's suffix; None below a suffix that no registry has, such as ``internal``.
+
+    Unlike ``registered_domain`` it passes over suffixes of private owners, such as ``github.io``.
+    """
+    return _registries().privatesuffix(domain.zone) or None
+
+
 def _parse(text: str, policy: NamePolicy) -> Domain:
     _check_length(text)
     _check_characters(text)
@@ -243,3 +251,11 @@ def _suffixes() -> "PublicSuffixList":
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList()
+
+
+@cache
+def _registries() -> "PublicSuffixList":
+    """Load the part of the list that is registries' own."""
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList(accept_unknown=False, only_icann=True)

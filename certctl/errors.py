@@ -178,6 +178,7 @@ _CUSTOMER, _OPERATOR, _CA, _NOBODY = Who.CUSTOMER, Who.OPERATOR, Who.CA, Who.NOB
 
 _KINDS = (
     Kind("internal", Internal, _OPERATOR, False, "a bug in certctl"),
+    Kind("serve-ended", Internal, _OPERATOR, True, "a process of the daemon was killed"),
     # Names. The parser refuses them before anyone is asked anything.
     Kind("usage", NameRejected, _OPERATOR, False, "the command line is wrong"),
     Kind("name-empty", NameRejected, _OPERATOR, False, "the name is empty"),

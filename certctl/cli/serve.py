@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+import signal
 import socket
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from certctl.cli.owner import require_program
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House, read_house
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
 from certctl.io.files import hand_over, make_directory
 from certctl.io.locks import lock
@@ -26,8 +27,10 @@ from certctl.values import Mode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from certctl.cli.serve_parts import Hands, Parts
     from certctl.serve.daemon import Listeners
 
+_AS_ASKED = (ExitCode.DONE, ExitCode.INTERRUPTED)
 _NICER = 5  # handshakes of those who are live go first
 MISS = "miss.sock"
 
@@ -62,39 +65,74 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     os.nice(_NICER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
-    _run(invocation, house, path.absolute() if path else house.path(house.settings.serve.socket))
+    code = _run(invocation, house, path.absolute() if path else house.path(house.settings.serve.socket))
+    if code == ExitCode.INTERRUPTED:
+        os._exit(code)  # asked twice: no thread at the CA holds us up
     if invocation.json:
         open_report(invocation).data({"stopped": True}, "")
-    return 0
+    return code
 
 
-def _run(invocation: Invocation, house: House, where: Path) -> None:
+def _run(invocation: Invocation, house: House, where: Path) -> int:
     """Serve; whoever was started as root has given that up before the first stranger is heard."""
-    from certctl.cli.serve_parts import daemon, hands, serve_settings
+    from certctl.cli.serve_parts import Parts
 
-    settings, voice = serve_settings(house), ServeVoice(invocation, house.clock)
-    given = sockets.inherited()
-    own = () if given else (where, where.with_name(MISS))
-    with _listeners(house, given, where) as listeners, hands(house, settings, own) as by:
-        serving = daemon(house, voice, settings, by)  # first: what it loads may lie where only root can read
-        _give_up_rights(house)
-        asyncio.run(serving.serve(listeners))
+    parts = Parts(house, ServeVoice(invocation, house.clock))
+    with _listeners(house, where) as listeners:
+        if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+            return _run_in_two(invocation, house, parts, listeners)
+        _serve(house, parts, parts.own_hands(), listeners)
+        return int(ExitCode.DONE)
+
+
+def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners: "Listeners") -> int:
+    """Serve in a process without rights, and do here what takes them; return that process's exit code.
+
+    Raises:
+        Internal: ``serve-ended``: it was killed.
+    """
+    from certctl.cli.boundary import report_failure
+    from certctl.serve.monitor import part
+
+    make_account(house)
+
+    def listen(line: socket.socket) -> int:
+        try:
+            _serve(house, parts, parts.monitors_hands(line), listeners)
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - this process ends here
+            return report_failure(error, invocation)
+        return int(ExitCode.DONE)
+
+    code = part(listen, (listeners.serve, listeners.miss), parts.duties(), parts.settings)
+    if code < 0:
+        name = signal.Signals(-code).name
+        raise Internal("serve-ended", f"the process that listens was ended by {name}", next=["certctl serve"])
+    if code not in _AS_ASKED:
+        raise click.exceptions.Exit(code)
+    return code
+
+
+def _serve(house: House, parts: "Parts", by: "Hands", listeners: "Listeners") -> None:
+    daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
+    _give_up_rights(house)
+    asyncio.run(daemon.serve(listeners))
 
 
 @contextmanager
-def _listeners(house: House, given: Sequence[socket.socket], where: Path) -> "Iterator[Listeners]":
-    """Yield systemd's sockets, or our own, which are taken away again."""
-    if given:
+def _listeners(house: House, where: Path) -> "Iterator[Listeners]":
+    """Yield systemd's sockets, or our own.
+
+    Ours are taken away when the daemon ends as it was asked to. Otherwise they stay, so that it is missed: a
+    command that finds one knocks, and the next daemon replaces them.
+    """
+    if given := sockets.inherited():
         yield _sorted(given)
         return
     with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
-        listeners = _bound(where, _group(house))
-        try:
-            yield listeners
-        finally:
-            for gone in (where, where.with_name(MISS)):
-                with suppress(OSError):  # root's, in mode blocks: the monitor takes those away
-                    gone.unlink(missing_ok=True)
+        yield _bound(where, _group(house))
+        for gone in (where, where.with_name(MISS)):
+            with suppress(OSError):
+                gone.unlink(missing_ok=True)
 
 
 def _bound(where: Path, group: int | None) -> "Listeners":
@@ -133,6 +171,12 @@ def _group(house: House) -> int | None:
 def group_name(house: House) -> str:
     """Return the group that nginx's workers have, and with it the right to ask."""
     return house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
+
+
+def make_account(house: House) -> None:
+    """Make the user who hears strangers, where it is missing; below another root accounts are not ours to make."""
+    if house.path("/") == Path("/"):
+        accounts.create(house.settings.serve.user, house.settings.nginx.group)
 
 
 def _give_up_rights(house: House) -> None:

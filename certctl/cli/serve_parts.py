@@ -1,32 +1,28 @@
 """The daemon from its parts: what decides, what issues, and in which process that is."""
 
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 
 from certctl.budget import FIRST_VISITS, leaving
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House
 from certctl.dns import CustomerDns
 from certctl.domain import Domain, parse_domain
-from certctl.errors import CertctlError, Internal
-from certctl.io import accounts
+from certctl.errors import CertctlError, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
 from certctl.serve.app import application
 from certctl.serve.daemon import Daemon, Probe
-from certctl.serve.issuing import Issuing, Vouched
+from certctl.serve.issuing import Issuing
 from certctl.serve.metrics import Metrics
-from certctl.serve.monitor import Duties, part
+from certctl.serve.monitor import Duties
 from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
+from certctl.serve.vouched import Vouched
 from certctl.store.sqlite import SqliteStore
 from certctl.values import Mode
 from certctl.world import World
@@ -40,82 +36,59 @@ class Hands:
     """What does the work: threads of this process, or the monitor.
 
     Attributes:
+        probe: Raises CertctlError while the approval endpoint approves what nobody registered, or does not answer.
         store_up: Whether the store can be read.
     """
 
     issue: Issuer
+    probe: Callable[[], None]
     store_up: Callable[[], bool]
 
 
-def serve_settings(house: House) -> ServeSettings:
-    """Return what the daemon may spend."""
-    s = house.settings.serve
-    return ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
+class Parts:
+    """The parts of one daemon, from the configuration."""
 
+    def __init__(self, house: House, voice: ServeVoice) -> None:
+        s = house.settings.serve
+        self.settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
+        self._house = house
+        self._voice = voice
 
-@contextmanager
-def hands(house: House, settings: ServeSettings, own_sockets: Sequence[Path]) -> Iterator[Hands]:
-    """Yield what issues. Where that takes root, a monitor does it, and this process may give root up.
+    def own_hands(self) -> Hands:
+        """Return the threads of this process, which need the rights."""
+        issuing = Issuing(_world(self._house), self.settings)
+        return Hands(issuing, self._house.operator.require_refusal, _can_be_read(self._house))
 
-    Args:
-        house: The parties.
-        settings: What they may spend.
-        own_sockets: Paths the monitor takes away at the end: this process will not be able to.
+    def monitors_hands(self, line: socket.socket) -> Hands:
+        """Return the monitor at the other end of a line."""
+        there = Unprivileged(line, _dns(self._house).verify, self.settings, self._monitor_is_gone)
+        return Hands(there, there.probe, there.store_up)
 
-    Raises:
-        ConfigInvalid: ``missing-account``.
-        Internal: the monitor ended before its time.
-    """
-    if not is_parted(house):
-        yield Hands(Issuing(_world(house), settings), _can_be_read(house))
-        return
-    accounts.create(house.settings.serve.user, house.settings.nginx.group)
-    line, pid = part(lambda: _duties(house, settings, own_sockets), settings)
-    lost = threading.Event()
-    issuer = Unprivileged(line, _dns(house).verify, settings, partial(_stop, lost))
-    try:
-        yield Hands(issuer, issuer.store_up)
-    finally:
-        issuer.leave()
-        os.waitpid(pid, 0)
-    if lost.is_set():
-        raise Internal("internal", "the process of certctl serve that does root's work has ended, or was killed")
+    def duties(self) -> Duties:
+        """Return what the monitor does."""
+        names = self._house.names
+        issuing = Issuing(replace(_world(self._house), dns=Vouched(_dns(self._house))), self.settings)
+        return Duties(
+            lambda text: parse_domain(text, names),
+            issuing,
+            self._house.operator.require_refusal,
+            _can_be_read(self._house),
+        )
 
+    def daemon(self, by: Hands) -> Daemon:
+        """Return the daemon, whoever does its work."""
+        house, names = self._house, self._house.names
+        metrics = Metrics(house.clock, by.store_up, house.mode)
+        host = Host(lambda text: parse_domain(text, names), _is_served(house), by.issue)
+        on_demand = OnDemand(host, self.settings, [metrics, self._voice])
+        metrics.watch(on_demand)
+        app = application(on_demand, metrics.text, metrics.summary)
+        return Daemon(on_demand, app, self.settings, Probe(by.probe), self._voice)
 
-def is_parted(house: House) -> bool:
-    """Tell whether two processes do the daemon's work: in mode blocks it takes root, in the others it does not."""
-    return house.mode is Mode.BLOCKS and os.geteuid() == 0
-
-
-def daemon(house: House, voice: ServeVoice, settings: ServeSettings, by: Hands) -> Daemon:
-    """Build the daemon."""
-    metrics = Metrics(house.clock, by.store_up, house.mode)
-    names = house.names
-    host = Host(lambda text: parse_domain(text, names), _is_served(house), by.issue)
-    on_demand = OnDemand(host, settings, [metrics, voice])
-    metrics.watch(on_demand)
-    app = application(on_demand, metrics.text, metrics.summary)
-    return Daemon(on_demand, app, settings, Probe(house.operator.require_refusal), voice)
-
-
-def _duties(house: House, settings: ServeSettings, own_sockets: Sequence[Path]) -> Duties:
-    names = house.names
-    world = replace(_world(house), dns=Vouched(_dns(house)))
-    issuing = Issuing(world, settings)
-    return Duties(
-        lambda text: parse_domain(text, names), issuing, _can_be_read(house), partial(_take_away, own_sockets)
-    )
-
-
-def _stop(lost: threading.Event) -> None:
-    lost.set()
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _take_away(paths: Sequence[Path]) -> None:
-    for path in paths:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+    def _monitor_is_gone(self) -> None:
+        """End at once: there is nothing of ours to put in order, and whoever watches us starts both again."""
+        self._voice.warn("the process that does root's work has ended: so do I")
+        os._exit(ExitCode.FAILED)
 
 
 def _dns(house: House) -> CustomerDns:

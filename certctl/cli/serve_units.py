@@ -1,15 +1,13 @@
 """``certctl serve --install``: the daemon as a service of systemd, with sockets that outlive it."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from certctl.cli.base import Invocation
 from certctl.cli.reports import open_report
-from certctl.cli.serve import group_name
+from certctl.cli.serve import group_name, make_account
 from certctl.cli.timer_host import is_booted, open_systemd, timer_settings
 from certctl.cli.wiring import House
 from certctl.errors import ConfigInvalid
-from certctl.io import accounts
 from certctl.timer.files import HostFile
 from certctl.timer.life import install, refuse_foreign, remove
 from certctl.timer.units import SERVING, serve_files
@@ -25,8 +23,8 @@ def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
         )
     files = serve_files(replace(timer_settings(invocation, house), socket_group=group_name(house)))
     refuse_foreign(files)
-    if not dry_run and house.path("/") == Path("/"):
-        accounts.create(house.settings.serve.user, house.settings.nginx.group)
+    if not dry_run:
+        make_account(house)
     diff = "".join(file.diff() for file in files)
     changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING))
     done = "Nothing was written." if dry_run else f"Installed: {' '.join(str(file.path) for file in files)}"

@@ -12,7 +12,7 @@ from certctl.dns.hints import misplaced, mistaken
 from certctl.dns.resolver import Resolver
 from certctl.dns.target import Addresses, Target, addresses, in_order, listed
 from certctl.dns.zone import Hearing, Zones, plain
-from certctl.domain import Domain, registered_domain
+from certctl.domain import Domain, delegated_by_registry, registered_domain
 from certctl.errors import NotReady, Unreachable
 from certctl.values import Delegation
 
@@ -46,13 +46,16 @@ class Judge:
         return self._weigh(chain, self._resolver.together(lambda kind: self._zones.consult(chain.end, kind), kinds))
 
     def _require_registered(self) -> None:
-        """Refuse what lies below a name that does not exist, which ends the search (RFC 8020 §2).
+        """Refuse what lies below a name that no registry knows, which ends the search (RFC 8020 §2).
 
-        Names that strangers invent cost one question of a resolver, and none of a registry's nameservers.
+        Names that strangers invent cost one question of a resolver, and none of a registry's nameservers. An alias
+        exists, wherever it leads; and a name below no registry's suffix may be known to our resolver alone.
         """
-        top = registered_domain(self._domain)
+        top = delegated_by_registry(self._domain)
+        if top is None:
+            return
         reply = self._resolver.known(dns.name.from_text(top), NS)
-        if reply.outcome is Outcome.NO_NAME:
+        if reply.outcome is Outcome.NO_NAME and reply.alias is None:
             raise NotReady(
                 "dns-no-such-name",
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -135,6 +135,28 @@ def run(
             if code is None:
                 _end(child, grace)
             return Finished(code, read_output(captured))
+
+
+def fork(run: Callable[[], int]) -> int:
+    """Run a function in a copy of this process, which ends with its result; return the copy's number.
+
+    The copy has a session of its own, so no terminal, and no stdin. Call it before any thread is made.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    pid = os.fork()
+    if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return pid
+    code = 1
+    try:  # whatever happens, what is on this stack belongs to the other process
+        os.setsid()
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        code = run()
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
 
 
 def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:

@@ -95,7 +95,7 @@ _OUTCOME = TypeAdapter(Outcome)
 
 def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Outcome:
     """Say how a domain's way ended, to whoever waits for it and to the journal."""
-    orders = int(any(step.name is Step.OBTAIN for step in journey.steps) and not _before_the_order(journey.error))
+    orders = sum(step.name is Step.OBTAIN and (step.ok or _was_ordered(journey.error)) for step in journey.steps)
     after = journey.ending.after if journey.ending else None
     if journey.error:
         rests = after.retry_at - now if after and after.retry_at else timedelta(0)
@@ -114,8 +114,9 @@ def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = 
     return Outcome(of_error(error, settings, rests), who=error.kind.who, message=error.message)
 
 
-def _before_the_order(error: CertctlError | None) -> bool:
-    return isinstance(error, Busy | Interrupted)
+def _was_ordered(error: CertctlError | None) -> bool:
+    """Tell whether the CA was asked at all: no turn came, or the daemon stopped before."""
+    return not isinstance(error, Busy | Interrupted)
 
 
 def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Answer:

@@ -51,7 +51,7 @@ class Probe:
     """
 
     ask: Callable[[], None]
-    every: timedelta = timedelta(minutes=10)
+    every: timedelta = timedelta(minutes=1)
     again: timedelta = timedelta(seconds=30)
 
 

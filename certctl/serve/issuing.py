@@ -13,8 +13,8 @@ from certctl.serve.settings import ServeSettings
 from certctl.stories.issue import deploy, is_settled, obtain, welcome
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.txt import TxtDemand
-from certctl.values import Approval, Certificate, Delegation, DnsSolver, Issued, Pem, Suggestion
-from certctl.world import CertificateAuthority, Dns, World
+from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
+from certctl.world import CertificateAuthority, World
 
 
 class Issuing:
@@ -51,24 +51,6 @@ class Issuing:
     def _look(self, journey: Journey) -> Approval | None:
         row = self._world.store.domain(journey.domain)
         return None if row and is_settled(row, self._world) else welcome(journey, self._world)
-
-
-class Vouched:
-    """Party 1 where another process of ours has asked it already, or says so.
-
-    A lie would gain it little: the operator is asked about the name, and the CA looks whether it leads here.
-    """
-
-    def __init__(self, dns: Dns) -> None:
-        self._dns = dns
-
-    def verify(self, domain: Domain) -> Delegation:
-        """Take the other process's word."""
-        return Delegation(domain, "", (), "asked by the daemon's unprivileged process")
-
-    def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
-        """Ask: nobody vouches for a wildcard."""
-        return self._dns.verify_own(domain, solver)
 
 
 class QueueingCa:

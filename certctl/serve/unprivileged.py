@@ -3,13 +3,13 @@
 import itertools
 import json
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from threading import Lock, Thread
 
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Interrupted
+from certctl.errors import CATALOGUE, CertctlError, Interrupted
 from certctl.serve.answers import Outcome, of_failure
 from certctl.serve.settings import ServeSettings
 from certctl.values import Delegation
@@ -21,8 +21,10 @@ class Unprivileged:
     """The issuer of the process without rights: asks DNS itself, and the monitor for all that comes after.
 
     Args:
+        line: To the monitor.
         verify: Whether a name ends at us; raises CertctlError when not.
-        lost: Called when the monitor ends although nobody asked it to.
+        settings: What the daemon may spend.
+        lost: Called when the monitor is gone, which ends this process too: nobody waits for an answer any more.
     """
 
     def __init__(
@@ -36,11 +38,10 @@ class Unprivileged:
         self._verify = verify
         self._settings = settings
         self._lost = lost
-        self._turn = threading.Lock()
+        self._turn = Lock()
         self._numbers = itertools.count()
         self._asked: dict[int, Future[bytes]] = {}
-        self._has_left = self._is_alone = False
-        threading.Thread(target=self._listen, name="monitor", daemon=True).start()
+        Thread(target=self._hear, name="monitor", daemon=True).start()
 
     def __call__(self, domain: Domain) -> Outcome:
         """Take one name all the way."""
@@ -49,6 +50,16 @@ class Unprivileged:
             return Outcome.from_json(self._ask(f"issue {domain}").result())
         except CertctlError as error:
             return of_failure(error, self._settings)
+
+    def probe(self) -> None:
+        """Return only when the approval endpoint refuses a name nobody registered.
+
+        Raises:
+            CertctlError: as whoever has the rights to ask was told.
+        """
+        facts = json.loads(self._ask("probe").result())
+        if facts:
+            raise CATALOGUE[facts["slug"]].family(**facts)
 
     def store_up(self) -> bool:
         """Tell whether the store can be read."""
@@ -59,44 +70,28 @@ class Unprivileged:
 
     def close(self) -> None:
         """Let no order begin any more; those at the CA go on."""
-        with self._turn, suppress(CertctlError):
+        with suppress(CertctlError):
             self._say("close")
 
-    def leave(self) -> None:
-        """Hang up."""
-        self._has_left = True
-        with suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
-
     def _ask(self, question: str) -> "Future[bytes]":
+        number, asked = next(self._numbers), Future[bytes]()
         with self._turn:
-            number, asked = next(self._numbers), Future[bytes]()
             self._asked[number] = asked
-            self._say(f"{number} {question}")
-            return asked
+        self._say(f"{number} {question}")
+        return asked
 
     def _say(self, text: str) -> None:
-        if self._is_alone:
-            raise _gone()
         try:
-            self._line.sendall(f"{text}\n".encode("ascii"))
+            with self._turn:
+                self._line.sendall(f"{text}\n".encode("ascii"))
         except OSError as error:
-            raise _gone() from error
+            raise Interrupted("interrupted", "the process that does root's work has ended") from error
 
-    def _listen(self) -> None:
+    def _hear(self) -> None:
         with suppress(OSError), self._line.makefile("rb") as heard:
             for told in heard:
                 number, _, answer = told.partition(b" ")
                 with self._turn:
                     asked = self._asked.pop(int(number))
                 asked.set_result(answer)
-        with self._turn:
-            self._is_alone = True
-        for asked in self._asked.values():
-            asked.set_exception(_gone())
-        if not self._has_left:
-            self._lost()
-
-
-def _gone() -> CertctlError:
-    return Interrupted("interrupted", "the process that does root's work has ended")
+        self._lost()

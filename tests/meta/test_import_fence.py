@@ -47,7 +47,7 @@ THEIRS: dict[str, set[str]] = {
     "jinja2": {"nginx"},
     "josepy": {"ca"},
     "publicsuffixlist": {"domain"},
-    "pydantic": {"config", "keys"},
+    "pydantic": {"config", "keys", "serve.answers"},
     "pydantic_settings": {"config"},
     "requests": {"approval", "ca", "io.request", "io.unheard", "notify"},
     "rich": {"cli.report"},
@@ -66,12 +66,12 @@ CALLS: dict[str, set[str]] = {
     "date.today": {"io.clock"},
     "os.system": set(),
     "os.popen": set(),
-    "os.fork": set(),
+    "os.fork": {"io.process"},
     "os.posix_spawn": {"sandbox.daemons"},
 }
 
 PROOFS = {"Delegation", "Approval"}
-MAY_PROVE = {"Delegation": {"dns"}, "Approval": {"approval"}}
+MAY_PROVE = {"Delegation": {"dns", "serve.vouched"}, "Approval": {"approval"}}
 
 HOUSE = modules()
 

@@ -11,7 +11,7 @@ from certctl.dns.hints import edit_distance
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
 from certctl.values import Level
-from tests.fakes.dns_world import OURS_4, OURS_6, RESOLVER, TARGET, DnsTown, Fault, town
+from tests.fakes.dns_world import NS1, OURS_4, OURS_6, RESOLVER, TARGET, DnsTown, Fault, town
 
 SUB = Domain("status.acme.com")
 APEX = Domain("acme.com")
@@ -134,6 +134,20 @@ def test_a_name_below_one_that_nobody_registered_costs_one_question(world: DnsTo
     assert error.message == "nobody.com does not exist in DNS: it is misspelt, or nobody has registered it"
     asked = [(question.name, question.type, question.address) for question in world.server.log]
     assert asked == [("nobody.com", "NS", RESOLVER)]
+
+
+def test_a_name_that_only_its_own_nameservers_know_yet_is_found_below_a_private_suffix(world: DnsTown) -> None:
+    name = "status.acme.github.io"
+    world.declare("github.io", {"ns1.github.io": NS1})
+    world.add(name, "CNAME", TARGET + ".")
+    world.fault("acme.github.io", Fault.NXDOMAIN, only=RESOLVER)
+    assert world.party.verify(Domain(name)).summary.startswith("CNAME → ")
+
+
+def test_an_apex_that_is_an_alias_to_nowhere_hides_nothing_below_it(world: DnsTown) -> None:
+    world.add(SUB.name, "CNAME", TARGET + ".")
+    world.add("acme.com", "CNAME", "gone.example.net.")
+    assert world.party.verify(SUB).summary.startswith("CNAME → ")
 
 
 def test_a_name_without_records_of_use_is_not_a_missing_name(world: DnsTown) -> None:

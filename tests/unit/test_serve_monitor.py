@@ -2,8 +2,9 @@
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from certctl.domain import Domain, parse_domain
-from certctl.errors import NotReady
+from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused
 from certctl.serve import monitor as under_test
-from certctl.serve.answers import READY, Answer, Kind, Outcome
+from certctl.serve.answers import READY, Answer, Kind, Outcome, of_journey
+from certctl.serve.issuing import Silent
 from certctl.serve.monitor import Duties, Monitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
+from certctl.stories.journey import Journey, Step, StepTaken
 from tests.fakes.serving import NAMES
 
 if TYPE_CHECKING:
@@ -57,7 +60,11 @@ class Monitored:
     line: socket.socket
     issuer: Issuer
     thread: threading.Thread
-    cleaned: list[bool]
+    approves_everything: bool = False
+
+    def probe(self) -> None:
+        if self.approves_everything:
+            raise ConfigInvalid("approval-approves-everything", "it says yes", seen=["200"], expected=["404"])
 
     def ended(self) -> bool:
         self.thread.join(SECONDS)
@@ -75,13 +82,16 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 @contextmanager
 def monitored(issuer: Issuer | None = None) -> Iterator[Monitored]:
     ours, theirs = socket.socketpair()
-    issuer, cleaned = issuer or Issuer(), list[bool]()
-    duties = Duties(lambda text: parse_domain(text, NAMES), issuer, lambda: True, lambda: cleaned.append(True))
-    thread = threading.Thread(target=Monitor(theirs, duties, SETTINGS).listen)
-    thread.start()
+    issuer = issuer or Issuer()
     with ours:
-        yield Monitored(ours, issuer, thread, cleaned)
-    thread.join(SECONDS)
+        here = Monitored(ours, issuer, threading.Thread())
+        duties = Duties(lambda text: parse_domain(text, NAMES), issuer, here.probe, lambda: True)
+        here.thread = threading.Thread(target=Monitor(theirs, duties, SETTINGS).work)
+        here.thread.start()
+        yield here
+        with suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
+    assert here.ended()
 
 
 def points_here(_: Domain) -> "Delegation":
@@ -101,7 +111,6 @@ def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
         assert ours(NAME) == outcome
         assert here.issuer.asked == [NAME]
         assert ours.store_up() is True
-        ours.leave()
 
 
 def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors() -> None:
@@ -116,9 +125,7 @@ def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors() -> Non
             "dns-cname-mismatch",
             "customer",
         )
-        ours.leave()
-        assert here.ended()
-        assert here.issuer.asked == []
+    assert here.issuer.asked == []
 
 
 def test_names_do_not_wait_for_each_other() -> None:
@@ -131,7 +138,6 @@ def test_names_do_not_wait_for_each_other() -> None:
         assert here.issuer.gate
         here.issuer.gate.set()
         first.join(SECONDS)
-        ours.leave()
 
 
 def test_what_nobody_foresaw_ends_one_name_and_not_the_monitor() -> None:
@@ -139,7 +145,6 @@ def test_what_nobody_foresaw_ends_one_name_and_not_the_monitor() -> None:
         ours = unprivileged(here)
         assert ours(NAME).answer.slug == "internal"
         assert ours.store_up() is True
-        ours.leave()
 
 
 @pytest.mark.parametrize(
@@ -166,46 +171,92 @@ def test_whoever_speaks_nonsense_was_taken_over_and_gets_nothing_more(
     with monitored() as here:
         here.line.sendall(question + b"2 issue status.example.com\n")
         assert here.ended()
-        assert (here.issuer.asked, here.cleaned, stopping.is_set()) == ([], [], True)
+        assert (here.issuer.asked, stopping.is_set()) == ([], True)
 
 
 def test_a_monitor_asked_too_much_reads_no_further() -> None:
     with monitored(Issuer(gate=threading.Event())) as here:
-        here.line.settimeout(0.2)
-        questions = b"".join(b"%d issue status.example.com\n" % number for number in range(10**5))
-        with pytest.raises(TimeoutError):
-            here.line.sendall(questions)
-        assert len(here.issuer.asked) <= SETTINGS.threads + 1
+        here.line.settimeout(0)
+        taken = [fill(here.line), fill(here.line)]
+        assert taken[0] > 0
+        assert taken[1] == 0
         assert here.issuer.gate
         here.issuer.gate.set()
+        here.line.settimeout(SECONDS)
+        assert here.line.recv(2) == b"0 ", "and goes on once there is room"
 
 
-def test_only_an_orderly_end_cleans_up() -> None:
+def fill(line: socket.socket) -> int:
+    """Ask until nothing more is taken for a while; return how many bytes were."""
+    taken, quiet_since = 0, time.monotonic()
+    while time.monotonic() - quiet_since < 0.3:
+        with suppress(BlockingIOError):
+            taken += line.send(b"0 issue status.example.com\n" * 100)
+            quiet_since = time.monotonic()
+    return taken
+
+
+def test_asked_to_close_it_lets_nothing_begin_and_what_is_at_the_ca_go_on() -> None:
     with monitored() as here:
         ours = unprivileged(here)
         ours.close()
-        assert ours.store_up() is True, "what is at the CA goes on"
+        assert ours.store_up() is True
         assert here.issuer.closed
-        ours.leave()
-        assert here.ended()
-        assert here.cleaned == [True]
+
+
+@pytest.mark.parametrize("unread", [b"", b"1 issue status.example.com\n"])
+def test_a_process_that_dies_ends_what_is_done_for_it(unread: bytes, stopping: threading.Event) -> None:
     with monitored() as here:
-        here.line.close()
+        here.line.sendall(unread)
+        while unread and not here.issuer.asked:
+            time.sleep(0.01)
+        here.line.close()  # with an answer unread the other end hears of a reset, not of an end
         assert here.ended()
-        assert here.cleaned == []
+        assert stopping.is_set()
 
 
-def test_a_monitor_that_ends_is_missed_by_everyone_who_waits() -> None:
+def test_the_approval_endpoint_is_probed_by_who_asks_it() -> None:
+    with monitored() as here:
+        ours = unprivileged(here)
+        ours.probe()
+        here.approves_everything = True
+        with pytest.raises(ConfigInvalid) as caught:
+            ours.probe()
+        error = caught.value
+        assert (error.slug, error.message, error.seen, error.expected) == (
+            "approval-approves-everything",
+            "it says yes",
+            ("200",),
+            ("404",),
+        )
+
+
+def test_a_monitor_that_ends_is_missed_at_once() -> None:
     ours, theirs = socket.socketpair()
-    lost, told = threading.Event(), list[Outcome]()
+    lost = threading.Event()
     with ours:
         front = Unprivileged(ours, points_here, SETTINGS, lost.set)
-        waiting = threading.Thread(target=lambda: told.append(front(NAME)))
-        waiting.start()
-        assert theirs.recv(100) == b"0 issue status.example.com\n"
         theirs.close()
-        waiting.join(SECONDS)
         assert lost.wait(SECONDS)
-        assert [outcome.answer.kind for outcome in told] == [Kind.PREPARING]
         assert front(NAME).answer.kind is Kind.PREPARING
         assert front.store_up() is False
+
+
+@pytest.mark.parametrize(
+    ("failed", "error", "orders"),
+    [
+        (Step.CONFIRM, Busy("busy", "nginx is being changed"), 1),
+        (Step.OBTAIN, Refused("ca-refused", "no"), 1),
+        (Step.OBTAIN, Busy("serve-busy", "no turn"), 0),
+        (Step.OBTAIN, Interrupted("interrupted", "stopped before"), 0),
+        (Step.VERIFY, NotReady("dns-no-such-name", "nothing"), 0),
+    ],
+)
+def test_an_order_counts_when_the_ca_was_asked(failed: Step, error: CertctlError, orders: int) -> None:
+    journey = Journey(NAME, Silent())
+    for step in (Step.VERIFY, Step.OBTAIN, Step.CONFIRM):
+        journey.steps.append(StepTaken(step, step is not failed, 1, ""))
+        if step is failed:
+            break
+    journey.fail(error)
+    assert of_journey(journey, SETTINGS, datetime(2026, 11, 23, tzinfo=UTC)).orders == orders

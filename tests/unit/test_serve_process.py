@@ -252,7 +252,8 @@ def facts_of(pid: int) -> dict[str, str]:
     return dict(row.split(":\t", 1) for row in rows if ":\t" in row)
 
 
-def monitor_of(daemon: Running) -> int:
+def listener_of(daemon: Running) -> int:
+    """Return the process without rights: the monitor is the one that was started."""
     tasks = Path(f"/proc/{daemon.process.pid}/task").glob("*/children")
     [child] = [int(pid) for task in tasks for pid in task.read_text().split()]
     return child
@@ -273,33 +274,48 @@ def until(condition: Callable[[], bool]) -> None:
 def test_in_mode_blocks_who_listens_to_strangers_is_nobody_and_who_is_root_has_no_door(place: Place) -> None:
     with running(place) as daemon:
         daemon.hears("READY=1")
-        ours, monitor = facts_of(daemon.process.pid), monitor_of(daemon)
-        assert ours["Uid"].split() == ["65534"] * 4
-        assert set(ours["CapEff"]) == set(ours["CapPrm"]) == {"0"}
+        monitor, listener = daemon.process.pid, listener_of(daemon)
+        facts = facts_of(listener)
+        assert facts["Uid"].split() == ["65534"] * 4
+        assert set(facts["CapEff"]) == set(facts["CapPrm"]) == {"0"}
         assert facts_of(monitor)["Uid"].split() == ["0"] * 4
-        open_here = [str(fd.readlink()) for fd in Path(f"/proc/{monitor}/fd").iterdir()]
-        assert len([what for what in open_here if what.startswith("socket:")]) == 1
+        held = [str(fd.readlink()) for fd in Path(f"/proc/{monitor}/fd").iterdir() if int(fd.name) > 2]
+        assert sorted(what.partition("[")[0] for what in held) == [
+            str(place.socket.with_suffix(".lock")),
+            "socket:",
+        ]
+        assert Path(f"/proc/{listener}/fd/0").readlink() == Path(os.devnull)
+        assert os.getsid(listener) == listener
         assert json.loads(place.ask("/status"))["store_up"] is True
         assert daemon.stop()[0] == 0
-    assert is_gone(monitor)
+    assert is_gone(listener)
 
 
 @AS_ROOT
-def test_a_daemon_whose_monitor_was_killed_ends_so_that_systemd_starts_both(place: Place) -> None:
+def test_a_daemon_whose_listening_half_was_killed_says_so_and_is_missed(place: Place) -> None:
     with running(place) as daemon:
         daemon.hears("READY=1")
-        os.kill(monitor_of(daemon), signal.SIGKILL)
+        os.kill(listener_of(daemon), signal.SIGKILL)
         code, said = daemon.ended()
-    assert (code, "error[internal]" in said, "Traceback" in said) == (1, True, False)
+    assert (code, "error[serve-ended]" in said, "SIGKILL" in said) == (1, True, True)
+    with pytest.raises(Unanswered, match="connection refused"):
+        place.ask("/healthz")
 
 
 @AS_ROOT
-def test_a_monitor_ends_with_the_daemon_it_works_for_whatever_happened_to_that(place: Place) -> None:
+def test_whoever_listens_ends_with_the_monitor_whatever_happened_to_that(place: Place) -> None:
     with running(place) as daemon:
         daemon.hears("READY=1")
-        monitor = monitor_of(daemon)
+        listener = listener_of(daemon)
         daemon.stop(signal.SIGKILL)
-        until(lambda: is_gone(monitor))
+        until(lambda: is_gone(listener))
+
+
+@AS_ROOT
+def test_the_listening_half_feeds_the_watchdog_of_the_main_process(place: Place) -> None:
+    script = "import os, sys; os.environ['WATCHDOG_PID'] = str(os.getpid()); os.execv(sys.argv[1], sys.argv[1:])"
+    with running(place, sys.executable, "-c", script, WATCHDOG_USEC="200000") as daemon:
+        daemon.hears("WATCHDOG=1")
 
 
 @AS_ROOT
