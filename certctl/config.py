@@ -239,7 +239,7 @@ def load(file: Path | None, root: Path | None) -> Settings:
             "config-invalid",
             f"{path} has {len(faults)} mistake{'s' if len(faults) > 1 else ''}",
             seen=faults,
-            next=["certctl config show", "certctl config schema"],
+            next=["certctl config schema", "certctl config validate"],
         ) from error
 
 

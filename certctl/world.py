@@ -156,6 +156,10 @@ class WebServer(Protocol):
         """
         ...
 
+    def require_running(self) -> None:
+        """Raise ``nginx-not-running`` where nobody would answer the CA's challenge on port 80."""
+        ...
+
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         """Return the domains nginx has files of ours for although they are not among ``known``."""
         ...

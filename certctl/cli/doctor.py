@@ -22,6 +22,7 @@ from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
 
 _LOW_DISK_BYTES = 50_000_000
+_LISTED = 5
 
 
 @command(
@@ -64,6 +65,7 @@ def examine(house: House) -> Iterator[Finding]:
         ("approval", lambda: house.operator.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("ca", lambda: house.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("nginx", lambda: house.web.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("nginx", lambda: list(sites(house))),
         ("timer", lambda: renewers(house)),
         ("serve", lambda: list(examine_daemon(house))),
         ("notify", lambda: notifier(house)),
@@ -137,6 +139,21 @@ def _state(house: House) -> list[Finding]:
 
 def _store(house: House) -> list[Finding]:
     return [Finding("store", Level.OK, f"{house.settings.store.url}, {house.store.count()} domains")]
+
+
+def sites(house: House) -> Iterator[Finding]:
+    """Look for domains of the store that nginx has no files of: nobody else would miss them."""
+    stored = [(row, row.certificate) for row in house.store.domains() if row.certificate]
+    absent = [row for row, certificate in stored if not house.web.is_published(certificate, row.mode)]
+    lost = sorted(str(row.domain) for row in absent if row.served)
+    fresh = sorted(str(row.domain) for row in absent if not row.served)
+    for level, names, what in (
+        (Level.PROBLEM, lost, "lost their files"),
+        (Level.WARNING, fresh, "were never published"),
+    ):
+        if names:
+            listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+            yield Finding("nginx", level, f"{len(names)} domains {what}: {listed}", "certctl reconcile")
 
 
 @as_root()

@@ -27,7 +27,7 @@ _CONFIG_MODE = 0o640
 _NEXT = "Next: certctl doctor, then: certctl issue DOMAIN"
 _UNITS_DIFFER = (
     "Next, for whichever is installed, as units differ by mode: certctl timer install; "
-    "certctl serve --install, then systemctl restart certctl-serve"
+    "certctl serve --install, then systemctl restart certctl-serve, or start your certctl serve again"
 )
 
 
@@ -64,14 +64,22 @@ def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noq
     if dry_run:
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
         return 0
+    if mode and any(row.certificate for row in new.store.domains()):
+        new.web.require_running("the move would take every site out of an nginx that cannot show it")
     journeys = _move(old, new, config, included, report) if mode else _settle_in(new, [config, *included])
     failing = Party([journey for journey in journeys if not journey.ok], [])
     if failing.outcomes:
         return finish(failing, report, str)
-    done = [[str(preview.path), "written" if preview.diff() else "in place"] for preview in previews]
+    done = [[str(preview.path), _what_became(preview)] for preview in previews]
     done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
     report.data({"wrote": changes}, Rows(["", ""], done, [_NEXT if new.mode is old.mode else _UNITS_DIFFER]))
     return 0
+
+
+def _what_became(preview: Preview) -> str:
+    if not preview.diff():
+        return "in place"
+    return "written" if preview.text else "removed"
 
 
 @as_root()

@@ -108,7 +108,7 @@ def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
         stale = [
             str(site.domain)
             for site in sites
-            if house.web.preview(site).diff() or house.web.served(site.domain) != site.certificate.fingerprint
+            if not house.web.holds(site) or house.web.served(site.domain) != site.certificate.fingerprint
         ]
         gone = [str(domain) for domain in house.web.orphans([site.domain for site in sites])]
         lines = [f"{d}: would be published" for d in stale] + [f"{d}: would be taken out" for d in gone]

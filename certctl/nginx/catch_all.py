@@ -60,7 +60,7 @@ class MirrorChange:
             WebServerFailed: ``nginx-not-running``; what was published stays.
         """
         if not handshake.is_answered(self._settings):
-            raise not_running()
+            raise not_running("what was published stays, and nginx will serve it when it starts")
         return Done("no reload needed", changed=False)
 
     def confirm(self, domain: Domain) -> Done:

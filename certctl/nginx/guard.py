@@ -86,7 +86,8 @@ class Guard:
         """Reload nginx, prove it, and return how many seconds that took.
 
         Raises:
-            WebServerFailed: ``nginx-not-running``, ``nginx-reload-failed``.
+            WebServerFailed: ``nginx-not-running``, ``nginx-reload-failed``; ``nginx-already-broken`` when a file
+                of others changed since the last test.
         """
         self._signalled = True
         try:
@@ -97,6 +98,9 @@ class Guard:
         if not outcome.took:
             # Where nginx said no it runs what it ran before; where it was silent it may still come round.
             self._signalled = not outcome.kept_old
+            verdict = self._command.test()
+            if outcome.kept_old and not verdict.ok and not verdict.is_environment:
+                raise already_broken(verdict, self._settings)
             raise reload_failed(outcome)
         with suppress(OSError):
             self._clear_pending()

@@ -77,7 +77,7 @@ class Master:
         pid = self.pid()
         command = self._settings.reload_command
         if pid is None and not command:
-            raise not_running()
+            raise not_running("the files are in place and tested, and nginx will serve them when it starts")
         started = time.monotonic()
         before = workers(pid) if pid else None
         log = _LogTail(mainconf.error_log(self._settings.config, self._command.build), pid)
@@ -121,11 +121,11 @@ class Master:
             )
 
 
-def not_running() -> WebServerFailed:
-    """Make the error for files that nobody is there to read yet."""
+def not_running(what: str) -> WebServerFailed:
+    """Make the error for an nginx that is not there, and say what that means for what was asked."""
     return WebServerFailed(
         "nginx-not-running",
-        "nginx is not running: the files are in place and tested, and nginx will serve them when it starts",
+        f"nginx is not running: {what}",
         next=["systemctl start nginx", "certctl reconcile"],
     )
 

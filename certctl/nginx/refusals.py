@@ -69,7 +69,7 @@ def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSe
         f"{message} after {settings.confirm_deadline.total_seconds():g} s",
         seen=[seen.text] if seen else [],
         expected=[expected],
-        next=["certctl doctor"],
+        next=["certctl reconcile", "certctl doctor"],
     )
 
 

@@ -1,5 +1,6 @@
 """The facade of party 4: nginx as the stories and the plumbing commands see it."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
@@ -12,12 +13,12 @@ from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import PENDING, Guard
-from certctl.nginx.master import Master
+from certctl.nginx.master import Master, not_running
 from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Finding, Mode, Preview, Site
+from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
 
 class Nginx:
@@ -40,6 +41,15 @@ class Nginx:
             Busy: another run holds nginx's lock, or a site's, for too long.
         """
         return open_change(self._settings, self._command, self._locked, sites, gone)
+
+    def require_running(self, why: str = "it has to answer the CA, so nothing was ordered") -> None:
+        """Refuse to go on where nginx is down; a reload command may reach a master that we cannot see.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running``.
+        """
+        if not self._is_reachable():
+            raise not_running(why)
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         """Return the domains nginx has files of ours for although they are not among ``known``.
@@ -64,6 +74,20 @@ class Nginx:
         current = mirror.target(settings.live, site.domain)
         return Preview(link, f"{link} -> {site.certificate.version}\n", f"{link} -> {current}\n" if current else "")
 
+    def holds(self, site: Site) -> bool:
+        """Tell whether nginx's files say what the store says, byte for byte."""
+        is_whole = mirror.holds(self._settings.live, site, self._settings.rights)
+        return is_whole and not self.preview(site).diff()
+
+    def is_published(self, certificate: Certificate, mode: Mode | None) -> bool:
+        """Tell whether the files are there by which nginx serves this version; what is in them is not read."""
+        live, domain = self._settings.live, certificate.domain
+        if mirror.target(live, domain) != str(certificate.version):
+            return False
+        here = [mirror.current_path(live, domain) / name for name in (mirror.CHAIN, mirror.KEY)]
+        has_block = self._settings.has_block(Site(certificate, Pem("", ""), mode))
+        return all(map(os.path.exists, here)) and (not has_block or is_our_block(self._settings.block_path(domain)))
+
     def preview_base(self) -> list[Preview]:
         """Render the base file, and the Lua file beside it, without writing them; the base file is the last."""
         wanted = base_files(self._settings, self._command)
@@ -86,7 +110,7 @@ class Nginx:
                 return Done(f"{base} is in place", changed=False)
             try:
                 guard.swap(changed, {}, lambda: iter(()), frozenset())
-                if self._master.pid() is not None or self._settings.reload_command:
+                if self._is_reachable():
                     guard.reload()
                     probe.prove(self._settings)
             except BaseException as error:
@@ -145,6 +169,9 @@ class Nginx:
     def examine(self) -> list[Finding]:
         """Look at nginx and our files for ``certctl doctor``; changes nothing."""
         return doctor.examine(self._settings, self._command, self._master)
+
+    def _is_reachable(self) -> bool:
+        return self._master.pid() is not None or bool(self._settings.reload_command)
 
     @contextmanager
     def _locked(self) -> Iterator[Guard]:

@@ -45,6 +45,10 @@ class FakeWeb:
             self._put_back(files, reloads, keep=False)
             raise
 
+    def require_running(self) -> None:
+        if not self.is_running:
+            raise WebServerFailed("nginx-not-running", "nginx is not running")
+
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         return sorted(set(self.files) - set(known))
 
