@@ -145,15 +145,16 @@ def sites(house: House) -> Iterator[Finding]:
     """Look for domains of the store that nginx has no files of: nobody else would miss them."""
     stored = [(row, row.certificate) for row in house.store.domains() if row.certificate]
     absent = [row for row, certificate in stored if not house.web.is_published(certificate, row.mode)]
-    lost = sorted(str(row.domain) for row in absent if row.served)
-    fresh = sorted(str(row.domain) for row in absent if not row.served)
-    for level, names, what in (
-        (Level.PROBLEM, lost, "lost their files"),
-        (Level.WARNING, fresh, "were never published"),
+    lost = [row for row in absent if row.served]
+    fresh = [row for row in absent if not row.served]
+    for level, rows, what in (
+        (Level.PROBLEM, lost, "files of theirs are gone"),
+        (Level.WARNING, fresh, "not published yet"),
     ):
-        if names:
-            listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-            yield Finding("nginx", level, f"{len(names)} domains {what}: {listed}", "certctl reconcile")
+        if rows:
+            names = ", ".join(str(row.domain) for row in rows[:_LISTED])
+            more = f" and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
+            yield Finding("nginx", level, f"{what}: {names}{more}", "certctl reconcile")
 
 
 @as_root()

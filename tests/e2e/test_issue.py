@@ -222,10 +222,19 @@ def test_the_story_can_be_told_step_by_step(sandbox: Sandbox) -> None:
 def test_reconcile_mends_what_a_hand_broke(sandbox: Sandbox) -> None:
     name = sandbox.customer("mended.example.com")
     sandbox.must("issue", name)
-    (sandbox.layout.conf_dir / f"{name}.conf").unlink()
-    assert name in sandbox.must("reconcile", "--dry-run").out
-    sandbox.must("reconcile")
-    sandbox.served_leaf(name)
+    key = state(sandbox) / "live" / name / "current" / "privkey.pem"
+    for breakage in (
+        (sandbox.layout.conf_dir / f"{name}.conf").unlink,
+        key.unlink,
+        lambda: key.write_text("no key"),
+    ):
+        breakage()
+        assert name in sandbox.must("reconcile", "--dry-run").out
+        if not key.exists() or key.read_text() != "no key":
+            ran = sandbox.certctl("doctor")
+            assert (ran.code, f"files of theirs are gone: {name}" in ran.out) == (1, True)
+        sandbox.must("reconcile")
+        sandbox.served_leaf(name)
     assert "Nothing differs" in sandbox.must("reconcile", "--dry-run").out
 
 

@@ -157,6 +157,17 @@ def test_a_move_that_nginx_does_not_take_leaves_everything_as_it_was(host: Sandb
     assert failures == []
 
 
+def test_a_move_while_nginx_is_down_is_refused_before_it_begins(host: Sandbox) -> None:
+    host.must("issue", host.customer("down.test"))
+    before = everything(host)
+    pid_file = next(host.layout.root.rglob("nginx.pid"))
+    hidden = pid_file.rename(pid_file.with_suffix(".hidden"))
+    ran = host.certctl("init", "--mode", "shared", "--json")
+    hidden.rename(pid_file)
+    assert (ran.code, ran.error["code"]) == (7, "nginx-not-running")
+    assert everything(host) == before
+
+
 def test_a_catch_all_that_cannot_serve_what_is_in_the_mirror_is_taken_back(host: Sandbox) -> None:
     """Such as Lua that loads and fails: nginx's own test knows nothing of it."""
     name = host.customer("broken.test")

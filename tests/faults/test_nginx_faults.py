@@ -265,6 +265,16 @@ def test_a_change_that_was_published_only_is_reloaded_by_the_next_one(host: Real
     assert host.look("new.test") == host.site("new.test").certificate.fingerprint
 
 
+def test_a_pending_reload_that_a_foreign_file_stops_is_that_files_fault(host: RealNginx) -> None:
+    with host.web.change([host.site("new.test")]) as change:
+        change.publish()
+    theirs = host.foreign("server { listen 127.0.0.1:1;\n")
+    assert refusal(host, host.site("canary.test")).slug == "nginx-already-broken"
+    theirs.unlink()
+    put_live(host, host.site("canary.test"))
+    assert host.look("new.test") == host.site("new.test").certificate.fingerprint
+
+
 def test_an_old_worker_that_lingers_with_its_connection_does_not_spoil_the_proof(host: RealNginx) -> None:
     with socket.create_connection(("127.0.0.1", host.settings.http_port)) as held:
         held.sendall(b"GET / HTTP/1.1\r\nHost: canary.test\r\n")

@@ -175,6 +175,19 @@ def test_no_failure_of_a_newcomer_touches_a_site_that_is_live(fake: FakeWorld, t
     assert fake.listening.arrivals == ["neighbour.example.com", "status.example.com"]
 
 
+def test_no_order_is_spent_to_find_out_that_nginx_is_down(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.web.is_running = False
+    issue(fake.journeys(domain), fake.world)
+    assert fake.ca.orders == 0
+    row = fake.store.domain(domain)
+    assert row
+    assert row.retry_at is None
+    fake.web.is_running = True
+    issue(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain)
+
+
 def test_the_history_tells_successes_and_failures(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     fake.ca.failures["status.example.com"] = Refused("ca-connection", "port 80 is closed", quota_used=True)
