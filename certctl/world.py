@@ -8,13 +8,13 @@ One contract suite per Protocol runs on the fake and on the real facade (tests/c
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Protocol
 
-from certctl.budget import Bucket, Limit, Spend
+from certctl.budget import Bucket, Limit
 from certctl.domain import Domain
-from certctl.due import Shares, shares
+from certctl.due import shares
 from certctl.io.clock import Clock
+from certctl.truth import Store
 from certctl.txt import TxtDemand
 from certctl.values import (
     Approval,
@@ -23,12 +23,9 @@ from certctl.values import (
     DnsSolver,
     DomainRow,
     Done,
-    Event,
     Issued,
-    Mode,
     Pem,
     Site,
-    State,
     Suggestion,
 )
 
@@ -162,107 +159,6 @@ class WebServer(Protocol):
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         """Return the domains nginx has files of ours for although they are not among ``known``."""
-        ...
-
-
-class Store(Protocol):
-    """The truth: domains, certificate versions, approvals, failures, events."""
-
-    def together(self) -> AbstractContextManager[None]:
-        """Make one transaction of all that this thread writes inside: all of it happens, or nothing."""
-        ...
-
-    def domain(self, domain: Domain) -> DomainRow | None:
-        """Return what is known of a domain, or None."""
-        ...
-
-    def domains(self) -> Sequence[DomainRow]:
-        """Return every domain that was not removed, by name, each with its newest certificate."""
-        ...
-
-    def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
-        """Return at least every domain with which something is the matter, or whose certificate is due.
-
-        A superset: the stories judge. What is left out is active, automatic, served, without an error and not due.
-        """
-        ...
-
-    def unasked(self, now: datetime) -> Sequence[DomainRow]:
-        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
-        ...
-
-    def keep(self, issued: Issued) -> Certificate:
-        """Store a new version with its key, make the domain active and forget its failures."""
-        ...
-
-    def served(self, certificate: Certificate) -> None:
-        """Note that this version was seen on the wire."""
-        ...
-
-    def pem(self, certificate: Certificate) -> Pem:
-        """Return the chain and key of a stored version."""
-        ...
-
-    def set_state(self, domain: Domain, state: State) -> None:
-        """Move a domain to another state of its life, creating it when it is new; active forgets its last error."""
-        ...
-
-    def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
-        """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
-        ...
-
-    def take(
-        self, needed: Sequence[Spend], taken: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
-    ) -> tuple[Spend, timedelta] | None:
-        """Write tokens into the ledger if all that is needed is there; else say what is missing and how long."""
-        ...
-
-    def spend(self, spends: Sequence[Spend], at: datetime) -> None:
-        """Write tokens that the CA took into the ledger."""
-        ...
-
-    def refund(self, spends: Sequence[Spend], at: datetime) -> None:
-        """Take tokens out of the ledger again that were written down at this moment and not taken."""
-        ...
-
-    def spent(self, spend: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
-        """Return when tokens of this bucket and key were taken, as far back as it still matters then."""
-        ...
-
-    def forgive(self, spend: Spend) -> None:
-        """Empty a bucket that a success empties."""
-        ...
-
-    def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
-        """Remember when the CA would like these certificates renewed."""
-        ...
-
-    def set_mode(self, domain: Domain, mode: Mode | None) -> None:
-        """Remember how nginx serves this domain; None is as the host serves everyone."""
-        ...
-
-    def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
-        """Remember how a wildcard's challenge is solved, for its renewals."""
-        ...
-
-    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember a yes of the approval endpoint, and when; a no ends it."""
-        ...
-
-    def remembered_yes(self, domain: Domain) -> datetime | None:
-        """Return when the endpoint last said yes, unless it has said no since."""
-        ...
-
-    def record(self, event: Event) -> None:
-        """Append to the history."""
-        ...
-
-    def events(self, domain: str | None, limit: int) -> Sequence[Event]:
-        """Return the history, newest first."""
-        ...
-
-    def forget(self, domain: Domain, *, keep_certificate: bool) -> None:
-        """Mark a domain removed; unless told otherwise delete its certificates and keys."""
         ...
 
 
