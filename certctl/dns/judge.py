@@ -51,11 +51,10 @@ class Judge:
         Names that strangers invent cost one question of a resolver, and none of a registry's nameservers. An alias
         exists, wherever it leads; and a name below no registry's suffix may be known to our resolver alone.
         """
-        top = delegated_by_registry(self._domain)
-        if top is None:
-            return
+        top = registered_domain(self._domain)
         reply = self._resolver.known(dns.name.from_text(top), NS)
-        if reply.outcome is Outcome.NO_NAME and reply.alias is None:
+        is_nothing = reply.outcome is Outcome.NO_NAME and reply.alias is None
+        if is_nothing and delegated_by_registry(self._domain) == top:
             raise NotReady(
                 "dns-no-such-name",
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
