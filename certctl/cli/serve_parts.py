@@ -22,7 +22,6 @@ from certctl.serve.monitor import Duties
 from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
-from certctl.serve.vouched import Vouched
 from certctl.store.sqlite import SqliteStore
 from certctl.values import Mode
 from certctl.world import World
@@ -67,10 +66,9 @@ class Parts:
     def duties(self) -> Duties:
         """Return what the monitor does."""
         names = self._house.names
-        issuing = Issuing(replace(_world(self._house), dns=Vouched(_dns(self._house))), self.settings)
         return Duties(
             lambda text: parse_domain(text, names),
-            issuing,
+            Issuing(_world(self._house), self.settings),
             self._house.operator.require_refusal,
             _can_be_read(self._house),
         )

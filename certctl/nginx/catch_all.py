@@ -60,7 +60,9 @@ class MirrorChange:
             WebServerFailed: ``nginx-not-running``; what was published stays.
         """
         if not handshake.is_answered(self._settings):
-            raise not_running("what was published stays, and nginx will serve it when it starts")
+            raise not_running(
+                "what was published stays, and nginx will serve it when it starts", "certctl reconcile"
+            )
         return Done("no reload needed", changed=False)
 
     def confirm(self, domain: Domain) -> Done:

@@ -77,7 +77,9 @@ class Master:
         pid = self.pid()
         command = self._settings.reload_command
         if pid is None and not command:
-            raise not_running("the files are in place and tested, and nginx will serve them when it starts")
+            raise not_running(
+                "the files are in place and tested, and nginx will serve them when it starts", "certctl reconcile"
+            )
         started = time.monotonic()
         before = workers(pid) if pid else None
         log = _LogTail(mainconf.error_log(self._settings.config, self._command.build), pid)
@@ -121,12 +123,12 @@ class Master:
             )
 
 
-def not_running(what: str) -> WebServerFailed:
+def not_running(what: str, *then: str) -> WebServerFailed:
     """Make the error for an nginx that is not there, and say what that means for what was asked."""
     return WebServerFailed(
         "nginx-not-running",
         f"nginx is not running: {what}",
-        next=["systemctl start nginx", "certctl reconcile"],
+        next=["systemctl start nginx", *then],
     )
 
 

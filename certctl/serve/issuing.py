@@ -2,18 +2,19 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from certctl.domain import Domain
 from certctl.errors import Busy, Interrupted
 from certctl.serve.answers import Outcome, of_journey
 from certctl.serve.settings import ServeSettings
-from certctl.stories.issue import deploy, is_settled, obtain, welcome
+from certctl.stories.issue import deploy, is_settled, obtain
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.txt import TxtDemand
-from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, Delegation, DnsSolver, Issued, Pem, Suggestion
 from certctl.world import CertificateAuthority, World
 
 
@@ -36,21 +37,27 @@ class Issuing:
         A name that is not settled is looked at before anything is locked or written, so that names without number
         that nobody welcomes leave nothing behind: no lock file, no row, no line in the history.
         """
-        journey, approval = Journey(domain, Silent()), None
-        with journey.attempt():
-            approval = self._look(journey)
-        if journey.ok:
-            obtain(journey, self._world, approval)
-            self._deployer.deploy(journey)
-        return of_journey(journey, self._settings, self._world.clock.now())
+        return self._take(domain, partial(self._world.dns.verify, domain))
+
+    def go_on(self, delegation: Delegation) -> Outcome:
+        """Take a name the rest of the way, for another process of ours that has verified it."""
+        return self._take(delegation.domain, lambda: delegation)
 
     def close(self) -> None:
         """Let no order begin any more; those at the CA go on."""
         self._queue.close()
 
-    def _look(self, journey: Journey) -> Approval | None:
-        row = self._world.store.domain(journey.domain)
-        return None if row and is_settled(row, self._world) else welcome(journey, self._world)
+    def _take(self, domain: Domain, verify: Callable[[], Delegation]) -> Outcome:
+        journey, approval = Journey(domain, Silent()), None
+        with journey.attempt():
+            row = self._world.store.domain(domain)
+            if not (row and is_settled(row, self._world)):
+                delegation = journey.step(Step.VERIFY, verify)
+                approval = journey.step(Step.APPROVE, self._world.operator.approve, delegation)
+        if journey.ok:
+            obtain(journey, self._world, approval)
+            self._deployer.deploy(journey)
+        return of_journey(journey, self._settings, self._world.clock.now())
 
 
 class QueueingCa:

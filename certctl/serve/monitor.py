@@ -2,11 +2,11 @@
 
 For a host where a new name takes root, because nginx must be tested and reloaded. The process that hears visitors
 and asks DNS is forked off and becomes an ordinary user. This one asks the operator and the CA and changes this
-host, and hears nothing but a name that its own parser must let in. In the field's words it is the "monitor" (Provos
-et al., Preventing Privilege Escalation, USENIX Security 2003, as in OpenSSH).
+host; all it hears is a name, which its own parser must let in, and a sentence for the history. In the field's words
+it is the "monitor" (Provos et al., Preventing Privilege Escalation, USENIX Security 2003, as in OpenSSH).
 
-A question is a line: a number and ``issue NAME``, ``probe`` or ``store``; or ``close`` alone. Its answer is a line:
-the number, and JSON.
+A question is a line: a number and ``issue NAME "WHAT DNS SAID"``, ``probe`` or ``store``; or ``close`` alone. Its
+answer is a line: the number, and JSON.
 """
 
 import json
@@ -19,18 +19,31 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock, Semaphore
+from typing import Protocol
 
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NameRejected, unforeseen
 from certctl.io import service
 from certctl.io.process import end_children, fork
 from certctl.io.stop import stopping
-from certctl.serve.answers import of_failure
-from certctl.serve.ondemand import Issuer
+from certctl.serve.answers import Outcome, of_failure
 from certctl.serve.settings import ServeSettings
+from certctl.values import Delegation
 
-_LONGEST_QUESTION = 300
+_LONGEST_QUESTION = 8192
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Onward(Protocol):
+    """Takes names that were verified the rest of the way."""
+
+    def go_on(self, delegation: Delegation) -> Outcome:
+        """Take one."""
+        ...
+
+    def close(self) -> None:
+        """Let nothing begin any more that costs."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,7 @@ class Duties:
     """
 
     parse: Callable[[str], Domain]
-    issue: Issuer
+    issuing: Onward
     probe: Callable[[], None]
     store_up: Callable[[], bool]
 
@@ -107,18 +120,19 @@ class Monitor:
 
     def _understood(self, question: bytes, workers: ThreadPoolExecutor) -> bool:
         do: Callable[[], bytes]
-        match question.decode("ascii", "replace").removesuffix("\n").split(" "):
-            case [number, "issue", name] if number.isdecimal():
+        match question.decode("ascii", "replace").removesuffix("\n").split(" ", 3):
+            case [number, "issue", name, said] if number.isdecimal():
                 try:
-                    do = partial(self._issue, self._duties.parse(name))
-                except NameRejected:
+                    delegation = Delegation(self._duties.parse(name), "", (), str(json.loads(said)))
+                except (NameRejected, ValueError, RecursionError):
                     return False
+                do = partial(self._issue, delegation)
             case [number, "probe"] if number.isdecimal():
                 do = self._probe
             case [number, "store"] if number.isdecimal():
                 do = self._look
             case ["close"]:
-                self._duties.issue.close()
+                self._duties.issuing.close()
                 return True
             case _:
                 return False
@@ -134,9 +148,10 @@ class Monitor:
         finally:
             self._free.release()
 
-    def _issue(self, domain: Domain) -> bytes:
+    def _issue(self, delegation: Delegation) -> bytes:
+        """Go on from its word that DNS leads here. A lie gains it little: operator and CA look at the name too."""
         try:
-            return self._duties.issue(domain).to_json()
+            return self._duties.issuing.go_on(delegation).to_json()
         except Exception as bug:  # noqa: BLE001 - one name's trouble is not another's
             return of_failure(unforeseen(bug), self._settings).to_json()
 

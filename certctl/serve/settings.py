@@ -25,8 +25,8 @@ class ServeSettings:
         flights: Names on their way, waiting ones included.
         memory: Names whose answer is remembered.
         per_registered_domain: New questions about names below one registered domain.
-        overall: New questions about all names. One costs 2 to 12 ms of CPU; a minute of 10,000 invented names takes
-            a tenth of one core, half of it for these questions (tests/bench/bench_flood.py).
+        overall: New questions about all names. A minute of 10,000 invented names takes 5.4 s of CPU, most of them
+            beyond this (tests/bench/bench_flood.py).
         stop_patience: How long orders under way may take to end once the daemon was asked to stop.
         connections: Clients at once; one more is told to come back.
     """

@@ -43,6 +43,8 @@ def test_a_first_visitor_gets_a_certificate_that_nginx_serves(sandbox: Sandbox) 
     status = sandbox.must("status", "--json").json
     assert status["serve"]["first_hit"]["count"] >= 1
     assert [entry["state"] for entry in status["results"] if entry["domain"] == name] == ["ok"]
+    [event] = sandbox.must("log", name, "--json").json["data"]
+    assert event["detail"].startswith("verify: CNAME → status.hyperping.io, 2 of 2 nameservers agree")
 
 
 def test_twenty_visitors_at_once_are_one_order(sandbox: Sandbox) -> None:

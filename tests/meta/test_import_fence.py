@@ -72,7 +72,7 @@ CALLS: dict[str, set[str]] = {
 }
 
 PROOFS = {"Delegation", "Approval"}
-MAY_PROVE = {"Delegation": {"dns", "serve.vouched"}, "Approval": {"approval"}}
+MAY_PROVE = {"Delegation": {"dns", "serve.monitor"}, "Approval": {"approval"}}
 
 HOUSE = modules()
 

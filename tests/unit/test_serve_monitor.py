@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,14 +19,14 @@ from certctl.serve.monitor import Duties, Monitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
 from certctl.stories.journey import Journey, Step, StepTaken
-from tests.fakes.serving import NAMES
-
-if TYPE_CHECKING:
-    from certctl.values import Delegation
+from certctl.values import Delegation
+from tests.fakes.serving import NAMES, verified
 
 SECONDS = 10
 SETTINGS = ServeSettings(threads=2)
 NAME = Domain("status.example.com")
+SAID = 'CNAME → status.hyperping.io, "2 of 2"\n<3>\x1b agree'
+ASKED = b'issue status.example.com "CNAME"\n'
 ISSUED = Outcome(READY, "issued", changed=True, orders=1, expires=datetime(2027, 2, 21, tzinfo=UTC))
 RESTING = Outcome(
     Answer(Kind.RESTING, timedelta(seconds=60.5), "ca-refused"), who="us", message="a \n <3>\x1b line"
@@ -38,11 +37,13 @@ RESTING = Outcome(
 class Issuer:
     outcome: Outcome | Exception = ISSUED
     asked: list[Domain] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     closed: bool = False
     gate: threading.Event | None = None
 
-    def __call__(self, domain: Domain) -> Outcome:
-        self.asked.append(domain)
+    def go_on(self, delegation: Delegation) -> Outcome:
+        self.asked.append(delegation.domain)
+        self.told.append(delegation.summary)
         if self.gate:
             assert self.gate.wait(SECONDS)
         if isinstance(self.outcome, Exception):
@@ -94,12 +95,12 @@ def monitored(issuer: Issuer | None = None) -> Iterator[Monitored]:
     assert here.ended()
 
 
-def points_here(_: Domain) -> "Delegation":
-    return None  # type: ignore[return-value]  # only whether it raises matters
+def points_here(domain: Domain) -> Delegation:
+    return verified(domain, SAID)
 
 
 def unprivileged(
-    here: Monitored, verify: "Callable[[Domain], Delegation]" = points_here, lost: Callable[[], None] = lambda: None
+    here: Monitored, verify: Callable[[Domain], Delegation] = points_here, lost: Callable[[], None] = lambda: None
 ) -> Unprivileged:
     return Unprivileged(here.line, verify, SETTINGS, lost)
 
@@ -109,12 +110,12 @@ def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
     with monitored(Issuer(outcome)) as here:
         ours = unprivileged(here)
         assert ours(NAME) == outcome
-        assert here.issuer.asked == [NAME]
+        assert (here.issuer.asked, here.issuer.told) == ([NAME], [SAID])
         assert ours.store_up() is True
 
 
 def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors() -> None:
-    def points_elsewhere(domain: Domain) -> "Delegation":
+    def points_elsewhere(domain: Domain) -> Delegation:
         raise NotReady("dns-cname-mismatch", f"{domain} points elsewhere")
 
     with monitored() as here:
@@ -154,13 +155,18 @@ def test_what_nobody_foresaw_ends_one_name_and_not_the_monitor() -> None:
         b"issue status.example.com\n",
         b"x issue status.example.com\n",
         b"-1 issue status.example.com\n",
-        b"1 issue ../../etc/passwd\n",
-        b"1 issue status.hyperping.io\n",
-        b"1 issue *.example.com extra\n",
-        b"1 issue localhost\n",
-        b"1 issue st\xc3\xa4tus.example.com\n",
-        b"1 remove status.example.com\n",
-        b"1 issue " + b"a" * 400 + b"\n",
+        b"1 issue status.example.com\n",
+        b"1 issue status.example.com CNAME\n",
+        b'1 issue status.example.com "CNAME" more\n',
+        b'1 issue status.example.com "\xff\n',
+        b"1 issue status.example.com " + b"[" * 5000 + b"\n",
+        b'1 issue ../../etc/passwd "CNAME"\n',
+        b'1 issue status.hyperping.io "CNAME"\n',
+        b'1 issue *.example.com "CNAME"\n',
+        b'1 issue localhost "CNAME"\n',
+        b'1 issue st\xc3\xa4tus.example.com "CNAME"\n',
+        b'1 remove status.example.com "CNAME"\n',
+        b'1 issue status.example.com "' + b"a" * 9000 + b'"\n',
         b"\n",
         b"\0" * 1000,
     ],
@@ -169,7 +175,7 @@ def test_whoever_speaks_nonsense_was_taken_over_and_gets_nothing_more(
     question: bytes, stopping: threading.Event
 ) -> None:
     with monitored() as here:
-        here.line.sendall(question + b"2 issue status.example.com\n")
+        here.line.sendall(question + b"2 " + ASKED)
         assert here.ended()
         assert (here.issuer.asked, stopping.is_set()) == ([], True)
 
@@ -191,7 +197,7 @@ def fill(line: socket.socket) -> int:
     taken, quiet_since = 0, time.monotonic()
     while time.monotonic() - quiet_since < 0.3:
         with suppress(BlockingIOError):
-            taken += line.send(b"0 issue status.example.com\n" * 100)
+            taken += line.send((b"0 " + ASKED) * 100)
             quiet_since = time.monotonic()
     return taken
 
@@ -204,7 +210,7 @@ def test_asked_to_close_it_lets_nothing_begin_and_what_is_at_the_ca_go_on() -> N
         assert here.issuer.closed
 
 
-@pytest.mark.parametrize("unread", [b"", b"1 issue status.example.com\n"])
+@pytest.mark.parametrize("unread", [b"", b"1 " + ASKED])
 def test_a_process_that_dies_ends_what_is_done_for_it(unread: bytes, stopping: threading.Event) -> None:
     with monitored() as here:
         here.line.sendall(unread)
