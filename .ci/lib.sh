@@ -66,10 +66,10 @@ python_of_all() {
     echo "$found"
 }
 
-# Make .venv, and again when pyproject.toml, the Python or this directory's place has changed.
+# Make .venv, and again when pyproject.toml, requirements.lock, the Python or this directory's place has changed.
 ensure_python() {
     python=$(python_of_all)
-    wanted=$({ cat pyproject.toml; "$python" -V; pwd; } | sha256sum | cut -c1-16)
+    wanted=$({ cat pyproject.toml requirements.lock; "$python" -V; pwd; } | sha256sum | cut -c1-16)
     for stamp in ".venv/.ready-$wanted-$1" ".venv/.ready-$wanted-dev"; do
         [ -f "$stamp" ] && [ -x .venv/bin/python ] && return 0
     done
@@ -79,11 +79,18 @@ ensure_python() {
     base='import sys; print(sys.base_prefix)'
     grep -qsF "$(pwd)/.venv/bin/python" .venv/bin/pip && [ "$(.venv/bin/python -c "$base")" = "$("$python" -c "$base")" ] ||
         "$python" -m venv --clear .venv
-    # Dependency groups need pip 25.1; Debian 12 has 23.0.
-    .venv/bin/python -m pip install -qq --upgrade pip 9>&- || fail "pip could not be upgraded"
-    .venv/bin/python -m pip install -qq -e . ${1:+--group "$1"} 9>&- || fail "pip could not install certctl"
+    # What is locked comes first and with the distribution's own pip, as on a server.
+    venv_pip --require-hashes -r requirements.lock || fail "pip could not install requirements.lock"
+    venv_pip --no-deps --no-build-isolation -e . || fail "pip could not install certctl"
+    if [ -n "$1" ]; then
+        # Dependency groups need pip 25.1; Debian 12 has 23.0.
+        venv_pip --upgrade pip || fail "pip could not be upgraded"
+        venv_pip --group "$1" || fail "pip could not install the group $1"
+    fi
     : >".venv/.ready-$wanted-$1"
 }
+
+venv_pip() { .venv/bin/python -m pip install -qq "$@" 9>&-; }
 
 # Debian 12 has Pebble 2.4.0; from 2.10 on there are ARI and profiles. Fetch a newer one from a newer suite of this
 # machine's own archive and keep it in .venv; without it everything works on the older. Tried once per .venv.
