@@ -9,7 +9,7 @@ import stat
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
@@ -228,7 +228,24 @@ def load(file: Path | None, root: Path | None) -> Settings:
         ConfigInvalid: ``config-unreadable``, or ``config-invalid`` with every fault in ``seen``.
     """
     path = file or (root or Path("/")) / DEFAULT_FILE.relative_to("/")
-    table = _read(path) if file or path.exists() else {}
+    return parse(_text(path) if file or path.exists() else "", path, root)
+
+
+def parse(text: str, path: Path, root: Path | None) -> Settings:
+    """Return the settings that a file of this text gives, with the environment above it.
+
+    Args:
+        text: What stands in the file, or would.
+        path: The file, for the complaint.
+        root: Overrides ``[paths] root``.
+
+    Raises:
+        ConfigInvalid: ``config-invalid`` with every fault in ``seen``.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
     if root is not None:
         table = {**table, "paths": {**table.get("paths", {}), "root": str(root.absolute())}}
     try:
@@ -243,7 +260,22 @@ def load(file: Path | None, root: Path | None) -> Settings:
         ) from error
 
 
-def _read(path: Path) -> dict[str, Any]:
+def check_value(section: str, key: str, value: str) -> str:
+    """Return a single value in the form in which it is kept.
+
+    Raises:
+        ValueError: What is wrong with it; the value is not repeated, it may hold a secret.
+    """
+    model = Settings.model_fields[section].annotation
+    if not (isinstance(model, type) and issubclass(model, Section)):
+        raise TypeError(f"[{section}] is not a table")
+    try:
+        return str(getattr(model.model_validate({key: value}), key))
+    except ValidationError as error:
+        raise ValueError(_words(error.errors()[0])) from None
+
+
+def _text(path: Path) -> str:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MAX_FILE_BYTES:
@@ -254,12 +286,12 @@ def _read(path: Path) -> dict[str, Any]:
                 f"everybody may write {path}: certctl does not trust it",
                 next=[f"chmod o-w {path}"],
             )
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigInvalid(
             "config-unreadable", f"cannot read {path}: {error.strerror}", next=["certctl init"]
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
 
 
@@ -271,7 +303,11 @@ def _fault(detail: ErrorDetails) -> str:
         near = get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
         return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
     given = "" if _MAY_HOLD_SECRETS & set(location) else f" (not {detail['input']!r:.80})"
-    return f"{where}: {detail['msg'].removeprefix('Value error, ')}{given}"
+    return f"{where}: {_words(detail)}{given}"
+
+
+def _words(detail: ErrorDetails) -> str:
+    return detail["msg"].removeprefix("Value error, ")
 
 
 def _known_keys(location: list[str]) -> list[str]:

@@ -7,7 +7,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
-_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
+_HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
+_NO_URL = re.compile(r"[^!-~]|[\"\\<>^`|]")  # RFC 3986, appendix A; braces stand for the domain
 _UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9._/@+~-]*")
 _LISTEN = re.compile(r"\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]")
@@ -33,7 +34,9 @@ def _server(value: str) -> str:
 
 
 def _parts(value: str) -> SplitResult:
-    """Split a URL; Python's own complaint may repeat it."""
+    """Split a URL; Python's own complaint may repeat it, and it drops what no URL may contain."""
+    if _NO_URL.search(value):
+        raise ValueError("must be a URL: plain ASCII without spaces or quotes")
     try:
         return urlsplit(value)
     except ValueError:

@@ -7,6 +7,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from certctl.cli.base import Command, Group, Invocation, command
+from certctl.cli.identity import borrowed
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import read_house
 
@@ -56,8 +57,10 @@ def _without_secrets(url: str) -> str:
 @click.pass_obj
 def validate(invocation: Invocation) -> int:
     """Check the configuration; all faults are reported at once (exit 10)."""
-    house = read_house(invocation)
-    open_report(invocation).data({"file": str(house.file), "valid": True}, f"{house.file}: valid")
+    house, report = read_house(invocation), open_report(invocation)
+    if found := borrowed(house):
+        report.warn(f"{found[0]}; next: {found[1]}")
+    report.data({"file": str(house.file), "valid": True}, f"{house.file}: valid")
     return 0
 
 

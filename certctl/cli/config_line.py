@@ -1,5 +1,6 @@
 """Change one value in a TOML file and keep everything else, byte for byte."""
 
+import json
 import re
 import tomllib
 
@@ -12,27 +13,37 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
     Raises:
         ConfigInvalid: ``config-invalid`` when the file says it in another way than one key a line.
     """
-    line = re.compile(rf"^([ \t]*)#?[ \t]*{key}[ \t]*=[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*')", re.MULTILINE)
+    wanted = f"{key} = {json.dumps(value, ensure_ascii=False)}"
     header = re.compile(rf"^[ \t]*\[[ \t]*{section}[ \t]*\][^\n]*\n?", re.MULTILINE)
     found = header.search(text)
     if found is None:
         gap = "" if not text or text.endswith("\n") else "\n"
-        changed = f'{text}{gap}\n[{section}]\n{key} = "{value}"\n'
+        changed = f"{text}{gap}\n[{section}]\n{wanted}\n"
     else:
         start = found.end()
         following = re.compile(r"^[ \t]*\[", re.MULTILINE).search(text, start)
         end = following.start() if following else len(text)
-        body, count = line.subn(rf'\g<1>{key} = "{value}"', text[start:end], count=1)
         gap = "" if text[:start].endswith("\n") else "\n"
-        changed = text[:start] + (body if count else f'{gap}{key} = "{value}"\n' + body) + text[end:]
+        body = _set(text[start:end], key, wanted) or f"{gap}{wanted}\n{text[start:end]}"
+        changed = text[:start] + body + text[end:]
     if not _differs_only_in(text, changed, section, key, value):
         raise ConfigInvalid(
             "config-invalid",
             f"[{section}] {key} is not written as one line of its own",
-            expected=[f'{key} = "{value}" below [{section}]'],
+            expected=[f"{wanted} below [{section}]"],
             next=["edit it, then repeat the command"],
         )
     return changed
+
+
+def _set(body: str, key: str, wanted: str) -> str | None:
+    """Replace the line in force, or else the first that is commented out; None when there is neither."""
+    for mark in ("", "#"):
+        line = re.compile(rf"^([ \t]*){mark}[ \t]*{key}[ \t]*=[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*')", re.MULTILINE)
+        changed, count = line.subn(lambda match: match[1] + wanted, body, count=1)
+        if count:
+            return changed
+    return None
 
 
 def _differs_only_in(before: str, after: str, section: str, key: str, value: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.state import directories, owner, prepare_directories
@@ -57,7 +58,7 @@ def examine(house: House) -> Iterator[Finding]:
     from certctl.cli.serve_sight import examine as examine_daemon
 
     examinations: Sequence[tuple[str, Callable[[], Sequence[Finding]]]] = (
-        ("config", lambda: _config(house)),
+        ("config", lambda: configuration(house)),
         ("state", lambda: _state(house)),
         ("store", lambda: _store(house)),
         ("dns", lambda: house.dns.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
@@ -106,10 +107,13 @@ def _unfolded(rows: list[list[str]]) -> list[list[str]]:
     return lines
 
 
-def _config(house: House) -> list[Finding]:
+def configuration(house: House) -> list[Finding]:
+    """Look for the file, and for a default in force that is somebody else's."""
+    found = identity.borrowed(house)
+    mine = [Finding("config", Level.WARNING, *found)] if found else []
     if house.file.exists():
-        return [Finding("config", Level.OK, f"{house.file} is valid")]
-    return [Finding("config", Level.WARNING, f"no {house.file}: the defaults are in force", "certctl init")]
+        return [Finding("config", Level.OK, f"{house.file} is valid"), *mine]
+    return [Finding("config", Level.WARNING, f"no {house.file}: the defaults are in force", "certctl init"), *mine]
 
 
 def _state(house: House) -> list[Finding]:

@@ -1,12 +1,13 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from certctl import __version__
+from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.config_line import with_value
 from certctl.cli.move import move
@@ -14,6 +15,7 @@ from certctl.cli.names import Party, finish
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
+from certctl.config import parse
 from certctl.io import accounts
 from certctl.io.files import PUBLIC, make_directory, rewrite, writing
 from certctl.io.rights import as_root
@@ -35,31 +37,40 @@ _UNITS_DIFFER = (
     "init",
     """
     certctl init --dry-run      the diff of everything it would write
+    certctl init --target NAME --approval-url URL --zone ZONE --email ADDR      who you are
     certctl init
     certctl init --mode shared  serve all names by one catch-all block from now on
     """,
 )
 @click.option("--dry-run", is_flag=True, help="Show the diff; write nothing.")
 @click.option("--mode", type=click.Choice([*map(str, Mode)]), help="Move the host to another way of serving.")
+@identity.options
 @click.pass_obj
-def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noqa: FBT001
+def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: str | None) -> int:  # noqa: FBT001
     """Write a commented configuration, certctl's directories and nginx's base file.
 
     The base file answers ACME challenges on port 80 for every name and refuses TLS for unknown ones. Everything
     is shown as a diff first; nginx tests it and it is taken back if refused. Files of yours are never
     overwritten, and running it again changes nothing.
 
+    With --target, --approval-url, --zone and --email it says in the configuration who you are; of a file that is
+    there exactly those lines change.
+
     With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
+    values = identity.checked(given)
     old, report = open_house(invocation), open_report(invocation)
-    new = old.in_mode(mode) if mode else old
+    config = _config_file(old, values | ({("nginx", "mode"): mode} if mode else {}))
+    new = House(parse(config.text, old.file, invocation.root), old.file)
+    new = new.in_mode(mode) if mode else new
     if not dry_run:
         _make_accounts(new)
     new.web.require_access()
-    config, included, base = _config_file(new, mode), _include_file(new), new.web.preview_base()
+    included, base = _include_file(new), new.web.preview_base()
     previews = [config, *included, *base]
     if not invocation.json and not invocation.quiet:
         click.echo("".join(preview.diff() for preview in previews), nl=False)
+    _warn(new, values, report)
     changes = [str(preview.path) for preview in previews if preview.diff()]
     if dry_run:
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
@@ -74,6 +85,14 @@ def init(invocation: Invocation, dry_run: bool, mode: str | None) -> int:  # noq
     done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
     report.data({"wrote": changes}, Rows(["", ""], done, [_NEXT if new.mode is old.mode else _UNITS_DIFFER]))
     return 0
+
+
+def _warn(house: House, values: Mapping[identity.Key, str], report: Report) -> None:
+    """Say what somebody should know who believes that the configuration is done."""
+    for variable in identity.overridden(house, values):
+        report.warn(f"{variable} in the environment wins over what the file says")
+    if borrowed := identity.borrowed(house):
+        report.warn(f"{borrowed[0]}; next: {borrowed[1]}")
 
 
 def _what_became(preview: Preview) -> str:
@@ -115,23 +134,24 @@ def _write(house: House, previews: Sequence[Preview]) -> None:
 
 
 @as_root()
-def _config_file(house: House, mode: str | None) -> Preview:
-    """Return the configuration with the mode in it; where there is none, a commented one with what is in force."""
-    if house.file.exists():
-        text = house.file.read_text(encoding="utf-8")
-        return Preview(house.file, with_value(text, "nginx", "mode", mode) if mode else text, text)
-    return Preview(house.file, commented(house.settings), "")
+def _config_file(house: House, values: Mapping[identity.Key, str]) -> Preview:
+    """Return the configuration with these values; where there is none, a commented one with what is in force."""
+    current = house.file.read_bytes().decode("utf-8") if house.file.exists() else ""
+    text = current if house.file.exists() else commented(house.settings)
+    for (section, key), value in values.items():
+        text = with_value(text, section, key, value)
+    return Preview(house.file, text, current)
 
 
 def commented(settings: "Settings") -> str:
-    """Write every key with its meaning; a key at its default stays commented out."""
+    """Write every key with its meaning; one that nobody set stays commented out."""
     lines = [f"# certctl {__version__}: every key is optional; 'certctl config show' prints what is in force."]
     for section, model in settings:
         defaults = type(model)()
         lines += ["", f"[{section}]"]
         for key, field in type(model).model_fields.items():
             value = getattr(model, key)
-            mark = "# " if value == getattr(defaults, key) else ""
+            mark = "# " if value == getattr(defaults, key) and key not in model.model_fields_set else ""
             lines.append(f"{mark}{key} = {_toml(value)}  # {field.description}")
     return "\n".join(lines) + "\n"
 
