@@ -5,7 +5,6 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -13,12 +12,10 @@ from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.state import directories, owner, prepare_directories
-from certctl.cli.timer_host import is_scheduled, lacks_cron, open_systemd
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.accounts import Owner
 from certctl.io.process import Missing, find
-from certctl.io.rights import as_root
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
 
@@ -161,25 +158,12 @@ def sites(house: House) -> Iterator[Finding]:
             yield Finding("nginx", level, f"{what}: {names}{more}", "certctl reconcile")
 
 
-@as_root()
 def renewers(house: House) -> list[Finding]:
-    """Look for who runs the renewals, and for who else would; in a sandbox there is nobody to look for."""
-    from certctl.timer.rival import rivals
+    """Look for who runs the renewals."""
+    from certctl.cli.timer_host import stored_names
+    from certctl.cli.timer_sight import examine_timer
 
-    root, area = house.path("/"), "timer"
-    findings = [
-        Finding(area, Level.WARNING, f"{rival.name} is {rival.how}: it renews beside certctl", rival.stop)
-        for rival in rivals(root, open_systemd(house))
-    ]
-    if is_scheduled(house) and lacks_cron(house):
-        text = "no cron is installed, so nothing runs certctl's cron line"
-        findings.append(Finding(area, Level.WARNING, text, "apt-get install cron"))
-    elif is_scheduled(house):
-        findings.append(Finding(area, Level.OK, "certctl renew runs by itself"))
-    elif root == Path("/"):
-        text = "nothing on this host runs certctl renew by itself"
-        findings.append(Finding(area, Level.WARNING, text, "certctl timer install"))
-    return findings
+    return list(examine_timer(house, stored_names(house)))
 
 
 def notifier(house: House) -> list[Finding]:

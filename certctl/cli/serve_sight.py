@@ -11,6 +11,7 @@ from typing import Any
 from certctl.cli.wiring import House
 from certctl.errors import CertctlError
 from certctl.io import accounts, local
+from certctl.timer.units import SERVE
 from certctl.values import Finding, Level, Mode
 
 _AREA = "serve"
@@ -67,6 +68,7 @@ def examine(house: House) -> Iterator[Finding]:
         return
     yield from _user(house)
     yield from _rights(house)
+    yield from _units(house)
     if sight.status is None:
         yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(house))
     elif (mode := sight.status["mode"]) != house.mode:
@@ -77,6 +79,13 @@ def examine(house: House) -> Iterator[Finding]:
         yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
     else:
         yield Finding(_AREA, Level.OK, sight.summary)
+
+
+def _units(house: House) -> Iterator[Finding]:
+    from certctl.cli.serve_units import daemon_files
+    from certctl.cli.timer_sight import examine_units
+
+    yield from examine_units(house, SERVE, lambda settings: daemon_files(house, settings))
 
 
 def _user(house: House) -> Iterator[Finding]:

@@ -10,7 +10,15 @@ import click
 from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.timer_host import is_booted, lacks_cron, names_in, open_systemd, our_names, timer_settings
+from certctl.cli.timer_host import (
+    is_booted,
+    lacks_cron,
+    lineage_names,
+    open_systemd,
+    our_names,
+    places,
+    timer_settings,
+)
 from certctl.cli.wiring import House, read_house
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.life import TimerState, state
@@ -40,14 +48,13 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     """
     from certctl.timer.life import install as put_in_place
     from certctl.timer.life import refuse_foreign
-    from certctl.timer.rival import lineages, refuse_rivals, rivals
+    from certctl.timer.rival import refuse_rivals, rivals
 
     house, report = read_house(invocation), open_report(invocation)
     settings, systemd = timer_settings(invocation, house), open_systemd(house)
     files = systemd_files(settings) if is_booted(house) else cron_files(settings)
     if found := rivals(settings.root, systemd):
-        theirs = {lineage: names_in(lineage, path) for lineage, path in lineages(settings.root).items()}
-        refuse_rivals(found, theirs, our_names(house))
+        refuse_rivals(found, lineage_names(settings.root), our_names(house))
     refuse_foreign(files)
     written = [file for file in files if file.to_write]
     diff = "".join(file.diff() for file in written)
@@ -80,8 +87,7 @@ def remove(invocation: Invocation) -> int:
     from certctl.timer.life import remove as take_away
 
     house, report = read_house(invocation), open_report(invocation)
-    settings = timer_settings(invocation, house)
-    files = [*systemd_files(settings), *cron_files(settings)]
+    files = [*systemd_files(places(house)), *cron_files(places(house))]
     gone = take_away(files, open_systemd(house))
     removed = [str(file.path) for file in gone]
     kept = [str(file.path) for file in files if file.condition is not Condition.ABSENT]
@@ -130,7 +136,7 @@ def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> l
         notes.append("No cron is installed here, so nothing runs this line yet: apt-get install cron")
     if files[-1].path.name == TIMER and hidden_home(settings):
         notes.append(
-            "certctl is installed in a home directory: the service may read those (ProtectHome=read-only)."
+            "Something the service needs is in a home directory: it may read those (ProtectHome=read-only)."
         )
     overrides = sorted(name for name in os.environ if name.startswith("CERTCTL_") and "__" in name)
     if overrides:

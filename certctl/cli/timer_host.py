@@ -30,17 +30,41 @@ def timer_settings(invocation: Invocation, house: House) -> UnitSettings:
         ConfigInvalid: ``missing-program``.
     """
     chosen = {"--config": chosen_file(invocation.config), "--root": invocation.root}
-    given = {option: path.absolute() for option, path in chosen.items() if path}
+    options = tuple(word for option, path in chosen.items() if path for word in (option, str(path.absolute())))
+    return host_settings(house, _program(), options)
+
+
+def host_settings(house: House, program: Path, options: tuple[str, ...]) -> UnitSettings:
+    """Return what the files should say when they run this program with these options."""
+    nginx = house.web.footprint()
     return UnitSettings(
         root=house.path("/"),
-        program=_program(),
-        options=tuple(word for option, path in given.items() for word in (option, str(path))),
-        needs=(Path(sys.executable), Path(sys.prefix), Path(certctl.__file__), *given.values()),
+        program=program,
+        options=options,
+        needs=(*_needs(house, options), *(nginx.reads if nginx else ())),
         conf_dir=house.path(house.settings.nginx.conf_dir),
         writable=_writable(house),
+        nginx_writes=nginx.writes if nginx else None,
+        nginx_unit=house.web.unit,
         owner=_owner(house),
         socket=house.path(house.settings.serve.socket),
     )
+
+
+def places(house: House) -> UnitSettings:
+    """Return enough to know our files by, whatever they should say."""
+    return UnitSettings(root=house.path("/"), program=Path("/usr/local/bin/certctl"))
+
+
+def _needs(house: House, options: tuple[str, ...]) -> tuple[Path, ...]:
+    """Return what a service has to see of the disk: certctl, its Python, and what the configuration names."""
+    nginx, notify, ca = house.settings.nginx, house.settings.notify, house.settings.ca
+    named = (
+        *options, nginx.binary, *nginx.reload[:1], nginx.template, *notify.command[:1], ca.ca_file,
+        house.settings.approval.ca_file, house.settings.wildcard.dns_options.get("credentials", ""),
+    )  # fmt: skip
+    ours = (Path(sys.executable), Path(sys.prefix), Path(certctl.__file__))
+    return (*ours, *(Path(word) for word in named if word.startswith("/")))
 
 
 def _owner(house: House) -> tuple[str, str] | None:
@@ -101,8 +125,20 @@ def our_names(house: House) -> set[str]:
     if not house.database.exists():
         return set()
     with as_owner(house):  # SQLite follows a link where its log should be, and gives it away (3.40)
-        rows = house.store.domains()
+        return stored_names(house)
+
+
+def stored_names(house: House) -> set[str]:
+    """Return every name the store has."""
+    rows = house.store.domains()
     return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}
+
+
+def lineage_names(root: Path) -> dict[str, set[str]]:
+    """Return the names of each of certbot's lineages."""
+    from certctl.timer.rival import lineages
+
+    return {lineage: names_in(lineage, path) for lineage, path in lineages(root).items()}
 
 
 def names_in(lineage: str, path: Path) -> set[str]:

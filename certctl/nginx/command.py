@@ -68,7 +68,7 @@ class NginxCommand:
         Raises:
             WebServerFailed: ``nginx-missing``.
         """
-        ended = self._run("-t", "-c", str(self._settings.config), "-e", "stderr")
+        ended = self._run("-t", *self._where)
         return judge(ended)
 
     @cached_property
@@ -88,7 +88,8 @@ class NginxCommand:
         Raises:
             WebServerFailed: ``nginx-missing``.
         """
-        return self._run("-V").output
+        said, prefix = self._run("-V").output, self._settings.prefix
+        return f"--prefix={prefix} {said}" if prefix else said  # the first one counts, as -p does
 
     def dump(self) -> str:
         """Return every configuration file nginx reads, each under a line with its name (``nginx -T``).
@@ -96,11 +97,17 @@ class NginxCommand:
         It parses everything once more, so it is for diagnosis only.
         """
         with self._runnable() as binary, tempfile.TemporaryFile() as captured:
-            argv = [binary, "-T", "-c", str(self._settings.config), "-e", "stderr"]
+            argv = [binary, "-T", *self._where]
             with running(argv, output=captured) as child:  # run() keeps the last megabyte only
                 wait(child, self._settings.test_deadline)
             captured.seek(0)
             return captured.read().decode("utf-8", "replace")
+
+    @property
+    def _where(self) -> tuple[str, ...]:
+        prefix = self._settings.prefix
+        at = ("-p", f"{prefix}/") if prefix else ()
+        return (*at, "-c", str(self._settings.config), "-e", "stderr")
 
     def _run(self, *arguments: str) -> Finished:
         with self._runnable() as binary:

@@ -36,9 +36,7 @@ def own_error_log(config: Path, build: str) -> list[str]:
     """
     given = [(depth, words[1:]) for depth, words in _directives(config) if words[0] == "error_log" and depth <= 1]
     deepest = max((depth for depth, _ in given), default=0)
-    return next(
-        (words for depth, words in given if depth == deepest), [_built(build, "error-log-path") or "stderr"]
-    )
+    return next((words for depth, words in given if depth == deepest), [built(build, "error-log-path") or "stderr"])
 
 
 def settings_of(config: Path) -> set[str]:
@@ -49,7 +47,7 @@ def settings_of(config: Path) -> set[str]:
 def pid_file(config: Path, build: str) -> Path:
     """Return where the master writes its pid: the ``pid`` directive, else the compiled default (``nginx -V``)."""
     given = main_directive(config, "pid")
-    return _under_prefix(given[-1] if given else _built(build, "pid-path") or "logs/nginx.pid", build)
+    return under_prefix(given[-1] if given else built(build, "pid-path") or "logs/nginx.pid", build)
 
 
 def worker_group(config: Path) -> str | None:
@@ -60,14 +58,14 @@ def worker_group(config: Path) -> str | None:
 
 def default_group(build: str) -> str:
     """Return the group of the workers where no ``user`` is configured (``nginx -V``)."""
-    return _built(build, "group") or _built(build, "user") or "nogroup"
+    return built(build, "group") or built(build, "user") or "nogroup"
 
 
 def error_log(config: Path, build: str) -> Path | None:
     """Return the file the master logs to, or None when it logs to no file."""
-    given = main_directive(config, "error_log") or [_built(build, "error-log-path") or "logs/error.log"]
+    given = main_directive(config, "error_log") or [built(build, "error-log-path") or "logs/error.log"]
     files = [name for name in given if not name.startswith(_NOT_FILES)]
-    return _under_prefix(files[0], build) if files else None
+    return under_prefix(files[0], build) if files else None
 
 
 def includes(dump: str, config: Path, directory: Path) -> bool:
@@ -91,6 +89,17 @@ def _directives(config: Path) -> Iterator[tuple[int, list[str]]]:
             text = config.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return
+    yield from directives(text)
+
+
+def pieces(dump: str) -> list[tuple[str, str]]:
+    """Return each file of ``nginx -T`` and its text; a text that is no dump is one piece without a name."""
+    first, *parts = re.split(r"^# configuration file (.+):$", dump, flags=re.MULTILINE)
+    return list(zip(parts[::2], parts[1::2], strict=True)) if parts else [("", first)]
+
+
+def directives(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each directive of a text with its arguments and how many blocks it stands in."""
     depth, words = 0, list[str]()
     for word in _WORD.findall(text):
         if word.startswith("#"):
@@ -104,10 +113,12 @@ def _directives(config: Path) -> Iterator[tuple[int, list[str]]]:
         depth += {"{": 1, "}": -1, ";": 0}[word]
 
 
-def _built(build: str, option: str) -> str:
+def built(build: str, option: str) -> str:
+    """Return what nginx was built with for an option (``nginx -V``); empty when it was not said."""
     found = re.search(rf"--{option}=(\S+)", build)
     return found[1] if found else ""
 
 
-def _under_prefix(name: str, build: str) -> Path:
-    return Path(_built(build, "prefix") or "/usr/local/nginx") / name
+def under_prefix(name: str, build: str) -> Path:
+    """Make a path absolute as nginx does: what is no configuration file begins at the prefix."""
+    return Path(built(build, "prefix") or "/usr/local/nginx") / name

@@ -9,6 +9,9 @@ from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Outcome
 from certctl.nginx.settings import NginxSettings
 
+_READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
+_AS_ROOT = "run certctl as the user who starts nginx, usually root"
+
 
 def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
     """Make the error for a file of ours that nginx refused, while it takes the rest.
@@ -111,11 +114,12 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
 
 def cannot_test(verdict: Verdict) -> WebServerFailed:
     """Make the error for a test that this user or sandbox may not run."""
+    in_a_service = ["certctl timer install", "certctl serve --install"]
     return WebServerFailed(
         "nginx-cannot-test",
         "nginx cannot test its configuration from here: that takes the rights and the space of its master",
         seen=verdict.faults[:5],
-        next=["run certctl as the user who starts nginx, usually root"],
+        next=in_a_service if _READ_ONLY in verdict.fault else [_AS_ROOT],
     )
 
 

@@ -59,6 +59,16 @@ class NginxSettings:
         """Return the base file; a domain has two labels or more, so no server block can have this name."""
         return self.conf_dir / BASE_NAME
 
+    @property
+    def prefix(self) -> Path | None:
+        """Return where nginx is laid out as one tree, ``sbin/nginx`` beside ``conf/``; None as Debian does it.
+
+        What its configuration names without a leading slash begins there, also where ``nginx -p`` said so.
+        """
+        home = Path(self.binary).parent.parent
+        is_tree = Path(self.binary).parent.name == "sbin" and self.config.parent == home / "conf"
+        return home if is_tree else None
+
     def block_path(self, domain: Domain) -> Path:
         """Return the server block of one domain."""
         return self.conf_dir / f"{domain.stem}.conf"

@@ -5,18 +5,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
-from certctl.errors import NameRejected
+from certctl.errors import NameRejected, WebServerFailed
 from certctl.io.locks import lock
 from certctl.io.rights import as_root
 from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
+from certctl.nginx.footprint import DUMPED, Footprint, footprint
 from certctl.nginx.guard import PENDING, Guard
 from certctl.nginx.master import Master, not_running
 from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
+from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
@@ -160,6 +162,26 @@ class Nginx:
         """Return the name of the group nginx's workers have: whoever they talk to on a socket must let it in."""
         named = mainconf.worker_group(self._settings.config)
         return named or mainconf.default_group(self._command.build)
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of systemd that runs nginx."""
+        try:
+            pid = self._master.pid()
+        except WebServerFailed:
+            pid = None
+        return unit_of(pid, self._settings.binary)
+
+    def footprint(self) -> Footprint | None:
+        """Return what nginx's test needs of the disk; None where there is no nginx, so nobody can say.
+
+        A configuration that fails its test is not shown by nginx: then its main file alone counts.
+        """
+        try:
+            dump, build = self._command.dump(), self._command.build
+        except WebServerFailed:
+            return None
+        return footprint(dump if DUMPED in dump else read(self._settings.config) or "", build)
 
     def served(self, domain: Domain) -> str | None:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""

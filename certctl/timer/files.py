@@ -17,6 +17,7 @@ class Purpose:
         conflict: Slug when somebody else's file is in the way.
         starts: Units that run once the files are there, in order.
         rereads: Units whose files systemd must have read before it starts them.
+        restarts: Units that go on as they were started, in order: what changes their files must start them anew.
     """
 
     install: str
@@ -25,6 +26,7 @@ class Purpose:
     conflict: str
     starts: tuple[str, ...]
     rereads: tuple[str, ...] = ()
+    restarts: tuple[str, ...] = ()
 
     @property
     def mark(self) -> str:

@@ -1,13 +1,13 @@
 """Put files for systemd or cron in place, look at them, take them away; each may be killed and run again."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, sync_directory, write_atomic, writing
-from certctl.timer.files import Condition, HostFile, Purpose
+from certctl.timer.files import Condition, HostFile
 from certctl.timer.systemd import LastRun, Systemd
 from certctl.timer.units import SERVICE, TIMER
 
@@ -25,8 +25,13 @@ class TimerState:
     last_run: LastRun | None = None
 
 
-def install(files: Sequence[HostFile], systemd: Systemd | None) -> bool:
+def install(files: Sequence[HostFile], systemd: Systemd | None, newest: float = 0.0) -> bool:
     """Write what is missing or outdated and start what it is for; return whether anything changed.
+
+    Args:
+        files: What should be there.
+        systemd: Who starts it; None writes only.
+        newest: When what a running unit read at its start last changed (a timestamp), such as the configuration.
 
     Raises:
         ConfigInvalid: ``timer-conflict`` or ``serve-failed`` when a file of that name is not ours;
@@ -39,18 +44,42 @@ def install(files: Sequence[HostFile], systemd: Systemd | None) -> bool:
         with writing(file.path):
             make_directory(file.path.parent, 0o755)
             write_atomic(file.path, file.text, PUBLIC)
-    return (systemd is not None and _start(systemd, files[0].purpose, written=bool(todo))) or bool(todo)
+    return (systemd is not None and _start(systemd, files, todo, newest)) or bool(todo)
 
 
-def _start(systemd: Systemd, purpose: Purpose, *, written: bool) -> bool:
+def _start(systemd: Systemd, files: Sequence[HostFile], written: Sequence[HostFile], newest: float) -> bool:
     """Bring systemd in line with the files, even when an earlier run was killed right after writing them."""
-    if written or any(map(systemd.is_stale, (*purpose.starts, *purpose.rereads))):
+    purpose = files[0].purpose
+    reread = bool(written) or any(map(systemd.is_stale, (*purpose.starts, *purpose.rereads)))
+    if reread:
         systemd.reload_units()
-        written = True
-    idle = [unit for unit in purpose.starts if not (systemd.is_enabled(unit) and systemd.is_active(unit))]
+    active = [unit for unit in purpose.starts if systemd.is_active(unit)]
+    idle = [unit for unit in purpose.starts if not (unit in active and systemd.is_enabled(unit))]
     for unit in idle:
         systemd.enable(unit)
-    return written or bool(idle)
+    outlived = _outlived(systemd, files, written, newest) if set(purpose.restarts) & set(active) else ()
+    first = next((at for at, unit in enumerate(purpose.restarts) if unit in outlived), len(purpose.restarts))
+    if again := [unit for unit in purpose.restarts[first:] if unit in active]:
+        systemd.restart(*again)
+    return reread or bool(idle) or bool(again)
+
+
+def _outlived(
+    systemd: Systemd, files: Sequence[HostFile], written: Sequence[HostFile], newest: float
+) -> Collection[str]:
+    """Return the units that were started before their files, or what they read, became what they are now.
+
+    systemd's moments have no fractions, so one within the same second counts only when it was this run's.
+    """
+    fresh = {file.path.name for file in written}
+    changed = {file.path.name: file.path.stat().st_mtime for file in files}
+    service = files[0].path.name  # the others only open its doors
+    changed[service] = max(changed[service], newest)
+    return {
+        name
+        for name, at in changed.items()
+        if name in fresh or ((started := systemd.started(name)) and int(at) > started.timestamp())
+    }
 
 
 def remove(files: Sequence[HostFile], systemd: Systemd | None) -> list[HostFile]:

@@ -1,7 +1,7 @@
 """Another renewer of the same names: two of them spend the CA's limits twice and end with either's certificate."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,9 +50,7 @@ def refuse_rivals(found: Collection[Rival], theirs: Mapping[str, Collection[str]
     Raises:
         ConfigInvalid: ``timer-conflict``.
     """
-    shared = {
-        lineage: sorted(set(names) & set(ours)) for lineage, names in theirs.items() if set(names) & set(ours)
-    }
+    shared = contested(theirs, ours)
     if not found or not shared:
         return
     listed = list(shared.items())[:_SHOWN]
@@ -66,12 +64,37 @@ def refuse_rivals(found: Collection[Rival], theirs: Mapping[str, Collection[str]
             *more,
         ],
         expected=["one renewer for each name: stop certbot's timer, or delete the lineages certctl took over"],
-        next=[
-            *(rival.stop for rival in found),
-            *(f"certbot delete --cert-name {name}" for name, _ in listed if _SAFE_NAME.fullmatch(name)),
-            "certctl timer install",
-        ],
+        next=[*remedies(found, shared, theirs), "certctl timer install"],
     )
+
+
+def contested(theirs: Mapping[str, Collection[str]], ours: Collection[str]) -> dict[str, list[str]]:
+    """Return the names that certctl has as well, for each of certbot's lineages that holds some."""
+    both = {lineage: sorted(set(names) & set(ours)) for lineage, names in theirs.items()}
+    return {lineage: names for lineage, names in both.items() if names}
+
+
+def remedies(
+    found: Collection[Rival], shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Return the commands that leave one renewer for each name.
+
+    Certbot is stopped only where it has nothing else to renew, and a lineage goes only when all of its names are
+    ours: a name of its own would run out unseen.
+    """
+    own = {lineage: sorted(set(names) - set(shared.get(lineage, ()))) for lineage, names in theirs.items()}
+    stops = [] if any(own.values()) else [rival.stop for rival in found]
+    settled = [_without_ours(lineage, own.get(lineage, [])) for lineage in [*shared][:_SHOWN]]
+    return [*stops, *filter(None, settled)]
+
+
+def _without_ours(lineage: str, own: Sequence[str]) -> str:
+    """Return what takes our names from a lineage; an empty text when it cannot be typed as it stands."""
+    if not all(map(_SAFE_NAME.fullmatch, (lineage, *own))):
+        return ""
+    if not own:
+        return f"certbot delete --cert-name {lineage}"
+    return f"certbot certonly --cert-name {lineage} --renew-with-new-domains -d {','.join(own)}"
 
 
 def lineages(root: Path) -> dict[str, Path]:

@@ -49,6 +49,14 @@ class Systemd:
         """Stop a unit now and for good."""
         self._command("disable", "--now", unit)
 
+    def restart(self, *units: str) -> None:
+        """Stop units that run and start them again, as one job: none of them sees the other half done."""
+        self._command("restart", *units)
+
+    def started(self, unit: str) -> datetime | None:
+        """Return when a unit that runs was started; None when it does not run."""
+        return _moment(self._show(unit, "ActiveEnterTimestamp").get("ActiveEnterTimestamp", ""))
+
     def is_active(self, unit: str) -> bool:
         """Tell whether a unit runs; one that does not exist does not."""
         return self._run("is-active", "--quiet", unit).ok

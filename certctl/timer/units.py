@@ -1,7 +1,7 @@
 """The files a timer or the daemon is made of: what each should say on this host.
 
 The text is in ``systemd/`` (one copy, shipped with the package). Each file there is valid as it stands; only the
-program's path and what differs from a default host is filled in.
+program's path and what differs from a default host is filled in, assignment by assignment (decision 0020).
 """
 
 import re
@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
+from certctl.timer.assign import replaced
 from certctl.timer.files import HostFile, Purpose
 
 SERVICE, TIMER, ALERT = "certctl-renew.service", "certctl-renew.timer", "certctl-alert@.service"
@@ -29,16 +30,20 @@ SERVING = Purpose(
     failed="serve-failed",
     conflict="serve-failed",
     starts=(SOCKET, SERVE),
+    restarts=(SOCKET, SERVE),
 )
 
 _CRON = "certctl.cron"
 _PROGRAM = "/usr/local/bin/certctl"
 _CONF_DIR = "/etc/nginx/certctl.d"
-_NGINX_DIRS = "ReadWritePaths=-/var/log/nginx -/var/lib/nginx -/run/nginx.pid\n"
-_ROOTS = "-o root -g root"
+_SERVE_SOCKET, _MISS_SOCKET = "/run/certctl/serve.sock", "/run/certctl/miss.sock"
+_NGINX = "nginx.service"
+_NGINX_WRITES = "-/run -/var/lib/nginx -/var/log/nginx"
+_ROOTS = "root -g root"
+_MONITORS_RIGHTS = "CAP_CHOWN CAP_FOWNER CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID"
 _TO_BECOME_SOMEBODY = "CAP_CHOWN CAP_SETGID CAP_SETUID"
-_BOUND = "CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE\n"
-_BOUND_TO_WORK_AS_OWNER = "CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID\n"  # decision 0016
+_TO_TEST_NGINX = "CAP_DAC_OVERRIDE CAP_NET_BIND_SERVICE"
+_TO_WORK_AS_OWNER = f"{_TO_TEST_NGINX} CAP_SETGID CAP_SETUID"  # decision 0016
 _HIDDEN_BY_PROTECT_HOME = ("/home", "/root", "/run/user")
 _HIDDEN_BY_PRIVATE_TMP = ("/tmp", "/var/tmp")  # noqa: S108 - nothing is written there
 _PLAIN = re.compile(r"/[A-Za-z0-9._/@+~-]+")
@@ -55,6 +60,8 @@ class UnitSettings:
         needs: Files and directories of ours that the program must be able to read, such as its interpreter.
         conf_dir: The include directory the service may write to.
         writable: More that it must be able to write, besides certctl's own directories.
+        nginx_writes: Where nginx's test makes files; None where nobody could say, which means Debian's.
+        nginx_unit: The unit that runs nginx.
         owner: The user and group who own certctl's state, where the daemon gives up root's rights; None is root.
         socket: Where nginx reaches the daemon.
         socket_group: The group of nginx's workers.
@@ -66,8 +73,10 @@ class UnitSettings:
     needs: tuple[Path, ...] = ()
     conf_dir: Path = Path(_CONF_DIR)
     writable: tuple[Path, ...] = ()
+    nginx_writes: tuple[Path, ...] | None = None
+    nginx_unit: str = _NGINX
     owner: tuple[str, str] | None = None
-    socket: Path = Path("/run/certctl/serve.sock")
+    socket: Path = Path(_SERVE_SOCKET)
     socket_group: str = "www-data"
 
 
@@ -80,7 +89,7 @@ def systemd_files(settings: UnitSettings) -> list[HostFile]:
     home = settings.root / "etc/systemd/system"
     renewal = _service(SERVICE, settings, RENEWING)
     if settings.owner:
-        renewal = renewal.replace(_BOUND, _BOUND_TO_WORK_AS_OWNER)
+        renewal = replaced(renewal, "CapabilityBoundingSet", _TO_TEST_NGINX, _TO_WORK_AS_OWNER)
     return [
         HostFile(home / ALERT, _shipped(ALERT), RENEWING, sample=True),
         HostFile(home / SERVICE, renewal, RENEWING),
@@ -97,12 +106,10 @@ def serve_files(settings: UnitSettings) -> list[HostFile]:
     home = settings.root / "etc/systemd/system"
     service = _service(SERVE, settings, SERVING)
     if settings.owner:
-        service = service.replace(_NGINX_DIRS, "")
-        service = re.sub("(?m)^CapabilityBoundingSet=.*$", f"CapabilityBoundingSet={_TO_BECOME_SOMEBODY}", service)
-    where = _plain(settings.socket, SERVING)
-    socket = _shipped(SOCKET).replace("/run/certctl/serve.sock", where)
-    socket = socket.replace("/run/certctl/miss.sock", str(settings.socket.with_name("miss.sock")))
-    socket = socket.replace("SocketGroup=www-data", f"SocketGroup={settings.socket_group}")
+        service = replaced(service, "CapabilityBoundingSet", _MONITORS_RIGHTS, _TO_BECOME_SOMEBODY)
+    socket = replaced(_shipped(SOCKET), "ListenStream", _SERVE_SOCKET, _plain(settings.socket, SERVING))
+    socket = replaced(socket, "ListenDatagram", _MISS_SOCKET, str(settings.socket.with_name("miss.sock")))
+    socket = replaced(socket, "SocketGroup", "www-data", settings.socket_group)
     return [HostFile(home / SERVE, service, SERVING), HostFile(home / SOCKET, socket, SERVING)]
 
 
@@ -122,8 +129,9 @@ def below(path: Path, places: Iterable[str]) -> bool:
 
 
 def hidden_home(settings: UnitSettings) -> bool:
-    """Tell whether certctl is installed where ``ProtectHome=yes`` would hide it."""
-    return any(below(path, _HIDDEN_BY_PROTECT_HOME) for path in (settings.program, *settings.needs))
+    """Tell whether something the service needs is where ``ProtectHome=yes`` would hide it."""
+    needed = (settings.program, *settings.needs, *(settings.nginx_writes or ()))
+    return any(below(path, _HIDDEN_BY_PROTECT_HOME) for path in needed)
 
 
 def _service(name: str, settings: UnitSettings, purpose: Purpose) -> str:
@@ -134,12 +142,25 @@ def _service(name: str, settings: UnitSettings, purpose: Purpose) -> str:
                 f"{path} is in a directory for temporary files, which the service cannot see",
                 expected=["certctl and its configuration in a place that lasts, such as /opt and /etc"],
             )
-    writable = " ".join(f"-{_plain(path, purpose)}" for path in (settings.conf_dir, *settings.writable))
-    text = _shipped(name).replace(_PROGRAM, _command(settings, purpose))
-    text = text.replace(f"ReadWritePaths=-{_CONF_DIR}\n", f"ReadWritePaths={writable}\n")
+    text = replaced(_shipped(name), "ExecStart", _PROGRAM, _command(settings, purpose))
+    text = replaced(text, "After", _NGINX, settings.nginx_unit)
+    writable = _writable((settings.conf_dir, *settings.writable), purpose)
+    text = replaced(text, "ReadWritePaths", f"-{_CONF_DIR}", writable)
+    text = replaced(text, "ReadWritePaths", _NGINX_WRITES, _nginx_writes(name, settings, purpose))
     if hidden_home(settings):
-        text = text.replace("ProtectHome=yes\n", "ProtectHome=read-only\n")
-    return text.replace(_ROOTS, "-o {} -g {}".format(*settings.owner)) if settings.owner else text
+        text = replaced(text, "ProtectHome", "yes", "read-only")
+    return replaced(text, "ExecStartPre", _ROOTS, "{} -g {}".format(*settings.owner)) if settings.owner else text
+
+
+def _nginx_writes(name: str, settings: UnitSettings, purpose: Purpose) -> str:
+    """Return what nginx's test writes to; a daemon without root's rights never runs it."""
+    if name == SERVE and settings.owner:
+        return ""
+    return _NGINX_WRITES if settings.nginx_writes is None else _writable(settings.nginx_writes, purpose)
+
+
+def _writable(paths: Iterable[Path], purpose: Purpose) -> str:
+    return " ".join(f"-{_plain(path, purpose)}" for path in paths)
 
 
 def _command(settings: UnitSettings, purpose: Purpose) -> str:

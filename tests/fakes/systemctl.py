@@ -17,7 +17,11 @@ case $1 in
     daemon-reload) rm -f stale ;;
     enable)
         [ -e "{units}/$unit" ] || {{ echo "Unit file $unit does not exist."; exit 1; }}
-        touch "enabled-$unit" "active-$unit" ;;
+        touch "enabled-$unit" "active-$unit"
+        [ -e "started-$unit" ] || date -u "+ActiveEnterTimestamp=%a %F %T UTC" > "started-$unit" ;;
+    restart)
+        shift
+        for unit; do date -u "+ActiveEnterTimestamp=%a %F %T UTC" > "started-$unit"; done ;;
     disable) rm -f "enabled-$unit" "active-$unit" ;;
     is-enabled) [ -e "enabled-$unit" ] ;;
     is-active) [ -e "active-$unit" ] ;;
@@ -25,7 +29,7 @@ case $1 in
         [ ! -e stale ] || echo "NeedDaemonReload=yes"
         case $unit in
             *.timer) [ "$TZ" = UTC ] && echo "NextElapseUSecRealtime=Mon 2026-11-23 21:21:48 UTC" ;;
-            *) [ ! -e ran ] || cat ran ;;
+            *) [ ! -e ran ] || cat ran; [ ! -e "started-$unit" ] || cat "started-$unit" ;;
         esac
         true ;;
     *) exit 64 ;;
@@ -58,7 +62,7 @@ class FakeSystemctl:
         """What changed something; questions are left out."""
         path = self.home / "calls"
         lines = path.read_text().splitlines() if path.exists() else []
-        return [line for line in lines if line.split()[0] in {"daemon-reload", "enable", "disable"}]
+        return [line for line in lines if line.split()[0] in {"daemon-reload", "enable", "disable", "restart"}]
 
     def forget_calls(self) -> None:
         (self.home / "calls").unlink(missing_ok=True)

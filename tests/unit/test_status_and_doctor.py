@@ -74,14 +74,38 @@ def test_a_failing_domain_says_when_it_is_tried_again(
     assert "next try" in capsys.readouterr().out
 
 
-def test_the_doctor_names_another_renewer_once_and_how_to_stop_it(tmp_path: Path) -> None:
-    wants = tmp_path / "etc/systemd/system/timers.target.wants"
+def certbot_renews(root: Path, *names: str) -> None:
+    """Let certbot's timer be enabled, with a lineage of each name whose certificate cannot be read."""
+    wants = root / "etc/systemd/system/timers.target.wants"
     wants.mkdir(parents=True)
     (wants / "certbot.timer").symlink_to("/lib/systemd/system/certbot.timer")
-    (finding,) = renewers(house(tmp_path))
+    (root / "etc/letsencrypt/renewal").mkdir(parents=True)
+    for name in names:
+        (root / f"etc/letsencrypt/renewal/{name}.conf").write_text("cert = /nowhere.pem\n")
+
+
+def test_the_doctor_stops_certbot_where_it_has_nothing_else_to_renew(tmp_path: Path) -> None:
+    certbot_renews(tmp_path, "status.example.com")
+    here = house(tmp_path)
+    here.store.set_state(Domain("status.example.com"), State.ACTIVE)
+    (finding,) = renewers(here)
     assert (finding.area, finding.level) == ("timer", Level.WARNING)
-    assert "certbot.timer is enabled" in finding.text
+    assert "certbot.timer is enabled: it renews status.example.com beside certctl" in finding.text
     assert finding.fix == "systemctl disable --now certbot.timer"
+
+
+def test_the_doctor_does_not_stop_certbot_for_one_name_of_several(tmp_path: Path) -> None:
+    certbot_renews(tmp_path, "status.example.com", "mail.example.com")
+    here = house(tmp_path)
+    here.store.set_state(Domain("status.example.com"), State.ACTIVE)
+    (finding,) = renewers(here)
+    assert (finding.level, finding.fix) == (Level.WARNING, "certbot delete --cert-name status.example.com")
+
+
+def test_the_doctor_lets_certbot_renew_what_is_its_own(tmp_path: Path) -> None:
+    certbot_renews(tmp_path, "mail.example.com")
+    (finding,) = renewers(house(tmp_path))
+    assert (finding.level, finding.fix) == (Level.OK, "")
 
 
 def put(file: Path) -> None:

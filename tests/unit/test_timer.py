@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +17,29 @@ import trustme
 
 from certctl.cli import run
 from certctl.cli.base import Invocation
+from certctl.cli.doctor import renewers
+from certctl.cli.serve_units import daemon_files
+from certctl.cli.timer_host import host_settings
+from certctl.cli.timer_sight import examine_units
+from certctl.cli.wiring import open_house
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
+from certctl.timer.assign import assignments
 from certctl.timer.files import Condition
 from certctl.timer.life import TimerState, install, remove, state
 from certctl.timer.rival import rivals
 from certctl.timer.systemd import LastRun
-from certctl.timer.units import UnitSettings, cron_files, hidden_home, systemd_files
-from certctl.values import State
+from certctl.timer.units import SERVE, UnitSettings, cron_files, hidden_home, serve_files, systemd_files
+from certctl.values import Level, State
 from tests.fakes.systemctl import FakeSystemctl
 
 UNITS = "etc/systemd/system"
 CRON = "etc/cron.d/certctl"
 DEBIAN_CRON = "0 */12 * * * root test -x /usr/bin/certbot -a \\! -d /run/systemd/system && certbot -q renew\n"
+
+needs_nginx = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
 Certctl = Callable[..., tuple[int, str, str]]
 
@@ -73,6 +84,23 @@ def data(printed: str) -> dict[str, Any]:
 
 def tree(root: Path) -> dict[str, str]:
     return {str(p.relative_to(root)): p.read_text() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def nginx_conf(root: Path, logs: str, more: str = "") -> Path:
+    """Let the host's nginx keep all it writes below one directory."""
+    path = root / "etc/nginx/nginx.conf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (root / "srv/nginx/more").mkdir(parents=True, exist_ok=True)
+    bodies = " ".join(f"{kind}_temp_path {root}/srv/nginx/{kind};" for kind in ("client_body", "proxy"))
+    path.write_text(
+        f"pid {logs}/nginx.pid;\nerror_log {logs}/error.log;\nevents {{}}\n"
+        f"http {{\n{bodies}\naccess_log off;\ninclude {root}/etc/nginx/more/*.conf;\n{more}}}\n"
+    )
+    return path
+
+
+def unit(root: Path, name: str = "certctl-renew.service") -> dict[str, list[str]]:
+    return assignments((root / UNITS / name).read_text())
 
 
 # The commands
@@ -210,6 +238,65 @@ def test_settings_from_the_environment_are_named_because_the_timer_will_not_have
     assert (code, "CERTCTL_RENEWAL__JOBS" in out) == (0, True)
 
 
+# Where nginx keeps its files
+
+
+@needs_nginx
+def test_the_service_may_write_where_this_hosts_nginx_does(with_systemd: Path, certctl: Certctl) -> None:
+    (with_systemd / "var/logs").mkdir(parents=True)
+    (with_systemd / "elsewhere").mkdir()
+    nginx_conf(with_systemd, f"{with_systemd}/var/logs")
+    more = with_systemd / "etc/nginx/more/site.conf"
+    more.parent.mkdir()
+    more.write_text(f"server {{ listen 127.0.0.1:1; access_log {with_systemd}/elsewhere/a.log; }}\n")
+    assert certctl("timer", "install")[0] == 0
+    writable = " ".join(unit(with_systemd)["ReadWritePaths"]).split()
+    for place in ("var/logs", "elsewhere", "srv/nginx"):
+        assert f"-{with_systemd}/{place}" in writable
+
+
+@needs_nginx
+def test_the_doctor_sees_that_nginx_moved_its_logs_away_from_the_units(
+    with_systemd: Path, certctl: Certctl
+) -> None:
+    for name in ("old", "new"):
+        (with_systemd / name).mkdir()
+    nginx_conf(with_systemd, f"{with_systemd}/old")
+    certctl("timer", "install")
+    config = with_systemd / "etc/certctl/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("")
+    looked = partial(renewers, open_house(Invocation(root=with_systemd)))
+    assert [finding.level for finding in looked()] == [Level.OK]
+    nginx_conf(with_systemd, f"{with_systemd}/new")
+    (finding,) = looked()
+    assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl timer install")
+    assert "certctl-renew.service no longer fits this host (ReadWritePaths)" in finding.text
+    assert certctl("timer", "install")[0] == 0
+    assert [finding.level for finding in looked()] == [Level.OK]
+
+
+def test_the_doctor_sees_that_the_service_runs_a_certctl_that_is_gone(with_systemd: Path, certctl: Certctl) -> None:
+    certctl("timer", "install")
+    path = with_systemd / UNITS / "certctl-renew.service"
+    path.write_text(re.sub("(?m)^ExecStart=.*$", "ExecStart=/opt/gone/bin/certctl renew", path.read_text()))
+    (finding,) = renewers(open_house(Invocation(root=with_systemd)))
+    assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl timer install")
+    assert "/opt/gone/bin/certctl, which is not there" in finding.text
+
+
+def test_the_doctor_sees_a_daemons_unit_of_another_mode(with_systemd: Path) -> None:
+    here = open_house(Invocation(root=with_systemd))
+    files = daemon_files(here, host_settings(here, Path("/bin/true"), ()))
+    install(files, None)
+    looked = [*examine_units(here, SERVE, partial(daemon_files, here))]
+    assert looked == []
+    moved = here.in_mode("shared")
+    findings = [*examine_units(moved, SERVE, partial(daemon_files, moved))]
+    assert {finding.fix for finding in findings} == {"certctl serve --install"}
+    assert any("CapabilityBoundingSet" in finding.text for finding in findings)
+
+
 # Certbot's own timer
 
 
@@ -238,15 +325,16 @@ def enable_certbot(root: Path) -> Path:
 def test_certbots_timer_over_the_same_names_is_a_conflict_until_it_is_settled(
     with_systemd: Path, certctl: Certctl
 ) -> None:
-    lineage(with_systemd, "customers", "other.example.com", "status.example.com")
+    lineage(with_systemd, "customers", "www.example.com", "status.example.com")
     known(with_systemd, "status.example.com")
+    known(with_systemd, "www.example.com")
     wanted = enable_certbot(with_systemd)
     code, out, err = certctl("timer", "install")
     assert (code, out) == (10, "")
     for fact in (
         "error[timer-conflict]",
         "certbot.timer is enabled",
-        "certbot's lineage customers has status.example.com",
+        "certbot's lineage customers has status.example.com, www.example.com",
         "systemctl disable --now certbot.timer",
         "certbot delete --cert-name customers",
     ):
@@ -255,6 +343,22 @@ def test_certbots_timer_over_the_same_names_is_a_conflict_until_it_is_settled(
     assert certctl("timer", "install", "--dry-run")[0] == 10
     wanted.unlink()
     assert certctl("timer", "install")[0] == 0
+
+
+def test_certbot_is_not_to_be_stopped_while_it_renews_names_of_its_own(
+    with_systemd: Path, certctl: Certctl
+) -> None:
+    lineage(with_systemd, "mixed", "status.example.com", "shop.example.com")
+    lineage(with_systemd, "taken", "www.example.com")
+    lineage(with_systemd, "theirs", "mail.example.com")
+    known(with_systemd, "status.example.com")
+    known(with_systemd, "www.example.com")
+    enable_certbot(with_systemd)
+    code, _, err = certctl("timer", "install")
+    assert (code, "systemctl disable" in err) == (10, False)
+    assert "certbot delete --cert-name taken" in err
+    assert "certbot certonly --cert-name mixed --renew-with-new-domains -d shop.example.com" in err
+    assert "theirs" not in err
 
 
 def test_certbot_may_go_on_renewing_names_of_its_own(with_systemd: Path, certctl: Certctl) -> None:
@@ -315,6 +419,50 @@ def test_an_upgrade_makes_systemd_read_the_new_text_without_a_restart(root: Path
     systemctl.forget_calls()
     assert install(systemd_files(settings(root, "/opt/new/bin/certctl")), systemctl.systemd) is True
     assert systemctl.calls == ["daemon-reload"]
+
+
+def changed(path: Path, seconds: int) -> None:
+    """Let a file have changed so much later than it did."""
+    at = path.stat().st_mtime + seconds
+    os.utime(path, (at, at))
+
+
+def test_a_daemon_that_runs_is_started_anew_by_what_changes_its_units(root: Path, systemctl: FakeSystemctl) -> None:
+    """A move to another mode: it goes on in the old one otherwise, as another user and behind another group."""
+    install(serve_files(settings(root)), systemctl.systemd)
+    systemctl.forget_calls()
+    moved = serve_files(settings(root, owner=("certctl", "certctl"), socket_group="certctl"))
+    assert install(moved, systemctl.systemd) is True
+    assert systemctl.calls == ["daemon-reload", "restart certctl-serve.socket certctl-serve.service"]
+    systemctl.forget_calls()
+    assert install(moved, systemctl.systemd) is False
+    assert systemctl.calls == []
+
+
+def test_a_daemons_sockets_stay_open_when_only_the_service_changed(root: Path, systemctl: FakeSystemctl) -> None:
+    install(serve_files(settings(root)), systemctl.systemd)
+    systemctl.forget_calls()
+    install(serve_files(settings(root, "/opt/new/bin/certctl")), systemctl.systemd)
+    assert systemctl.calls == ["daemon-reload", "restart certctl-serve.service"]
+
+
+def test_a_daemon_older_than_its_configuration_is_started_anew(root: Path, systemctl: FakeSystemctl) -> None:
+    files = serve_files(settings(root))
+    install(files, systemctl.systemd)
+    systemctl.forget_calls()
+    started = files[0].path.stat().st_mtime
+    assert install(files, systemctl.systemd, newest=started - 60) is False
+    assert install(files, systemctl.systemd, newest=started + 60) is True
+    assert systemctl.calls == ["restart certctl-serve.service"]
+
+
+def test_a_restart_that_a_killed_install_owed_is_done_by_the_next(root: Path, systemctl: FakeSystemctl) -> None:
+    files = serve_files(settings(root))
+    install(files, systemctl.systemd)
+    systemctl.forget_calls()
+    changed(files[1].path, 60)
+    assert install(files, systemctl.systemd) is True
+    assert systemctl.calls == ["restart certctl-serve.socket certctl-serve.service"]
 
 
 def test_an_install_killed_before_systemd_was_told_is_finished_by_the_next(

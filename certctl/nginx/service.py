@@ -1,0 +1,29 @@
+"""Which unit of systemd runs this nginx: Debian's is nginx.service, OpenResty's is not."""
+
+import re
+from pathlib import Path
+
+from certctl.io.rights import as_root
+
+DEBIANS = "nginx.service"
+_OPENRESTYS = "openresty.service"
+_UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*\.service")
+
+
+def unit_of(pid: int | None, binary: str) -> str:
+    """Return the unit that a master runs in; the one that such a program has by custom where none can be seen."""
+    seen = _cgroup(pid) if pid else ""
+    if _UNIT.fullmatch(seen) and seen != _cgroup("self"):
+        return seen
+    return _OPENRESTYS if "openresty" in binary else DEBIANS
+
+
+@as_root()
+def _cgroup(pid: int | str) -> str:
+    """Return the last part of a process's cgroup, which systemd names after the unit (cgroups(7), version 2)."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = [line.rpartition("/")[2] for line in lines if line.startswith(("0::/", "1:name=systemd:/"))]
+    return found[-1] if found else ""
