@@ -29,7 +29,7 @@ _CONFIG_MODE = 0o640
 _NEXT = "Next: certctl doctor, then: certctl issue DOMAIN"
 _UNITS_DIFFER = (
     "Next, for whichever is installed, as units differ by mode: certctl timer install; "
-    "certctl serve --install, then systemctl restart certctl-serve, or start your certctl serve again"
+    "certctl serve --install, or start your certctl serve again"
 )
 
 

@@ -73,7 +73,7 @@ class Tree:
     def tested_in_the_service(self, writable: Sequence[str], meanwhile: str = "") -> str:
         """Run nginx's test; return what it said, empty when it passed. Something may happen once it has started."""
         argv = [
-            self.home / "sbin/nginx",
+            f"{self.home}/sbin/nginx",
             "-t",
             "-q",
             "-p",
