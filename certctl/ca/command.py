@@ -4,7 +4,7 @@ import random
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from importlib import metadata
@@ -16,10 +16,11 @@ from certctl.ca.exchange import DESCRIPTOR, Exchange
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
-from certctl.io import process, rights
+from certctl.io import process
 from certctl.io.stop import go_on, nap
 
 OLDEST = (5, 8)
+PLUGIN = "certctl"
 _TRIES = 3
 INSTALL = "python -m pip install 'certbot>=5.8,<6'"
 
@@ -48,8 +49,8 @@ def run_certbot(
     env = _environment(settings, scratch) | {DESCRIPTOR: str(theirs.fileno())}
     with closing(ours), closing(theirs), tempfile.TemporaryFile() as captured:
         try:
-            keep_open, owner = (theirs.fileno(), lock), rights.acting_as()
-            with process.running(argv, env=env, keep_open=keep_open, owner=owner, output=captured) as child:
+            keep_open = (theirs.fileno(), lock)
+            with process.running(argv, env=env, keep_open=keep_open, output=captured) as child:
                 theirs.close()
                 if exchange:
                     exchange.serve(ours, until)
@@ -102,6 +103,22 @@ def version_of(settings: CaSettings, program: Path) -> tuple[int, ...]:
     except (process.Missing, metadata.PackageNotFoundError) as error:
         raise _missing(f"certbot is not installed: {program}") from error
     return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
+def has_our_plugin(settings: CaSettings) -> bool:
+    """Tell whether certbot finds our authenticator; it reads entry points (certbot.plugins), and so do we.
+
+    certbot itself need not be started for that, which would want directories of its own.
+    """
+    places = None if settings.certbot is None else list(_packages_of(settings.certbot))
+    found = metadata.distributions() if places is None else metadata.distributions(path=places)
+    return any((e.group, e.name) == ("certbot.plugins", PLUGIN) for each in found for e in each.entry_points)
+
+
+def _packages_of(program: Path) -> Iterator[str]:
+    """Return where the Python of an installed script keeps its packages (PEP 405)."""
+    for place in program.resolve().parent.parent.glob("lib/python3*/*-packages"):
+        yield str(place)
 
 
 def _ask_version(program: Path) -> str:

@@ -10,8 +10,8 @@ import click
 
 from certctl.cli import identity
 from certctl.cli.base import Invocation, command
-from certctl.cli.reports import Rows, open_report
-from certctl.cli.state import directories, owner, prepare_directories
+from certctl.cli.reports import Report, Rows, open_report
+from certctl.cli.state import directories, owner, planted, prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.accounts import Owner
@@ -38,16 +38,22 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
     Exit 1 if anything is broken; warnings alone are exit 0.
     """
     house, report = open_house(invocation), open_report(invocation)
-    if fix:
-        prepare_directories(house)
-        report.note(house.web.install_base().summary)
-    findings = list(examine(house))
+    findings = [*(_mended(house, report) if fix else ()), *examine(house)]
     counts = {level: sum(f.level is level for f in findings) for level in Level}
     rows = [[f.area, f.level, f.text + (f"\n  fix: {f.fix}" if f.fix else "")] for f in findings]
     total = f"{counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, {counts[Level.PROBLEM]} problems"
     broken = counts[Level.PROBLEM] > 0
     report.data([asdict(f) for f in findings], Rows(["", "", ""], _unfolded(rows), [total]), ok=not broken)
     return int(ExitCode.FAILED if broken else ExitCode.DONE)
+
+
+def _mended(house: House, report: Report) -> Iterator[Finding]:
+    """Apply the fixes; one that cannot be applied is a finding, beside whatever else is wrong."""
+    try:
+        prepare_directories(house)
+        report.note(house.web.install_base().summary)
+    except CertctlError as error:
+        yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", error.next[0])
 
 
 def examine(house: House) -> Iterator[Finding]:
@@ -114,9 +120,15 @@ def configuration(house: House) -> list[Finding]:
 
 
 def _state(house: House) -> list[Finding]:
-    findings = []
     whose = owner(house) if os.geteuid() == 0 else None
+    odd = list(planted(house))
+    findings = [
+        Finding("state", Level.PROBLEM, f"{path} was put there: it is a link, or lies elsewhere too", f"rm {path}")
+        for path in odd
+    ]
     for path, widest in directories(house).items():
+        if path in odd:
+            continue
         if not path.is_dir():
             findings.append(Finding("state", Level.PROBLEM, f"{path} is missing", "certctl doctor --fix"))
             continue

@@ -1,6 +1,8 @@
-"""certctl's own directories: which there must be, whose they are, and how open."""
+"""certctl's own directories: which there must be, whose they are, how open, and what has no place in them."""
 
 import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from certctl.cli.owner import work_as_owner
@@ -29,6 +31,40 @@ def owner(house: House) -> Owner:
     if house.settings.nginx.mode == "blocks":
         return _ROOT
     return accounts.require(house.settings.serve.user, house.settings.nginx.group)
+
+
+def planted(house: House) -> Iterator[Path]:
+    """Find what certctl never makes: links, and where somebody else may write also second names of files.
+
+    Nothing is reached through them. A link of root's own right below the top may be another disk. The mirror is
+    left out: what does not belong there is replaced at the next change.
+    """
+    for top in (house.state, house.run):
+        for place, directories, names, descriptor in os.fwalk(top):
+            is_ours = os.fstat(descriptor).st_uid == os.geteuid()
+            for name in () if is_ours and Path(place) == top else (*directories, *names):
+                if _is_odd(name, descriptor, is_ours=is_ours) and not _is_the_accounts(
+                    Path(place, name), house.state
+                ):
+                    yield Path(place, name)
+            if Path(place) == house.state and "live" in directories:
+                directories.remove("live")
+
+
+def _is_odd(name: str, directory: int, *, is_ours: bool) -> bool:
+    try:
+        facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISREG(facts.st_mode):
+        return facts.st_nlink > 1 and not is_ours
+    return not (stat.S_ISDIR(facts.st_mode) or stat.S_ISSOCK(facts.st_mode))
+
+
+def _is_the_accounts(path: Path, state: Path) -> bool:
+    """Tell whether it is the one link we make: a working directory's, to the accounts that all of them share."""
+    is_there = path.match("acme/*/*/config/accounts") or path.match("acme/registration/config/accounts")
+    return is_there and path.is_symlink() and path.readlink() == (state / "acme/accounts").absolute()
 
 
 def prepare_directories(house: House) -> None:

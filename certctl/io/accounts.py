@@ -86,7 +86,8 @@ def create(user: str, group: str) -> Owner:
     """
     for argv in missing(user, group):
         try:
-            ended = run(argv, deadline=_DEADLINE) if os.geteuid() == 0 else None
+            why = "accounts are root's to make"
+            ended = run(argv, deadline=_DEADLINE, root_because=why) if os.geteuid() == 0 else None
         except Missing:
             ended = None
         if ended is None or not ended.ok:

@@ -27,7 +27,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = error.filename or path
+        named = Path(str(error.filename or path))  # within a descriptor it names too little to a person
+        where = named if named.is_absolute() else path
         raise ConfigInvalid(
             "state-unwritable",
             f"cannot write {where}: {error.strerror or error}",

@@ -1,4 +1,8 @@
-"""The only place that starts programs: no shell, no terminal, a deadline, its own environment, bounded capture."""
+"""The only place that starts programs: no shell, no terminal, a deadline, its own environment, bounded capture.
+
+execve(2) sets the filesystem's ids back to root, so a program is started as the owner of certctl's state: it may
+follow a link that was planted there. Root's programs are the exception, and each call says why it is one.
+"""
 
 import os
 import shutil
@@ -11,10 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from certctl.io.accounts import Owner
+from certctl.io import rights
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -73,7 +76,7 @@ def running(
     env: Mapping[str, str] | None = None,
     keep_open: Sequence[int] = (),
     given: IO[bytes] | None = None,
-    owner: "Owner | None" = None,
+    root_because: str = "",
     output: IO[bytes],
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a program in a process group of its own; leaving the block kills what is left of the group.
@@ -83,12 +86,14 @@ def running(
         env: More variables for its environment.
         keep_open: Descriptors it inherits.
         given: A file it reads as its stdin; there is none otherwise.
-        owner: Whom root runs it as, with no other groups; as root itself otherwise.
+        root_because: Why root runs it as root. Otherwise it runs as the owner of the state, with no other groups,
+            also within ``rights.as_root``.
         output: A file that takes its stdout and stderr.
 
     Raises:
         Missing: the program cannot be executed.
     """
+    owner = None if root_because else rights.working_for()
     try:
         child = subprocess.Popen(
             list(argv),
@@ -118,11 +123,13 @@ def run(
     deadline: timedelta,
     env: Mapping[str, str] | None = None,
     given: bytes = b"",
+    root_because: str = "",
     grace: timedelta = _GRACE,
 ) -> Finished:
     """Run a program to its end or its deadline and return what it printed, stdout and stderr together.
 
-    What is given to it on stdin lies in a file, so a program that never reads cannot hold us up.
+    What is given to it on stdin lies in a file, so a program that never reads cannot hold us up. Whom it runs as:
+    ``running``.
 
     Raises:
         Missing: the program cannot be executed.
@@ -130,7 +137,8 @@ def run(
     with tempfile.TemporaryFile() as captured, tempfile.TemporaryFile() as told:
         told.write(given)
         told.seek(0)
-        with running(argv, env=env, given=told if given else None, output=captured) as child:
+        told_it = told if given else None
+        with running(argv, env=env, given=told_it, root_because=root_because, output=captured) as child:
             code = wait(child, deadline)
             if code is None:
                 _end(child, grace)

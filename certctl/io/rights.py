@@ -1,7 +1,8 @@
 """Reach files as the owner of certctl's state: what that owner may not do, no link planted in it makes root do.
 
 The kernel itself then checks every access, each parent directory too. setfsuid(2) is one thread's own; threads made
-later inherit it. Signals are still root's, and so is what we start: execve(2) sets the filesystem's ids back.
+later inherit it. Signals are still root's. execve(2) sets the filesystem's ids back, so ``io.process`` asks here
+whom to start a program as.
 """
 
 import os
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _ASK = 0xFFFF_FFFF  # no id: setfsuid(2) then changes nothing and returns the one in force
 _stepped_down = False
+_owner: "Owner | None" = None
 
 
 def work_as(owner: "Owner") -> None:
@@ -27,14 +29,14 @@ def work_as(owner: "Owner") -> None:
     Raises:
         ConfigInvalid: ``state-unwritable``: this root may not become somebody else (capabilities(7)).
     """
-    global _stepped_down  # noqa: PLW0603 - a process has one set of ids, and nobody else must load ctypes
+    global _stepped_down, _owner
     if os.geteuid() != 0 or (owner.uid == 0 and not _stepped_down):
         return
     try:
         os.setgroups([])
     except PermissionError as error:
         raise _refused(owner.uid) from error
-    _stepped_down = True
+    _stepped_down, _owner = True, owner if owner.uid else None
     _take(owner.uid, owner.gid)
 
 
@@ -46,6 +48,11 @@ def acting_as() -> "Owner | None":
         return None
     owner = Owner(_libc().setfsuid(_ASK), _libc().setfsgid(_ASK))
     return owner if owner.uid else None
+
+
+def working_for() -> "Owner | None":
+    """Return whose state this root works in, also while it reaches files as root; None when it is its own."""
+    return _owner
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from certctl.io.process import Finished, Missing, find, run, running, wait
 from certctl.nginx.serverblock import Version
 from certctl.nginx.settings import NginxSettings
 
+_WHY_ROOT = "nginx opens its own logs, pid file, ports and every key, as root's master does"
 _LINE = re.compile(r"^.*?\[(warn|error|crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$", re.MULTILINE)
 _CONFLICT = re.compile(r'conflicting server name "([^"]*)" on \S+, ignored')
 _WHERE = re.compile(r" in (\S.*:\d+)$")
@@ -98,7 +99,8 @@ class NginxCommand:
         """
         with self._runnable() as binary, tempfile.TemporaryFile() as captured:
             argv = [binary, "-T", *self._where]
-            with running(argv, output=captured) as child:  # run() keeps the last megabyte only
+            # run() keeps the last megabyte only
+            with running(argv, root_because=_WHY_ROOT, output=captured) as child:
                 wait(child, self._settings.test_deadline)
             captured.seek(0)
             return captured.read().decode("utf-8", "replace")
@@ -111,7 +113,7 @@ class NginxCommand:
 
     def _run(self, *arguments: str) -> Finished:
         with self._runnable() as binary:
-            return run([binary, *arguments], deadline=self._settings.test_deadline)
+            return run([binary, *arguments], deadline=self._settings.test_deadline, root_because=_WHY_ROOT)
 
     @contextmanager
     def _runnable(self) -> Iterator[str]:

@@ -110,7 +110,8 @@ class Master:
 
     def _run(self, command: tuple[str, ...]) -> None:
         try:
-            ended = run(command, deadline=self._settings.test_deadline)
+            why = "root's own configuration names it, and nginx's master is root's"
+            ended = run(command, deadline=self._settings.test_deadline, root_because=why)
         except Missing as error:
             raise WebServerFailed(
                 "nginx-reload-failed", f"the reload command {command[0]} cannot be run", next=["certctl doctor"]

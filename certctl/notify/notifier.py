@@ -100,7 +100,13 @@ def _run(command: Sequence[str], given: bytes, seconds: float) -> str:
     """Run the command; it is killed early enough for the whole to end in time."""
     deadline = max(timedelta(0), timedelta(seconds=seconds) - 3 * _GRACE)
     try:
-        ended = process.run([process.find(command[0]), *command[1:]], deadline=deadline, given=given, grace=_GRACE)
+        ended = process.run(
+            [process.find(command[0]), *command[1:]],
+            deadline=deadline,
+            given=given,
+            root_because="root's own configuration names it, and may name a file that root alone reads",
+            grace=_GRACE,
+        )
     except process.Missing:
         return f"{command[0]} cannot be run"
     if ended.code is None:

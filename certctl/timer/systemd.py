@@ -103,7 +103,12 @@ class Systemd:
         """Run systemctl with times in UTC: it prints them in the caller's time zone otherwise (systemd 252)."""
         try:
             argv = [find(self._program), "--no-pager", "--no-ask-password", *arguments]
-            return run(argv, deadline=_DEADLINE, env={"TZ": "UTC", "LC_ALL": "C"})
+            return run(
+                argv,
+                deadline=_DEADLINE,
+                env={"TZ": "UTC", "LC_ALL": "C"},
+                root_because="units are root's, and systemd asks nobody for a password here",
+            )
         except Missing as error:
             raise ConfigInvalid("missing-program", f"{self._program} cannot be run") from error
 

@@ -92,17 +92,40 @@ print(*seen)
 
 
 @AS_ROOT
-def test_programs_are_roots_unless_they_are_started_for_the_owner(place: Path) -> None:
+def test_programs_are_the_owners_even_where_root_looks_unless_the_call_says_why_not(place: Path) -> None:
     script = f"""
 from datetime import timedelta
+def said(argv, **why): return process.run(argv, deadline=timedelta(seconds=9), **why).output.strip()
 rights.work_as({OWNER})
-print(process.run(["cat", str(place / "roots")], deadline=timedelta(seconds=9)).output)
-with tempfile.TemporaryFile() as out:
-    with process.running(["id", "-G"], owner=rights.acting_as(), output=out) as child:
-        process.wait(child, timedelta(seconds=9))
-    print(process.read_output(out).strip())
+with rights.as_root():
+    print(said(["id", "-u"]), said(["id", "-G"]), said(["cat", str(place / "roots")]) == "secret")
+print(said(["id", "-u"]), said(["id", "-G"]))
+print(said(["cat", str(place / "roots")], root_because="it is root's own"))
 """
-    assert said(place, script) == ["secret", "4322"]
+    assert said(place, script) == ["4321 4322 False", "4321 4322", "secret"]
+
+
+@AS_ROOT
+def test_the_doctor_asks_a_certbot_of_its_own_place_as_the_owner_and_starts_ours_not_at_all(place: Path) -> None:
+    """Started as root it would follow what the owner put where certbot keeps its log."""
+    script = f"""
+import sys
+from dataclasses import replace
+from certctl.ca.examine import examine
+from certctl.ca.settings import CaSettings
+rights.work_as({OWNER})
+ours = CaSettings("https://ca.example/dir", place / "acme", place / "challenges")
+with rights.as_root():
+    its_own = place / "bin" / "certbot"
+    its_own.parent.mkdir()
+    its_own.write_text("#!/bin/sh\\nid -u >> " + str(place / "who") + "; echo certbot 5.8.0\\n")
+    its_own.chmod(0o755)
+    place.chmod(0o755)
+    print(sum("certbot sees certctl's authenticator" in f.text for f in examine(ours)), len(list(place.iterdir())))
+print(sum("does not see" in f.text for f in examine(replace(ours, certbot=its_own))))
+print((place / "who").read_text().strip())
+"""
+    assert said(place, script) == ["1 3", "1", "4321", "4321"]  # find_certbot asks it, and doctor shows it
 
 
 @AS_ROOT
