@@ -3,6 +3,7 @@
 Only click is imported here; everything else waits until its command runs (a test watches ``sys.modules``).
 """
 
+import os
 import sys
 
 import click
@@ -38,7 +39,7 @@ _COMMANDS = {
         "serve": ("certctl.cli.serve:serve", "Get certificates for first visitors: the on-the-fly daemon."),
         "timer": ("certctl.cli.timer:timer", "Renew by systemd timer or cron."),
         "config": ("certctl.cli.config:config", "Show, validate and explain the configuration."),
-        "completion": ("certctl.cli.config:completion", "Print the completion script for a shell."),
+        "completion": ("certctl.cli.completion:completion", "Print the completion script for a shell."),
         "sandbox": ("certctl.cli.sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to play in."),
     },
 }  # fmt: skip
@@ -67,6 +68,10 @@ root = LazyGroup(
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    if "_CERTCTL_COMPLETE" in os.environ:
+        from certctl.cli.completion import answer
+
+        sys.exit(answer())
     from certctl.cli.stop import listen
     from certctl.cli.streams import prepare, release
 

@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from certctl import __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Commands = Mapping[str, Mapping[str, tuple[str, str]]]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -119,6 +122,14 @@ class LazyGroup(click.Group):
     def list_commands(self, _context: click.Context) -> list[str]:
         """Return the names in the order they are shown."""
         return list(self.table)
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> "list[CompletionItem[Any]]":
+        """Complete a command's name without importing a single command."""
+        from click.shell_completion import CompletionItem
+
+        lines = {name: text for commands in self.sections.values() for name, (_, text) in commands.items()}
+        named = [CompletionItem(name, help=lines[name]) for name in self.table if name.startswith(incomplete)]
+        return named + click.Command.shell_complete(self, context, incomplete)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         """Import a command."""

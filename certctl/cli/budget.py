@@ -8,6 +8,7 @@ import click
 
 from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli.base import Invocation, command
+from certctl.cli.completion import known_domains
 from certctl.cli.names import parse_name
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import House, open_house
@@ -24,7 +25,7 @@ _SHOWN = 10
     certctl budget '*.example.com'       and for a wildcard of your own
     """,
 )
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=known_domains)
 @click.pass_obj
 def budget(invocation: Invocation, domain: str | None) -> int:
     """Show what the CA's limits still allow, and when the next request is allowed.

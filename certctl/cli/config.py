@@ -1,12 +1,11 @@
-"""``certctl config`` and ``certctl completion``."""
+"""``certctl config``."""
 
 import json
 from urllib.parse import urlsplit
 
 import click
-from click.shell_completion import get_completion_class
 
-from certctl.cli.base import Command, Group, Invocation, command
+from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.identity import borrowed
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import read_house
@@ -81,26 +80,4 @@ def schema(invocation: Invocation) -> int:
 
     value = Settings.model_json_schema()
     open_report(invocation).data(value, json.dumps(value, indent=2))
-    return 0
-
-
-@command(
-    "completion",
-    """
-    certctl completion bash > /etc/bash_completion.d/certctl
-    certctl completion fish > ~/.config/fish/completions/certctl.fish
-    """,
-)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-@click.pass_obj
-def completion(invocation: Invocation, shell: str) -> int:
-    """Print the completion script for a shell."""
-    from certctl.cli import root
-
-    kind = get_completion_class(shell)
-    script = kind(root, {}, "certctl", "_CERTCTL_COMPLETE").source() if kind else ""
-    if invocation.json:
-        open_report(invocation).data({"shell": shell, "script": script}, script)
-    else:
-        click.echo(script)
     return 0

@@ -7,6 +7,7 @@ import click
 
 from certctl.cli.base import Duration, Invocation, command
 from certctl.cli.bulk import bulk
+from certctl.cli.completion import known_domains
 from certctl.cli.names import finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
@@ -29,7 +30,7 @@ _FORCE_HELP = "Replace a certificate that is still good (spends 1 of the CA's 5 
     certctl issue --jobs 16 --wait-for-limits - < all-customers.txt
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.option("--dry-run", is_flag=True, help="Make all free checks; order nothing, write nothing.")
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
 @click.option("--wait", type=Duration(), metavar="DURATION", help="Poll DNS this long until it points here.")
@@ -81,7 +82,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     certctl obtain status.example.com
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.option("--force", is_flag=True, help=_FORCE_HELP)
 @click.option("--jobs", type=click.IntRange(1, 64), default=4, show_default=True, help="Certificates at once.")
 @click.pass_obj

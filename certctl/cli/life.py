@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome, failed, wakes
 from certctl.cli.reports import Report, open_report
@@ -26,7 +27,7 @@ from certctl.values import DomainRow, State
     certctl renew status.example.com --force
     """,
 )
-@click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
+@click.argument("domains", nargs=-1, metavar="[DOMAIN]...", shell_complete=known_domains)
 @click.option("--dry-run", is_flag=True, help="Only say what is due, by what is known; ask and write nothing.")
 @click.option("--force", is_flag=True, help="Renew even what is not due (spends the CA's limits).")
 @click.option("--limit", type=click.IntRange(1), help="At most this many in one run, soonest to expire first.")
@@ -162,7 +163,7 @@ def _renewed(done: Outcome) -> str:
     certctl remove status.example.com --revoke
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.option("--revoke", is_flag=True, help="Ask the CA to revoke the certificate as well.")
 @click.option("--keep-certificate", is_flag=True, help="Keep certificate and key in the store.")
 @click.pass_obj

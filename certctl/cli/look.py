@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.completion import known_domains, known_slugs
 from certctl.cli.names import finish, parse_name, set_out
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     certctl verify status.example.com --message      text to forward to the customer
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.option("--message", is_flag=True, help="Print text that can be forwarded to the customer.")
 @click.pass_obj
 def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> int:  # noqa: FBT001
@@ -46,7 +47,7 @@ def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> i
     certctl approval status.example.com
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.pass_obj
 def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Ask the approval endpoint about domains and show its answer; nothing is remembered."""
@@ -75,7 +76,7 @@ def _told(done: Outcome) -> str:
     certctl log status.example.com --limit 100
     """,
 )
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=known_domains)
 @click.option("--limit", type=click.IntRange(1, 100_000), default=30, show_default=True, help="Lines at most.")
 @click.pass_obj
 def log(invocation: Invocation, domain: str | None, limit: int) -> int:
@@ -116,7 +117,7 @@ def log(invocation: Invocation, domain: str | None, limit: int) -> int:
     certctl explain              every error there is
     """,
 )
-@click.argument("slug", required=False)
+@click.argument("slug", required=False, shell_complete=known_slugs)
 @click.pass_obj
 def explain(invocation: Invocation, slug: str | None) -> int:
     """Explain an error at length, offline."""

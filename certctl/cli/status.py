@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.completion import known_domains
 from certctl.cli.names import parse_name
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
@@ -32,7 +33,7 @@ _FAILING = frozenset({"failing", "expired"})
     certctl status --timeline       certificates expiring week by week
     """,
 )
-@click.argument("domain", required=False)
+@click.argument("domain", required=False, shell_complete=known_domains)
 @click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
 @click.option("--failing", is_flag=True, help="List only what fails or has expired.")
 @click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")

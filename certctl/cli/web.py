@@ -3,6 +3,7 @@
 import click
 
 from certctl.cli.base import Invocation, command
+from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
@@ -19,7 +20,7 @@ from certctl.values import Site, State
     certctl publish status.example.com --diff
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.option(
     "--print", "show", is_flag=True, help="Print the server block, or the link in the mirror; write nothing."
 )
@@ -74,7 +75,7 @@ def reload(invocation: Invocation) -> int:
     certctl confirm status.example.com
     """,
 )
-@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-")
+@click.argument("domains", nargs=-1, required=True, metavar="DOMAIN...|-", shell_complete=known_domains)
 @click.pass_obj
 def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Shake hands with nginx and compare the certificate it serves with the one in the store."""
