@@ -259,6 +259,7 @@ _KINDS = (
     Kind("serve-busy", Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
     Kind("store-unreachable", Unreachable, _OPERATOR, True, "the store cannot be read or written"),
     Kind("state-unwritable", ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
+    Kind("needs-root", ConfigInvalid, _OPERATOR, False, "whoever ran the command may not do what it does"),
     Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
     Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),

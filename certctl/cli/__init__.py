@@ -84,6 +84,7 @@ def main() -> None:
 
 def run(arguments: list[str], invocation: Invocation) -> int:
     """Run one command; return its exit code. Every failure becomes words and a code here."""
+    invocation.words = tuple(arguments)
     try:
         code = root.main(arguments, prog_name="certctl", standalone_mode=False, obj=invocation)
         sys.stdout.flush()

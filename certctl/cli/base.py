@@ -1,6 +1,6 @@
 """Groups that load commands when they run, and options that stand before or after the command."""
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
@@ -20,7 +20,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass
 class Invocation:
-    """How certctl was called: the global options, wherever on the line they stood."""
+    """How certctl was called: the words typed, and the global options wherever among them they stood."""
 
     command: str = "certctl"
     config: Path | None = None
@@ -29,6 +29,7 @@ class Invocation:
     quiet: bool = False
     verbose: int = 0
     color: str = "auto"
+    words: Sequence[str] = ()
     seen: MutableMapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,9 +54,9 @@ def _option(*names: str, **attributes: Any) -> click.Option:  # noqa: ANN401
 
 
 GLOBAL_OPTIONS = (
-    _option("--config", type=click.Path(path_type=Path), metavar="FILE",
+    _option("--config", type=click.Path(path_type=Path, readable=False), metavar="FILE",
             help="Configuration file [default: $CERTCTL_CONFIG, then /etc/certctl/config.toml]."),
-    _option("--root", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
+    _option("--root", type=click.Path(path_type=Path, file_okay=False, readable=False), metavar="DIR",
             help="Relocate every path below DIR (sandbox, tests)."),
     _option("--json", is_flag=True, help="Print exactly one JSON document on stdout."),
     _option("-q", "--quiet", is_flag=True, help="Print nothing on success."),

@@ -7,12 +7,13 @@ import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.reports import open_report
+from certctl.cli.sudo import explained
 from certctl.errors import CertctlError, ExitCode, Interrupted, NameRejected, unforeseen
 
 
 def report_failure(error: BaseException, invocation: Invocation) -> int:
     """Show an error that ended the whole run; a traceback only with -vv."""
-    known = error if isinstance(error, CertctlError) else _translated(error)
+    known = explained(error if isinstance(error, CertctlError) else _translated(error), invocation)
     if invocation.verbose > 1:
         traceback.print_exception(error, file=sys.stderr)
     try:

@@ -78,7 +78,12 @@ def examine(house: House) -> Iterator[Finding]:
         try:
             yield from look()
         except CertctlError as error:
-            yield Finding(area, Level.PROBLEM, error.message, error.next[0])
+            yield Finding(area, Level.PROBLEM, error.message, _elsewhere(error))
+
+
+def _elsewhere(error: CertctlError) -> str:
+    """Return what to type next; whoever reads it has just run the doctor."""
+    return next(command for command in error.next if command != "certctl doctor")
 
 
 def wildcards(house: House) -> Iterator[Finding]:
@@ -137,7 +142,14 @@ def _state(house: House) -> list[Finding]:
             text = f"{path} has mode {mode:04o}, wider than {widest:04o}"
             findings.append(Finding("state", Level.PROBLEM, text, f"chmod {widest:04o} {path}"))
         elif not os.access(path, os.W_OK):
-            findings.append(Finding("state", Level.PROBLEM, f"{path} cannot be written", "run certctl as root"))
+            findings.append(
+                Finding(
+                    "state",
+                    Level.PROBLEM,
+                    f"{path} cannot be written, though root asks",
+                    f"findmnt --target {path}",
+                )
+            )
         elif whose and whose != Owner(facts.st_uid, facts.st_gid):
             text = (
                 f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}, not {whose.uid} and {whose.gid}"

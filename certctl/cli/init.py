@@ -14,6 +14,7 @@ from certctl.cli.move import move
 from certctl.cli.names import Party, finish
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import prepare_directories
+from certctl.cli.sudo import require_write
 from certctl.cli.wiring import House, open_house
 from certctl.config import parse
 from certctl.io import accounts
@@ -60,6 +61,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     """
     values = identity.checked(given)
     old, report = open_house(invocation), open_report(invocation)
+    require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
     config = _config_file(old, values | ({("nginx", "mode"): mode} if mode else {}))
     new = House(parse(config.text, old.file, invocation.root), old.file)
     new = new.in_mode(mode) if mode else new

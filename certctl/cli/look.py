@@ -9,7 +9,7 @@ from certctl.cli.completion import known_domains, known_slugs
 from certctl.cli.names import finish, parse_name, set_out
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.wiring import open_house
+from certctl.cli.wiring import open_house, read_house
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.io.escape import one_line
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> int:  # noqa: FBT001
     """Check that domains end at our target and that CAA lets our CA issue; change nothing."""
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = read_house(invocation), open_report(invocation)
     party = set_out(domains, house, report)
     for journey in party.journeys:
         with journey.attempt():
@@ -51,7 +51,7 @@ def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> i
 @click.pass_obj
 def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Ask the approval endpoint about domains and show its answer; nothing is remembered."""
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = read_house(invocation), open_report(invocation)
     party = set_out(domains, house, report)
     for journey in party.journeys:
         with journey.attempt():

@@ -17,6 +17,7 @@ from certctl.cli.base import Invocation, command
 from certctl.cli.owner import require_program
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
+from certctl.cli.sudo import require_write
 from certctl.cli.wiring import House, read_house
 from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
@@ -58,6 +59,8 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     if dry_run and not install:
         raise click.UsageError("--dry-run goes with --install")
     house = read_house(invocation)
+    if (install or uninstall) and not dry_run:
+        require_write(invocation, house.path("/etc/systemd/system"))
     if install or uninstall:
         from certctl.cli.serve_units import take_away, write
 

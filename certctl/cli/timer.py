@@ -10,6 +10,7 @@ import click
 from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
 from certctl.cli.reports import Rows, open_report
+from certctl.cli.sudo import require_write
 from certctl.cli.timer_host import (
     is_booted,
     lacks_cron,
@@ -51,6 +52,8 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     from certctl.timer.rival import refuse_rivals, rivals
 
     house, report = read_house(invocation), open_report(invocation)
+    if not dry_run:
+        require_write(invocation, house.path("/etc/systemd/system"))
     settings, systemd = timer_settings(invocation, house), open_systemd(house)
     files = systemd_files(settings) if is_booted(house) else cron_files(settings)
     if found := rivals(settings.root, systemd):
@@ -87,6 +90,7 @@ def remove(invocation: Invocation) -> int:
     from certctl.timer.life import remove as take_away
 
     house, report = read_house(invocation), open_report(invocation)
+    require_write(invocation, house.path("/etc/systemd/system"))
     files = [*systemd_files(places(house)), *cron_files(places(house))]
     gone = take_away(files, open_systemd(house))
     removed = [str(file.path) for file in gone]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from certctl.cli.base import Invocation
 from certctl.cli.owner import work_as_owner
+from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
@@ -277,9 +278,10 @@ def open_house(invocation: Invocation) -> House:
     """Read the configuration this run was given, and work in the state as its owner from now on.
 
     Raises:
-        ConfigInvalid: with every fault; ``state-unwritable``.
+        ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
     """
     house = read_house(invocation)
+    require_write(invocation, house.state)
     work_as_owner(house)
     return house
 
