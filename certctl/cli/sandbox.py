@@ -35,9 +35,14 @@ def sandbox() -> None:
 @click.option("--serve", is_flag=True, help="Run 'certctl serve' in it too.")
 @click.pass_obj
 def up(invocation: Invocation, lifetime: timedelta, mode: str, serve: bool) -> int:  # noqa: FBT001
-    """Bring a sandbox up below --root; one that is down begins a new world."""
+    """Bring a sandbox up below --root; one that is down begins a new world.
+
+    Root's has users apart, as a real host: nginx's workers are www-data, who hears strangers and the state of modes
+    shared and lua are games, the CA and DNS are nobody. All must be able to enter --root and to read certctl.
+    """
     from certctl.sandbox import sandbox as house
 
+    _require_program()
     standing, changed = house.up(_root(invocation), _init, lifetime, mode, serve=serve)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
@@ -166,14 +171,25 @@ def list_records(invocation: Invocation) -> int:
     return _report_dns(invocation, zone_file.load(_layout(invocation).dns_world))
 
 
+def _require_program() -> None:
+    """Make sure that those who run certctl in the sandbox can load it, before anything is made there."""
+    from certctl.cli.owner import require_program
+    from certctl.sandbox import users
+
+    with users.of_this_host().reaching_as_daemon() as whose:
+        require_program(whose.uid)
+
+
 def _init(config: Path) -> None:
     """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
+    from certctl.cli.owner import as_owner
     from certctl.cli.state import prepare_directories
     from certctl.cli.wiring import read_house
     from certctl.io.files import PUBLIC, write_atomic
 
     host = read_house(Invocation(config=config))
-    prepare_directories(host)
+    with as_owner(host):  # and root again from here on: the daemon is started as root
+        prepare_directories(host)
     for preview in host.web.preview_base():
         if preview.text:
             write_atomic(preview.path, preview.text, PUBLIC)

@@ -1,9 +1,9 @@
 """The private nginx's main file: what an operator's looks like, with every path and port the sandbox's own."""
 
-import os
 from pathlib import Path
 
 from certctl.sandbox.layout import Layout
+from certctl.sandbox.users import Users
 
 PAGE = """\
 <!doctype html>
@@ -48,9 +48,9 @@ http {{
 """
 
 
-def main_file(layout: Layout) -> str:
-    """Render nginx.conf. As root the workers stay root: a sandbox below a 0700 directory must stay readable."""
-    user = "user root;\n" if os.geteuid() == 0 else ""
+def main_file(layout: Layout, users: Users) -> str:
+    """Render nginx.conf."""
+    user = f"user {users.workers} {users.group};\n" if users.workers else ""
     return _CONF.format(modules=_modules(), user=user, root=layout.root)
 
 

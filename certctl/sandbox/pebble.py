@@ -75,6 +75,11 @@ class Pebble:
         return self.root / "https-ca.pem"
 
     @property
+    def key(self) -> Path:
+        """Return the key of its own HTTPS, the one file that is for nobody but it."""
+        return self.root / "https.key"
+
+    @property
     def issuer_root(self) -> Path:
         """Return what to trust for the certificates it signs; new at every start, see ``wait_ready``."""
         return self.root / "issuer-root.pem"
@@ -125,7 +130,7 @@ def configuration(pebble: Pebble) -> dict[str, object]:
             "listenAddress": f"{HOST}:{pebble.acme_port}",
             "managementListenAddress": f"{HOST}:{pebble.management_port}",
             "certificate": str(pebble.root / "https.pem"),
-            "privateKey": str(pebble.root / "https.key"),
+            "privateKey": str(pebble.key),
             "httpPort": pebble.http_port,
             "tlsPort": pebble.tls_port,
             "ocspResponderURL": "",
@@ -149,11 +154,11 @@ def write_files(pebble: Pebble) -> None:
         ConfigInvalid: ``state-unwritable``.
     """
     with writing(pebble.root):
-        make_directory(pebble.root, 0o700)
+        make_directory(pebble.root, 0o755)
         write_atomic(pebble.config, json.dumps(configuration(pebble), indent=2), PUBLIC)
         if not pebble.ca_file.exists():
             ca, leaf, key = _https_certificates(SystemClock().now())
-            write_atomic(pebble.root / "https.key", key, PRIVATE)
+            write_atomic(pebble.key, key, PRIVATE)
             write_atomic(pebble.root / "https.pem", leaf, PUBLIC)
             write_atomic(pebble.ca_file, ca, PUBLIC)
 

@@ -1,6 +1,7 @@
 """Bring a sandbox up, look at it, take it down: DNS, approval endpoint, nginx and Pebble below one directory."""
 
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
@@ -10,13 +11,15 @@ from pathlib import Path
 from certctl.errors import ConfigInvalid
 from certctl.io.files import remove_tree, writing
 from certctl.io.locks import lock
-from certctl.sandbox import daemons, nginx_conf, parts, pebble, standing, world
+from certctl.sandbox import daemons, nginx_conf, parts, pebble, standing, users, world
 from certctl.sandbox.daemons import Daemon
 from certctl.sandbox.layout import Layout, at, free_ports
 from certctl.sandbox.standing import Addresses, Standing
+from certctl.sandbox.users import Users
 
 _LOCK_WAIT = timedelta(minutes=2)
 _TRIES = 5
+_PASSABLE = 0o755  # what is private below has a mode of its own
 _ANEW = ("etc", "var", "run", "log", "ca")
 
 
@@ -38,7 +41,8 @@ def up(
     Raises:
         ConfigInvalid: ``sandbox-failed`` with the last words of the part that failed, or ``missing-program``.
     """
-    layout = at(root)
+    layout, whose = at(root), users.of_this_host()
+    users.require_way(whose, layout)
     standing.claim(layout)
     with _alone(layout):
         before = standing.read(layout)
@@ -47,7 +51,7 @@ def up(
         _stop(before)
         for _ in range(_TRIES):
             try:
-                return _Rising(layout, init, lifetime, mode, serve=serve).rise(), True
+                return _Rising(layout, whose, init, serve=serve).rise(lifetime, mode), True
             except parts.PortTaken:
                 continue
     raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
@@ -81,36 +85,37 @@ def status(root: Path) -> Standing:
 class _Rising:
     """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
 
-    def __init__(self, layout: Layout, init: Init, lifetime: timedelta, mode: str, *, serve: bool) -> None:
+    def __init__(self, layout: Layout, whose: Users, init: Init, *, serve: bool) -> None:
         self._layout = layout
+        self._users = whose
         self._init = init
-        self._lifetime = lifetime
-        self._mode = mode
         self._serve = serve
         self._standing = Standing(layout)
         self._undo = ExitStack()
 
-    def rise(self) -> Standing:
+    def rise(self, lifetime: timedelta, mode: str) -> Standing:
         """Begin a new world and start the parts in the order they need each other."""
         for old in _ANEW:
             remove_tree(self._layout.root / old)
         with writing(self._layout.root):
-            world.write_files(self._layout)
+            if self._users.workers:
+                self._layout.root.chmod(_PASSABLE)
+            world.write_files(self._layout, self._users)
         with self._undo:
-            addresses = self._start_all()
+            addresses = self._start_all(lifetime, mode)
             self._standing = replace(self._standing, addresses=addresses)
             self._standing.write()
             self._undo.pop_all()
         return self._standing
 
-    def _start_all(self) -> Addresses:
+    def _start_all(self, lifetime: timedelta, mode: str) -> Addresses:
         dns_port = self._start_ours("dns", "certctl.sandbox.dns_server", self._layout.dns_world)
         approval_port = self._start_ours("approval", "certctl.sandbox.approval_server", self._layout.approvals)
         acme, management, http, https = free_ports(4)
         resolver = f"127.0.0.1:{dns_port}"
         ca = pebble.Pebble(
             self._layout.ca, acme, management, http, https, resolver,
-            blocklist=(world.NEVER_SIGNED,), lifetime=self._lifetime,
+            blocklist=(world.NEVER_SIGNED,), lifetime=lifetime,
         )  # fmt: skip
         self._start_pebble(ca)
         addresses = Addresses(
@@ -124,7 +129,7 @@ class _Rising:
             https=f"127.0.0.1:{https}",
             config=str(self._layout.config),
         )
-        world.write_config(self._layout, addresses, _profile(ca), self._mode)
+        world.write_config(self._layout, self._users, addresses, profile=_profile(ca), mode=mode)
         self._init(self._layout.config)
         self._start_nginx(http, https)
         if self._serve:
@@ -133,7 +138,8 @@ class _Rising:
         return addresses
 
     def _start_ours(self, name: str, module: str, file: Path) -> int:
-        return parts.port_announced(self._start(name, parts.python_module(module, "--file", str(file))))
+        argv = self._users.run_outsider(parts.python_module(module, "--file", str(file)))
+        return parts.port_announced(self._start(name, argv))
 
     def _start_nginx(self, http: int, https: int) -> None:
         daemon = self._start("nginx", nginx_conf.argv(self._layout))
@@ -142,7 +148,10 @@ class _Rising:
 
     def _start_pebble(self, ca: pebble.Pebble) -> None:
         pebble.write_files(ca)
-        daemon = self._start("pebble", pebble.argv(ca, pebble.find_pebble()), pebble.environment(ca))
+        if self._users.outsiders:
+            shutil.chown(ca.key, self._users.outsiders)
+        argv = self._users.run_outsider(pebble.argv(ca, pebble.find_pebble()))
+        daemon = self._start("pebble", argv, pebble.environment(ca))
         for port in (ca.acme_port, ca.management_port):
             parts.wait_for_port(daemon, port)
         pebble.wait_ready(ca)

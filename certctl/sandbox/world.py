@@ -1,9 +1,6 @@
 """The world a new sandbox starts with: who points where, who is a customer, and certctl's configuration for it."""
 
-import grp
 import json
-import os
-import pwd
 from collections.abc import Callable
 from datetime import timedelta
 from functools import reduce
@@ -14,6 +11,7 @@ from certctl.sandbox import approval_server, nginx_conf, zone_file
 from certctl.sandbox.approval_server import Approvals
 from certctl.sandbox.layout import Layout
 from certctl.sandbox.standing import Addresses
+from certctl.sandbox.users import Users
 from certctl.sandbox.zone_file import DnsWorld, Record
 
 TARGET = "status.hyperping.io"
@@ -34,14 +32,14 @@ _RECORDS = (
 )
 
 
-def write_files(layout: Layout) -> None:
+def write_files(layout: Layout, users: Users) -> None:
     """Write everything the parts read before any of them runs."""
     for directory in (layout.config.parent, layout.conf_dir, layout.page, layout.logs, layout.ca):
         make_directory(directory, 0o755)
-    make_directory(layout.root / "var/tmp", 0o700)
+    make_directory(layout.root / "var/tmp", 0o755)
     zone_file.save(layout.dns_world, reduce(zone_file.add, _RECORDS, DnsWorld()))
     approval_server.save(layout.approvals, Approvals(approved=(CUSTOMER, WRONG_CNAME)))
-    write_atomic(layout.nginx_conf, nginx_conf.main_file(layout), PUBLIC)
+    write_atomic(layout.nginx_conf, nginx_conf.main_file(layout, users), PUBLIC)
     write_atomic(layout.page / "index.html", nginx_conf.PAGE, PUBLIC)
 
 
@@ -61,8 +59,8 @@ def change_approvals(layout: Layout, change: Callable[[Approvals], Approvals]) -
     return after
 
 
-def write_config(layout: Layout, addresses: Addresses, profile: str, mode: str) -> None:
-    """Write certctl's configuration for this sandbox, in which everything belongs to whoever brought it up."""
+def write_config(layout: Layout, users: Users, addresses: Addresses, *, profile: str, mode: str) -> None:
+    """Write certctl's configuration for this sandbox."""
     port = int(addresses.dns.rpartition(":")[2])
     table: dict[str, dict[str, object]] = {
         "paths": {"root": str(layout.root)},
@@ -76,13 +74,13 @@ def write_config(layout: Layout, addresses: Addresses, profile: str, mode: str) 
         "ca": {"directory": addresses.acme_directory, "ca_file": addresses.acme_ca_file, "profile": profile},
         "nginx": {
             "mode": mode,
-            "group": grp.getgrgid(os.getegid()).gr_name,
+            "group": users.group,
             "listen": ["127.0.0.1"],
             "http_port": int(addresses.http.rpartition(":")[2]),
             "https_port": int(addresses.https.rpartition(":")[2]),
         },
         "wildcard": {"zone": ZONE},
-        "serve": {"user": pwd.getpwuid(os.geteuid()).pw_name},
+        "serve": {"user": users.daemon},
     }
     write_atomic(layout.config, _toml(table), PUBLIC)
 

@@ -8,7 +8,7 @@ import pytest
 from certctl.errors import ConfigInvalid
 from certctl.io.process import Missing, find
 from certctl.sandbox.pebble import find_pebble
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, own_host
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +24,7 @@ def real_parts() -> None:
 
 
 @pytest.fixture(scope="session")
-def sandbox(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
+def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
     """Bring up a sandbox for all tests of this worker."""
-    root = tmp_path_factory.mktemp("sandbox")
-    try:
-        yield bring_up(root)
-    finally:
-        take_down(root)
+    with own_host() as sandbox:
+        yield sandbox

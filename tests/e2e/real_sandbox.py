@@ -15,14 +15,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-import pytest
 from cryptography import x509
 
 from certctl.sandbox import world, zone_file
 from certctl.sandbox.layout import Layout, at
-from tests.real_nginx import need
 
-GROUP, DAEMON = "games", "games"  # of Debian's own, so that a test needs no account
+DAEMON, GROUP, WORKERS = "games", "games", "www-data"  # in a sandbox of root's, on Debian
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,43 +125,21 @@ def take_down(root: Path) -> None:
 
 
 @contextmanager
-def own_host() -> Iterator[Sandbox]:
-    """Bring up a sandbox of its own; for root its workers are www-data's, as on a real host, else all is ours.
+def open_place() -> Iterator[Path]:
+    """Make a directory that the users of a sandbox can enter; every new session of pytest closes pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="certctl-e2e-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place)
 
-    It is not below pytest's directory, which every new session of pytest closes to other users.
-    """
-    with tempfile.TemporaryDirectory(prefix="certctl-modes-") as place:
-        root = Path(place)
-        root.chmod(0o755)
+
+@contextmanager
+def own_host(*options: str) -> Iterator[Sandbox]:
+    """Bring up a sandbox of the test's own, and take it down."""
+    with open_place() as root:
         try:
-            sandbox = bring_up(root)
-            if os.geteuid() == 0:
-                require_reach()
-                rewrite(sandbox.layout.nginx_conf, "user root;", f"user www-data {GROUP};")
-                rewrite(sandbox.layout.config, 'group = "root"', f'group = "{GROUP}"')
-                rewrite(sandbox.layout.config, 'user = "root"', f'user = "{DAEMON}"')
-                sandbox.must("reload")
-            yield sandbox
+            yield bring_up(root, *options)
         finally:
             take_down(root)
-
-
-def require_reach() -> None:
-    """Need a Python that the daemon's user can read; ./check makes .venv with one."""
-    argv = [
-        need("setpriv"),
-        f"--reuid={DAEMON}",
-        f"--regid={GROUP}",
-        "--clear-groups",
-        "test",
-        "-r",
-        sys.executable,
-    ]
-    if subprocess.run(argv, check=False).returncode != 0:
-        told = f"NOT PROVED: modes shared and lua for root: {sys.executable} can be read by root alone"
-        if os.environ.get("CERTCTL_E2E") == "required":
-            pytest.fail(told)
-        pytest.skip(told)
 
 
 def rewrite(path: Path, old: str, new: str) -> None:

@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, own_host
 
 pytestmark = pytest.mark.e2e
 
@@ -21,12 +20,10 @@ TWO_ORDERS = {"CERTCTL_CA__LIMITS": "letsencrypt", "CERTCTL_CA__LIMIT_OVERRIDES"
 
 
 @pytest.fixture
-def fresh(real_parts: None, tmp_path: Path) -> Iterator[Sandbox]:  # noqa: ARG001
+def fresh(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
     """Bring up a sandbox whose account has ordered nothing yet."""
-    try:
-        yield bring_up(tmp_path)
-    finally:
-        take_down(tmp_path)
+    with own_host() as sandbox:
+        yield sandbox
 
 
 def start(sandbox: Sandbox, *arguments: str, **settings: str) -> subprocess.Popen[str]:

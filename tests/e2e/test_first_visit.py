@@ -12,7 +12,7 @@ import pytest
 
 from certctl.sandbox import daemons
 from tests.e2e.browser import open_browser
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, own_host
 
 pytestmark = pytest.mark.e2e
 
@@ -22,16 +22,11 @@ PAGE = "<!doctype html><title>page</title><p>All systems operational.<script>doc
 @pytest.fixture(scope="module", params=["lua", "shared", "blocks"])
 def sandbox(
     real_parts: None,  # noqa: ARG001
-    tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Iterator[Sandbox]:
-    root = tmp_path_factory.mktemp(f"visit-{request.param}")
-    try:
-        sandbox = bring_up(root, "--mode", request.param, "--serve")
+    with own_host("--mode", request.param, "--serve") as sandbox:
         (sandbox.layout.page / "page.html").write_text(PAGE)
         yield sandbox
-    finally:
-        take_down(root)
 
 
 def mode(sandbox: Sandbox) -> str:

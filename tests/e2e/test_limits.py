@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from tests.e2e.real_sandbox import Ran, Sandbox, bring_up, certctl, take_down
+from tests.e2e.real_sandbox import Ran, Sandbox, certctl, own_host
 from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
 
 pytestmark = pytest.mark.e2e
@@ -43,13 +43,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
 
 
 @pytest.fixture(scope="module")
-def sandbox(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
+def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
     """Bring up a sandbox of our own: this CA's word about renewals holds for every certificate in it."""
-    root = tmp_path_factory.mktemp("limits")
-    try:
-        yield bring_up(root)
-    finally:
-        take_down(root)
+    with own_host() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

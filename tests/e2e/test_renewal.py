@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -23,7 +22,7 @@ from certctl.io.clock import SystemClock
 from certctl.sandbox import pebble
 from certctl.store.sqlite import SqliteStore
 from certctl.values import Certificate
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, own_host
 from tests.faults.whole import Watch, ended, start, until
 
 pytestmark = pytest.mark.e2e
@@ -81,12 +80,9 @@ class Sites:
 
 
 @pytest.fixture(scope="module")
-def calm(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
-    root = tmp_path_factory.mktemp("calm")
-    try:
-        yield bring_up(root)
-    finally:
-        take_down(root)
+def calm(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
+    with own_host() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -136,8 +132,12 @@ class Visitor(threading.Thread):
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("real_parts")
-def test_certificates_that_live_ninety_seconds_never_lapse_under_load(tmp_path: Path) -> None:
-    sandbox = bring_up(tmp_path / "short", "--lifetime", "90s")
+def test_certificates_that_live_ninety_seconds_never_lapse_under_load() -> None:
+    with own_host("--lifetime", "90s") as sandbox:
+        nobody_lapses(sandbox)
+
+
+def nobody_lapses(sandbox: Sandbox) -> None:
     over = threading.Event()
     try:
         names = [sandbox.customer(f"short{number}.example.com") for number in range(6)]
@@ -154,7 +154,6 @@ def test_certificates_that_live_ninety_seconds_never_lapse_under_load(tmp_path: 
         assert all(visitor.handshakes > 100 for visitor in visitors)
     finally:
         over.set()
-        take_down(tmp_path / "short")
 
 
 def _renewals(visitors: Sequence[Visitor]) -> int:

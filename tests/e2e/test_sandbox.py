@@ -16,7 +16,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.e2e.real_sandbox import Sandbox, bring_up, certctl, take_down
+from tests.e2e.real_sandbox import Sandbox, bring_up, certctl, open_place, take_down
 
 pytestmark = pytest.mark.e2e
 
@@ -27,12 +27,13 @@ KEYS = {
 
 
 @pytest.fixture
-def root(real_parts: None, tmp_path: Path) -> Iterator[Path]:  # noqa: ARG001
+def root(real_parts: None) -> Iterator[Path]:  # noqa: ARG001
     """A place for a sandbox of the test's own."""
-    place = tmp_path / "sandbox"
-    yield place
-    if (place / "sandbox.json").exists():
-        take_down(place)
+    with open_place() as place:
+        root = place / "sandbox"
+        yield root
+        if (root / "sandbox.json").exists():
+            take_down(root)
 
 
 def daemons(root: Path) -> dict[str, int]:

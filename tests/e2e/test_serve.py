@@ -11,7 +11,7 @@ import pytest
 
 from certctl.io import local
 from certctl.sandbox import standing
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, own_host
 
 pytestmark = pytest.mark.e2e
 
@@ -19,13 +19,10 @@ SECONDS = 30
 
 
 @pytest.fixture(scope="module")
-def sandbox(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
+def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
     """Bring up a sandbox of our own, with the daemon in it."""
-    root = tmp_path_factory.mktemp("serve")
-    try:
-        yield bring_up(root, "--serve")
-    finally:
-        take_down(root)
+    with own_host("--serve") as sandbox:
+        yield sandbox
 
 
 def handshake(sandbox: Sandbox, name: str) -> str:

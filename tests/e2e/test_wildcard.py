@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 
 from certctl.sandbox.zone_file import NAMESERVERS, RESOLVER
-from tests.e2e.real_sandbox import Ran, Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Ran, Sandbox, own_host
 
 pytestmark = pytest.mark.e2e
 
@@ -24,12 +24,9 @@ _PATIENCE = 60
 
 
 @pytest.fixture(scope="module")
-def sandbox(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
-    root = tmp_path_factory.mktemp("wildcard")
-    try:
-        yield bring_up(root)
-    finally:
-        take_down(root)
+def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
+    with own_host() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 
 from certctl.sandbox import pebble
 from certctl.sandbox.zone_file import NAMESERVERS, RESOLVER
-from tests.e2e.real_sandbox import Ran, Sandbox, bring_up, certctl, take_down
+from tests.e2e.real_sandbox import Ran, Sandbox, certctl, own_host
 from tests.e2e.test_wildcard import CHALLENGE, STAR, ZONE, Typed, add, failures, looks, name_in
 
 pytestmark = pytest.mark.e2e
@@ -19,12 +19,9 @@ ALWAYS_DUE = {"CERTCTL_RENEWAL__FALLBACK_FRACTION": "0.99999999"}
 
 
 @pytest.fixture(scope="module")
-def sandbox(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:  # noqa: ARG001
-    root = tmp_path_factory.mktemp("wildcard")
-    try:
-        yield bring_up(root)
-    finally:
-        take_down(root)
+def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
+    with own_host() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

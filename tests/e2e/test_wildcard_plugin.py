@@ -12,7 +12,7 @@ import pytest
 from certctl.io.process import Missing, find
 from certctl.sandbox import daemons, pebble
 from certctl.sandbox.layout import free_ports
-from tests.e2e.real_sandbox import Ran, Sandbox, bring_up, certctl, take_down
+from tests.e2e.real_sandbox import Ran, Sandbox, certctl, own_host
 from tests.fakes.bind import NAMESERVER, Bind, bind
 
 pytestmark = pytest.mark.e2e
@@ -83,21 +83,17 @@ def lab(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         child: [],
     }
     writable = {OWN: f"_acme-challenge.{OWN} TXT; grant certctl-test name elsewhere.{OWN}", child: child}
-    sandbox = bring_up(root / "sandbox")
-    try:
-        with bind(root / "bind", zones, writable) as server:
-            acme, management, http, tls = free_ports(4)
-            ca = pebble.Pebble(root / "ca", acme, management, http, tls, f"127.0.0.1:{server.port}")
-            pebble.write_files(ca)
-            log = root / "pebble.log"
-            daemon = daemons.start("pebble", pebble.argv(ca, pebble.find_pebble()), log, pebble.environment(ca))
-            try:
-                pebble.wait_ready(ca)
-                yield Lab(sandbox, server, ca, log)
-            finally:
-                daemons.stop(daemon)
-    finally:
-        take_down(root / "sandbox")
+    with own_host() as sandbox, bind(root / "bind", zones, writable) as server:
+        acme, management, http, tls = free_ports(4)
+        ca = pebble.Pebble(root / "ca", acme, management, http, tls, f"127.0.0.1:{server.port}")
+        pebble.write_files(ca)
+        log = root / "pebble.log"
+        daemon = daemons.start("pebble", pebble.argv(ca, pebble.find_pebble()), log, pebble.environment(ca))
+        try:
+            pebble.wait_ready(ca)
+            yield Lab(sandbox, server, ca, log)
+        finally:
+            daemons.stop(daemon)
 
 
 @pytest.mark.parametrize("engine", ["certbot", "acme"])

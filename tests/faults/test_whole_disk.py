@@ -15,7 +15,7 @@ import pytest
 
 from certctl.errors import CATALOGUE, ExitCode
 from certctl.sandbox.layout import at
-from tests.e2e.real_sandbox import Ran, certctl
+from tests.e2e.real_sandbox import Ran, certctl, open_place
 from tests.faults.whole import Enclosed, Watch
 
 pytestmark = pytest.mark.e2e
@@ -54,8 +54,12 @@ def mounts() -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="module")
-def host(real_parts: None, mounts: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:  # noqa: ARG001
-    root = tmp_path_factory.mktemp("small")
+def host(real_parts: None, mounts: tuple[str, ...]) -> Iterator[Host]:  # noqa: ARG001
+    with open_place() as root:
+        yield from on_a_small_disk(root, mounts)
+
+
+def on_a_small_disk(root: Path, mounts: tuple[str, ...]) -> Iterator[Host]:
     up = certctl("sandbox", "up", "--root", str(root), "--json", prefix=mounts)
     assert up.code == 0, up.out + up.err
     sandbox = Enclosed(at(root), up.json["data"], mounts)
