@@ -1,5 +1,5 @@
 # Shared by ./demo and ./check: put on this machine what they need, once. POSIX sh; the caller has set -eu and is in
-# the project's directory. Root or sudo is used for apt only; everything else stays below .venv and .cache.
+# the project's directory. Root or sudo is used for apt only; everything else stays below .venv and .cache, but for place.sh's copy.
 # shellcheck shell=sh
 
 export PATH="$PATH:/usr/sbin:/sbin" # where Debian keeps nginx, also for those whose PATH lacks it
