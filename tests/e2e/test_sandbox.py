@@ -3,6 +3,8 @@
 import http.client
 import json
 import os
+import pwd
+import shutil
 import signal
 import socket
 import ssl
@@ -16,9 +18,13 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from tests.e2e.real_sandbox import Sandbox, bring_up, certctl, open_place, take_down
+import certctl as package
+from tests.e2e.real_sandbox import DAEMON, WORKERS, Sandbox, bring_up, certctl, open_place, own_host, take_down
 
 pytestmark = pytest.mark.e2e
+AS_ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason="NOT PROVED: whose each part is; only root can tell users apart"
+)
 
 KEYS = {
     "acme_directory", "acme_ca_file", "issuer_root_file", "pebble_management",
@@ -39,6 +45,18 @@ def root(real_parts: None) -> Iterator[Path]:  # noqa: ARG001
 def daemons(root: Path) -> dict[str, int]:
     """Return the session of each part; every process of a part is in it."""
     return {row["name"]: row["pid"] for row in json.loads((root / "sandbox.json").read_text())["daemons"]}
+
+
+def who(pid: int) -> tuple[str, frozenset[int]]:
+    """Return a process's user and groups (proc_pid_status(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    groups = {int(fields["Gid"].split()[1]), *map(int, fields["Groups"].split())}
+    return pwd.getpwuid(int(fields["Uid"].split()[1])).pw_name, frozenset(groups)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def living(sessions: set[int]) -> list[str]:
@@ -226,3 +244,70 @@ def test_the_approval_endpoint_changes_its_mind_and_its_manners(root: Path) -> N
     sandbox.must("sandbox", "approve", "--mode", "hang")
     with pytest.raises(TimeoutError):
         approval(sandbox, "new.example.com", timeout=0.5)
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode", ["lua", "blocks"])
+def test_each_part_of_roots_sandbox_is_whose_it_is_on_a_real_host(real_parts: None, mode: str) -> None:  # noqa: ARG001
+    group = pwd.getpwnam(DAEMON).pw_gid
+    with own_host("--mode", mode, "--serve") as sandbox:
+        parts = daemons(sandbox.layout.root)
+        for outsider in ("dns", "approval", "pebble"):
+            nobody = pwd.getpwnam("nobody")
+            assert who(parts[outsider]) == ("nobody", frozenset({nobody.pw_gid}))
+        assert who(parts["nginx"])[0] == "root"
+        (worker,) = children(parts["nginx"])
+        user, groups = who(worker)
+        assert user == WORKERS
+        assert group in groups
+        hears = children(parts["serve"])[0] if mode == "blocks" else parts["serve"]
+        assert who(hears)[0] == DAEMON
+        sandbox.must("issue", "status.example.com")  # root's command, in that user's state
+        owner = "root" if mode == "blocks" else DAEMON
+        assert {path.owner() for path in (sandbox.layout.root / "var/lib/certctl").rglob("*")} == {owner}
+        assert {path.owner() for path in (sandbox.layout.root / "etc").rglob("*")} == {"root"}
+        assert sandbox.served_leaf("status.example.com") is not None
+
+
+def test_a_sandbox_of_an_ordinary_user_is_all_their_own(real_parts: None) -> None:  # noqa: ARG001
+    is_root = os.geteuid() == 0
+    to_them = ("setpriv", f"--reuid={WORKERS}", f"--regid={WORKERS}", "--clear-groups") if is_root else ()
+    user = WORKERS if is_root else pwd.getpwuid(os.geteuid()).pw_name
+    with open_place() as place:
+        root = place / "sandbox"
+        if is_root:
+            shutil.chown(place, user)
+        try:
+            ran = certctl(
+                "sandbox", "up", "--root", str(root), "--mode", "lua", "--serve", "--json", prefix=to_them
+            )
+            assert ran.code == 0, ran.out + ran.err
+            env = {"CERTCTL_CONFIG": ran.json["data"]["config"]}
+            assert certctl("issue", "status.example.com", env=env, prefix=to_them).code == 0
+            assert {who(pid)[0] for pid in daemons(root).values()} == {user}
+            assert {path.owner() for path in (root, *root.rglob("*"))} == {user}
+        finally:
+            certctl("sandbox", "down", "--root", str(root), prefix=to_them)
+
+
+@AS_ROOT
+def test_a_place_that_its_users_cannot_enter_is_an_error_before_anything_is_made(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    ran = certctl("sandbox", "up", "--root", str(closed / "below/sandbox"), "--json")
+    assert (ran.code, ran.error["code"]) == (10, "sandbox-failed")
+    assert f"cannot enter {closed}" in ran.error["message"]
+    assert list(closed.iterdir()) == []
+
+
+@AS_ROOT
+def test_a_certctl_that_only_root_can_read_is_an_error_before_anything_is_made() -> None:
+    with open_place() as place:
+        private = place / "home"
+        shutil.copytree(Path(package.__file__).parent, private / "certctl")
+        private.chmod(0o700)
+        from_there = ("env", "-C", str(private), f"PYTHONPATH={private}")
+        ran = certctl("sandbox", "up", "--root", str(place / "sandbox"), "--json", prefix=from_there)
+        assert (ran.code, ran.error["code"]) == (10, "missing-program")
+        assert str(private) in ran.error["message"]
+        assert not (place / "sandbox").exists()
