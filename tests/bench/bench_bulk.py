@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from certctl.io.process import find
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, bring_up, open_place, take_down
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +109,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=16)
     parser.add_argument("--engine", choices=["certbot", "acme"], default="certbot")
     parser.add_argument("--mode", choices=["blocks", "shared", "lua"], default="blocks")
-    with tempfile.TemporaryDirectory() as scratch:
-        measure(Path(scratch), parser.parse_args())
+    with open_place() as home:
+        measure(home, parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ Run: ``python -m tests.bench.bench_first_visit [names]`` (as root or not; ``apt-
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from tests.bench.lab import Field, Manner, customers, field
 from tests.bench.load import Visit, quantile, visit, visits
+from tests.e2e.real_sandbox import open_place
 
 _NAMES = 50
 _SLOW_NAMES = 10
@@ -72,17 +71,15 @@ def many_at_once(here: Field, count: int) -> None:
 
 def run(manner: Manner, count: int, *, crowds: bool = False) -> None:
     """Measure with CAs that behave in one manner."""
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch).chmod(0o755)
-        with field(Path(scratch), manner) as here:
-            cold(here, "warmup", 1)
-            print(f"{count} first visits, one after the other; the CA: {manner}")
-            cold(here, "cold", count)
-            if crowds:
-                print(f"{_CROWD} clients at once on one new name")
-                crowd_on_one(here)
-                print(f"{_NAMES} new names at once")
-                many_at_once(here, _NAMES)
+    with open_place() as place, field(place, manner) as here:
+        cold(here, "warmup", 1)
+        print(f"{count} first visits, one after the other; the CA: {manner}")
+        cold(here, "cold", count)
+        if crowds:
+            print(f"{_CROWD} clients at once on one new name")
+            crowd_on_one(here)
+            print(f"{_NAMES} new names at once")
+            many_at_once(here, _NAMES)
 
 
 def main() -> None:

@@ -11,17 +11,15 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 from tests.bench.lab import Manner, customers, daemon_pid, field, port
 from tests.bench.load import Visit, cpu_seconds, family, pss_megabytes, quantile, visit
-from tests.e2e.real_sandbox import Sandbox, certctl
+from tests.e2e.real_sandbox import Sandbox, certctl, open_place
 
 _MINUTE = 60.0
 _PER_SECOND = 50
@@ -103,15 +101,13 @@ def measure(sandbox: Sandbox, known: list[str], count: int) -> None:
 def main() -> None:
     arguments = [int(argument) for argument in sys.argv[1:]]
     count, number = (*arguments, *(10_000, 1000)[len(arguments) :])
-    with tempfile.TemporaryDirectory() as scratch:
-        Path(scratch).chmod(0o755)
-        with field(Path(scratch), Manner()) as here:
-            known = customers(here.sandbox, [f"status.known{each}.test" for each in range(number)])
-            env = {"CERTCTL_CONFIG": str(here.sandbox.addresses["config"]), "CERTCTL_CA__ENGINE": "acme"}
-            ran = certctl("issue", "-", "--jobs", "16", "-q", env=env, stdin="\n".join(known) + "\n")
-            assert ran.code == 0, ran.err[-2000:]
-            print(f"{number} known customers; {count} invented names in a minute")
-            measure(here.sandbox, known, count)
+    with open_place() as place, field(place, Manner()) as here:
+        known = customers(here.sandbox, [f"status.known{each}.test" for each in range(number)])
+        env = {"CERTCTL_CONFIG": str(here.sandbox.addresses["config"]), "CERTCTL_CA__ENGINE": "acme"}
+        ran = certctl("issue", "-", "--jobs", "16", "-q", env=env, stdin="\n".join(known) + "\n")
+        assert ran.code == 0, ran.err[-2000:]
+        print(f"{number} known customers; {count} invented names in a minute")
+        measure(here.sandbox, known, count)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ Run: ``python -m tests.bench.bench_issue [rounds]``.
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from certctl.io.process import beside_python
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, bring_up, open_place, take_down
 
 
 def certbot_alone(sandbox: Sandbox, home: Path, name: str) -> list[str]:
@@ -35,8 +34,7 @@ def seconds(run: list[str], env: dict[str, str]) -> float:
 
 def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch)
+    with open_place() as home:
         sandbox = bring_up(home / "sandbox")
         try:
             tokens = home / "webroot/.well-known/acme-challenge"

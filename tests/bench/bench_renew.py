@@ -10,13 +10,12 @@ Run: ``python -m tests.bench.bench_renew [certificates [lineages]]``.
 
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from certctl.io.process import beside_python
 from tests.bench.bench_issue import certbot_alone, seconds
 from tests.bench.crowd import Cost, certctl, cost, settle
-from tests.e2e.real_sandbox import Sandbox, bring_up, take_down
+from tests.e2e.real_sandbox import Sandbox, bring_up, open_place, take_down
 
 _PEM = ("cert", "chain", "fullchain", "privkey")
 _FIRST = "bench0.example.com"
@@ -71,8 +70,7 @@ def measure(root: Path, home: Path, lineages: int) -> tuple[Cost, Cost, Cost]:
 def main() -> None:
     arguments = [int(argument) for argument in sys.argv[1:]]
     certificates, lineages = (*arguments, *(10_000, 300)[len(arguments) :])
-    with tempfile.TemporaryDirectory() as scratch:
-        home = Path(scratch)
+    with open_place() as home:
         settle(home / "crowd", certificates)
         sandbox = bring_up(home / "sandbox")
         try:
