@@ -58,6 +58,10 @@ class Limit:
         """Return how long an empty bucket takes to be full again, if nothing is taken meanwhile."""
         return self.capacity * self.refill
 
+    def latest(self, now: datetime) -> datetime:
+        """Return until when a stored request counts: one that is further ahead was written by a wrong clock."""
+        return now + self.memory
+
     def raised(self, capacity: int) -> "Limit":
         """Return this limit with a capacity the CA granted: more tokens come back in the same time."""
         return replace(self, capacity=capacity, refill=self.memory / capacity)
@@ -68,7 +72,10 @@ class Limit:
         return replace(self, reserve=kept, others=reserve.others)
 
     def tokens(self, spent: Iterable[datetime], now: datetime) -> float:
-        """Return how many tokens are left after these requests, of a bucket that was full before them."""
+        """Return how many tokens are left after these requests, of a bucket that was full before them.
+
+        A request of a moment that is yet to come, by a clock that was ahead, counts as made just now.
+        """
         return self._level(self.capacity, spent, now)
 
     def is_told_by(self, spent: Iterable[datetime], now: datetime) -> bool:
@@ -81,7 +88,7 @@ class Limit:
 
     def _level(self, level: float, spent: Iterable[datetime], now: datetime) -> float:
         last = None
-        for moment in [*sorted(spent), now]:
+        for moment in [*sorted(min(moment, now) for moment in spent), now]:
             level = level if last is None else min(self.capacity, level - 1 + (moment - last) / self.refill)
             last = moment
         return level

@@ -222,6 +222,7 @@ _KINDS = (
     # Party 2: the operator's approval endpoint.
     Kind("approval-refused", NotApproved, _OPERATOR, False, "the approval endpoint said no"),
     Kind("approval-denied-locally", NotApproved, _OPERATOR, False, "the domain is on the local deny list"),
+    Kind("removed-lately", NotApproved, _OPERATOR, True, "the domain was removed minutes ago, by you"),
     Kind("approval-unreachable", Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
     Kind("approval-approves-everything", ConfigInvalid, _OPERATOR, False, "the endpoint approves unknown names"),
     # Party 3: the CA.

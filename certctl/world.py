@@ -81,6 +81,10 @@ class Operator(Protocol):
         """
         ...
 
+    def would_approve(self, domain: Domain) -> bool | None:
+        """Tell what the answer about a domain would be now, and remember nothing; None when there is none."""
+        ...
+
 
 class CertificateAuthority(Protocol):
     """Party 3: turns an approval into a checked certificate."""

@@ -109,8 +109,9 @@ _RESULT = _object(
         "steps": _list(_ref("step")),
         "error": _or_null(_ref("error")),
         "demand": _DEMAND,
+        "still_approved": _FLAG | {"description": "'remove' only: whether the operator would approve it again"},
     },
-    optional=("demand",),
+    optional=("demand", "still_approved"),
 )
 _SERVE = _object(
     {

@@ -8,7 +8,8 @@ from certctl.approval.answer import Answer, Source, Verdict
 from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ApprovalSettings, ask, check_url
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, NotApproved, Unreachable
+from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
+from certctl.moments import is_void
 from certctl.values import Approval, Delegation, Finding, Level
 
 _A_YES_LASTS = timedelta(days=30)
@@ -63,8 +64,8 @@ class HttpOperator:
         try:
             return self.approve(delegation)
         except Unreachable as error:
-            given_at = self._memory.remembered_yes(delegation.domain)
-            if given_at is None or self._clock.now() - given_at > _A_YES_LASTS:
+            given_at, now = self._memory.remembered_yes(delegation.domain), self._clock.now()
+            if given_at is None or is_void(given_at, now) or now - given_at > _A_YES_LASTS:
                 raise
             why = f"{error.message}; its yes of {given_at:%Y-%m-%d} still counts"
             return Approval(delegation, given_at, remembered=True, summary=why)
@@ -95,14 +96,22 @@ class HttpOperator:
         Raises:
             ConfigInvalid: the URL is not one we may ask.
         """
-        if source := self._local(domain):
-            verdict = Verdict.YES if source is Source.ALLOW else Verdict.NO
-            return Answer(domain, verdict, source, asked="", seen=f"{source} list")
-        answer = self._breaker.ask(domain, lambda: ask(domain, self._settings))
-        if answer.verdict is not Verdict.UNKNOWN:
+        answer = self._heard(domain)
+        if answer.source is Source.ENDPOINT and answer.verdict is not Verdict.UNKNOWN:
             approved = answer.verdict is Verdict.YES
             self._memory.remember_answer(domain, approved=approved, at=self._clock.now())
         return answer
+
+    def would_approve(self, domain: Domain) -> bool | None:
+        """Tell what the answer about a domain would be now, and remember nothing; None when there is none.
+
+        Never fails: who asks this has done what had to be done.
+        """
+        try:
+            verdict = self._heard(domain).verdict
+        except CertctlError:
+            return None
+        return None if verdict is Verdict.UNKNOWN else verdict is Verdict.YES
 
     def require_refusal(self) -> None:
         """Ask about a name nobody can have registered with the operator, and return only when that is refused.
@@ -134,6 +143,12 @@ class HttpOperator:
             return [Finding(_AREA, Level.PROBLEM, error.message, error.expected[0])]
         answer = self._probe()
         return [_FINDINGS[answer.verdict](answer)]
+
+    def _heard(self, domain: Domain) -> Answer:
+        if source := self._local(domain):
+            verdict = Verdict.YES if source is Source.ALLOW else Verdict.NO
+            return Answer(domain, verdict, source, asked="", seen=f"{source} list")
+        return self._breaker.ask(domain, lambda: ask(domain, self._settings))
 
     def _probe(self) -> Answer:
         return ask(Domain(f"certctl-probe-{token_hex(8)}.example.net"), self._settings)

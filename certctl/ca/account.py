@@ -132,7 +132,7 @@ def _set_aside(settings: CaSettings, account: Path) -> None:
     aside = settings.acme_dir / "quarantine"
     with writing(aside):
         make_directory(aside, _PRIVATE_DIRECTORY)
-        recent = [path for path in aside.iterdir() if _age(path) < _COUNTED]
+        recent = [path for path in aside.iterdir() if abs(_age(path)) < _COUNTED]
         if len(recent) >= MOST_REPLACED:
             raise Refused(
                 "ca-account",

@@ -9,6 +9,7 @@ from certctl.cli.reports import Report
 from certctl.cli.wiring import House
 from certctl.due import is_late
 from certctl.errors import CATALOGUE, Who
+from certctl.moments import is_void
 from certctl.notify import Happening, Message, What
 from certctl.stories.ending import PARKED, Ending, Word
 from certctl.values import DomainRow, Event
@@ -85,7 +86,7 @@ def _reminders(house: House) -> Iterator[Happening]:
         pause = timedelta(days=1) if late else _REMIND_AGAIN
         name = row.domain.name
         last = next((event.at for event in house.store.events(name, 100) if event.step == _REMINDED), None)
-        if last is None or now - last >= pause - timedelta(hours=3):
+        if last is None or now - last >= pause - timedelta(hours=3) or is_void(last, now):
             error = by_hand(row, house.world)
             house.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
             what = What.LATE if late else What.PERSON_NEEDED

@@ -53,7 +53,7 @@ def _spends(domain: str | None, house: House, now: datetime) -> Iterator[tuple[S
         yield from ((spend, house.limits[spend.bucket]) for spend in wanted if spend.bucket in house.limits)
         return
     for bucket, limit in house.limits.items():
-        keys = [""] if bucket is Bucket.ORDERS else house.store.spent_keys(bucket, now - limit.memory)[:_SHOWN]
+        keys = [""] if bucket is Bucket.ORDERS else house.store.spent_keys(bucket, limit, now)[:_SHOWN]
         yield from ((Spend(bucket, key), limit) for key in keys)
 
 

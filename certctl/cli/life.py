@@ -18,6 +18,8 @@ from certctl.stories.journey import Journey
 from certctl.stories.spending import backing_off, command_for
 from certctl.values import DomainRow, State
 
+_NAMED = 3
+
 
 @command(
     "renew",
@@ -173,11 +175,29 @@ def remove(
     revoke: bool,  # noqa: FBT001
     keep_certificate: bool,  # noqa: FBT001
 ) -> int:
-    """Take domains out of nginx, prove that they are gone, and forget their certificates and keys."""
+    """Take domains out of nginx, prove that they are gone, and forget their certificates and keys.
+
+    Take them off at your approval endpoint too: it is asked, and you are told when it still says yes. For ten
+    minutes first visits of a removed name are refused, and nobody is asked. Where 'certctl serve' runs, a visit
+    after that brings the name back if the endpoint says yes then. 'certctl issue DOMAIN' brings it back at once.
+    """
     from certctl.stories.remove import remove as story
 
     house, report = open_house(invocation), open_report(invocation)
     party = set_out(domains, house, report, wildcards=True)
     for journey in party.journeys:
         story(journey, house.world, revoke=revoke, keep_certificate=keep_certificate)
+    _say_who_may_return(party, report)
     return finish(party, report, lambda o: f"{o.domain}: " + ("removed" if o.changed else "already gone"))
+
+
+def _say_who_may_return(party: Party, report: Report) -> None:
+    """Warn of the domains that their next visitor may bring back, because the operator still approves them."""
+    wanted = [str(journey.domain) for journey in party.journeys if journey.still_approved]
+    if not wanted:
+        return
+    which = ", ".join(wanted[:_NAMED]) + (f" and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else "")
+    report.warn(
+        f"the approval endpoint still says yes to {which}: where 'certctl serve' runs, a visit in ten minutes or"
+        " later brings that back, unless the endpoint says no by then"
+    )

@@ -25,6 +25,7 @@ class Outcome:
     error: CertctlError | None = None
     ending: Ending | None = None
     demand: TxtDemand | None = None
+    still_approved: bool | None = None
 
     @property
     def ok(self) -> bool:
@@ -40,7 +41,7 @@ def outcome(journey: Journey) -> Outcome:
     """Sum a journey up."""
     return Outcome(
         str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
-        journey.ending, journey.demand,
+        journey.ending, journey.demand, journey.still_approved,
     )  # fmt: skip
 
 
@@ -87,7 +88,9 @@ def _result(o: Outcome) -> dict[str, Any]:
         "certificate": certificate_json(o.certificate) if o.certificate else None,
         "steps": [{"name": s.name, "ok": s.ok, "ms": s.ms, "detail": one_line(s.detail)} for s in o.steps],
         "error": error_json(o.error) if o.error else None,
-    } | ({"demand": _demand_json(o.demand)} if o.demand else {})
+        **({"demand": _demand_json(o.demand)} if o.demand else {}),
+        **({} if o.still_approved is None else {"still_approved": o.still_approved}),
+    }
 
 
 def _demand_json(demand: TxtDemand) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = ti
     told = timedelta(seconds=error.retry_after or 0)
     match error:
         case NameRejected() | NotApproved():
-            kind, lasts = Kind.REFUSED, settings.no_lasts
+            kind, lasts = Kind.REFUSED, told or settings.no_lasts
         case NotReady():
             kind, lasts = Kind.REFUSED, min(settings.no_lasts, _DNS_MAY_CHANGE)
         case Refused() | RateLimited():

@@ -13,6 +13,7 @@ from certctl.serve.answers import Outcome, of_journey
 from certctl.serve.settings import ServeSettings
 from certctl.stories.issue import deploy, is_settled, obtain
 from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.remove import stay_away
 from certctl.txt import TxtDemand
 from certctl.values import Approval, Certificate, Delegation, DnsSolver, Issued, Pem, Suggestion
 from certctl.world import CertificateAuthority, World
@@ -51,6 +52,7 @@ class Issuing:
         journey, approval = Journey(domain, Silent()), None
         with journey.attempt():
             row = self._world.store.domain(domain)
+            stay_away(row, self._world.clock.now())
             if not (row and is_settled(row, self._world)):
                 delegation = journey.step(Step.VERIFY, verify)
                 approval = journey.step(Step.APPROVE, self._world.operator.approve, delegation)

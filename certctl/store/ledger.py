@@ -35,11 +35,11 @@ def refund(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> Non
 
 def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
     """Return when tokens of this bucket and key were taken, as far back as it matters."""
-    wanted = limit.capacity
+    wanted, latest = limit.capacity, text(limit.latest(at))
     while True:
         rows = db.execute(
-            "SELECT at FROM spend WHERE bucket = ? AND key = ? ORDER BY at DESC LIMIT ?",
-            (token.bucket, token.key, wanted),
+            "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at <= ? ORDER BY at DESC LIMIT ?",
+            (token.bucket, token.key, latest, wanted),
         ).fetchall()
         moments = [datetime.fromisoformat(moment) for (moment,) in reversed(rows)]
         if len(rows) < wanted or limit.is_told_by(moments, at):
@@ -47,11 +47,11 @@ def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> S
         wanted *= 4
 
 
-def keys(db: sqlite3.Connection, bucket: Bucket, since: datetime) -> Sequence[str]:
-    """Return the keys of a bucket from which tokens were taken, the most used first."""
+def keys(db: sqlite3.Connection, bucket: Bucket, limit: Limit, at: datetime) -> Sequence[str]:
+    """Return the keys of a bucket from which tokens were taken that matter still, the most used first."""
     rows = db.execute(
-        "SELECT key FROM spend WHERE bucket = ? AND at >= ? GROUP BY key ORDER BY count(*) DESC",
-        (bucket, text(since)),
+        "SELECT key FROM spend WHERE bucket = ? AND at BETWEEN ? AND ? GROUP BY key ORDER BY count(*) DESC",
+        (bucket, text(at - limit.memory), text(limit.latest(at))),
     ).fetchall()
     return [key for (key,) in rows]
 

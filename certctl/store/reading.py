@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from certctl.due import Shares
+from certctl.moments import ASKED_AGAIN_WITHIN
 from certctl.store.rows import domain_row, text
 from certctl.values import DomainRow, Event, State
 
@@ -27,16 +28,16 @@ _CANDIDATE = f"""
 _DAY, _SLACK = timedelta(days=1), timedelta(minutes=1)  # more than rounding can do to a julian day
 
 
-def one(db: sqlite3.Connection, name: str) -> DomainRow | None:
+def one(db: sqlite3.Connection, name: str, now: datetime) -> DomainRow | None:
     """Return one domain, removed or not."""
     row = db.execute(_ROWS + " WHERE d.name = ?", (name,)).fetchone()
-    return domain_row(row) if row else None
+    return domain_row(row, now) if row else None
 
 
-def listed(db: sqlite3.Connection, where: str = "TRUE", **values: object) -> Sequence[DomainRow]:
+def listed(db: sqlite3.Connection, now: datetime, where: str = "TRUE", **values: object) -> Sequence[DomainRow]:
     """Return the domains that were not removed and of which this is true, by name."""
     condition = f" WHERE d.state <> '{State.REMOVED}' AND ({where}) ORDER BY d.name"
-    return [domain_row(row) for row in db.execute(_ROWS + condition, values)]
+    return [domain_row(row, now) for row in db.execute(_ROWS + condition, {"now": text(now), **values})]
 
 
 def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequence[DomainRow]:
@@ -47,8 +48,8 @@ def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequenc
     """
     return listed(
         db,
+        now,
         _CANDIDATE,
-        now=text(now),
         usual=shares.usual,
         short=shares.short,
         short_below=shares.short_below / _DAY,
@@ -58,8 +59,9 @@ def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequenc
 
 def unasked(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
     """Return the active domains whose certificate has no suggestion of the CA's, or one that has grown old."""
-    where = f"d.state = '{State.ACTIVE}' AND c.version IS NOT NULL AND coalesce(s.ask_at <= :now, TRUE)"
-    return listed(db, where, now=text(now))
+    is_old = "coalesce(s.ask_at <= :now OR s.ask_at > :void, TRUE)"
+    where = f"d.state = '{State.ACTIVE}' AND c.version IS NOT NULL AND {is_old}"
+    return listed(db, now, where, void=text(now + ASKED_AGAIN_WITHIN))
 
 
 def count(db: sqlite3.Connection) -> int:

@@ -53,12 +53,12 @@ class SqliteStore:
     def domain(self, domain: Domain) -> DomainRow | None:
         """Return what is known of a domain, or None."""
         with self._reading() as db:
-            return reading.one(db, domain.name)
+            return reading.one(db, domain.name, self._clock.now())
 
     def domains(self) -> Sequence[DomainRow]:
         """Return every domain that was not removed, by name."""
         with self._reading() as db:
-            return reading.listed(db)
+            return reading.listed(db, self._clock.now())
 
     def count(self) -> int:
         """Return how many domains were not removed."""
@@ -132,6 +132,8 @@ class SqliteStore:
         """Move a domain to another state of its life, creating it when it is new; active forgets its last error."""
         with self._transaction() as db:
             self._enter_state(db, domain.name, state)
+            if state is State.REMOVED:
+                _end_yes(db, domain.name)
             if state is State.ACTIVE:
                 db.execute("UPDATE domain SET last_error = NULL WHERE name = ?", (domain.name,))
 
@@ -177,10 +179,10 @@ class SqliteStore:
         with self._reading() as db:
             return ledger.spent(db, spend, limit, at)
 
-    def spent_keys(self, bucket: Bucket, since: datetime) -> Sequence[str]:
+    def spent_keys(self, bucket: Bucket, limit: Limit, at: datetime) -> Sequence[str]:
         """Return the keys of a bucket from which tokens were taken, the most used first."""
         with self._reading() as db:
-            return ledger.keys(db, bucket, since)
+            return ledger.keys(db, bucket, limit, at)
 
     def forgive(self, spend: Spend) -> None:
         """Empty a bucket that a success empties."""
@@ -229,7 +231,7 @@ class SqliteStore:
             if approved:
                 db.execute("INSERT OR REPLACE INTO approval VALUES (?, TRUE, ?)", (domain.name, text(at)))
             else:
-                db.execute("DELETE FROM approval WHERE domain = ?", (domain.name,))
+                _end_yes(db, domain.name)
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
         """Return when the endpoint last said yes, unless it has said no since."""
@@ -257,15 +259,16 @@ class SqliteStore:
             db.execute(
                 "UPDATE domain SET attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?", (domain.name,)
             )
-            db.execute("DELETE FROM approval WHERE domain = ?", (domain.name,))
+            _end_yes(db, domain.name)
             if not keep_certificate:
                 db.execute("DELETE FROM certificate WHERE domain = ?", (domain.name,))
 
     def _enter_state(self, db: sqlite3.Connection, name: str, state: State) -> None:
+        """Note a state and since when; each removal counts anew, so that its own proof is no first visit."""
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
-            " SET state = ?2, since = CASE WHEN state = ?2 THEN since ELSE ?3 END",
-            (name, state, text(self._clock.now())),
+            " SET state = ?2, since = CASE WHEN state = ?2 AND ?2 <> ?4 THEN since ELSE ?3 END",
+            (name, state, text(self._clock.now()), State.REMOVED),
         )
 
     @contextmanager
@@ -291,3 +294,7 @@ class SqliteStore:
                 if db.in_transaction:  # on a full disk SQLite has already rolled back by itself
                     db.execute("ROLLBACK")
                 raise
+
+
+def _end_yes(db: sqlite3.Connection, name: str) -> None:
+    db.execute("DELETE FROM approval WHERE domain = ?", (name,))

@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
+from certctl.stories.remove import stay_away
 from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
 from certctl.values import Approval, DnsSolver, DomainRow, Site, State
 from certctl.world import Change, World
@@ -31,7 +32,8 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
 def obtain(journey: Journey, world: World, approval: Approval | None = None) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due.
 
-    Whoever has just been given the approval hands it in: nobody is asked twice. A run that waits for the next order
+    Whoever has just been given the approval hands it in: nobody is asked twice. It was given before we held the
+    name, so it does not bring back what was removed meanwhile. A run that waits for the next order
     lets go of the name meanwhile: a first visitor, for whom orders are kept, does not wait with it.
     """
     with journey.attempt(world):
@@ -47,13 +49,22 @@ def obtain(journey: Journey, world: World, approval: Approval | None = None) -> 
 
 
 def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approval | None:
-    """Return the approval to order by; None where nothing has to be ordered."""
+    """Return the approval to order by; None where nothing has to be ordered.
+
+    Raises:
+        NotApproved: ``removed-lately``, of an approval that was handed in.
+    """
     row = journey.before = world.store.domain(journey.domain)
     journey.certificate = row.certificate if row else None
     if row and row.certificate and not journey.insists and is_settled(row, world):
         world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
         return None  # perhaps another run finished it while we waited
-    approval = approval or welcome(journey, world)
+    if approval:
+        stay_away(row, world.clock.now(), approval)
+    else:
+        approval = welcome(journey, world)
+        if row and row.state is State.REMOVED and row.certificate is None:
+            world.store.set_state(journey.domain, State.PENDING)  # wanted again from now on, by whoever visits too
     if row and not journey.insists:
         if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
             world.store.set_state(journey.domain, State.ACTIVE)  # it was parked, or kept when it was removed

@@ -88,6 +88,7 @@ class Journey:
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
         mode: How nginx is to serve it from now on, when the operator said so; None leaves that as it is.
+        still_approved: After a removal, whether the operator would approve it again; None when nobody said.
     """
 
     def __init__(self, domain: Domain, listener: Listener, *, insists: bool = False) -> None:
@@ -103,6 +104,7 @@ class Journey:
         self.site: Site | None = None
         self.mode: Mode | None = None
         self.demand: TxtDemand | None = None
+        self.still_approved: bool | None = None
         self.listener = listener
 
     @property

@@ -40,6 +40,7 @@ def _take_out(world: World, start: Callable[[Domain], Journey]) -> Sequence[Jour
         # Again, now that nginx's lock is ours: a domain that was issued meanwhile is nobody's leftover.
         is_current = not set(gone) & set(_known(world))
         if is_current:
+            _note_removals(gone, world)
             take_together(journeys, Step.PUBLISH, change.publish)
             take_together(journeys, Step.RELOAD, change.reload)
     if not is_current:
@@ -47,6 +48,15 @@ def _take_out(world: World, start: Callable[[Domain], Journey]) -> Sequence[Jour
     for journey in journeys:
         journey.state, journey.changed = State.REMOVED, True
     return journeys
+
+
+def _note_removals(gone: Sequence[Domain], world: World) -> None:
+    """Note anew that these are removed, whenever that was begun: the handshakes that follow are no first visits."""
+    with world.store.together():
+        for domain in gone:
+            row = world.store.domain(domain)
+            if row and row.state is State.REMOVED:
+                world.store.set_state(domain, State.REMOVED)
 
 
 def _known(world: World) -> Sequence[Domain]:

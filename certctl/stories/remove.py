@@ -1,39 +1,72 @@
 """The story: a customer leaves. The server block goes, nginx reloads, then the certificate goes."""
 
-from certctl.errors import ConfigInvalid
+from datetime import datetime
+from math import ceil
+
+from certctl.errors import ConfigInvalid, NotApproved
+from certctl.moments import STAYS_AWAY, is_void
 from certctl.stories.journey import Journey, Step
-from certctl.values import Certificate, Done, State
+from certctl.values import Approval, Certificate, DomainRow, Done, State
 from certctl.world import World
 
 
 def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certificate: bool = False) -> None:
     """Take one domain out of nginx, prove it is gone, then forget its certificate and key.
 
-    The intention is stored first, so a run that dies half-way is finished by the next one or by ``reconcile``.
+    The intention is stored first, so a run that dies half-way is finished by the next one or by ``reconcile``; and
+    so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is asked whether a
+    later visit would bring the domain back.
     """
+    with journey.attempt(world), world.locks.domain(journey.domain):
+        _take_out(journey, world, revoke=revoke, keep_certificate=keep_certificate)
+    if journey.ok and not journey.domain.is_wildcard:
+        journey.still_approved = world.operator.would_approve(journey.domain)
+
+
+def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:
+    """Refuse a first visit of a domain that was removed lately, or whose yes was given before it was removed.
+
+    For ten minutes nobody is asked: what still names the domain, our own proof among it, does not bring it back.
+    The operator's ``issue`` does not come here. A removal further ahead than that was noted by a wrong clock.
+
+    Raises:
+        NotApproved: ``removed-lately``, with the time to wait.
+    """
+    if row is None or row.state is not State.REMOVED or is_void(row.since, now, STAYS_AWAY):
+        return
+    until = row.since + STAYS_AWAY
+    if now >= until and (yes is None or yes.given_at > row.since):
+        return
+    raise NotApproved(
+        "removed-lately",
+        f"{row.domain} was removed at {row.since:%Y-%m-%d %H:%M:%S} UTC",
+        expected=[f"a yes that is asked for after {until:%H:%M:%S} UTC, or your own command"],
+        next=[f"certctl issue {row.domain}"],
+        retry_after=max(1, ceil((until - now).total_seconds())),
+    )
+
+
+def _take_out(journey: Journey, world: World, *, revoke: bool, keep_certificate: bool) -> None:
     domain = journey.domain
-    with journey.attempt(world), world.locks.domain(domain):
-        row = world.store.domain(domain)
-        if row is None:
-            raise ConfigInvalid(
-                "unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"]
-            )
-        journey.certificate = row.certificate
-        if row.state is State.REMOVED and row.certificate is None and domain not in world.web.orphans([]):
-            journey.state = State.REMOVED
-            return
-        world.store.set_state(domain, State.REMOVED)
-        with world.web.change([], gone=[domain]) as change:
-            journey.step(Step.PUBLISH, change.publish)
-            journey.step(Step.RELOAD, change.reload)
-            journey.step(Step.CONFIRM, change.confirm, domain)
-        if revoke and row.certificate:
-            journey.step(Step.REVOKE, _revoke, row.certificate, world)
-        if row.certificate:
-            world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
-        world.store.forget(domain, keep_certificate=keep_certificate)
-        journey.state, journey.changed = State.REMOVED, True
-        journey.succeed("remove", world)
+    row = world.store.domain(domain)
+    if row is None:
+        raise ConfigInvalid("unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"])
+    journey.certificate = row.certificate
+    if row.state is State.REMOVED and row.certificate is None and domain not in world.web.orphans([]):
+        journey.state = State.REMOVED
+        return
+    world.store.set_state(domain, State.REMOVED)
+    with world.web.change([], gone=[domain]) as change:
+        journey.step(Step.PUBLISH, change.publish)
+        journey.step(Step.RELOAD, change.reload)
+        journey.step(Step.CONFIRM, change.confirm, domain)
+    if revoke and row.certificate:
+        journey.step(Step.REVOKE, _revoke, row.certificate, world)
+    if row.certificate:
+        world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
+    world.store.forget(domain, keep_certificate=keep_certificate)
+    journey.state, journey.changed = State.REMOVED, True
+    journey.succeed("remove", world)
 
 
 def _revoke(certificate: Certificate, world: World) -> Done:

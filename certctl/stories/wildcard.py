@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from certctl.due import is_due, is_late, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.moments import is_void
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey, Step
 from certctl.stories.spending import keep_resting, request_for, spending
@@ -128,5 +129,5 @@ def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
 def _note(reminder: Reminder, now: datetime, world: World) -> None:
     name = reminder.row.domain.name
     last = next((event.at for event in world.store.events(name, 100) if event.slug == "wildcard-manual"), None)
-    if last is None or now - last >= _REMINDED:
+    if last is None or now - last >= _REMINDED or is_void(last, now):
         world.store.record(Event(now, name, "renew", ok=False, slug="wildcard-manual", detail=reminder.text))

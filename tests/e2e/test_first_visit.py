@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,30 @@ def test_a_removed_name_is_refused_at_once_and_comes_back_by_a_visit(sandbox: Sa
     with pytest.raises(ssl.SSLError):
         sandbox.served_leaf(name)
     assert curl(sandbox, "http", name)[1] in {404, 503}
+
+
+def test_a_removed_name_that_is_still_approved_stays_away_until_the_operator_issues_it(sandbox: Sandbox) -> None:
+    name = sandbox.customer("still-approved.customer.test")
+    assert curl(sandbox, "http", name)[1] == 200
+    orders = sandbox.orders()
+    removed = sandbox.must("remove", name, "--json")
+    [result] = removed.json["results"]
+    assert (result["state"], result["still_approved"]) == ("removed", True)
+    assert f"warning: the approval endpoint still says yes to {name}" in removed.err
+    assert curl(sandbox, "https", name)[0] != 0
+    assert curl(sandbox, "http", name)[1] == 404
+    until(lambda: daemon(sandbox)["reasons"].get("removed-lately", 0) > 0)
+    until(lambda: daemon(sandbox)["flights"] == 0)
+    assert sandbox.orders() == orders
+    assert [event["step"] for event in sandbox.must("log", name, "--json").json["data"]] == ["remove", "issue"]
+    sandbox.must("issue", name)
+    assert curl(sandbox, "https", name)[1] == 200
+    assert sandbox.orders() == orders + 1
+
+
+def daemon(sandbox: Sandbox) -> dict[str, Any]:
+    """Return what the daemon says of itself."""
+    return dict(sandbox.must("status", "--json").json["serve"])
 
 
 def test_what_the_daemon_did_can_be_seen_from_outside(sandbox: Sandbox) -> None:

@@ -35,7 +35,7 @@ class FakeOperator:
             return self.approve(delegation)
         except Unreachable:
             given_at = self.remembered.get(delegation.domain.name)
-            if given_at is None or self.now - given_at > timedelta(days=30):
+            if given_at is None or not timedelta(0) <= self.now - given_at <= timedelta(days=30):
                 raise
             return Approval(delegation, given_at, remembered=True, summary="its earlier yes still counts")
 
@@ -43,6 +43,10 @@ class FakeOperator:
         if delegation.domain.zone not in self.own_zones:
             raise NotApproved("approval-refused", f"{delegation.domain.zone} is not a zone of yours")
         return Approval(delegation, self.now, remembered=False, summary="your own zone")
+
+    def would_approve(self, domain: Domain) -> bool | None:
+        self.asked.append(domain.name)
+        return None if self.outage else domain.name in self.approved
 
     def approves(self, domain: Domain) -> None:
         """Make a name a customer's."""

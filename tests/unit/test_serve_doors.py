@@ -13,6 +13,8 @@ from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.stop import stopping
 from certctl.serve.settings import Rate
+from certctl.stories.issue import issue, obtain
+from certctl.stories.remove import remove
 from certctl.values import State
 from tests.fakes.serving import Serving, does_not_answer, nobody_approves, on_a_loop, serving, until
 from tests.fakes.world import FakeWorld
@@ -349,15 +351,73 @@ async def test_a_removed_name_comes_back_only_as_a_new_one_would(here: Serving) 
         await here.visit(NAME)
         here.fakes.store.forget(domain, keep_certificate=True)
         here.fakes.operator.approved.clear()
-        here.now.moment = 60
+        later(here, timedelta(minutes=11))
         assert (await here.visit(NAME)).status == 404
         row = here.fakes.store.domain(domain)
         assert row
         assert row.state is State.REMOVED
         here.fakes.operator.approves(domain)
-        here.now.moment = 600
+        later(here, timedelta(minutes=6))
         assert (await here.visit(NAME)).status == 200
     assert here.ca.orders == 1
+
+
+def later(here: Serving, duration: timedelta) -> None:
+    """Let time pass for the store and for the daemon's memory."""
+    here.fakes.days_pass(duration / timedelta(days=1))
+    here.now.moment += duration.total_seconds()
+
+
+@on_a_loop
+async def test_for_ten_minutes_after_a_removal_nobody_is_asked_then_only_a_new_yes_counts(
+    here: Serving,
+) -> None:
+    domain = here.fakes.customer(NAME)
+    async with serving(here):
+        await here.visit(NAME)
+        remove(here.fakes.journey(domain), here.fakes.world)
+        asked = len(here.fakes.operator.asked), len(here.fakes.dns.asked)
+        proof = await here.handshake(NAME)
+        assert (proof.status, proof.body) == (404, "refused removed-lately\n")
+        assert proof.headers["cache-control"] == "max-age=600"
+        later(here, timedelta(minutes=10, seconds=-1))
+        assert (await here.visit(NAME)).status == 404
+        here.on_demand = Serving(here.fakes, here.home).on_demand  # another daemon, or this one after a restart
+        assert isinstance(flight := here.on_demand.consider(NAME), asyncio.Future)
+        assert (await flight).slug == "removed-lately"
+        assert (len(here.fakes.operator.asked), len(here.fakes.dns.asked)) == asked
+        assert here.ca.orders == 1
+        later(here, timedelta(seconds=1))
+        assert (await here.visit(NAME)).status == 200
+    assert here.ca.orders == 2
+
+
+@on_a_loop
+async def test_the_operators_own_issue_brings_a_removed_name_back_at_once(here: Serving) -> None:
+    domain = here.fakes.customer(NAME)
+    async with serving(here):
+        await here.visit(NAME)
+        remove(here.fakes.journey(domain), here.fakes.world)
+        assert (await here.visit(NAME)).status == 404
+        issue(here.fakes.journeys(domain), here.fakes.world)
+        here.mirror.add(domain)
+        assert (await here.visit(NAME)).status == 200
+
+
+@on_a_loop
+async def test_a_yes_that_is_under_way_while_the_name_is_removed_does_not_bring_it_back(here: Serving) -> None:
+    """Asked in time, heard before the removal; the visitor then waits for the name, which the removal holds."""
+    domain = here.fakes.customer(NAME)
+    approval = here.fakes.operator.approve(here.fakes.dns.verify(domain))
+    issue(here.fakes.journeys(domain), here.fakes.world)
+    remove(here.fakes.journey(domain), here.fakes.world)
+    for minutes in (0, 30):
+        here.fakes.days_pass(minutes / (24 * 60))
+        late = here.fakes.journey(domain)
+        obtain(late, here.fakes.world, approval)
+        assert late.error
+        assert late.error.slug == "removed-lately"
+    assert here.fakes.ca.orders == 1
 
 
 @on_a_loop
