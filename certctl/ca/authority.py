@@ -30,7 +30,6 @@ from certctl.errors import CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.moments import is_void
 from certctl.txt import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Finding, Issued, Pem, Suggestion
 
@@ -203,10 +202,8 @@ class Authority:
         begun = task.scratch.begun()
         if begun is None or not task.scratch.asked(task.order):
             return False
-        ends, now = begun.ends if task.way.person else None, self._clock.now()
-        if ends is None and is_void(begun.since, now, _STALE):
-            return False
-        return now < (ends or begun.since + _STALE)
+        ends = begun.ends if task.way.person else None
+        return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
         """Return the certificate that lies ready in the scratch directory, however the engine ended."""

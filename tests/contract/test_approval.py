@@ -176,6 +176,25 @@ def test_a_remembered_yes_ends_after_thirty_days(world: World | RealWorld) -> No
         world.party().approve_again(delegation(CUSTOMER))
 
 
+def test_a_yes_remembered_by_a_clock_that_was_ahead_is_none(world: World | RealWorld) -> None:
+    world.approves(CUSTOMER)
+    world.party().approve(delegation(CUSTOMER))
+    world.outage = True
+    world.days_pass(-1)
+    with pytest.raises(Unreachable):
+        world.party().approve_again(delegation(CUSTOMER))
+
+
+def test_whether_a_name_would_be_approved_is_asked_and_not_remembered(world: World | RealWorld) -> None:
+    assert world.party().would_approve(CUSTOMER) is False
+    world.approves(CUSTOMER)
+    assert world.party().would_approve(CUSTOMER) is True
+    world.outage = True
+    assert world.party().would_approve(CUSTOMER) is None
+    with pytest.raises(Unreachable):
+        world.party().approve_again(delegation(CUSTOMER))
+
+
 def test_a_no_wipes_out_a_remembered_yes(world: World | RealWorld) -> None:
     world.approves(CUSTOMER)
     world.party().approve(delegation(CUSTOMER))

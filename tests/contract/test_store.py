@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from certctl.budget import Bucket, Limit, Spend
+from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
 from certctl.values import Certificate, Event, Issued, Pem, State, Suggestion
+from tests.fakes.world import FakeClock
 
 DOMAIN = Domain("status.example.com")
 BORN = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -184,6 +185,42 @@ def test_since_moves_only_when_the_state_does(store: SqliteStore) -> None:
     first = store.domain(DOMAIN)
     store.set_state(DOMAIN, State.MOVED)
     assert store.domain(DOMAIN) == first
+
+
+def test_each_removal_counts_anew_and_ends_a_remembered_yes(path: Path) -> None:
+    clock = FakeClock(BORN)
+    store = SqliteStore(path, clock)
+    store.keep(issued())
+    for _ in range(2):
+        clock.pause(timedelta(days=1))
+        store.remember_answer(DOMAIN, approved=True, at=clock.now())
+        store.set_state(DOMAIN, State.REMOVED)
+        row = store.domain(DOMAIN)
+        assert row
+        assert row.since == clock.now()
+        assert store.remembered_yes(DOMAIN) is None
+    before = store.domain(DOMAIN)
+    store.close()
+    another = SqliteStore(path, clock)
+    assert another.domain(DOMAIN) == before
+    another.close()
+
+
+def test_moments_that_no_rule_could_have_given_are_void_wherever_rows_are_read(path: Path) -> None:
+    clock = FakeClock(BORN)
+    store = SqliteStore(path, clock)
+    kept = store.keep(issued())
+    ahead = BORN + timedelta(days=365)
+    store.failed(DOMAIN, "ca-refused", ahead)
+    store.suggest([(kept, Suggestion(BORN + timedelta(days=60), ahead))])
+    store.spend([Spend(Bucket.FAILURES, DOMAIN.name)] * 5, ahead)
+    rows = [store.domain(DOMAIN), *store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.unasked(BORN)]
+    assert [(row.attempts, row.retry_at) for row in rows if row] == [(1, None)] * 4
+    assert store.spent(Spend(Bucket.FAILURES, DOMAIN.name), LETS_ENCRYPT[Bucket.FAILURES], BORN) == []
+    clock.pause(timedelta(days=364))
+    assert store.domain(DOMAIN).retry_at == ahead  # type: ignore[union-attr]
+    assert not store.unasked(clock.now())
+    store.close()
 
 
 def test_threads_and_processes_keep_side_by_side(store: SqliteStore, path: Path) -> None:

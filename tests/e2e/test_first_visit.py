@@ -144,7 +144,7 @@ class stopped:  # noqa: N801 - reads like a statement
         subprocess.run(["kill", "-CONT", str(self._daemon.pid)], check=True)
 
 
-def test_a_removed_name_is_refused_at_once_and_comes_back_by_a_visit(sandbox: Sandbox) -> None:
+def test_a_removed_name_is_refused_at_once(sandbox: Sandbox) -> None:
     name = sandbox.customer("leaver.customer.test")
     assert curl(sandbox, "http", name)[1] == 200
     sandbox.must("sandbox", "approve", name, "--revoke")

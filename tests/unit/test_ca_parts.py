@@ -285,6 +285,15 @@ def test_accounts_that_keep_getting_lost_stop_being_replaced(settings: CaSetting
     assert caught.value.slug == "ca-account"
 
 
+def test_accounts_that_a_clock_a_year_ahead_set_aside_are_not_counted(settings: CaSettings) -> None:
+    ahead = time.time_ns() + timedelta(days=365) // timedelta(microseconds=1) * 1000
+    for number in range(MOST_REPLACED):
+        (settings.acme_dir / "quarantine" / f"lost.{ahead + number}").mkdir(parents=True)
+    account(settings, "lost")
+    account(settings, "spare")
+    assert ensure_account(settings, datetime.now(UTC), lost="lost") == "spare"
+
+
 def test_an_account_somebody_else_replaced_already_is_not_replaced_again(settings: CaSettings) -> None:
     account(settings, "new")
     assert ensure_account(settings, datetime.now(UTC), lost="old") == "new"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, NotApproved
 from certctl.stories.issue import issue, obtain
 from certctl.stories.reconcile import reconcile
-from certctl.stories.remove import remove
+from certctl.stories.remove import remove, stay_away
 from certctl.stories.renew import renew, succeed_to, waiting
 from certctl.values import State
 from tests.fakes.web import FakeWeb
@@ -151,6 +151,38 @@ def test_a_removed_domain_is_gone_everywhere(fake: FakeWorld) -> None:
     again = fake.journey(leaves)
     remove(again, fake.world)
     assert (again.ok, again.changed) == (True, False)
+
+
+def test_a_removal_says_whether_the_operator_would_approve_the_name_again(fake: FakeWorld) -> None:
+    wanted, unwanted, unknown = live(fake, "a.example.com", "b.example.com", "c.example.com")
+    fake.operator.approved.remove("b.example.com")
+    told = []
+    for domain in (wanted, unwanted, unknown):
+        fake.operator.outage = domain == unknown
+        journey = fake.journey(domain)
+        remove(journey, fake.world)
+        assert journey.ok
+        told.append(journey.still_approved)
+    assert told == [True, False, None]
+
+
+@pytest.mark.parametrize("finish", ["remove", "reconcile"])
+def test_a_removal_that_another_run_finishes_a_day_later_keeps_visitors_away_from_then_on(
+    fake: FakeWorld, finish: str
+) -> None:
+    """Its proof is a handshake for the name, and the daemon would take that for a first visit."""
+    (domain,) = live(fake, "a.example.com")
+    fake.store.set_state(domain, State.REMOVED)  # and here it was killed
+    fake.store.forget(domain, keep_certificate=False)
+    fake.days_pass(1)
+    if finish == "remove":
+        remove(fake.journey(domain), fake.world)
+    else:
+        reconcile(fake.world, fake.journey)
+    assert not fake.web.served(domain)
+    with pytest.raises(NotApproved) as caught:
+        stay_away(fake.store.domain(domain), fake.clock.now())
+    assert caught.value.retry_after == 600
 
 
 def test_removing_what_was_never_there_is_an_error(fake: FakeWorld) -> None:
