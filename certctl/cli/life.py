@@ -198,6 +198,6 @@ def _say_who_may_return(party: Party, report: Report) -> None:
         return
     which = ", ".join(wanted[:_NAMED]) + (f" and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else "")
     report.warn(
-        f"the approval endpoint still says yes to {which}: where 'certctl serve' runs, a visit in ten minutes or"
-        " later brings that back, unless the endpoint says no by then"
+        f"still approved: {which}. Where 'certctl serve' runs, a visit in ten minutes or later brings that back,"
+        " unless the approval endpoint says no by then, or [approval] deny"
     )

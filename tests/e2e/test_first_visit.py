@@ -161,7 +161,7 @@ def test_a_removed_name_that_is_still_approved_stays_away_until_the_operator_iss
     removed = sandbox.must("remove", name, "--json")
     [result] = removed.json["results"]
     assert (result["state"], result["still_approved"]) == ("removed", True)
-    assert f"warning: the approval endpoint still says yes to {name}" in removed.err
+    assert f"warning: still approved: {name}. " in removed.err
     assert curl(sandbox, "https", name)[0] != 0
     assert curl(sandbox, "http", name)[1] == 404
     until(lambda: daemon(sandbox)["reasons"].get("removed-lately", 0) > 0)

@@ -16,7 +16,7 @@ from certctl.io.clock import SystemClock
 from certctl.stories.issue import issue
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import wildcard
-from certctl.values import DnsSolver, Suggestion
+from certctl.values import DnsSolver, Event, Suggestion
 from tests.fakes.http_server import serving, status
 from tests.fakes.world import FakeWorld
 
@@ -177,6 +177,20 @@ def test_a_wildcard_that_waits_for_a_person_is_told_ahead_of_time_and_not_at_eve
         [(event, "*.hyperping.io")] if event else []
     )
     assert all("certctl wildcard hyperping.io" in one["next"] for each in told for one in each["events"])
+
+
+def test_a_reminder_by_a_clock_that_was_ahead_does_not_silence_those_to_come(tmp_path: Path) -> None:
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    wildcard_by_hand(tmp_path, 29)
+    fake = FakeWorld(tmp_path / "var/lib/certctl")
+    ahead = SystemClock().now() + timedelta(days=365)
+    fake.store.record(Event(ahead, "*.hyperping.io", "remind", ok=True, slug=None, detail=""))
+    fake.store.close()
+    with serving(status("200 OK")) as server:
+        configured(tmp_path, server.port)
+        assert certctl(["--root", str(tmp_path), "-q", "renew"], Invocation()) == 0
+    told = [event["event"] for body in server.bodies if body for event in json.loads(body)["events"]]
+    assert told == ["person-needed"]
 
 
 @pytest.mark.parametrize(("days_left", "code"), [(29, 0), (14, 6)])
