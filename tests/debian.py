@@ -1,6 +1,7 @@
 """A host laid out as Debian does, below a directory of its own, for certctl and the real nginx."""
 
 import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,11 @@ class Debian:
         self.nginx_conf.write_text(MAIN.format(root=root))
 
     @property
+    def base(self) -> Path:
+        """Return nginx's base file."""
+        return self.root / "etc/nginx/certctl.d/00-certctl-base.conf"
+
+    @property
     def config(self) -> Path:
         """Return certctl's configuration."""
         return self.root / "etc/certctl/config.toml"
@@ -58,6 +64,18 @@ class Debian:
     def nginx_conf(self) -> Path:
         """Return nginx's main file."""
         return self.root / "etc/nginx/nginx.conf"
+
+    def block(self, name: str, *listens: str) -> Path:
+        """Put a server block of the operator's among Debian's sites; return its file."""
+        path = self.root / "etc/nginx/sites-enabled" / name
+        lines = "".join(f"    listen {listen};\n" for listen in listens)
+        path.write_text(f"server {{\n{lines}    server_name {name}.example.net;\n    return 204;\n}}\n")
+        return path
+
+    def nginx_is_content(self) -> bool:
+        """Tell whether nginx would start with what lies there."""
+        argv = ["nginx", "-t", "-q", "-c", str(self.nginx_conf), "-e", "stderr"]
+        return subprocess.run(argv, capture_output=True, timeout=60, check=False).returncode == 0
 
     def certctl(self, *arguments: str) -> Said:
         """Run a command in this process."""

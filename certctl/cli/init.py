@@ -69,6 +69,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
         _make_accounts(new)
     new.web.require_access()
     included, base = _include_file(new), new.web.preview_base()
+    new.web.foresee_base(will_be_included=bool(included))
     previews = [config, *included, *base]
     if not invocation.json and not invocation.quiet:
         click.echo("".join(preview.diff() for preview in previews), nl=False)
@@ -83,6 +84,8 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     failing = Party([journey for journey in journeys if not journey.ok], [])
     if failing.outcomes:
         return finish(failing, report, str)
+    if not any(preview.diff() for preview in [*included, *base]):
+        new.web.require_sound()  # nginx has tested nothing yet
     done = [[str(preview.path), _what_became(preview)] for preview in previews]
     done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
     report.data({"wrote": changes}, Rows(["", ""], done, [_NEXT if new.mode is old.mode else _UNITS_DIFFER]))
@@ -168,9 +171,8 @@ def _toml(value: object) -> str:
 def _include_file(house: House) -> list[Preview]:
     """Return one line that makes nginx include our directory, where Debian's layout has a place for it."""
     directory = house.path(house.settings.nginx.conf_dir)
-    place = house.path(house.settings.nginx.config).parent / "conf.d"
-    if house.web.is_included() or not place.is_dir():
+    path = house.path(house.settings.nginx.config).parent / "conf.d/certctl.conf"
+    if house.web.is_included() or not (path.parent.is_dir() and house.web.reads(path)):
         return []
-    path = place / "certctl.conf"
     text = f"# managed by certctl: server blocks of customers' domains\ninclude {directory}/*.conf;\n"
     return [Preview(path, text, path.read_text(encoding="utf-8") if path.exists() else "")]

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from certctl.errors import CertctlError
-from certctl.nginx import checkup, mainconf
+from certctl.nginx import checkup, foresee, mainconf
 from certctl.nginx.base import base_files
-from certctl.nginx.command import NginxCommand, Verdict, files_with_default_server
+from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
 from certctl.nginx.publish import read
 from certctl.nginx.serverblock import is_edited, is_ours, owner_of
@@ -59,7 +59,8 @@ def _test(verdict: Verdict, settings: NginxSettings) -> Finding:
         if "lua_shared_dict" in verdict.fault:
             fix = "apt-get install libnginx-mod-http-lua"
         if "duplicate default server" in verdict.fault:
-            fix = f"take default_server out of the other file; {settings.base_path} needs it"
+            others = ", ".join(place for place, _ in foresee.clashes(settings)) or "the other file"
+            fix = f"take default_server out of {others}; {settings.base_path} needs it"
         return _problem(f"the configuration does not pass its test: {verdict.fault}", fix)
     if verdict.conflicts:
         names = ", ".join(sorted(verdict.conflicts)[:5])
@@ -80,16 +81,15 @@ def _included(settings: NginxSettings, command: NginxCommand, verdict: Verdict) 
             f"add to the http block of {settings.config}: include {settings.conf_dir}/*.conf;",
         )
     if not settings.base_path.exists():
-        yield from _clash(dump, settings)
+        yield from _clash(settings)
 
 
-def _clash(dump: str, settings: NginxSettings) -> Iterator[Finding]:
+def _clash(settings: NginxSettings) -> Iterator[Finding]:
     """Foresee the base file's clash with a default server of the operator's (Debian ships one)."""
-    for file in files_with_default_server(dump):
+    for place, words in foresee.clashes(settings):
         yield _problem(
-            f"{file} has a default_server; certctl's base file needs it on ports "
-            f"{settings.http_port} and {settings.https_port}",
-            f"take default_server out of {file}",
+            f"{place} has 'listen {words}'; certctl's base file must be the default server there",
+            f"take default_server out of {place}",
         )
 
 

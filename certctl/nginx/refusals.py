@@ -86,13 +86,18 @@ def reload_failed(outcome: Outcome) -> WebServerFailed:
     )
 
 
-def not_included(settings: NginxSettings) -> WebServerFailed:
-    """Make the error for an nginx that does not read our directory."""
+def not_included(settings: NginxSettings, http_block: str = "") -> WebServerFailed:
+    """Make the error for an nginx that does not read our directory.
+
+    Where it is known where the http block begins, nobody but the operator can mend it: ``certctl init`` has tried.
+    """
+    line = f"include {settings.conf_dir}/*.conf;"
+    by_hand = f"add the line '{line}' to the http block, after {http_block}; then repeat the command"
     return WebServerFailed(
         "nginx-not-included",
-        f"nginx does not read {settings.conf_dir}",
-        expected=[f"include {settings.conf_dir}/*.conf; in the http block of {settings.config}"],
-        next=["certctl doctor"],
+        f"nginx does not read {settings.conf_dir}, so nothing of certctl's would be in force",
+        expected=[f"{line} in the http block of {http_block or settings.config}"],
+        next=[by_hand] if http_block else ["certctl init"],
     )
 
 

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected, WebServerFailed
 from certctl.io.locks import lock
 from certctl.io.rights import as_root
-from certctl.nginx import access, doctor, handshake, mainconf, mirror, probe
+from certctl.nginx import access, doctor, foresee, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
@@ -136,7 +137,31 @@ class Nginx:
 
     def is_included(self) -> bool:
         """Tell whether nginx's configuration includes our directory, base file or not."""
-        return mainconf.includes(self._command.dump(), self._settings.config, self._settings.conf_dir)
+        return foresee.is_read(self._settings.config, self._settings.conf_dir)
+
+    def reads(self, path: Path) -> bool:
+        """Tell whether nginx's configuration includes what lies in the directory of a file."""
+        return foresee.is_read(self._settings.config, path.parent)
+
+    def foresee_base(self, *, will_be_included: bool) -> None:
+        """Refuse to write a base file that nginx would not read, or not take.
+
+        Raises:
+            WebServerFailed: ``nginx-not-included``, ``nginx-conflict``, each with file and line.
+        """
+        if not will_be_included:
+            foresee.require_included(self._settings)
+        foresee.require_free(self._settings)
+
+    def require_sound(self) -> None:
+        """Refuse to call well what nginx would not start with.
+
+        Raises:
+            WebServerFailed: ``nginx-already-broken``.
+        """
+        verdict = self._command.test()
+        if not (verdict.ok or verdict.is_environment):
+            raise already_broken(verdict, self._settings)
 
     @property
     def is_reload_pending(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from certctl.cli.doctor import configuration
 from certctl.cli.identity import borrowed
 from certctl.cli.wiring import House, read_house
 from certctl.config import load
+from certctl.nginx import foresee
 from certctl.values import Level
 from tests.debian import Debian
+from tests.unit.test_nginx_text import SETTINGS
 
 WHO = (
     "--target", "pages.example.net", "--approval-url", "https://api.example.net/approvalendpoint/{domain}",
@@ -203,3 +206,118 @@ def test_the_environment_chooses_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_sandbox_is_nobodys_host(host: Debian) -> None:
     assert host.certctl("config", "validate").err == ""
     assert host.certctl("init").err == ""
+
+
+# --- what nginx reads, and what it refuses
+
+
+def without_conf_d(host: Debian) -> int:
+    """Take the include of conf.d out of nginx.conf; return the line on which the http block begins."""
+    lines = [line for line in host.nginx_conf.read_text().splitlines() if "conf.d" not in line]
+    host.nginx_conf.write_text("\n".join(lines) + "\n")
+    return lines.index("http {") + 1
+
+
+@pytest.mark.parametrize("has_directory", [True, False])
+@pytest.mark.parametrize("options", [[], ["--mode", "blocks"], ["--dry-run"], [*WHO]])
+def test_where_nginx_reads_nothing_of_ours_init_names_the_line_and_its_place(
+    host: Debian,
+    options: list[str],
+    has_directory: bool,  # noqa: FBT001
+) -> None:
+    line = without_conf_d(host)
+    if not has_directory:
+        (host.root / "etc/nginx/conf.d").rmdir()
+    said = host.certctl("init", "--json", *options)
+    error = json.loads(said.out)["error"]
+    assert (said.code, error["code"], said.err) == (7, "nginx-not-included", "")
+    wanted = f"include {host.root}/etc/nginx/certctl.d/*.conf;"
+    assert error["expected"] == [f"{wanted} in the http block of {host.nginx_conf}:{line}"]
+    assert error["next"][0].startswith(
+        f"add the line '{wanted}' to the http block, after {host.nginx_conf}:{line};"
+    )
+    assert not host.base.exists()
+    assert not host.config.exists()
+
+
+def test_the_line_it_names_is_the_line_it_needs(host: Debian) -> None:
+    line = without_conf_d(host)
+    error = json.loads(host.certctl("init", "--json").out)["error"]
+    lines = host.nginx_conf.read_text().splitlines()
+    lines.insert(line, error["next"][0].split("'")[1])
+    host.nginx_conf.write_text("\n".join(lines))
+    host.must("init")
+    assert host.base.exists()
+    assert host.nginx_is_content()
+
+
+def test_a_relative_include_is_seen(host: Debian) -> None:
+    text = host.nginx_conf.read_text()
+    host.nginx_conf.write_text(text.replace("http {", "http {\n    include certctl.d/*.conf;"))
+    host.must("init")
+    assert not (host.root / "etc/nginx/conf.d/certctl.conf").exists()
+
+
+def test_the_clash_of_default_servers_is_foreseen_with_its_line_before_anything_is_written(host: Debian) -> None:
+    theirs = host.block("default", f"127.0.0.1:{host.http} default_server", "127.0.0.1:9")
+    said = host.certctl("init", "--json")
+    error = json.loads(said.out)["error"]
+    assert (said.code, error["code"]) == (7, "nginx-conflict")
+    assert error["seen"] == [f"{theirs}:2: listen 127.0.0.1:{host.http} default_server;"]
+    assert error["next"][0] == f"take default_server out of {theirs}:2, or remove that file"
+    assert not host.base.exists()
+    host.block("default", f"127.0.0.1:{host.http}")
+    host.must("init")
+    assert host.nginx_is_content()
+
+
+def test_and_after_it_is_there(host: Debian) -> None:
+    host.must("init")
+    theirs = host.block("late", f"127.0.0.1:{host.https} ssl default_server")
+    said = host.certctl("init", "--json")
+    error = json.loads(said.out)["error"]
+    assert (said.code, error["code"]) == (7, "nginx-conflict")
+    assert error["seen"] == [f"{theirs}:2: listen 127.0.0.1:{host.https} ssl default_server;"]
+    findings = json.loads(host.certctl("doctor", "--json").out)["data"]
+    assert [f["fix"] for f in findings if f"{theirs}:2" in f["fix"]]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.9:{http} default_server", "127.0.0.1:{http}", "127.0.0.1:9 default"])
+def test_a_default_server_elsewhere_is_none_of_our_business(host: Debian, listen: str) -> None:
+    host.block("theirs", listen.format(http=host.http))
+    host.must("init")
+    assert host.nginx_is_content()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "clash"),
+    [
+        ("*", "80 default_server", True),
+        ("*", "0.0.0.0:80 default_server", True),
+        ("*", "*:443 ssl default_server", True),
+        ("*", "[::]:80 default_server ipv6only=on", False),
+        ("[::]", "[::]:80 default_server ipv6only=on", True),
+        ("10.0.0.1", "10.0.0.1 default_server", True),
+        ("*", "8080 default_server", False),
+        ("*", "unix:/run/x.sock default_server", False),
+    ],
+)
+def test_addresses_are_compared_as_nginx_does(tmp_path: Path, ours: str, theirs: str, clash: object) -> None:
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"http {{ server {{ # listen 80 default_server;\n listen {theirs}; }} }}\n")
+    there = replace(SETTINGS, config=config, listen=(ours,), http_port=80, https_port=443)
+    assert bool(foresee.clashes(there)) is clash
+
+
+def test_a_configuration_that_is_broken_otherwise_is_not_called_in_place(host: Debian) -> None:
+    host.must("init")
+    (host.root / "etc/nginx/conf.d/theirs.conf").write_text("nonsense;\n")
+    said = host.certctl("init", "--json")
+    assert (said.code, json.loads(said.out)["error"]["code"]) == (7, "nginx-already-broken")
+
+
+def test_the_doctor_reports_also_where_its_fix_was_refused(host: Debian) -> None:
+    host.block("default", f"127.0.0.1:{host.http} default_server")
+    said = host.certctl("doctor", "--fix", "--json")
+    assert said.code == 1
+    assert len(json.loads(said.out)["data"]) > 5

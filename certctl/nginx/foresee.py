@@ -1,0 +1,123 @@
+"""What would become of the base file, by the operator's own files: read here, for nginx shows none that it refuses.
+
+As good as can be: what is read is nginx's include lines and its listen lines, not all of its grammar.
+"""
+
+import re
+from collections.abc import Iterator
+from glob import glob
+from pathlib import Path
+
+from certctl.errors import WebServerFailed
+from certctl.io.rights import as_root
+from certctl.nginx.refusals import not_included
+from certctl.nginx.serverblock import is_ours
+from certctl.nginx.settings import NginxSettings
+
+_INCLUDE = re.compile(r"^[^#\n]*?\binclude\s+[\"']?([^;\"'\s]+)[\"']?\s*;", re.MULTILINE)
+_LISTEN = re.compile(r"^[^#\n]*?\blisten\s+([^;#]+);", re.MULTILINE)
+_HTTP = re.compile(r"^[^#\n]*?\bhttp\s*\{", re.MULTILINE)
+_PLAIN_PORT = "80"
+
+
+def require_included(settings: NginxSettings) -> None:
+    """Refuse to write where nginx does not read.
+
+    Raises:
+        WebServerFailed: ``nginx-not-included``, with the line and the place for it.
+    """
+    if not is_read(settings.config, settings.conf_dir):
+        raise not_included(settings, http_block(settings.config))
+
+
+def require_free(settings: NginxSettings) -> None:
+    """Refuse while another block is the default server of an address and port that the base file takes.
+
+    Raises:
+        WebServerFailed: ``nginx-conflict``, with each line.
+    """
+    if found := clashes(settings):
+        raise WebServerFailed(
+            "nginx-conflict",
+            "another server block is nginx's default server where certctl's base file must be it: there the CA "
+            "asks about names that have no server block yet, and strangers are refused",
+            seen=[f"{place}: listen {words};" for place, words in found],
+            expected=[f"no default_server but that of {settings.base_path} on these ports"],
+            next=[f"take default_server out of {place}, or remove that file" for place, _ in found[:3]],
+        )
+
+
+def clashes(settings: NginxSettings) -> list[tuple[str, str]]:
+    """Return ``file:line`` and arguments of every foreign ``listen … default_server`` on an address of ours."""
+    ours = {
+        _normal(f"{address}:{port}")
+        for address in settings.listen
+        for port in (settings.http_port, settings.https_port)
+    }
+    found = []
+    for path, text in files(settings.config):
+        if path == settings.base_path or is_ours(text):
+            continue
+        for match in _LISTEN.finditer(text):
+            words = match[1].split()
+            if {"default_server", "default"} & set(words) and _normal(words[0]) in ours:
+                found.append((f"{path}:{_line(text, match.start(1))}", " ".join(words)))
+    return found
+
+
+def is_read(config: Path, directory: Path) -> bool:
+    """Tell whether nginx's files include ``*.conf`` of a directory, whatever is in it."""
+    patterns = (_absolute(config, each) for _, text in files(config) for each in _INCLUDE.findall(text))
+    return any((directory / "certctl.conf").match(pattern) for pattern in patterns)
+
+
+def http_block(config: Path) -> str:
+    """Return where the http block begins, as ``file:line``; the main file alone when it is not seen."""
+    for path, text in files(config):
+        if found := _HTTP.search(text):
+            return f"{path}:{_line(text, found.end())}"
+    return str(config)
+
+
+def files(config: Path) -> Iterator[tuple[Path, str]]:
+    """Yield every configuration file that nginx reads, and its text, each once.
+
+    A relative pattern starts at the directory of the main file (ngx_conf_full_name with conf_prefix, nginx 1.22.1).
+    """
+    waiting, seen = [config], set[Path]()
+    while waiting:
+        path = waiting.pop(0)
+        if path in seen:
+            continue
+        seen.add(path)
+        text = _read(path)
+        yield path, text
+        for pattern in _INCLUDE.findall(text):
+            with as_root():
+                waiting += sorted(map(Path, glob(_absolute(config, pattern))))  # noqa: PTH207 - a pattern of nginx's
+
+
+@as_root()
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    except OSError:
+        return ""
+
+
+def _absolute(config: Path, pattern: str) -> str:
+    return str(config.parent / pattern)
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
+
+def _normal(address: str) -> tuple[str, str]:
+    """Return address and port as nginx compares them (https://nginx.org/r/listen)."""
+    if address.isdecimal():
+        return "0.0.0.0", address  # noqa: S104 - compared, not bound
+    host, colon, port = address.rpartition(":")
+    if not colon or address.endswith("]"):
+        host, port = address, _PLAIN_PORT
+    return "0.0.0.0" if host == "*" else host.lower(), port  # noqa: S104 - compared, not bound
