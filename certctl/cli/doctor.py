@@ -13,7 +13,7 @@ from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import directories, owner, planted, prepare_directories
 from certctl.cli.wiring import House, open_house
-from certctl.errors import CertctlError, ExitCode, WebServerFailed
+from certctl.errors import CertctlError, ExitCode
 from certctl.io.accounts import Owner
 from certctl.io.process import Missing, find
 from certctl.stories.wildcard import needs_person, solver_of
@@ -51,10 +51,7 @@ def _mended(house: House, report: Report) -> Iterator[Finding]:
     """Apply the fixes; one that cannot be applied is a finding, beside whatever else is wrong."""
     try:
         prepare_directories(house)
-        try:
-            report.note(house.web.install_base().summary)
-        except WebServerFailed as error:  # what is wrong is among the findings
-            report.note(error.message)
+        report.note(house.web.install_base().summary)
     except CertctlError as error:
         yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", error.next[0])
 
