@@ -197,7 +197,8 @@ def notifier(house: House) -> list[Finding]:
         return []
     try:
         find(command[0])
-    except Missing:
-        text = f"[notify] command: {command[0]} cannot be run"
+    except Missing as error:
+        where = f"is only on this shell's PATH: {error.elsewhere}" if error.elsewhere else "cannot be run"
+        text = f"[notify] command: {command[0]} {where}"
         return [Finding("notify", Level.PROBLEM, text, "certctl config show")]
     return [Finding("notify", Level.OK, f"{command[0]} is told of what needs a person")]

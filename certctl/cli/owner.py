@@ -63,6 +63,50 @@ def require_program(uid: int) -> None:
         ) from error
 
 
+def require_legible(user: str, group: str, again: str) -> None:
+    """Make sure that a user can load all of certctl, its Python and its libraries, before it has to.
+
+    What a daemon cannot load once it has given up root's rights, nobody hears of: not even the words to say so.
+    Who is not root cannot ask.
+
+    Args:
+        user: Who has to run it.
+        group: That user's group.
+        again: What to type once certctl is somewhere else.
+
+    Raises:
+        ConfigInvalid: ``missing-program``, ``missing-account``.
+    """
+    if os.geteuid() != 0:
+        return
+    from certctl.io.legible import first_closed
+
+    closed = first_closed(user, group, _installed())
+    if closed is None:
+        return
+    ours = closed.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
+    raise ConfigInvalid(
+        "missing-program",
+        f"the user {user}, who has to run certctl, cannot read {closed}",
+        seen=[f"certctl is in {Path(certctl.__file__).parent}, and its Python is {sys.executable}"],
+        expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
+        next=[f"chmod -R a+rX {sys.prefix}" if ours else "install certctl in /opt/certctl, as README does", again],
+    )
+
+
+def _installed() -> tuple[Path, ...]:
+    """Return all that certctl is made of here; in a Python of the system's, its libraries are only looked into."""
+    libraries = Path(click.__file__).parent
+    own_environment = sys.prefix != sys.base_prefix
+    return (
+        Path(sys.executable),
+        Path(sys.executable).resolve(),
+        Path(os.__file__).parent,
+        libraries.parent if own_environment and libraries.is_relative_to(sys.prefix) else libraries,
+        Path(certctl.__file__).parent,
+    )
+
+
 @contextmanager
 def as_owner(house: "House") -> Iterator[None]:
     """Reach files as the owner of the state for a block, in a command that is root's otherwise.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.cli.base import Invocation, command
-from certctl.cli.owner import require_program
+from certctl.cli.owner import require_legible
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.sudo import require_write
@@ -78,6 +78,9 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
 
 def _run(invocation: Invocation, house: House, where: Path) -> int:
     """Serve; whoever was started as root has given that up before the first stranger is heard."""
+    if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+        make_account(house)
+    require_reader(house)
     from certctl.cli.serve_parts import Parts
 
     parts = Parts(house, ServeVoice(invocation, house.clock))
@@ -96,8 +99,6 @@ def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners:
     """
     from certctl.cli.boundary import report_failure
     from certctl.serve.monitor import part
-
-    make_account(house)
 
     def listen(line: socket.socket) -> int:
         try:
@@ -182,6 +183,15 @@ def make_account(house: House) -> None:
         accounts.create(house.settings.serve.user, house.settings.nginx.group)
 
 
+def require_reader(house: House) -> None:
+    """Make sure that who will hear strangers can load the daemon, while there is somebody to say otherwise.
+
+    Raises:
+        ConfigInvalid: ``missing-account``, ``missing-program``.
+    """
+    require_legible(house.settings.serve.user, house.settings.nginx.group, "certctl serve --install")
+
+
 def _give_up_rights(house: House) -> None:
     """Become an ordinary user: in modes shared and lua the one that owns certctl's state."""
     if os.geteuid() != 0:
@@ -192,4 +202,3 @@ def _give_up_rights(house: House) -> None:
         make_directory(house.run, 0o755)
         hand_over(house.run, owner.uid, owner.gid)
     accounts.become(user, group)
-    require_program(owner.uid)

@@ -6,7 +6,7 @@ from pathlib import Path
 import certctl
 from certctl.cli.base import Invocation
 from certctl.cli.reports import open_report
-from certctl.cli.serve import group_name, make_account
+from certctl.cli.serve import group_name, make_account, require_reader
 from certctl.cli.timer_host import is_booted, open_systemd, places, timer_settings
 from certctl.cli.wiring import House
 from certctl.errors import ConfigInvalid
@@ -27,6 +27,7 @@ def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
     refuse_foreign(files)
     if not dry_run:
         make_account(house)
+        require_reader(house)
     diff = "".join(file.diff() for file in files)
     changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING), _newest(house))
     done = "Nothing was written." if dry_run else _said(files, written=bool(diff))

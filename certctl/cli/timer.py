@@ -9,6 +9,7 @@ import click
 
 from certctl.cli.base import Command, Group, Invocation
 from certctl.cli.outcome import rfc3339
+from certctl.cli.owner import require_legible
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.sudo import require_write
 from certctl.cli.timer_host import (
@@ -59,6 +60,8 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     if found := rivals(settings.root, systemd):
         refuse_rivals(found, lineage_names(settings.root), our_names(house))
     refuse_foreign(files)
+    if settings.owner:
+        require_legible(*settings.owner, "certctl timer install")
     written = [file for file in files if file.to_write]
     diff = "".join(file.diff() for file in written)
     changed = bool(written) if dry_run else put_in_place(files, systemd)

@@ -27,7 +27,15 @@ _children: set["subprocess.Popen[bytes]"] = set()
 
 
 class Missing(Exception):
-    """The program is not installed or not executable."""
+    """The program is not installed or not executable.
+
+    Attributes:
+        elsewhere: Where a shell finds it all the same; empty when it does not either.
+    """
+
+    def __init__(self, program: str, elsewhere: str = "") -> None:
+        super().__init__(program)
+        self.elsewhere = elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +61,30 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def find(program: str) -> str:
-    """Return the absolute path of a program: as given, on the system's path, or on the user's.
+    """Return the absolute path of a program: as given, or on the system's path.
+
+    Not on the path of whoever types: a service has none of its own, and would miss what was found by hand alone.
+
+    Raises:
+        Missing: it is not there.
+    """
+    if found := shutil.which(program, path=_SYSTEM_PATH):
+        return found
+    raise Missing(program, shutil.which(program) or "")
+
+
+def find_by_hand(program: str) -> str:
+    """Return the absolute path of a program that no service will look for, on the caller's own path as well.
 
     Raises:
         Missing: it is nowhere.
     """
-    path = f"{_SYSTEM_PATH}:{os.environ.get('PATH', '')}"
-    if found := shutil.which(program, path=path):
-        return found
-    raise Missing(program)
+    try:
+        return find(program)
+    except Missing as error:
+        if error.elsewhere:
+            return error.elsewhere
+        raise
 
 
 def beside_python(program: str) -> Path:

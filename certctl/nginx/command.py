@@ -120,11 +120,20 @@ class NginxCommand:
         try:
             yield find(self._settings.binary)
         except Missing as error:
-            raise WebServerFailed(
-                "nginx-missing",
-                f"{self._settings.binary} cannot be run",
-                next=["apt-get install nginx", "certctl config show"],
-            ) from error
+            raise missing(self._settings.binary, error.elsewhere) from error
+
+
+def missing(binary: str, elsewhere: str) -> WebServerFailed:
+    """Make the error for an nginx that no service would find, and say where a shell does."""
+    if elsewhere:
+        return WebServerFailed(
+            "nginx-missing",
+            f"{binary} is found on this shell's PATH alone, which no service has",
+            seen=[elsewhere],
+            next=[f'put binary = "{elsewhere}" into [nginx] of the configuration', "certctl config show"],
+        )
+    install = ["apt-get install nginx"] if "/" not in binary else []
+    return WebServerFailed("nginx-missing", f"{binary} cannot be run", next=[*install, "certctl config show"])
 
 
 def judge(ended: Finished) -> Verdict:

@@ -201,10 +201,15 @@ class Nginx:
         """Return what nginx's test needs of the disk; None where there is no nginx, so nobody can say.
 
         A configuration that fails its test is not shown by nginx: then its main file alone counts.
+
+        Raises:
+            WebServerFailed: ``nginx-missing``, there is one, but no service would find it.
         """
         try:
             dump, build = self._command.dump(), self._command.build
-        except WebServerFailed:
+        except WebServerFailed as error:
+            if error.seen:
+                raise
             return None
         return footprint(dump if DUMPED in dump else read(self._settings.config) or "", build)
 

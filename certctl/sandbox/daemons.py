@@ -10,7 +10,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.io import escape
-from certctl.io.process import Missing, environment, find
+from certctl.io.process import Missing, environment, find_by_hand
 
 _POLL_SECONDS = 0.02
 _TERM_SECONDS = 5
@@ -55,7 +55,7 @@ def start(name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None 
     """
     to_log = (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        program = find(argv[0])
+        program = find_by_hand(argv[0])
         pid = os.posix_spawn(
             program,
             [program, *argv[1:]],

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -18,8 +19,10 @@ from pathlib import Path
 
 import pytest
 
+import certctl
 from certctl.errors import Busy, ConfigInvalid
 from certctl.io import sockets
+from certctl.io.legible import first_closed
 from certctl.io.local import Unanswered, get
 from tests.fakes.http_server import ScriptedServer, serving, status
 
@@ -339,6 +342,60 @@ def test_a_user_that_is_not_there_is_said_before_anything_is_served(place: Place
     with running(place) as daemon:
         code, said = daemon.ended()
     assert (code, "error[missing-account]" in said) == (10, True)
+
+
+@pytest.fixture
+def closed(place: Place) -> dict[str, str]:
+    """A certctl of its own where only root gets to, and the environment in which it is the one that runs."""
+    home = place.root / "home"
+    home.mkdir(0o700)
+    package = Path(certctl.__file__).parent
+    shutil.copytree(package, home / "certctl", symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
+    return {"PYTHONPATH": str(home), "PYTHONSAFEPATH": "1"}
+
+
+@AS_ROOT
+@pytest.mark.parametrize("mode", ["blocks", "shared", "lua"])
+def test_a_certctl_that_its_user_cannot_read_is_said_and_not_started(
+    place: Place, closed: dict[str, str], mode: str
+) -> None:
+    """Without a word, or over and over, is how it ended when the user found out."""
+    place.configure(mode=mode)
+    with running(place, keep=(), **closed) as daemon:
+        code, said = daemon.ended()
+    assert (code, "error[missing-program]" in said) == (10, True)
+    assert f"the user nobody, who has to run certctl, cannot read {closed['PYTHONPATH']}" in said
+
+
+@AS_ROOT
+@pytest.mark.parametrize("words", [("serve", "--install"), ("timer", "install")])
+def test_units_are_not_written_for_a_certctl_that_its_user_cannot_read(
+    place: Place, closed: dict[str, str], words: tuple[str, ...]
+) -> None:
+    place.configure(mode="shared")
+    (place.root / "run/systemd/system").mkdir(parents=True)
+    argv = [*place.argv[:-1], *words]
+    environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    ended = subprocess.run(argv, capture_output=True, text=True, env=environment | closed, timeout=60, check=False)
+    assert (ended.returncode, "error[missing-program]" in ended.stderr) == (10, True)
+    assert closed["PYTHONPATH"] in ended.stderr
+    assert not (place.root / "etc/systemd/system").exists()
+    ended = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+@AS_ROOT
+def test_one_file_that_a_user_cannot_read_is_found_as_a_directory_on_the_way_is(place: Place) -> None:
+    (place.root / "tree/a/b").mkdir(parents=True)
+    file = place.root / "tree/a/b/late.py"
+    file.touch(0o644)
+    assert first_closed("nobody", "daemon", [place.root / "tree"]) is None
+    file.chmod(0o600)
+    assert first_closed("nobody", "daemon", [place.root / "tree"]) == file
+    (place.root / "tree/a").chmod(0o700)
+    assert first_closed("nobody", "daemon", [file]) == place.root / "tree/a"
+    (place.root / "tree").chmod(0o711)
+    assert first_closed("nobody", "daemon", [place.root / "tree"]) == place.root / "tree"
 
 
 def test_something_else_in_the_way_is_not_removed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import trustme
 
 from certctl.cli import run
 from certctl.cli.base import Invocation
-from certctl.cli.doctor import renewers
+from certctl.cli.doctor import notifier, renewers
 from certctl.cli.serve_units import daemon_files
 from certctl.cli.timer_host import host_settings
 from certctl.cli.timer_sight import examine_units
@@ -263,9 +263,7 @@ def test_the_doctor_sees_that_nginx_moved_its_logs_away_from_the_units(
         (with_systemd / name).mkdir()
     nginx_conf(with_systemd, f"{with_systemd}/old")
     certctl("timer", "install")
-    config = with_systemd / "etc/certctl/config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text("")
+    configure(with_systemd, "")
     looked = partial(renewers, open_house(Invocation(root=with_systemd)))
     assert [finding.level for finding in looked()] == [Level.OK]
     nginx_conf(with_systemd, f"{with_systemd}/new")
@@ -295,6 +293,42 @@ def test_the_doctor_sees_a_daemons_unit_of_another_mode(with_systemd: Path) -> N
     findings = [*examine_units(moved, SERVE, partial(daemon_files, moved))]
     assert {finding.fix for finding in findings} == {"certctl serve --install"}
     assert any("CapabilityBoundingSet" in finding.text for finding in findings)
+
+
+@pytest.fixture
+def on_this_shells_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program that a shell finds and a service does not."""
+    program = tmp_path / "own/bin/nginx-of-mine"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho nginx version: nginx/1.26.3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+def configure(root: Path, text: str) -> None:
+    config = root / "etc/certctl/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "words", [("timer", "install"), ("serve", "--install"), ("reload",), ("init", "--dry-run")]
+)
+def test_an_nginx_that_only_a_shell_finds_is_missing_for_everybody(
+    with_systemd: Path, certctl: Certctl, on_this_shells_path: Path, words: tuple[str, ...]
+) -> None:
+    configure(with_systemd, f'[nginx]\nbinary = "{on_this_shells_path.name}"\n')
+    code, _, err = certctl(*words)
+    assert (code, "error[nginx-missing]" in err) == (7, True)
+    assert f'put binary = "{on_this_shells_path}" into [nginx] of the configuration' in " ".join(err.split())
+    assert not (with_systemd / UNITS).exists()
+
+
+def test_the_doctor_looks_for_programs_as_a_service_does(with_systemd: Path, on_this_shells_path: Path) -> None:
+    configure(with_systemd, f'[notify]\ncommand = ["{on_this_shells_path.name}"]\n')
+    (finding,) = notifier(open_house(Invocation(root=with_systemd)))
+    assert (finding.level, str(on_this_shells_path) in finding.text) == (Level.PROBLEM, True)
 
 
 # Certbot's own timer
