@@ -62,7 +62,8 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     values = identity.checked(given)
     old, report = open_house(invocation), open_report(invocation)
     require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
-    config = _config_file(old, values | ({("nginx", "mode"): mode} if mode else {}))
+    found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
+    config = _config_file(old, found | values | ({("nginx", "mode"): mode} if mode else {}))
     new = House(parse(config.text, old.file, invocation.root), old.file)
     new = new.in_mode(mode) if mode else new
     if not dry_run:

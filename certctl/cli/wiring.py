@@ -3,7 +3,7 @@
 Each party is imported when it is first needed, so looking at the store does not load an ACME client.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -38,15 +38,20 @@ _LOCK_WAIT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class House:
-    """The parties of one run, each built when it is first needed."""
+    """The parties of one run, each built when it is first needed.
+
+    Attributes:
+        found: Keys of ``[nginx]`` that nobody set, and what was found on this host in their place.
+    """
 
     settings: "Settings"
     file: Path
+    found: "Mapping[str, str]" = field(default_factory=dict)
 
     def in_mode(self, mode: str) -> "House":
         """Return the same parties on a host whose nginx serves in another mode."""
         nginx = self.settings.nginx.model_copy(update={"mode": mode})
-        return House(self.settings.model_copy(update={"nginx": nginx}), self.file)
+        return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
@@ -297,4 +302,21 @@ def read_house(invocation: Invocation) -> House:
     chosen = chosen_file(invocation.config)
     settings = load(chosen, invocation.root)
     root = Path(settings.paths.root or "/")
-    return House(settings, chosen or root / str(DEFAULT_FILE).lstrip("/"))
+    found = _nginx_found(settings)
+    nginx = settings.nginx.model_copy(update=found)
+    file = chosen or root / str(DEFAULT_FILE).lstrip("/")
+    return House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
+
+
+def _nginx_found(settings: "Settings") -> "dict[str, str]":
+    """Return where nginx is on a host whose nginx is not Debian's, by the key that would say so.
+
+    What somebody set stays. Below another root this host's nginx is not meant.
+    """
+    from certctl.nginx.layout import look
+
+    given = settings.nginx.model_fields_set
+    if settings.paths.root or "binary" in given or (layout := look()) is None:
+        return {}
+    found = {"binary": layout.binary, "config": layout.config, "conf_dir": layout.conf_dir}
+    return {key: str(path) for key, path in found.items() if key not in given}

@@ -19,7 +19,10 @@ ROOTS = {
     "notify.notifier": "[notify] command",
 }
 OWNERS = {"ca.command": "certbot"}
-FORKS = {"serve.monitor": "the process that hears strangers: it becomes [serve] user before it hears anybody"}
+FORKS = {
+    "serve.monitor": "the process that hears strangers: it becomes [serve] user before it hears anybody",
+    "io.legible": "it becomes [serve] user to see what that user may read, and reads nothing",
+}
 
 
 def starts(source: Module) -> Iterator[tuple[str, str]]:

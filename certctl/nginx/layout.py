@@ -1,0 +1,61 @@
+"""Where nginx is on this host when nobody said: Debian's, or one in a tree of its own, such as OpenResty's."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from certctl.io.process import Missing, find
+from certctl.io.rights import as_root
+
+_TREES = (Path("/usr/local/openresty/nginx"), Path("/usr/local/nginx"))
+_MASTER = re.compile(r"nginx: master process (?P<words>.*)")
+_OPTION = re.compile(r"(?:^|\s)-c\s*(?P<config>/[A-Za-z0-9._/+-]+)")
+_PLAIN = re.compile(r"/[A-Za-z0-9._/+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """An nginx: its program, and its main configuration file."""
+
+    binary: Path
+    config: Path
+
+    @property
+    def conf_dir(self) -> Path:
+        """Return where certctl's files for it belong, as in Debian's layout: beside the main file."""
+        return self.config.parent / "certctl.d"
+
+
+def look() -> Layout | None:
+    """Return the nginx that is there where the system's path has none; None where it has one, or nobody knows.
+
+    It is looked for where OpenResty and nginx install themselves, then among running masters; of two it is neither.
+    """
+    try:
+        find("nginx")
+    except Missing:
+        installed = [tree for tree in _TREES if os.access(tree / "sbin/nginx", os.X_OK)]
+        found = [Layout(tree / "sbin/nginx", tree / "conf/nginx.conf") for tree in installed] or [*{*_running()}]
+        return found[0] if len(found) == 1 else None
+    return None
+
+
+@as_root()
+def _running() -> Iterator[Layout]:
+    """Yield the nginx of each master of this host; one in a container has another view of the disk than we."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            title = _MASTER.match((entry / "cmdline").read_bytes().decode("utf-8", "replace").strip("\0"))
+            if title is None or (entry / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink():
+                continue
+            binary = Path(str((entry / "exe").readlink()).removesuffix(" (deleted)"))
+        except OSError:
+            continue
+        given = _OPTION.search(title["words"])
+        config = Path(given["config"]) if given else binary.parent.parent / "conf/nginx.conf"
+        if _PLAIN.fullmatch(str(binary)) and os.access(binary, os.X_OK) and config.is_file():
+            yield Layout(binary, config)
