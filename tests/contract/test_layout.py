@@ -56,7 +56,8 @@ class Host:
         bodies = [f"{kind}_temp_path {kind}_temp;" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")]
         (self.tree / "conf/nginx.conf").write_text(
             f"pid logs/nginx.pid;\nerror_log logs/error.log;\nevents {{}}\n"
-            f"http {{ access_log off; {' '.join(bodies)} server {{ listen 127.0.0.1:{port}; }} }}\n"
+            f"http {{ access_log off; {' '.join(bodies)} server {{ listen 127.0.0.1:{port}; }}\n"
+            f"include {self.home}/conf/certctl.d/*.conf; }}\n"
         )
         self.config.parent.mkdir()
         self.config.write_text('[nginx]\nmode = "blocks"\n')
