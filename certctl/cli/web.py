@@ -8,7 +8,7 @@ from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, open_house
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step
 from certctl.values import Site, State
 
@@ -92,15 +92,24 @@ def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """
     certctl reconcile --dry-run      what differs from the store
     certctl reconcile
+    certctl reconcile --restart      after [nginx] listen, http_port or https_port changed
     """,
 )
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--restart", is_flag=True, help="Restart nginx where it would be reloaded; visitors wait a moment.")
 @click.pass_obj
-def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
-    """Make the mirror and nginx equal to the store: after a crash, a restore, or a hand's mistake."""
+def reconcile(invocation: Invocation, dry_run: bool, restart: bool) -> int:  # noqa: FBT001
+    """Make the mirror and nginx equal to the store: after a crash, a restore, or a hand's mistake.
+
+    nginx cannot reload into other addresses on a port that it has open. --restart writes its base file as well, and
+    restarts nginx for it and for the sites, by its unit of systemd. What nginx does not start with is taken back.
+    """
     from certctl.stories.reconcile import reconcile as story
 
     house, report = open_house(invocation), open_report(invocation)
+    if restart and not dry_run:
+        house = _restarting(house)
+        report.note(house.web.install_base().summary)
     if dry_run:
         rows = [row for row in house.store.domains() if row.certificate]
         sites = [
@@ -119,6 +128,21 @@ def reconcile(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     journeys = story(house.world, lambda domain: Journey(domain, report))
     return finish(
         Party(journeys, []), report, lambda o: f"{o.domain}: " + ("put right" if o.changed else "as it was")
+    )
+
+
+def _restarting(house: House) -> House:
+    """Return the parties on a host whose nginx systemd restarts.
+
+    Raises:
+        WebServerFailed: ``nginx-reload-failed``, where there is no systemd, with what to do by hand.
+    """
+    if house.path("/run/systemd/system").is_dir():
+        return house.restarting()
+    raise WebServerFailed(
+        "nginx-reload-failed",
+        "systemd does not run here, so nobody but you knows how nginx is restarted",
+        next=["stop nginx", "certctl init", "certctl reconcile", "start nginx"],
     )
 
 

@@ -53,6 +53,12 @@ class House:
         nginx = self.settings.nginx.model_copy(update={"mode": mode})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
+    def restarting(self) -> "House":
+        """Return the same parties on a host whose nginx is restarted where it would be reloaded."""
+        command = ("systemctl", "restart", self.web.unit)
+        nginx = self.settings.nginx.model_copy(update={"reload": command})
+        return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
+
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
         return Path(self.settings.paths.root or "/") / str(absolute).lstrip("/")

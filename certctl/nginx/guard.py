@@ -93,7 +93,7 @@ class Guard:
         try:
             outcome = self._master.reload()
         except CertctlError:
-            self._signalled = False
+            self._signalled = bool(self._settings.reload_command)  # one that failed may have stopped nginx
             raise
         if not outcome.took:
             # Where nginx said no it runs what it ran before; where it was silent it may still come round.

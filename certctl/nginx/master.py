@@ -102,7 +102,10 @@ class Master:
             now = workers(pid)
             if now.accepting - old and not now.accepting & old:
                 return True
-            if log.refusal() or not _title(pid).startswith(_MASTER):
+            gone = not _title(pid).startswith(_MASTER)
+            if gone and self._settings.reload_command and self.pid():
+                return True  # the command restarted nginx: what it serves, the wire will tell
+            if log.refusal() or (gone and not self._settings.reload_command):
                 return False
             time.sleep(pause)
             pause = min(pause * 1.2, _LONGEST_PAUSE)

@@ -10,6 +10,7 @@ from certctl.nginx.master import Outcome
 from certctl.nginx.settings import NginxSettings
 
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
+_TAKEN = "(98: "  # EADDRINUSE: by nginx itself, where [nginx] listen or a port changed
 _AS_ROOT = "run certctl as the user who starts nginx, usually root"
 
 
@@ -82,7 +83,7 @@ def reload_failed(outcome: Outcome) -> WebServerFailed:
         "nginx-reload-failed",
         "nginx passed its own test but kept its old configuration at the reload",
         seen=[outcome.said or f"no new worker took over within {outcome.seconds:.0f} s"],
-        next=["certctl doctor"],
+        next=[*(["certctl reconcile --restart"] if _TAKEN in outcome.said else []), "certctl doctor"],
     )
 
 
