@@ -9,6 +9,7 @@ import stat
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -288,8 +289,11 @@ def _text(path: Path) -> str:
             )
         return path.read_text(encoding="utf-8")
     except OSError as error:
+        command = "certctl init" if path == DEFAULT_FILE else f"certctl init --config {quote(str(path))}"
         raise ConfigInvalid(
-            "config-unreadable", f"cannot read {path}: {error.strerror}", next=["certctl init"]
+            "config-unreadable",
+            f"cannot read {path}: {error.strerror}",
+            next=[command] if isinstance(error, FileNotFoundError) else [f"ls -l {quote(str(path))}"],
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error

@@ -13,7 +13,7 @@ from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import directories, owner, planted, prepare_directories
 from certctl.cli.wiring import House, open_house
-from certctl.errors import CertctlError, ExitCode
+from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.accounts import Owner
 from certctl.io.process import Missing, find
 from certctl.stories.wildcard import needs_person, solver_of
@@ -53,7 +53,7 @@ def _mended(house: House, report: Report) -> Iterator[Finding]:
         prepare_directories(house)
         report.note(house.web.install_base().summary)
     except CertctlError as error:
-        yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", error.next[0])
+        yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", _elsewhere(error))
 
 
 def examine(house: House) -> Iterator[Finding]:
@@ -77,8 +77,9 @@ def examine(house: House) -> Iterator[Finding]:
     for area, look in examinations:
         try:
             yield from look()
-        except CertctlError as error:
-            yield Finding(area, Level.PROBLEM, error.message, _elsewhere(error))
+        except (CertctlError, OSError) as error:
+            known = error if isinstance(error, CertctlError) else unforeseen(error)
+            yield Finding(area, Level.PROBLEM, known.message, _elsewhere(known))
 
 
 def _elsewhere(error: CertctlError) -> str:

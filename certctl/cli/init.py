@@ -15,7 +15,7 @@ from certctl.cli.names import Party, finish
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import prepare_directories
 from certctl.cli.sudo import require_write
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, open_new_house
 from certctl.config import parse
 from certctl.io import accounts
 from certctl.io.files import PUBLIC, make_directory, rewrite, writing
@@ -60,7 +60,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
     values = identity.checked(given)
-    old, report = open_house(invocation), open_report(invocation)
+    old, report = open_new_house(invocation), open_report(invocation)
     require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
     found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
     config = _config_file(old, found | values | ({("nginx", "mode"): mode} if mode else {}))

@@ -11,7 +11,7 @@ from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import open_house, read_house
 from certctl.domain import Domain
-from certctl.errors import CATALOGUE
+from certctl.errors import CATALOGUE, CertctlError
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
 
@@ -61,7 +61,11 @@ def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
 
 def _ask(operator: "HttpOperator", domain: Domain) -> "Answer":
     answer = operator.ask(domain)
-    answer.require_yes()
+    try:
+        answer.require_yes()
+    except CertctlError as error:
+        error.next = tuple(command for command in error.next if not command.startswith("certctl approval "))
+        raise
     return answer
 
 

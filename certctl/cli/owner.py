@@ -59,7 +59,7 @@ def require_program(uid: int) -> None:
             "missing-program",
             f"certctl is installed where user {uid}, who has to run it, cannot read it: {error.filename}",
             expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
-            next=["certctl doctor"],
+            next=["python3 -m venv /opt/certctl"],
         ) from error
 
 

@@ -39,7 +39,7 @@ def planted(house: House) -> Iterator[Path]:
     Nothing is reached through them. A link of root's own right below the top may be another disk. The mirror is
     left out: what does not belong there is replaced at the next change.
     """
-    for top in (house.state, house.run):
+    for top in filter(Path.is_dir, (house.state, house.run)):
         for place, directories, names, descriptor in os.fwalk(top):
             is_ours = os.fstat(descriptor).st_uid == os.geteuid()
             for name in () if is_ours and Path(place) == top else (*directories, *names):

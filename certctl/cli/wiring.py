@@ -297,6 +297,23 @@ def open_house(invocation: Invocation) -> House:
     return house
 
 
+def open_new_house(invocation: Invocation) -> House:
+    """Open the house of a command that makes the configuration: the file that was named may not be there yet.
+
+    Raises:
+        ConfigInvalid: as ``open_house``.
+    """
+    from certctl.config import chosen_file, parse
+
+    chosen = chosen_file(invocation.config)
+    if chosen is None or chosen.exists():
+        return open_house(invocation)
+    house = House(parse("", chosen, invocation.root), chosen)
+    require_write(invocation, house.state)
+    work_as_owner(house)
+    return house
+
+
 def read_house(invocation: Invocation) -> House:
     """Read the configuration this run was given; whoever runs it stays who that is.
 

@@ -42,7 +42,7 @@ def require(user: str, group: str) -> Owner:
             expected=[
                 "what [serve] user and [nginx] group name: certctl init --mode, and the next command, make both"
             ],
-            next=["certctl serve --install"],
+            next=["certctl init", "certctl serve --install"],
         )
     return owner
 

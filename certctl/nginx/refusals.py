@@ -2,12 +2,13 @@
 
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from shlex import quote
 
 from certctl.errors import WebServerFailed
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
 from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Outcome
-from certctl.nginx.settings import NginxSettings
+from certctl.nginx.settings import BASE_NAME, NginxSettings
 
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
 _TAKEN = "(98: "  # EADDRINUSE: by nginx itself, where [nginx] listen or a port changed
@@ -42,8 +43,20 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
         "nginx-test-failed",
         "nginx refused our server block; the previous configuration is back",
         seen=verdict.faults[:5],
-        next=["certctl doctor"],
+        next=[_shown_by(Path(verdict.where.rpartition(":")[0]))],
     )
+
+
+def _test_by_hand(settings: NginxSettings) -> str:
+    """Return nginx's own test, of the file that is meant."""
+    return f"{settings.binary} -t -c {settings.config}"
+
+
+def _shown_by(file: Path) -> str:
+    """Return what prints a file of ours that nginx refused, for it is not there any more."""
+    if file.suffix != ".conf" or file.name == BASE_NAME:
+        return "certctl init --dry-run"
+    return f"certctl publish --print {quote(file.stem.replace('_wildcard', '*'))}"
 
 
 def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
@@ -114,7 +127,7 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
         "nginx's configuration does not pass its test without our change either"
         + (f": see {verdict.where}" if verdict.where else ""),
         seen=verdict.faults[:5],
-        next=["certctl reconcile"] if ours else [f"{settings.binary} -t"],
+        next=["certctl reconcile"] if ours else [_test_by_hand(settings)],
     )
 
 
@@ -135,5 +148,5 @@ def timed_out(settings: NginxSettings) -> WebServerFailed:
         "nginx-timeout",
         f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",
         seen=["nginx -t resolves every host name in the configuration, and opens every log"],
-        next=[f"{settings.binary} -t"],
+        next=[_test_by_hand(settings)],
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,11 @@ class Host:
         for line, (code, out, err) in zip(lines, json.loads(ran.stdout), strict=True):
             yield line, code, out, err
 
+    def open(self) -> None:
+        for path in (self.root, *self.root.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)
+
     def everything(self) -> dict[str, int]:
         return {str(path): path.lstat().st_mtime_ns for path in self.root.rglob("*")}
 
@@ -81,9 +87,7 @@ def host() -> Iterator[Host]:
         Path(place).chmod(0o755)
         host = Host(Path(place) / "host")
         yield host
-        for path in (host.root, *host.root.rglob("*")):
-            if path.is_dir():
-                path.chmod(0o755)
+        host.open()
 
 
 def test_it_says_so_first_and_names_the_same_command_with_sudo(host: Host) -> None:
@@ -95,6 +99,17 @@ def test_it_says_so_first_and_names_the_same_command_with_sudo(host: Host) -> No
         assert error["message"].startswith(f"certctl {line.split(maxsplit=1)[0]}")
         assert f"user {WHO} may not write {host.root}" in error["message"]
     assert host.everything() == before
+
+
+def test_the_line_it_names_works(host: Host) -> None:
+    """Type what is next, as root if we are, else where everything is ours."""
+    ran = host.certctl("--config", str(host.config), "status", "--json")
+    (line, _) = json.loads(ran.stdout)["error"]["next"]
+    host.open()
+    words = shlex.split(line)[2:]
+    argv = [sys.executable, "-m", "certctl", *words]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, json.loads(ended.stdout)["ok"]) == (0, True)
 
 
 def test_before_any_other_output(host: Host) -> None:

@@ -1,0 +1,105 @@
+"""What an error says is next, typed in a sandbox: it shows the same fault, or mends it.
+
+The whole list of errors, and where each is followed, is in tests/meta/test_next.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from tests.e2e.real_sandbox import Ran, Sandbox
+from tests.next_steps import typed
+
+pytestmark = pytest.mark.e2e
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault of the world, the name that meets it, and what each command named next must show."""
+
+    name: str
+    arrange: Callable[[Sandbox], object]
+    mend: Callable[[Sandbox], object]
+    shows: dict[str, str]
+
+
+def dns(*words: str) -> Callable[[Sandbox], object]:
+    return lambda sandbox: sandbox.must("sandbox", "dns", *words)
+
+
+def approve(*words: str) -> Callable[[Sandbox], object]:
+    return lambda sandbox: sandbox.must("sandbox", "approve", *words)
+
+
+def heal(sandbox: Sandbox) -> None:
+    sandbox.must("sandbox", "dns", "heal")
+
+
+def point(name: str) -> Callable[[Sandbox], object]:
+    return dns("add", name, "CNAME", "status.hyperping.io")
+
+
+def letter(slug: str) -> dict[str, str]:
+    """A fault of the customer's DNS: the same again, and the letter to the customer."""
+    return {"issue": slug, "verify": "status.hyperping.io"}
+
+
+CASES = {
+    "dns-cname-mismatch": Case(
+        "a.next1.test", dns("add", "a.next1.test", "CNAME", "elsewhere.example.net"), point("a.next1.test"),
+        letter("dns-cname-mismatch"),
+    ),
+    "dns-no-such-name": Case("a.next2.test", lambda _: None, point("a.next2.test"), letter("dns-no-such-name")),
+    "dns-no-data": Case(
+        "a.next3.test", dns("add", "a.next3.test", "TXT", "nothing"), point("a.next3.test"), letter("dns-no-data")
+    ),
+    "dns-address-mismatch": Case(
+        "next4.test", dns("add", "next4.test", "A", "127.0.0.9"),
+        lambda s: (dns("remove", "next4.test")(s), point("next4.test")(s)), letter("dns-address-mismatch"),
+    ),
+    "caa-forbids": Case(
+        "a.next5.test",
+        lambda s: (point("a.next5.test")(s), dns("add", "next5.test", "CAA", '0 issue "other.example"')(s)),
+        dns("remove", "next5.test", "CAA"), {"issue": "caa-forbids", "verify": "CAA"},
+    ),
+    "approval-refused": Case(
+        "a.next6.test", lambda s: (point("a.next6.test")(s), approve("a.next6.test", "--revoke")(s)),
+        approve("a.next6.test"), {"approval": "approval-refused"},
+    ),
+    "approval-unreachable": Case(
+        "a.next7.test", lambda s: (point("a.next7.test")(s), approve("--mode", "500")(s)),
+        approve("--mode", "list"), {"approval": "approval-unreachable", "doctor": "500"},
+    ),
+}  # fmt: skip
+
+
+def error_of(ran: Ran) -> dict[str, object]:
+    document = ran.json
+    return dict(document.get("error") or next(r["error"] for r in document["results"] if r["error"]))
+
+
+@pytest.mark.parametrize("slug", CASES)
+def test_what_is_next_shows_the_fault_and_after_mending_it_is_gone(sandbox: Sandbox, slug: str) -> None:
+    case = CASES[slug]
+    if "approval" not in slug:
+        sandbox.must("sandbox", "approve", case.name)
+    case.arrange(sandbox)
+    try:
+        error = error_of(sandbox.certctl("issue", case.name, "--json"))
+        assert error["code"] == slug
+        *commands, last = [str(command) for command in error["next"]]  # type: ignore[attr-defined]
+        assert last == f"certctl explain {slug}"
+        assert slug in sandbox.must("explain", slug).out
+        assert {command.split()[1] for command in commands} == set(case.shows)
+        for command in commands:
+            words = typed(command)
+            ran = sandbox.certctl(*words)
+            assert ran.code not in {1, 2} or words[0] == "doctor", (command, ran)
+            assert case.shows[words[0]] in ran.out + ran.err, (command, ran)
+    finally:
+        case.mend(sandbox)
+        heal(sandbox)
+    sandbox.must("sandbox", "approve", case.name)
+    assert sandbox.certctl("verify", case.name).code == 0
+    assert sandbox.certctl("approval", case.name).code == 0
