@@ -22,7 +22,7 @@ from certctl.ca.evidence import End, Evidence
 from certctl.ca.examine import examine
 from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
-from certctl.ca.settings import CaSettings, require_safe_directory
+from certctl.ca.settings import CaSettings, require_way
 from certctl.ca.solver import HttpTokens, Solver
 from certctl.ca.way import Means
 from certctl.domain import Domain
@@ -64,9 +64,9 @@ class Authority:
         Raises:
             Refused, RateLimited, Unreachable: as ``certctl.ca.outcome`` tells them apart.
             Busy: the certbot of a killed run is still at work.
-            ConfigInvalid: no usable certbot, an unsafe directory URL, or unwritable files.
+            ConfigInvalid: no usable certbot, an unsafe directory URL, unreadable or unwritable files.
         """
-        require_safe_directory(self._settings.directory)
+        require_way(self._settings)
         with self._task(approval, solver, replaces) as task, self._leftovers(task):
             issued = self._finished(task) or self._order(task)
             return replace(issued, proof=task.way.proof)
@@ -81,7 +81,7 @@ class Authority:
             Refused, RateLimited, Unreachable: the CA took no order.
             ConfigInvalid: as in ``obtain``.
         """
-        require_safe_directory(self._settings.directory)
+        require_way(self._settings)
         with self._task(approval, DnsSolver("manual"), None) as task:
             scratch, before = task.scratch, task.scratch.begun()
             self._prepare(task)
@@ -124,7 +124,7 @@ class Authority:
         Raises:
             Refused, Unreachable: the CA did not; one that was revoked before is fine.
         """
-        require_safe_directory(self._settings.directory)
+        require_way(self._settings)
         scratch = Scratch(self._settings.acme_dir / "revocation" / certificate.domain.stem)
         with self._locked(certificate.domain) as lock:
             scratch.make(self._settings)

@@ -6,6 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from certctl.ca.readable import cannot_read
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
 from certctl.io.rights import acting_as
@@ -69,12 +70,7 @@ def _require_private(path: Path, key: str) -> None:
         path.read_bytes()
     except OSError as error:
         reader = acting_as()
-        raise ConfigInvalid(
-            "config-invalid",
-            f"{key}: cannot read {path}: {error.strerror}",
-            expected=[f"a file that user {reader.uid} can read, who owns certctl's state"] if reader else [],
-            next=[f"chown {reader.uid} {path}"] if reader else [],
-        ) from error
+        raise cannot_read(path, key, error, f"chown {reader.uid}" if reader else "") from error
     if not path.is_absolute() or not stat.S_ISREG(facts.st_mode):
         raise ConfigInvalid("config-invalid", f"{key}: {path} is not the absolute path of a file")
     if facts.st_mode & 0o077:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from certctl.ca.account import account_directory, find_accounts
 from certctl.ca.command import INSTALL, find_certbot, has_our_plugin, version_of
-from certctl.ca.settings import CaSettings, require_safe_directory
+from certctl.ca.settings import CaSettings, require_way
 from certctl.errors import ConfigInvalid
 from certctl.values import Finding, Level
 
@@ -26,9 +26,9 @@ def examine(settings: CaSettings) -> Sequence[Finding]:
 
 def _directory(settings: CaSettings) -> Finding:
     try:
-        require_safe_directory(settings.directory)
+        require_way(settings)
     except ConfigInvalid as error:
-        return Finding(_AREA, Level.PROBLEM, error.message, error.expected[0])
+        return Finding(_AREA, Level.PROBLEM, error.message, next(iter((*error.next, *error.expected)), ""))
     return Finding(_AREA, Level.OK, f"the CA's directory is {settings.directory}")
 
 

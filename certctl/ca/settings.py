@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from certctl.ca.readable import require_readable
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 
@@ -63,6 +64,17 @@ def order_for(domain: Domain, settings: CaSettings) -> Order:
     """Say what to ask for: exactly the domain, and for a wildcard the zone as well."""
     names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
     return Order(settings.directory, settings.profile, settings.key_type, names)
+
+
+def require_way(settings: CaSettings) -> None:
+    """Find out whether the CA can be spoken to by these settings, before anything counts as its answer.
+
+    Raises:
+        ConfigInvalid: an unsafe directory URL, or a ``ca_file`` that cannot be read.
+    """
+    require_safe_directory(settings.directory)
+    if settings.ca_file:
+        require_readable(settings.ca_file, "[ca] ca_file")
 
 
 def require_safe_directory(url: str) -> None:

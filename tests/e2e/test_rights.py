@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, own_host
+from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, certctl, own_host
 
 pytestmark = [
     pytest.mark.e2e,
@@ -151,6 +151,26 @@ def test_what_root_makes_is_the_owners_and_what_nginx_includes_is_roots(host: Sa
     assert owners(host) == {DAEMON}
     groups = {path.lstat().st_gid for path in (host.layout.root / STATE / "live").rglob("*")}
     assert groups == {pwd.getpwnam(GROUP).pw_gid}
+
+
+@pytest.mark.parametrize("engine", ["certbot", "acme"])
+def test_a_ca_file_that_the_owner_cannot_read_is_said_and_holds_no_name_back(host: Sandbox, engine: str) -> None:
+    name = host.customer(f"trusting-{engine}.test")
+    settings = {"CERTCTL_CONFIG": str(host.addresses["config"]), "CERTCTL_CA__ENGINE": engine}
+    host.layout.ca.chmod(0o700)
+    try:
+        ran = certctl("issue", name, "--json", env=settings)
+        assert (ran.code, ran.error["code"]) == (10, "config-invalid"), ran.out
+        assert ran.error["expected"][0].endswith(f"who owns certctl's state, and not below {host.layout.ca}")
+        host.layout.ca.chmod(0o755)
+        (host.layout.ca / "https-ca.pem").chmod(0o600)
+        ran = certctl("issue", name, "--json", env=settings)
+        assert ran.error["next"][0] == f"chmod a+r {host.layout.ca}/https-ca.pem"
+        (host.layout.ca / "https-ca.pem").chmod(0o644)
+        assert certctl("issue", name, env=settings).code == 0
+    finally:
+        host.layout.ca.chmod(0o755)
+        (host.layout.ca / "https-ca.pem").chmod(0o644)
 
 
 def test_a_run_directory_that_is_gone_after_a_boot_is_the_owners_again(host: Sandbox) -> None:

@@ -17,6 +17,7 @@ from cryptography import x509
 from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
 from certctl.ca.authority import Authority
+from certctl.ca.examine import examine
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.scratch import Scratch
@@ -92,6 +93,17 @@ def test_https_and_this_host_are_safe(url: str) -> None:
 def test_any_other_directory_is_refused(url: str) -> None:
     with pytest.raises(ConfigInvalid):
         require_safe_directory(url)
+
+
+def test_a_ca_file_that_cannot_be_read_is_a_fault_of_the_configuration_and_not_the_cas(
+    settings: CaSettings,
+) -> None:
+    private = replace(settings, ca_file=settings.acme_dir / "ca.pem")
+    for step in (Authority(private).obtain, Authority(private).begin):
+        with pytest.raises(ConfigInvalid, match=r"\[ca\] ca_file: cannot read .*ca\.pem: No such file"):
+            step(approval("status.example.com"))
+    assert "ca_file" in examine(private)[0].text
+    assert not settings.acme_dir.exists()
 
 
 def test_a_wildcard_is_asked_for_together_with_its_zone(settings: CaSettings) -> None:

@@ -147,6 +147,24 @@ except ConfigInvalid as error:
 
 
 @AS_ROOT
+def test_where_a_directory_above_a_file_is_closed_it_is_named_and_no_command_that_would_not_help(
+    place: Path,
+) -> None:
+    (place / "home").mkdir(mode=0o700)
+    (place / "home/below").mkdir()
+    (place / "home/below/file").write_text("x")
+    script = f"""
+rights.work_as({OWNER})
+try:
+    require_private_files(DnsSolver("rfc2136", (("credentials", str(place / "home/below/file")),)))
+except ConfigInvalid as error:
+    print(error.expected[0], error.next)
+"""
+    reader = "a file that user 4321 can read, who owns certctl's state"
+    assert said(place, script) == [f"{reader}, and not below {place}/home ('certctl explain config-invalid',)"]
+
+
+@AS_ROOT
 def test_a_root_that_may_become_nobody_says_so(place: Path) -> None:
     script = f"""
 import ctypes
