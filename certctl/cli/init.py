@@ -64,7 +64,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
     found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
     config = _config_file(old, found | values | ({("nginx", "mode"): mode} if mode else {}))
-    new = House(parse(config.text, old.file, invocation.root), old.file)
+    new = old.set_to(parse(config.text, old.file, invocation.root))
     new = new.in_mode(mode) if mode else new
     if not dry_run:
         _make_accounts(new)

@@ -22,7 +22,6 @@ from certctl.serve.monitor import Duties
 from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
-from certctl.store.sqlite import SqliteStore
 from certctl.values import Mode
 from certctl.world import World
 
@@ -118,7 +117,7 @@ def _is_served(house: House) -> Callable[[Domain], bool]:
 
 def _can_be_read(house: House) -> Callable[[], bool]:
     """Return how to see whether the store answers, on a connection of its own: others may wait for a lock."""
-    store = SqliteStore(house.database, house.clock)
+    store = house.another_store()
 
     def look() -> bool:
         try:

@@ -3,12 +3,15 @@
 Each party is imported when it is first needed, so looking at the store does not load an ACME client.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
+
+import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.owner import work_as_owner
@@ -38,7 +41,7 @@ _LOCK_WAIT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class House:
-    """The parties of one run, each built when it is first needed.
+    """The parties of one run, each built when it is first needed; what a command opened is closed at its end.
 
     Attributes:
         found: Keys of ``[nginx]`` that nobody set, and what was found on this host in their place.
@@ -47,6 +50,7 @@ class House:
     settings: "Settings"
     file: Path
     found: "Mapping[str, str]" = field(default_factory=dict)
+    _opened: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def in_mode(self, mode: str) -> "House":
         """Return the same parties on a host whose nginx serves in another mode."""
@@ -58,6 +62,14 @@ class House:
         command = ("systemctl", "restart", self.web.unit)
         nginx = self.settings.nginx.model_copy(update={"reload": command})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
+
+    def set_to(self, settings: "Settings") -> "House":
+        """Return the parties that other settings describe; whoever closes this one closes them too."""
+        return House(settings, self.file, _opened=self._opened)
+
+    def close(self) -> None:
+        """Close every store that was opened; the next use opens it again."""
+        self._opened.close()
 
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
@@ -109,9 +121,15 @@ class House:
     @cached_property
     def store(self) -> "SqliteStore":
         """Return the store."""
+        return self.another_store()
+
+    def another_store(self) -> "SqliteStore":
+        """Return the store on a connection of its own."""
         from certctl.store.sqlite import SqliteStore
 
-        return SqliteStore(self.database, self.clock)
+        store = SqliteStore(self.database, self.clock)
+        self._opened.callback(store.close)
+        return store
 
     @cached_property
     def dns(self) -> "CustomerDns":
@@ -328,7 +346,10 @@ def read_house(invocation: Invocation) -> House:
     found = _nginx_found(settings)
     nginx = settings.nginx.model_copy(update=found)
     file = chosen or root / str(DEFAULT_FILE).lstrip("/")
-    return House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
+    house = House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
+    if running := click.get_current_context(silent=True):
+        running.call_on_close(house.close)
+    return house
 
 
 def _nginx_found(settings: "Settings") -> "dict[str, str]":

@@ -1,5 +1,7 @@
 """Many names at once: what they leave to others, when the rest is done, and how a run goes on."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -60,10 +62,11 @@ def test_without_a_bar_a_line_comes_every_half_minute() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path) -> Iterator[House]:
     file = tmp_path / "config.toml"
     file.write_text("", encoding="utf-8")
-    return open_house(Invocation(config=file, root=tmp_path))
+    with closing(open_house(Invocation(config=file, root=tmp_path))) as house:
+        yield house
 
 
 def set_out(report: TextReport, *names: str) -> list[Journey]:

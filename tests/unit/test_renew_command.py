@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -104,5 +105,5 @@ def test_what_has_expired_is_listed_as_failing(
 
 def dump(root: Path) -> list[str]:
     """Return all that the store holds."""
-    with sqlite3.connect(root / "var/lib/certctl/certctl.db") as database:
+    with closing(sqlite3.connect(root / "var/lib/certctl/certctl.db")) as database:
         return list(database.iterdump())

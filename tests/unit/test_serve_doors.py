@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,8 +25,10 @@ HOSTILE = (Path(__file__).parents[1] / "hostile-domains.txt").read_text(encoding
 
 
 @pytest.fixture
-def fakes(tmp_path: Path) -> FakeWorld:
-    return FakeWorld(tmp_path)
+def fakes(tmp_path: Path) -> Iterator[FakeWorld]:
+    fakes = FakeWorld(tmp_path)
+    yield fakes
+    fakes.store.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -67,10 +68,11 @@ async def test_a_certificate_for_a_visitor_is_a_line_and_a_page_that_was_there_i
     fakes = FakeWorld(tmp_path)
     here = Serving(fakes, tmp_path)
     fakes.customer(NAME.name)
-    async with daemon(here):
-        await here.visit(NAME.name)
-        here.now.moment = 60
-        await here.visit(NAME.name)
+    with closing(fakes.store):
+        async with daemon(here):
+            await here.visit(NAME.name)
+            here.now.moment = 60
+            await here.visit(NAME.name)
     voice = ServeVoice(Invocation(), fakes.clock)
     for landing in here.heard.landings:
         voice.landed(landing)

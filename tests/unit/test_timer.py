@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -346,7 +347,8 @@ def lineage(root: Path, name: str, *names: str) -> None:
 
 def known(root: Path, name: str) -> None:
     """Let certctl have a domain."""
-    SqliteStore(root / "var/lib/certctl/certctl.db", SystemClock()).set_state(Domain(name), State.ACTIVE)
+    with closing(SqliteStore(root / "var/lib/certctl/certctl.db", SystemClock())) as store:
+        store.set_state(Domain(name), State.ACTIVE)
 
 
 def enable_certbot(root: Path) -> Path:

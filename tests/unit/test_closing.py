@@ -1,0 +1,73 @@
+"""Nothing stays open: Python 3.13 complains of a database that nobody closed, and earlier ones keep silent."""
+
+import json
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from certctl.cli.base import Invocation
+from certctl.cli.wiring import open_house
+
+# An audit hook stays for as long as its process lives, hence one of its own.
+_RUN = """
+import json, sqlite3, sys
+from certctl.cli import run
+from certctl.cli.base import Invocation
+
+opened = []
+sys.addaudithook(lambda event, about: opened.append(about[0]) if event == "sqlite3.connect/handle" else None)
+
+def is_open(connection):
+    try:
+        connection.execute("SELECT 1")
+    except sqlite3.ProgrammingError:
+        return False
+    return True
+
+code = run(sys.argv[1:], Invocation())
+print(json.dumps({"code": code, "opened": len(opened), "open": sum(map(is_open, opened))}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("status", 0),
+        ("status unknown.example.net", 10),
+        ("log", 0),
+        ("budget", 0),
+        ("renew", 0),
+        ("reconcile", 0),
+    ],
+)
+def test_whatever_a_command_does_it_closes_the_store(tmp_path: Path, command: str, code: int) -> None:
+    config = tmp_path / "config.toml"
+    config.touch()
+    argv = ["--config", str(config), "--root", str(tmp_path), *command.split()]
+    ran = subprocess.run(
+        [sys.executable, "-c", _RUN, *argv], capture_output=True, text=True, timeout=60, check=True
+    )
+    said = json.loads(ran.stdout.splitlines()[-1])
+    assert (said["code"], said["opened"] > 0, said["open"]) == (code, True, 0), ran.stderr
+
+
+def test_who_moves_a_host_closes_the_store_of_both_its_modes(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").touch()
+    before = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
+    after = before.in_mode("shared")
+    assert (before.store.count(), after.store.count()) == (0, 0)
+    assert [file.suffix for file in open_files() if file.is_relative_to(tmp_path)].count(".db") == 2
+    before.close()
+    assert [file for file in open_files() if file.is_relative_to(tmp_path)] == []
+
+
+def open_files() -> list[Path]:
+    """Return what this process has open, but for what closes while we look."""
+    found = []
+    for fd in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(fd.readlink())
+    return found
