@@ -4,7 +4,7 @@
 # shellcheck shell=sh
 
 copies=/var/cache/certctl-checkout
-of_tools='.venv .cache .git .mypy_cache .ruff_cache .pytest_cache .hypothesis __pycache__'
+of_tools='.venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis __pycache__'
 
 # work_where_all_can_read ARGUMENTS...   go on here; or, for root in a checkout of root's alone, in an up-to-date copy,
 # as the same program with the same arguments
@@ -24,10 +24,11 @@ work_where_all_can_read() {
     exec "./${0##*/}" "$@"
 }
 
-# Bring what was changed over, and leave .venv and the caches of tools alone.
+# Bring what was changed over, with the history (tests ask git what is certctl's), and leave .venv and the caches of
+# tools alone.
 bring_up_to_date() {
     # shellcheck disable=SC2046,SC2086 # the words are ours
-    diff -rq $(printf ' --exclude=%s' $of_tools) . "$1" >/dev/null 2>&1 && return 0
+    diff -rq --exclude=.git $(printf ' --exclude=%s' $of_tools) . "$1" >/dev/null 2>&1 && return 0
     for theirs in "$1"/* "$1"/.[!.]*; do
         is_of_tools "$theirs" || rm -rf "$theirs"
     done
