@@ -63,7 +63,9 @@ def checkout() -> Iterator[Checkout]:
 
 
 def read_by_nobody(file: Path) -> str:
-    return subprocess.run([*NOBODY, "cat", str(file)], capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(
+        [*NOBODY, "cat", str(file)], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
 
 
 def test_a_checkout_that_all_may_read_is_worked_on_where_it_is(checkout: Checkout) -> None:
