@@ -14,7 +14,7 @@ def offered_leaf(port: int, name: bytes) -> bytes | None:
     The name of a real ClientHello is replaced by one of the same length. In TLS 1.2 the certificate comes in the
     clear, before anybody could notice.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(client_hello(name))
         received = b""
         with contextlib.suppress(ConnectionResetError):

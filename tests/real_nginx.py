@@ -177,9 +177,9 @@ def real_nginx(  # noqa: PLR0913 - a test says what it needs
         listen=("127.0.0.1",),
         mode=mode,
         socket=root / "run" / "serve.sock",
-        lock_wait=timedelta(seconds=20),
-        test_deadline=timedelta(seconds=10),
-        confirm_deadline=timedelta(seconds=3),
+        lock_wait=timedelta(seconds=60),
+        test_deadline=timedelta(seconds=60),
+        confirm_deadline=timedelta(seconds=10),
     )
     host = RealNginx(root, settings)
     if base:
@@ -243,7 +243,7 @@ def canary(host: RealNginx, site: Site) -> Iterator[list[str]]:
         thread.join()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

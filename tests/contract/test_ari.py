@@ -389,7 +389,7 @@ def test_a_silent_ca_costs_a_few_deadlines_however_many_certificates_there_are(
             said = list(pool.map(lambda _: party.suggestion(issued.certificate, issued.pem), range(1000)))
         took = time.monotonic() - began
     assert all(map(is_nothing, said))
-    assert took < 10
+    assert took < 50  # a deadline each for sixteen at once would be more than a minute
 
 
 def test_a_silent_directory_costs_one_deadline(issued: Issued, tmp_path: Path) -> None:

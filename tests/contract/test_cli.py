@@ -87,7 +87,7 @@ class Host:
         script = ["bash", "-o", "pipefail", "-c", f'"$@" {shell}', "bash"] if shell else []
         environment = {"PATH": os.environ["PATH"], "CERTCTL_CONFIG": str(self.config)} | env
         environment |= {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
-        return subprocess.run([*script, *argv], capture_output=True, env=environment, timeout=60, check=False)
+        return subprocess.run([*script, *argv], capture_output=True, env=environment, timeout=240, check=False)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ class Shell:
         """Return what bash would offer for a line of these words, the last of which is being typed."""
         ran = subprocess.run(
             ["bash", "--norc", "-c", BASH, "bash", "certctl", *words],
-            capture_output=True, text=True, env=self._env, timeout=60, check=False,
+            capture_output=True, text=True, env=self._env, timeout=240, check=False,
         )  # fmt: skip
         assert (ran.returncode, ran.stderr) == (0, "")
         return ran.stdout.split()
@@ -52,7 +52,7 @@ class Shell:
         """Ask as a shell's script does; fish gives the word itself, the others count."""
         question = {"_CERTCTL_COMPLETE": f"{shell}_complete", "COMP_WORDS": line, "COMP_CWORD": str(word)}
         return subprocess.run(
-            ["certctl"], capture_output=True, text=True, env=self._env | question, timeout=60, check=False
+            ["certctl"], capture_output=True, text=True, env=self._env | question, timeout=240, check=False
         )
 
 

@@ -26,7 +26,7 @@ class Browser:
                 "chromium", *_QUIET, f"--user-data-dir={self.home}/profile",
                 f"--host-resolver-rules=MAP {host} 127.0.0.1", "--dump-dom", url,
             ],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
             env={"HOME": str(self.home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]

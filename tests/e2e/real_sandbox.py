@@ -54,7 +54,7 @@ def certctl(
         capture_output=True,
         text=True,
         env=clean | dict(env or {}),
-        timeout=150,
+        timeout=600,
         check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
@@ -103,7 +103,7 @@ class Sandbox:
         host, _, port = str(self.addresses["https"]).rpartition(":")
         trust = ssl.create_default_context(cafile=self.addresses["issuer_root_file"])
         with (
-            socket.create_connection((host, int(port)), timeout=5) as raw,
+            socket.create_connection((host, int(port)), timeout=60) as raw,
             trust.wrap_socket(raw, server_hostname=name) as connection,
         ):
             der = connection.getpeercert(binary_form=True)

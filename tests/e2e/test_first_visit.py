@@ -48,18 +48,18 @@ def curl(sandbox: Sandbox, scheme: str, name: str) -> tuple[int, int, str, str]:
     resolve = [word for place in places for word in ("--resolve", place)]
     done = subprocess.run(
         [
-            "curl", "--silent", "--location", "--noproxy", "*", "--max-time", "30", *resolve,
+            "curl", "--silent", "--location", "--noproxy", "*", "--max-time", "120", *resolve,
             "--cacert", str(sandbox.addresses["issuer_root_file"]),
             "--write-out", "\n%{http_code} %{url_effective}", url(sandbox, scheme, name),
         ],
-        capture_output=True, text=True, check=False, timeout=40,
+        capture_output=True, text=True, check=False, timeout=150,
     )  # fmt: skip
     body, _, last = done.stdout.rpartition("\n")
     status, _, ended_on = last.partition(" ")
     return done.returncode, int(status), ended_on, body
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up, "it did not happen in time"

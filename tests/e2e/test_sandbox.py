@@ -75,10 +75,10 @@ def living(sessions: set[int]) -> list[str]:
 
 def query(sandbox: Sandbox, name: str, kind: str) -> dns.message.Message:
     host, _, port = sandbox.addresses["dns"].rpartition(":")
-    return dns.query.udp(dns.message.make_query(name, kind), host, port=int(port), timeout=2)
+    return dns.query.udp(dns.message.make_query(name, kind), host, port=int(port), timeout=60)
 
 
-def approval(sandbox: Sandbox, name: str, timeout: float = 5) -> int:
+def approval(sandbox: Sandbox, name: str, timeout: float = 60) -> int:
     host = sandbox.addresses["approval"].removeprefix("http://").partition("/")[0]
     connection = http.client.HTTPConnection(host, timeout=timeout)
     try:
@@ -98,7 +98,7 @@ def test_every_part_answers_at_the_address_that_status_tells(sandbox: Sandbox) -
     assert approval(sandbox, "status.example.com") == 200
     assert approval(sandbox, "status.not-a-customer.test") == 404
     assert acme_directory(sandbox)["newOrder"].startswith("https://")
-    connection = http.client.HTTPConnection(sandbox.addresses["http"], timeout=5)
+    connection = http.client.HTTPConnection(sandbox.addresses["http"], timeout=60)
     connection.request("GET", "/", headers={"Host": "unknown.example.com"})
     assert connection.getresponse().status == 404
     connection.close()
@@ -107,7 +107,7 @@ def test_every_part_answers_at_the_address_that_status_tells(sandbox: Sandbox) -
 def acme_directory(sandbox: Sandbox) -> dict[str, str]:
     trust = ssl.create_default_context(cafile=sandbox.addresses["acme_ca_file"])
     host, _, path = sandbox.addresses["acme_directory"].removeprefix("https://").partition("/")
-    connection = http.client.HTTPSConnection(host, timeout=5, context=trust)
+    connection = http.client.HTTPSConnection(host, timeout=60, context=trust)
     connection.request("GET", "/" + path, headers={"User-Agent": "certctl tests"})
     directory: dict[str, str] = json.loads(connection.getresponse().read())
     connection.close()

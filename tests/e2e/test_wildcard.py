@@ -20,7 +20,7 @@ pytestmark = pytest.mark.e2e
 ZONE, STAR = "hyperping.io", "*.hyperping.io"
 CHALLENGE = f"_acme-challenge.{ZONE}"
 NS1, NS2 = NAMESERVERS
-_PATIENCE = 60
+_PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def curl(sandbox: Sandbox, scheme: str, name: str, path: str = "/metrics?x=1") -
     url = f"{scheme}://{name}:{port}{path}"
     trust = str(sandbox.addresses["issuer_root_file"])
     argv = ["curl", "-sSi", "--cacert", trust, "--resolve", f"{name}:{port}:{host}", url]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

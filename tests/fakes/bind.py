@@ -20,7 +20,7 @@ from certctl.sandbox import daemons
 HOST = "127.0.0.1"
 NAMESERVER = "ns1.lab."
 _KEY = "certctl-test"
-_START_SECONDS = 20
+_START_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Bind:
 
     def texts(self, name: str) -> list[str]:
         """Return the TXT records of a name."""
-        response = dns.query.udp(dns.message.make_query(name, "TXT"), HOST, port=self.port, timeout=5)
+        response = dns.query.udp(dns.message.make_query(name, "TXT"), HOST, port=self.port, timeout=30)
         return [str(record) for rrset in response.answer for record in rrset]
 
 

@@ -62,7 +62,7 @@ class _TokenHandler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         if self.server.hold:
-            self.server.hold.wait(20)
+            self.server.hold.wait(120)
         path = self.server.challenges / self.path.removeprefix(_PREFIX)
         body = self.server.lie
         if body is None and path.is_file():
@@ -125,7 +125,7 @@ class CaLab:
 
     def dns(self, action: str, **record: object) -> None:
         """Change the DNS the CA sees, such as ``dns("add-a", host="x.test.", addresses=["127.0.0.2"])``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.dns_management, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.dns_management, timeout=30)
         connection.request("POST", f"/{action}", json.dumps(record))
         response = connection.getresponse()
         response.read()

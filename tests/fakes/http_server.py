@@ -42,7 +42,7 @@ class ScriptedServer:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(timeout=5)
+            thread.join(timeout=120)
             assert not thread.is_alive(), "a connection to the scripted server was never closed"
 
     def _accept(self) -> None:

@@ -60,7 +60,7 @@ class GatedCa(FakeCa):
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
         try:
-            if not self.gate.wait(30):
+            if not self.gate.wait(120):
                 raise Refused("ca-refused", "the test never opened the gate")
             with self._counting:
                 return super().obtain(approval, solver, replaces=replaces)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
@@ -22,6 +23,7 @@ class FakeWeb:
         is_running: Whether there is a master to reload.
         tests: How often the whole was tested.
         reloads: How often it was reloaded; a failed one counts.
+        may_reload: Cleared, it keeps a reload from ending.
     """
 
     files: dict[Domain, Site] = field(default_factory=dict)
@@ -32,6 +34,10 @@ class FakeWeb:
     is_running: bool = True
     tests: int = 0
     reloads: int = 0
+    may_reload: Event = field(default_factory=Event, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.may_reload.set()
 
     @contextmanager
     def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator["FakeChange"]:
@@ -91,6 +97,7 @@ class FakeChange:
         if not self.web.is_running:
             raise WebServerFailed("nginx-not-running", "nginx is not running")
         self.web.reloads += 1
+        self.web.may_reload.wait()
         if self.web.keeps_old:
             raise WebServerFailed("nginx-reload-failed", "nginx kept its old configuration")
         self.web.serving = dict(self.web.files)

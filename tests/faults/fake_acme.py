@@ -325,4 +325,4 @@ def fake_acme(root: Path) -> Iterator[FakeAcme]:
         server.ended.set()
         server.shutdown()
         server.server_close()
-        thread.join(timeout=5)
+        thread.join(timeout=120)

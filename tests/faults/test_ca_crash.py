@@ -65,7 +65,7 @@ def kill(victim: "subprocess.Popen[bytes]") -> None:
     victim.wait()
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

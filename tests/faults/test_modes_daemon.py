@@ -68,15 +68,15 @@ def test_the_first_handshake_waits_and_gets_the_certificate_that_is_made_for_it(
 def test_a_refusal_is_kept_as_long_as_the_daemon_says_and_no_longer(lua: RealNginx) -> None:
     with daemon(lua, status("404 Not Found", "cache-control: private, max-age=1")) as asked:
         assert lua.look(NEW) is None
-        assert timed(lua, NEW)[1] < 0.5
-        assert len(asked.paths) == 1
-        threading.Event().wait(1.1)
-        assert lua.look(NEW) is None
-        assert len(asked.paths) == 2
+        wait_for(lambda: lua.look(NEW) is None and len(asked.paths) == 2)
+        asked.script = status("404 Not Found", "cache-control: private, max-age=300")
+        wait_for(lambda: lua.look(NEW) is None and len(asked.paths) == 3)
+        assert [lua.look(NEW) for _ in range(3)] == [None] * 3
+        assert len(asked.paths) == 3
 
 
 def test_a_name_the_daemon_is_busy_with_is_asked_about_again_when_it_said(lua: RealNginx) -> None:
-    with daemon(lua, status("503 Service Unavailable", "Retry-After: 1")) as asked:
+    with daemon(lua, status("503 Service Unavailable", "Retry-After: 60")) as asked:
         assert (lua.look(NEW), lua.look(NEW)) == (None, None)
         assert len(asked.paths) == 1
         put_live(lua, lua.site(NEW))
@@ -102,8 +102,7 @@ def test_a_name_the_daemon_is_busy_with_is_asked_about_again_when_it_said(lua: R
 def test_garbage_is_no_certificate_and_nothing_to_remember(lua: RealNginx, script: Script) -> None:
     with daemon(lua, script) as asked:
         for _ in range(2):
-            leaf, seconds = timed(lua, NEW)
-            assert (leaf, seconds < 0.5) == (None, True)
+            assert lua.look(NEW) is None
         assert len(asked.paths) == 2
         asked.script = publishing(lua, lua.site(NEW))
         assert lua.look(NEW) == lua.site(NEW).certificate.fingerprint
@@ -175,7 +174,7 @@ def hanging(let_go: threading.Event) -> Script:
     """Say nothing until the test lets go, then refuse."""
 
     def script(connection: socket.socket) -> None:
-        let_go.wait(30)
+        let_go.wait(120)
         status("503 Service Unavailable")(connection)
 
     return script

@@ -29,7 +29,7 @@ def host(tmp_path: Path) -> Iterator[RealNginx]:
 
 
 def get(host: RealNginx, path: str, name: str = "new.test", method: str = "GET") -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection("127.0.0.1", host.settings.http_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", host.settings.http_port, timeout=60)
     connection.putrequest(method, path, skip_host=True)
     connection.putheader("Host", name)
     connection.endheaders()
@@ -47,8 +47,8 @@ def fetch_https(host: RealNginx, name: str, path: str = "/", **headers: str) -> 
     """Fetch a page as a browser would: the chain is verified."""
     context = ssl.create_default_context()
     host.ca.configure_trust(context)
-    connection = http.client.HTTPSConnection("127.0.0.1", host.settings.https_port, context=context, timeout=5)
-    plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=5)
+    connection = http.client.HTTPSConnection("127.0.0.1", host.settings.https_port, context=context, timeout=60)
+    plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=60)
     connection.sock = context.wrap_socket(plain, server_hostname=name)
     connection.request("GET", path, headers={"Host": name, **headers})
     answer = connection.getresponse()
@@ -129,7 +129,7 @@ def test_http_2_is_offered(host: RealNginx) -> None:
     context = ssl.create_default_context()
     host.ca.configure_trust(context)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=5)
+    plain = socket.create_connection(("127.0.0.1", host.settings.https_port), timeout=60)
     with context.wrap_socket(plain, server_hostname="live.test") as secure:
         assert secure.selected_alpn_protocol() == "h2"
         assert secure.version() == "TLSv1.3"

@@ -187,7 +187,7 @@ def test_a_reader_who_has_gone_does_not_stop_the_work_half_way(watch: Watch, unr
     reader, writer = os.pipe()
     os.close(reader)
     out, err = (writer, subprocess.DEVNULL) if unread == "stdout" else (subprocess.DEVNULL, writer)
-    ran = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, timeout=60)
+    ran = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, check=False, timeout=240)
     os.close(writer)
     assert ran.returncode == 0
     watch.all_is_well([name])

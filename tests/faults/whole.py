@@ -43,7 +43,7 @@ def start(sandbox: Sandbox, *arguments: str, prefix: Sequence[str] = ()) -> "sub
     )
 
 
-def ended(run: "subprocess.Popen[str]", seconds: float = 120) -> Ran:
+def ended(run: "subprocess.Popen[str]", seconds: float = 400) -> Ran:
     """Wait for a run that was started."""
     try:
         out, err = run.communicate(timeout=seconds)
@@ -74,7 +74,7 @@ def slowed(call: str, path: Path, seconds: float) -> list[str]:
     return ["strace", "-f", "--quiet=all", "-o", "/dev/null", "-e", f"trace={call}", "-P", str(path), "-e", inject]
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Poll with a deadline."""
     deadline = time.monotonic() + seconds
     while not condition():

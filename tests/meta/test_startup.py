@@ -26,7 +26,11 @@ finally:
 def loaded(*arguments: str) -> set[str]:
     """Run the command line in a fresh interpreter and return the top-level modules it loaded."""
     ended = subprocess.run(
-        [sys.executable, "-c", _RUN, json.dumps(arguments)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _RUN, json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     return set(json.loads(ended.stderr.splitlines()[-1]))
 

@@ -89,7 +89,7 @@ def is_picked(row: DomainRow, world: World) -> bool:
 
 
 @given(past=pasts())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whoever_the_rules_pick_is_a_candidate(fake: FakeWorld, past: Past) -> None:
     world = settle(fake, past)
     picked = {row.domain for row in fake.store.domains() if is_picked(row, world)}

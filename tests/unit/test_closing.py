@@ -48,7 +48,7 @@ def test_whatever_a_command_does_it_closes_the_store(tmp_path: Path, command: st
     config.touch()
     argv = ["--config", str(config), "--root", str(tmp_path), *command.split()]
     ran = subprocess.run(
-        [sys.executable, "-c", _RUN, *argv], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", _RUN, *argv], capture_output=True, text=True, timeout=240, check=True
     )
     said = json.loads(ran.stdout.splitlines()[-1])
     assert (said["code"], said["opened"] > 0, said["open"]) == (code, True, 0), ran.stderr

@@ -206,7 +206,7 @@ def journalled(root: Path, *arguments: str) -> tuple[int, str, str]:
         stream = {"JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}"}
         ended = subprocess.run(
             [sys.executable, "-m", "certctl", "--root", str(root), *arguments],
-            env={**os.environ, **stream}, stdout=subprocess.PIPE, stderr=theirs.fileno(), timeout=60, check=False,
+            env={**os.environ, **stream}, stdout=subprocess.PIPE, stderr=theirs.fileno(), timeout=240, check=False,
         )  # fmt: skip
         theirs.close()
         journal.settimeout(timedelta(seconds=10).total_seconds())

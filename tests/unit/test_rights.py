@@ -54,7 +54,7 @@ def place() -> Iterator[Path]:
 def said(place: Path, script: str) -> list[str]:
     """Run a script in a process of its own: what it gives up it would not get back."""
     argv = [sys.executable, "-c", _PREPARED + script, str(place)]
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.splitlines()
 

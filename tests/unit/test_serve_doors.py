@@ -207,8 +207,12 @@ async def test_names_that_arrive_while_nginx_reloads_share_the_next_reload(here:
     names = [f"status.customer{number}.com" for number in range(30)]
     for name in names:
         here.fakes.customer(name)
+    here.fakes.web.may_reload.clear()
     async with serving(here):
-        answers = await asyncio.gather(*map(here.visit, names))
+        visits = [asyncio.create_task(here.visit(name)) for name in names]
+        await until(lambda: here.ca.orders > 3)
+        here.fakes.web.may_reload.set()
+        answers = await asyncio.gather(*visits)
     assert {answer.status for answer in answers} == {200}
     assert here.fakes.web.reloads < here.ca.orders == 30
 
@@ -554,7 +558,7 @@ async def test_a_locked_store_is_not_yet_and_it_recovers_by_itself(fakes: FakeWo
         began = time.monotonic()
         assert (await here.handshake(NAME)).status == 503
         assert (await here.handshake("status.live.com")).status == 200
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 20, "SQLite itself waits half a minute"
         other.execute("ROLLBACK")
         other.close()
         await until(lambda: here.on_demand.flying == 0)

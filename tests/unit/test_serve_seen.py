@@ -1,6 +1,5 @@
 """The daemon seen from outside: its journal, ``status``, ``doctor``, and its units."""
 
-import asyncio
 import json
 import socket
 from contextlib import closing
@@ -25,7 +24,7 @@ from certctl.timer.life import install, remove
 from certctl.timer.units import UnitSettings, serve_files
 from certctl.values import Level
 from tests.fakes.http_server import say, serving
-from tests.fakes.serving import Serving, on_a_loop
+from tests.fakes.serving import Serving, on_a_loop, until
 from tests.fakes.serving import serving as daemon
 from tests.fakes.systemctl import FakeSystemctl
 from tests.fakes.world import FakeClock, FakeWorld
@@ -100,8 +99,7 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
 async def test_the_sum_is_said_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
     voice = ServeVoice(Invocation(), FakeClock(), every=timedelta(milliseconds=10))
     voice.answered(Answer(Kind.BUSY, slug="serve-busy"))
-    await asyncio.sleep(0.1)
-    assert "unsaid" in capsys.readouterr().err
+    await until(lambda: "unsaid" in capsys.readouterr().err)
 
 
 def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.CaptureFixture[str]) -> None:

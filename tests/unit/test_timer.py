@@ -224,7 +224,7 @@ def test_without_rights_it_says_who_may_and_writes_nothing(with_systemd: Path) -
     with_systemd.chmod(0o555)
     powerless = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-all"] if os.geteuid() == 0 else []
     argv = [*powerless, sys.executable, "-m", "certctl", "--root", str(with_systemd), "timer", "install"]
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=240, check=False)
     assert (ended.returncode, ended.stdout) == (10, "")
     assert f"you may not write to {with_systemd}" in ended.stderr
     assert "sudo certctl timer install" in ended.stderr
