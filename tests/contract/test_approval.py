@@ -210,8 +210,10 @@ def test_a_no_wipes_out_a_remembered_yes(world: World | RealWorld) -> None:
 # From here on: the real facade against servers that misbehave (reliability.md C01 to C17).
 
 
-def settings_for(server: ScriptedServer, scheme: str = "http", host: str = "127.0.0.1") -> ApprovalSettings:
-    return ApprovalSettings(f"{scheme}://{host}:{server.port}/approvalendpoint/{{domain}}", timeout_seconds=2)
+def settings_for(server: ScriptedServer, scheme: str = "http") -> ApprovalSettings:
+    """By its address: a bare Debian has no /etc/hosts, and no localhost."""
+    url = f"{scheme}://127.0.0.1:{server.port}/approvalendpoint/{{domain}}"
+    return ApprovalSettings(url, timeout_seconds=PATIENCE / 2)
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -350,7 +352,7 @@ def test_a_server_that_never_accepts_does_not_outlive_the_deadline() -> None:
             url = f"http://127.0.0.1:{port}/{{domain}}"
             answer = ask(CUSTOMER, ApprovalSettings(url, timeout_seconds=0.5))
     assert answer.verdict is Verdict.UNKNOWN
-    assert answer.milliseconds < 1500
+    assert answer.milliseconds < PATIENCE * 500
     assert_no_thread_is_left()
 
 
@@ -384,32 +386,32 @@ def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def test_a_private_ca_is_trusted_when_configured(authority: trustme.CA, ca_file: str) -> None:
-    with serving(status("200 OK"), server_context(authority.issue_cert("localhost"))) as server:
-        settings = replace(settings_for(server, "https", "localhost"), ca_file=ca_file)
+    with serving(status("200 OK"), server_context(authority.issue_cert("127.0.0.1"))) as server:
+        settings = replace(settings_for(server, "https"), ca_file=ca_file)
         assert ask(CUSTOMER, settings).verdict is Verdict.YES
 
 
 @pytest.mark.parametrize("fault", ["expired", "wrong name", "unknown CA"])
 def test_a_certificate_that_does_not_hold_is_not_an_answer(authority: trustme.CA, ca_file: str, fault: str) -> None:
     leaf, words = {
-        "expired": (authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC)), "expired"),
+        "expired": (authority.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC)), "expired"),
         "wrong name": (authority.issue_cert("other.example.com"), "mismatch"),
-        "unknown CA": (trustme.CA().issue_cert("localhost"), "local issuer"),
+        "unknown CA": (trustme.CA().issue_cert("127.0.0.1"), "local issuer"),
     }[fault]
     with serving(status("200 OK"), server_context(leaf)) as server:
-        answer = ask(CUSTOMER, replace(settings_for(server, "https", "localhost"), ca_file=ca_file))
+        answer = ask(CUSTOMER, replace(settings_for(server, "https"), ca_file=ca_file))
         assert server.heads == []
     assert answer.verdict is Verdict.UNKNOWN
     assert words in answer.seen.lower()
 
 
 def test_old_tls_is_not_spoken(authority: trustme.CA, ca_file: str) -> None:
-    context = server_context(authority.issue_cert("localhost"))
+    context = server_context(authority.issue_cert("127.0.0.1"))
     context.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.maximum_version = ssl.TLSVersion.TLSv1
     with serving(status("200 OK"), context) as server:
-        answer = ask(CUSTOMER, replace(settings_for(server, "https", "localhost"), ca_file=ca_file))
+        answer = ask(CUSTOMER, replace(settings_for(server, "https"), ca_file=ca_file))
     assert answer.verdict is Verdict.UNKNOWN
     assert "TLS failed" in answer.seen
 
@@ -417,14 +419,14 @@ def test_old_tls_is_not_spoken(authority: trustme.CA, ca_file: str) -> None:
 def test_a_slow_tls_handshake_does_not_outlive_the_deadline(ca_file: str) -> None:
     with serving(status("200 OK")) as server:
         server.script = SLOW["silent"](server)
-        settings = replace(settings_for(server, "https", "localhost"), ca_file=ca_file, timeout_seconds=0.5)
-        assert ask(CUSTOMER, settings).milliseconds < 1500
+        settings = replace(settings_for(server, "https"), ca_file=ca_file, timeout_seconds=0.5)
+        assert ask(CUSTOMER, settings).milliseconds < PATIENCE * 500
         assert_no_thread_is_left()
 
 
 def test_an_unreadable_ca_file_is_said_in_words(authority: trustme.CA) -> None:
-    with serving(status("200 OK"), server_context(authority.issue_cert("localhost"))) as server:
-        answer = ask(CUSTOMER, replace(settings_for(server, "https", "localhost"), ca_file="/nonexistent.pem"))
+    with serving(status("200 OK"), server_context(authority.issue_cert("127.0.0.1"))) as server:
+        answer = ask(CUSTOMER, replace(settings_for(server, "https"), ca_file="/nonexistent.pem"))
     assert answer.verdict is Verdict.UNKNOWN
     assert "ca_file" in answer.seen
 
@@ -436,11 +438,11 @@ def test_the_environment_cannot_redirect_or_weaken_the_question(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: trustme.CA, ca_file: str
 ) -> None:
     netrc = tmp_path / ".netrc"
-    netrc.write_text("machine localhost login root password hunter2\n")
+    netrc.write_text("machine 127.0.0.1 login root password hunter2\n")
     netrc.chmod(0o600)
     with (
         serving(status("404 No")) as proxy,
-        serving(status("200 OK"), server_context(authority.issue_cert("localhost"))) as server,
+        serving(status("200 OK"), server_context(authority.issue_cert("127.0.0.1"))) as server,
     ):
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -448,7 +450,7 @@ def test_the_environment_cannot_redirect_or_weaken_the_question(
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.setenv("NETRC", str(netrc))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nonexistent.pem")
-        settings = settings_for(server, "https", "localhost")
+        settings = settings_for(server, "https")
         assert ask(CUSTOMER, replace(settings, ca_file=ca_file)).verdict is Verdict.YES
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", ca_file)
         monkeypatch.setenv("CURL_CA_BUNDLE", ca_file)
@@ -578,6 +580,6 @@ def test_one_answer_makes_the_endpoint_alive_again() -> None:
 
 def test_the_certificate_of_trustme_expires_when_asked(authority: trustme.CA) -> None:
     """Guards the TLS tests above: were trustme to ignore not_after, the expired case would prove nothing."""
-    leaf = authority.issue_cert("localhost", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    leaf = authority.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
     certificate = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes())
     assert certificate.not_valid_after_utc.year == 2020
