@@ -70,6 +70,10 @@ class Domain:
         return f"{self.directory[: _MAX_STEM - 20]}~{sha256(self.name.encode()).hexdigest()[:16]}"
 
 
+NOBODY = Domain("certctl-check.invalid")
+"""Whom our own probes ask for (RFC 6761 §6.4): no parser of ours lets it in, so it is no customer's."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamePolicy:
     """Which names this operator takes on.

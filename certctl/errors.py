@@ -247,6 +247,7 @@ _KINDS = (
     # Party 4: nginx.
     Kind("nginx-missing", WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run"),
     Kind("nginx-not-running", WebServerFailed, _OPERATOR, True, "nginx is not running"),
+    Kind("nginx-challenge-intercepted", WebServerFailed, _OPERATOR, True, "port 80 shows the CA something else"),
     Kind("nginx-already-broken", WebServerFailed, _OPERATOR, False, "nginx's test failed before our change"),
     Kind("nginx-test-failed", WebServerFailed, _OPERATOR, False, "nginx refused our server block"),
     Kind("nginx-conflict", WebServerFailed, _OPERATOR, False, "another file already serves this name"),
@@ -264,6 +265,7 @@ _KINDS = (
     Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
     Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
     Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
+    Kind("clock-wrong", ConfigInvalid, _OPERATOR, True, "this host's clock and the CA's do not agree"),
     Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
     Kind("missing-account", ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
     Kind("keys-out-of-reach", ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),

@@ -109,6 +109,15 @@ class CertificateAuthority(Protocol):
         """
         ...
 
+    def require_ready(self) -> Done:
+        """Ask the CA for its directory and the time, now and then, as ``obtain`` does before it orders.
+
+        Raises:
+            Unreachable: no usable answer.
+            ConfigInvalid: ``clock-wrong``.
+        """
+        ...
+
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Ask when the CA would like this certificate renewed (ARI, RFC 9773).
 
@@ -157,8 +166,16 @@ class WebServer(Protocol):
         """
         ...
 
-    def require_running(self) -> None:
-        """Raise ``nginx-not-running`` where nobody would answer the CA's challenge on port 80."""
+    def require_challenge(self, domain: Domain) -> Done:
+        """Ask for a token of our own as the CA would ask for this domain's.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running``; ``nginx-challenge-intercepted``, something else answers.
+        """
+        ...
+
+    def require_tls(self) -> Done:
+        """Raise ``nginx-not-running`` where no TLS is spoken."""
         ...
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:

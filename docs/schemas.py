@@ -110,8 +110,9 @@ _RESULT = _object(
         "error": _or_null(_ref("error")),
         "demand": _DEMAND,
         "still_approved": _FLAG | {"description": "'remove' only: whether the operator would approve it again"},
+        "warnings": _list(_ref("error")) | {"description": "what somebody should mend although it stopped nothing"},
     },
-    optional=("demand", "still_approved"),
+    optional=("demand", "still_approved", "warnings"),
 )
 _SERVE = _object(
     {

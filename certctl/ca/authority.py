@@ -15,6 +15,7 @@ from certctl.ca.ari import RenewalInfo, identifier
 from certctl.ca.certbot import Certbot
 from certctl.ca.certbot_log import read_log
 from certctl.ca.check import check_issued, describe
+from certctl.ca.directory import Directory
 from certctl.ca.dns01 import Person, distinct
 from certctl.ca.dns_update import Office
 from certctl.ca.engine import Engine, Task
@@ -31,7 +32,7 @@ from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
 from certctl.txt import Opened, TxtDemand
-from certctl.values import Approval, Certificate, DnsSolver, Finding, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 
 _PRIVATE_DIRECTORY = 0o700
 _STALE = timedelta(days=1)  # an order that could not be finished until then is made anew
@@ -52,6 +53,7 @@ class Authority:
         self._settings = settings
         self._means = Means(engine, solver or HttpTokens(settings.challenges), person, office)
         self._clock = SystemClock()
+        self._directory = Directory(settings, self._clock)
         self._acme = Acme(settings, self._clock)
         self._engines: dict[str, Engine] = {"certbot": Certbot(settings), "acme": self._acme}
         self._renewal_info = RenewalInfo(settings, self._clock)
@@ -64,7 +66,7 @@ class Authority:
         Raises:
             Refused, RateLimited, Unreachable: as ``certctl.ca.outcome`` tells them apart.
             Busy: the certbot of a killed run is still at work.
-            ConfigInvalid: no usable certbot, an unsafe directory URL, unreadable or unwritable files.
+            ConfigInvalid: ``clock-wrong``, no usable certbot, an unsafe directory URL, unreadable or unwritable files.
         """
         require_way(self._settings)
         with self._task(approval, solver, replaces) as task, self._leftovers(task):
@@ -83,6 +85,7 @@ class Authority:
         """
         require_way(self._settings)
         with self._task(approval, DnsSolver("manual"), None) as task:
+            self._directory.require_ready()
             scratch, before = task.scratch, task.scratch.begun()
             self._prepare(task)
             evidence = self._by_account(task, self._acme.begin)
@@ -140,7 +143,17 @@ class Authority:
 
     def examine(self) -> Sequence[Finding]:
         """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
-        return examine(self._settings)
+        return examine(self._settings, self._directory)
+
+    def require_ready(self) -> Done:
+        """Ask the CA for its directory and the time, at most once in ten minutes; an order does so by itself.
+
+        Raises:
+            Unreachable: no usable answer.
+            ConfigInvalid: ``clock-wrong``, or an unsafe directory URL.
+        """
+        require_way(self._settings)
+        return self._directory.require_ready()
 
     @contextmanager
     def _task(self, approval: Approval, solver: DnsSolver | None, replaces: Pem | None) -> Iterator[Task]:
@@ -173,6 +186,7 @@ class Authority:
             task.scratch.ask(task.order)
 
     def _order(self, task: Task) -> Issued:
+        self._directory.require_ready()
         self._prepare(task)
         try:
             return self._attempt(task)

@@ -1,12 +1,13 @@
-"""What ``certctl doctor`` wants to know about party 3; nothing is changed and the CA is not asked."""
+"""What ``certctl doctor`` wants to know about party 3; the CA is asked for its directory only."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from certctl.ca.account import account_directory, find_accounts
 from certctl.ca.command import INSTALL, find_certbot, has_our_plugin, version_of
+from certctl.ca.directory import Directory
 from certctl.ca.settings import CaSettings, require_way
-from certctl.errors import ConfigInvalid
+from certctl.errors import CertctlError, ConfigInvalid
 from certctl.values import Finding, Level
 
 _AREA = "ca"
@@ -14,22 +15,33 @@ _SYSTEM_CLI_INI = Path("/etc/letsencrypt/cli.ini")
 _HARMLESS = ("max-log-backups", "preconfigured-renewal")  # what Debian's package writes
 
 
-def examine(settings: CaSettings) -> Sequence[Finding]:
-    """Look at certbot, our plugin in it, the account, and what else on this host has a say in it."""
+def examine(settings: CaSettings, directory: Directory) -> Sequence[Finding]:
+    """Look at the CA's directory, certbot, our plugin in it, the account, and who else has a say in them."""
     return [
-        _directory(settings),
+        *_directory(settings, directory),
         *_certbot(settings),
         *_account(settings),
         *_foreign_options(),
     ]
 
 
-def _directory(settings: CaSettings) -> Finding:
+def _directory(settings: CaSettings, directory: Directory) -> Iterator[Finding]:
     try:
         require_way(settings)
     except ConfigInvalid as error:
-        return Finding(_AREA, Level.PROBLEM, error.message, next(iter((*error.next, *error.expected)), ""))
-    return Finding(_AREA, Level.OK, f"the CA's directory is {settings.directory}")
+        yield Finding(_AREA, Level.PROBLEM, error.message, next(iter((*error.next, *error.expected)), ""))
+        return
+    yield Finding(_AREA, Level.OK, f"the CA's directory is {settings.directory}")
+    try:
+        yield Finding(_AREA, Level.OK, directory.require_ready().summary)
+    except CertctlError as error:
+        fix = "look whether this host reaches it, and at [ca] directory and [ca] ca_file"
+        fix = error.next[0] if error.slug == "clock-wrong" else fix
+        yield Finding(_AREA, Level.PROBLEM, "; ".join((error.message, *error.seen)), fix)
+        return
+    if directory.lacks_profile:
+        text = f"the CA does not offer the profile {settings.profile}: it would refuse every order"
+        yield Finding(_AREA, Level.PROBLEM, text, "certctl config show")
 
 
 def _certbot(settings: CaSettings) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from certctl.ca.check import MAX_CHAIN
+from certctl.ca.evidence import Response
 from certctl.ca.settings import CaSettings
 from certctl.io.stop import NAP, go_on
 
@@ -44,6 +45,30 @@ class Network(ClientNetwork):
         self.session.trust_env = False
         self.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
         self.session.hooks["response"].append(_shorten)
+
+
+class RecordedNetwork(Network):
+    """A connection whose answers are remembered, to tell what went wrong.
+
+    Attributes:
+        heard: The CA's answers, in order, since it was emptied.
+    """
+
+    def __init__(
+        self,
+        settings: CaSettings,
+        seconds: int,
+        key: JWK | None = None,
+        account: RegistrationResource | None = None,
+        alg: JWASignature = RS256,
+    ) -> None:
+        super().__init__(settings, seconds, key, account, alg)
+        self.heard: list[Response] = []
+        self.session.hooks["response"].append(self._remember)
+
+    def _remember(self, response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self.heard.append(Response(response.status_code, headers, response.content.decode("utf-8", "replace")))
 
 
 def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook

@@ -1,7 +1,7 @@
 """One thread's talk with the CA, signed by our account: every exchange bounded, every answer remembered."""
 
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import requests
 from acme import messages
@@ -11,8 +11,7 @@ from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256, ES384, ES512, RS256, JWASignature
 from josepy.jwk import JWK, JWKEC
 
-from certctl.ca.evidence import Response
-from certctl.ca.network import Network, in_time
+from certctl.ca.network import RecordedNetwork, in_time
 from certctl.ca.settings import CaSettings
 from certctl.io.clock import Deadline
 
@@ -22,13 +21,12 @@ _NONCES = 10  # a CA that refuses every third nonce is met once in 60,000 reques
 T = TypeVar("T", bound=JSONDeSerializable)
 
 
-class Session(Network):
+class Session(RecordedNetwork):
     """The connection of one thread; kept between orders, with its nonces.
 
     Attributes:
         directory: The CA's, set by whoever opens the session.
         deadline: For all that is asked until it is set anew.
-        heard: The CA's answers, in order, since it was emptied.
         last_used: When it last served, on the monotonic clock.
         names_waits: Whether this CA says when to ask again (Retry-After); so taken until an order went without.
     """
@@ -39,10 +37,8 @@ class Session(Network):
     def __init__(self, settings: CaSettings, key: JWK, account: messages.RegistrationResource | None) -> None:
         """Open it for an account, or for a key alone, which a certificate's own key may do (RFC 8555 §7.6)."""
         super().__init__(settings, _SECONDS, key, account, _algorithm(key))
-        self.heard: list[Response] = []
         self.last_used = time.monotonic()
         self.names_waits = True
-        self.session.hooks["response"].append(self._remember)
 
     def fetch(self, url: str) -> requests.Response:
         """Read a resource by POST-as-GET (RFC 8555 §6.3); raises as ``send``."""
@@ -82,10 +78,6 @@ class Session(Network):
         if not left:
             raise OutOfTime
         return min(_SECONDS, left)
-
-    def _remember(self, response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        self.heard.append(Response(response.status_code, headers, response.content.decode("utf-8", "replace")))
 
 
 def parsed(kind: type[T], response: requests.Response) -> T:

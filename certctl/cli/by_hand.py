@@ -86,6 +86,10 @@ class WithoutSpinner:
         """Pass it on."""
         self._report.arrived(journey)
 
+    def warn(self, text: str) -> None:
+        """Pass it on."""
+        self._report.warn(text)
+
 
 def _demanded(demand: TxtDemand, left: str) -> Sequence[str]:
     sight = demand.sight

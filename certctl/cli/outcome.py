@@ -26,6 +26,7 @@ class Outcome:
     ending: Ending | None = None
     demand: TxtDemand | None = None
     still_approved: bool | None = None
+    warnings: Sequence[CertctlError] = ()
 
     @property
     def ok(self) -> bool:
@@ -41,7 +42,7 @@ def outcome(journey: Journey) -> Outcome:
     """Sum a journey up."""
     return Outcome(
         str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
-        journey.ending, journey.demand, journey.still_approved,
+        journey.ending, journey.demand, journey.still_approved, journey.warnings,
     )  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def _result(o: Outcome) -> dict[str, Any]:
         "error": error_json(o.error) if o.error else None,
         **({"demand": _demand_json(o.demand)} if o.demand else {}),
         **({} if o.still_approved is None else {"still_approved": o.still_approved}),
+        **({"warnings": [error_json(warning) for warning in o.warnings]} if o.warnings else {}),
     }
 
 

@@ -50,10 +50,6 @@ class Report(Listener, Protocol):
         """Say something on the side."""
         ...
 
-    def warn(self, text: str) -> None:
-        """Say something that somebody should mend although it failed nothing."""
-        ...
-
     def failure(self, error: CertctlError) -> None:
         """Say what ended the whole run."""
         ...

@@ -1,9 +1,12 @@
 """What ``certctl doctor`` says about the way nginx serves: whether it works here, and whether it still fits."""
 
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Protocol
 
+from certctl.domain import NOBODY, Domain
+from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io import accounts
 from certctl.nginx import access
 from certctl.nginx.base import CERTIFICATE_CACHE
@@ -12,12 +15,63 @@ from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.serverblock import Version
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Finding, Level, Mode
+from certctl.values import Done, Finding, Level, Mode
 
 _AREA = "nginx"
 _MANY_BLOCKS = 1_000  # a reload took 1.6 s then, and 245 MB (nginx 1.22.1, OpenSSL 3.0)
 _SLOW_RELOAD = 5.0
+_INTERCEPTED = "nginx-challenge-intercepted"
+_NOBODYS = (
+    NOBODY,
+    Domain("certctl-check.example.com"),
+)  # RFC 6761 §6.4 and §6.5; the second looks like a customer's
 _HOW = "docs/how-to/choose-a-mode.md"
+
+
+class Asked(Protocol):
+    """nginx, for whoever asks it."""
+
+    def require_challenge(self, domain: Domain) -> Done:
+        """Raise where the CA's challenge for a domain would not be answered."""
+        ...
+
+    def require_tls(self) -> Done:
+        """Raise where no TLS is spoken."""
+        ...
+
+
+def answers(web: Asked, names: Sequence[Domain]) -> Iterator[Finding]:
+    """Ask nginx for the challenge of names that are nobody's and of some that are somebody's, and for TLS."""
+    summary, intercepted = "", list[CertctlError]()
+    for name in (*_NOBODYS, *names):
+        try:
+            summary = web.require_challenge(name).summary
+        except ConfigInvalid as error:
+            text = f"whether nginx answers the CA's challenges was not tried: {error.message}"
+            yield Finding(_AREA, Level.WARNING, text, "sudo certctl doctor --fix")
+            break
+        except CertctlError as error:
+            if error.slug != _INTERCEPTED:
+                yield _said(error)
+                return
+            intercepted.append(error)
+    if intercepted:
+        yield _said(intercepted[-1])  # of a served name where there is one
+    elif summary:
+        some = f" and {len(names)} of customers" if names else ""
+        yield Finding(_AREA, Level.OK, f"{summary}: tried for {len(_NOBODYS)} names that are nobody's{some}")
+    yield _tls(web)
+
+
+def _tls(web: Asked) -> Finding:
+    try:
+        return Finding(_AREA, Level.OK, web.require_tls().summary)
+    except CertctlError as error:
+        return _said(error)
+
+
+def _said(error: CertctlError) -> Finding:
+    return Finding(_AREA, Level.PROBLEM, "; ".join((error.message, *error.seen)), error.next[0])
 
 
 def size(settings: NginxSettings, blocks: int) -> Iterator[Finding]:

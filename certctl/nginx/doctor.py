@@ -1,7 +1,8 @@
 """What ``certctl doctor`` says about nginx: looks at everything, changes nothing."""
 
+import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from certctl.errors import CertctlError
@@ -18,8 +19,13 @@ _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (n
 _AREA = "nginx"
 
 
-def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> list[Finding]:
-    """Look at the binary, the test, the running master, the include line and our own files."""
+def examine(
+    settings: NginxSettings, command: NginxCommand, master: Master, answers: Sequence[Finding]
+) -> list[Finding]:
+    """Look at the binary, the test, the running master, the include line and our own files.
+
+    ``answers`` is what nginx said for itself when it was asked.
+    """
     try:
         version = command.version
     except CertctlError as error:
@@ -27,7 +33,7 @@ def examine(settings: NginxSettings, command: NginxCommand, master: Master) -> l
     verdict = command.test()
     return [
         _version(version),
-        _running(settings, command, master),
+        *_running(settings, command, master, answers),
         _test(verdict, settings),
         *_included(settings, command, verdict),
         *_base(settings, command),
@@ -45,12 +51,17 @@ def _version(version: tuple[int, int, int]) -> Finding:
     return _fine(text)
 
 
-def _running(settings: NginxSettings, command: NginxCommand, master: Master) -> Finding:
-    pid = master.pid()
-    if pid:
-        return _fine(f"running, master process {pid}")
-    where = mainconf.pid_file(settings.config, command.build)
-    return _problem(f"not running: {where} names no nginx master", "systemctl start nginx")
+def _running(
+    settings: NginxSettings, command: NginxCommand, master: Master, answers: Sequence[Finding]
+) -> Iterator[Finding]:
+    """Believe what nginx answers; its master is only who is told to reload."""
+    if pid := master.pid():
+        yield _fine(f"running, master process {pid}")
+    elif os.geteuid() == 0 and not settings.reload_command and any(each.level is Level.OK for each in answers):
+        where = mainconf.pid_file(settings.config, command.build)
+        text = f"nginx answers, and {where} names no nginx master: it could not be reloaded"
+        yield Finding(_AREA, Level.WARNING, text, "mend the line pid in nginx's main file, or set [nginx] reload")
+    yield from answers
 
 
 def _test(verdict: Verdict, settings: NginxSettings) -> Finding:

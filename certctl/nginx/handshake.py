@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
+from certctl.domain import NOBODY
 from certctl.io.clock import Deadline
 from certctl.nginx.settings import NginxSettings
 
@@ -19,16 +20,21 @@ _MAX_NAME = 253
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one handshake showed: the leaf's SHA-256, or why there was none."""
+    """What one handshake showed: the leaf's SHA-256, or why there was none.
+
+    Attributes:
+        alerted: The other side refused in TLS's own words (RFC 8446 §6.2).
+    """
 
     name: str
     fingerprint: str | None
     text: str
+    alerted: bool = False
 
 
 def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> Seen:
     """Shake hands once and say what was shown."""
-    address = _address(settings)
+    address = address_of(settings, settings.https_port)
     # No chain is verified, on purpose: the question is whether this very leaf is served, and comparing its
     # SHA-256 answers that more strictly than any chain could, also for CAs this host does not trust.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -41,7 +47,8 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
         ):
             leaf = secure.getpeercert(binary_form=True)
     except ssl.SSLError as error:
-        return Seen(name, None, f"{name}: handshake refused ({error.reason or error})")
+        alerted = bool(error.reason and "ALERT" in error.reason) or error.reason == "TLSV1_UNRECOGNIZED_NAME"
+        return Seen(name, None, f"{name}: handshake refused ({error.reason or error})", alerted)
     except OSError as error:
         return Seen(name, None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
     if not leaf:
@@ -53,12 +60,22 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
 def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> bool:
     """Tell whether anybody takes TLS connections here."""
     try:
-        socket.create_connection(_address(settings), timeout=wait.total_seconds()).close()
+        socket.create_connection(address_of(settings, settings.https_port), timeout=wait.total_seconds()).close()
     except ConnectionRefusedError:
         return False
     except OSError:
         return True  # overloaded, perhaps; a handshake will tell
     return True
+
+
+def trouble(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> str:
+    """Shake hands once for nobody's name; return what is wrong, or nothing where TLS is answered.
+
+    A refusal is an answer: the name has no certificate. It is no first visit either: neither nginx's Lua nor the
+    daemon takes the name up.
+    """
+    seen = look(settings, NOBODY.name, wait)
+    return "" if seen.fingerprint or seen.alerted else seen.text
 
 
 def wait_until(
@@ -87,11 +104,11 @@ def names_to_ask(names: Sequence[str]) -> list[str]:
     return [name for name in asked if len(name) <= _MAX_NAME] or [names[0].removeprefix("*.")]
 
 
-def _address(settings: NginxSettings) -> tuple[str, int]:
-    return _loopback_for(settings.listen[0]), settings.https_port
+def address_of(settings: NginxSettings, port: int) -> tuple[str, int]:
+    """Return where to connect so that nginx answers: the first address it listens on, or its loopback."""
+    return _loopback_for(settings.listen[0]), port
 
 
 def _loopback_for(listen: str) -> str:
-    """Return where to connect so that a server listening there answers."""
     bare = listen.strip("[]")
     return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - not a bind

@@ -1,4 +1,6 @@
-"""The running nginx: its master, its workers, and a reload that is proven.
+"""A reload of the running nginx that is proven: its master, and its workers before and after.
+
+Whether nginx runs is asked of nginx (``challenge``, ``handshake``): what ``/proc`` shows depends on who looks.
 
 ``nginx -s reload`` exits 0 although the master keeps the old configuration when a shared memory zone changed,
 a port is taken or descriptors run out (measured, nginx 1.22.1). The proof is that new workers appear under the
@@ -18,6 +20,7 @@ from certctl.io.process import Missing, run
 from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
+from certctl.nginx.handshake import is_answered
 from certctl.nginx.settings import NginxSettings
 
 _MASTER = b"nginx: master process"
@@ -77,9 +80,7 @@ class Master:
         pid = self.pid()
         command = self._settings.reload_command
         if pid is None and not command:
-            raise not_running(
-                "the files are in place and tested, and nginx will serve them when it starts", "certctl reconcile"
-            )
+            raise self._unseen()
         started = time.monotonic()
         before = workers(pid) if pid else None
         log = _LogTail(mainconf.error_log(self._settings.config, self._command.build), pid)
@@ -92,6 +93,21 @@ class Master:
             return Outcome(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
         took = self._watch(pid, before, log)
         return Outcome(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
+
+    def _unseen(self) -> WebServerFailed:
+        """Tell an nginx that is not there from one whose master cannot be found."""
+        if not is_answered(self._settings):
+            return not_running(
+                "the files are in place and tested, and nginx will serve them when it starts", "certctl reconcile"
+            )
+        pid_file = mainconf.pid_file(self._settings.config, self._command.build)
+        return WebServerFailed(
+            "nginx-reload-failed",
+            "nginx answers, and its master cannot be found to reload it; the previous files are back",
+            seen=[f"{pid_file} names no nginx master that can be seen from here"],
+            expected=["the pid file of the running nginx, and root's rights; or a command in [nginx] reload"],
+            next=["sudo certctl doctor", "ss -ltnp"],
+        )
 
     def _watch(self, pid: int, before: Workers, log: "_LogTail") -> bool:
         """Wait for a new generation that has taken over; give up when nginx says that there will be none."""
@@ -127,11 +143,12 @@ class Master:
             )
 
 
-def not_running(what: str, *then: str) -> WebServerFailed:
+def not_running(what: str, *then: str, seen: str = "") -> WebServerFailed:
     """Make the error for an nginx that is not there, and say what that means for what was asked."""
     return WebServerFailed(
         "nginx-not-running",
         f"nginx is not running: {what}",
+        seen=[seen] if seen else [],
         next=["systemctl start nginx", *then],
     )
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
-from certctl.domain import Domain
+from certctl.domain import NOBODY, Domain
 from certctl.io.clock import Deadline
 from certctl.io.files import make_directory, remove_tree
 from certctl.nginx import handshake, mirror
@@ -15,7 +15,6 @@ from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
 
-_NOBODY = Domain("certctl-check.invalid")  # RFC 6761: no parser of ours lets it in, so it is no customer's
 _PATIENCE = timedelta(seconds=2)
 _ASKED = 3
 
@@ -37,7 +36,7 @@ def prove(settings: NginxSettings) -> None:
 
 def _homes(live: Path) -> Iterator[Path]:
     for home in live.iterdir():
-        if not home.name.startswith((".", "_")) and home.name != _NOBODY.name and (home / mirror.CURRENT).exists():
+        if not home.name.startswith((".", "_")) and home.name != NOBODY.name and (home / mirror.CURRENT).exists():
             yield home
 
 
@@ -46,14 +45,14 @@ def _look(settings: NginxSettings, home: Path) -> Seen | None:
     expected = mirror.fingerprints(settings.live, Domain(home.name))
     with _borrowed(settings, home):
         return handshake.wait_until(
-            settings, [_NOBODY.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
+            settings, [NOBODY.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
         )
 
 
 @contextmanager
 def _borrowed(settings: NginxSettings, home: Path) -> Iterator[None]:
     """Let nobody's name lead to another's certificate; the key is not copied."""
-    nobody = mirror.domain_path(settings.live, _NOBODY)
+    nobody = mirror.domain_path(settings.live, NOBODY)
     remove_tree(nobody)
     try:
         make_directory(nobody, settings.rights.directory)

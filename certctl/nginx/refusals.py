@@ -5,9 +5,11 @@ from pathlib import Path
 from shlex import quote
 
 from certctl.errors import WebServerFailed
+from certctl.nginx.challenge import PLACE, Answer
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
 from certctl.nginx.handshake import Seen
-from certctl.nginx.master import Outcome
+from certctl.nginx.master import Outcome, not_running
+from certctl.nginx.servers import Answering
 from certctl.nginx.settings import BASE_NAME, NginxSettings
 
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
@@ -87,6 +89,46 @@ def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSe
         seen=[seen.text] if seen else [],
         expected=[expected],
         next=["certctl reconcile", "certctl doctor"],
+    )
+
+
+def intercepted(name: str, answer: Answer, by: Answering | None, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a challenge that something else than certctl's location answers."""
+    file = by.place.rpartition(":")[0] if by else ""
+    if not by:
+        way = ["sudo certctl doctor"]
+    elif Path(file).parent == settings.conf_dir:
+        way = [f"look in the http block of {settings.config} for what answers before certctl's location does"]
+    else:
+        way = [f"give the server block at {by.place} certctl's challenge location, or take {name} out of it"]
+    return WebServerFailed(
+        "nginx-challenge-intercepted",
+        f"port {settings.http_port} of this host does not show the CA the challenge of {name}",
+        seen=[f"GET {PLACE}… for {name}: {answer.text}", *([by.text] if by else [])],
+        expected=[f"what lies in {settings.challenges}, by the location in {settings.base_path}"],
+        next=[*way, "certctl doctor"],
+    )
+
+
+def unanswered(answer: Answer, why: str) -> WebServerFailed:
+    """Make the error for an nginx that was asked over HTTP and said nothing."""
+    if answer.refused:
+        return not_running(why, seen=answer.text)
+    return WebServerFailed(
+        "nginx-not-running",
+        f"nginx takes connections and does not answer: {why}",
+        seen=[answer.text],
+        next=["systemctl status nginx", "certctl doctor"],
+    )
+
+
+def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
+    """Make the error for a port where no TLS is spoken."""
+    return WebServerFailed(
+        "nginx-not-running",
+        f"nginx does not speak TLS on port {settings.https_port}: no certificate could be served",
+        seen=[trouble],
+        next=["certctl init", "certctl doctor"],
     )
 
 

@@ -9,15 +9,16 @@ from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected, WebServerFailed
 from certctl.io.locks import lock
 from certctl.io.rights import as_root
-from certctl.nginx import access, doctor, foresee, handshake, mainconf, mirror, probe
+from certctl.nginx import access, challenge, checkup, doctor, foresee, handshake, mainconf, mirror, probe
 from certctl.nginx.base import base_files
+from certctl.nginx.blocks import Blocks
 from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED, Footprint, footprint
 from certctl.nginx.guard import PENDING, Guard
 from certctl.nginx.master import Master, not_running
 from certctl.nginx.publish import is_our_block, read
-from certctl.nginx.refusals import already_broken
+from certctl.nginx.refusals import already_broken, intercepted, no_tls, unanswered
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
 from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
@@ -31,6 +32,7 @@ class Nginx:
         self._settings = settings
         self._command = NginxCommand(settings)
         self._master = Master(settings, self._command)
+        self._blocks = Blocks(settings, self._command)
 
     def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[SiteChange]:
         """Guard a change: hold the locks it needs; on any exception put everything back, and reload if need be.
@@ -45,14 +47,38 @@ class Nginx:
         """
         return open_change(self._settings, self._command, self._locked, sites, gone)
 
-    def require_running(self, why: str = "it has to answer the CA, so nothing was ordered") -> None:
-        """Refuse to go on where nginx is down; a reload command may reach a master that we cannot see.
+    def require_running(self, why: str) -> None:
+        """Refuse to go on where nginx is down; a reload command may reach one that does not answer here.
 
         Raises:
             WebServerFailed: ``nginx-not-running``.
         """
         if not self._is_reachable():
             raise not_running(why)
+
+    def require_challenge(self, domain: Domain) -> Done:
+        """Ask nginx for a token of our own as the CA would ask for this domain's.
+
+        Raises:
+            WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-running``.
+            ConfigInvalid: ``state-unwritable``.
+        """
+        answer = challenge.ask(self._settings, domain.name)
+        if answer.is_silence:
+            raise unanswered(answer, "it has to answer the CA, so nothing was ordered")
+        if not answer.is_right:
+            raise intercepted(domain.name, answer, self._blocks.answering(domain.name), self._settings)
+        return Done(f"port {self._settings.http_port} answers the challenge", changed=False)
+
+    def require_tls(self) -> Done:
+        """Shake hands for nobody's name, to see that nginx speaks TLS at all.
+
+        Raises:
+            WebServerFailed: ``nginx-not-running``.
+        """
+        if trouble := handshake.trouble(self._settings):
+            raise no_tls(trouble, self._settings)
+        return Done(f"port {self._settings.https_port} answers TLS", changed=False)
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         """Return the domains nginx has files of ours for although they are not among ``known``.
@@ -217,13 +243,17 @@ class Nginx:
         """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""
         return handshake.look(self._settings, handshake.names_to_ask([domain.name])[0]).fingerprint
 
-    @as_root()
-    def examine(self) -> list[Finding]:
-        """Look at nginx and our files for ``certctl doctor``; changes nothing."""
-        return doctor.examine(self._settings, self._command, self._master)
+    def examine(self, names: Sequence[Domain] = ()) -> list[Finding]:
+        """Look at nginx and our files for ``certctl doctor``; some names are asked for as the CA would."""
+        answers = list(checkup.answers(self, names))  # first: its token is written as the state's owner
+        with as_root():
+            return doctor.examine(self._settings, self._command, self._master, answers)
 
     def _is_reachable(self) -> bool:
-        return self._master.pid() is not None or bool(self._settings.reload_command)
+        """Tell whether there is an nginx to reload: one that listens nowhere yet is seen by its master alone."""
+        settings = self._settings
+        answers = challenge.is_answered(settings) or handshake.is_answered(settings)
+        return answers or bool(settings.reload_command) or self._master.pid() is not None
 
     @contextmanager
     def _locked(self) -> Iterator[Guard]:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 from certctl.errors import (
     Busy,
     CertctlError,
+    ConfigInvalid,
     Interrupted,
     NameRejected,
     NotApproved,
@@ -115,8 +116,8 @@ def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = 
 
 
 def _was_ordered(error: CertctlError | None) -> bool:
-    """Tell whether the CA was asked at all: no turn came, or the daemon stopped before."""
-    return not isinstance(error, Busy | Interrupted)
+    """Tell whether the CA was asked at all: no turn came, the daemon stopped before, or this host is not fit."""
+    return not isinstance(error, Busy | Interrupted | ConfigInvalid)
 
 
 def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Answer:

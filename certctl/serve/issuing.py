@@ -15,7 +15,7 @@ from certctl.stories.issue import deploy, is_settled, obtain
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.stories.remove import stay_away
 from certctl.txt import TxtDemand
-from certctl.values import Approval, Certificate, Delegation, DnsSolver, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, Delegation, DnsSolver, Done, Issued, Pem, Suggestion
 from certctl.world import CertificateAuthority, World
 
 
@@ -85,6 +85,10 @@ class QueueingCa:
     def begin(self, approval: Approval) -> TxtDemand:
         """Pass on."""
         return self._ca.begin(approval)
+
+    def require_ready(self) -> Done:
+        """Pass on."""
+        return self._ca.require_ready()
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Pass on."""
@@ -159,3 +163,6 @@ class Silent:
 
     def arrived(self, journey: Journey) -> None:
         """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say nothing: first visits are not renewals."""

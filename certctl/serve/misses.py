@@ -8,6 +8,8 @@ import asyncio
 import re
 from collections.abc import Callable
 
+from certctl.domain import NOBODY
+
 _NAME = rb"[A-Za-z0-9][A-Za-z0-9.-]{2,252}"
 _MISS = re.compile(
     rb'cannot load certificate "/[A-Za-z0-9._/@+~-]*/live/(' + _NAME + rb')/current/fullchain\.pem":'
@@ -18,7 +20,8 @@ MAX_DATAGRAM = 4096  # nginx cuts a line at 2,048 bytes (NGX_MAX_ERROR_STR)
 def missed_name(datagram: bytes) -> str | None:
     """Return the name in nginx's complaint about a certificate it cannot load, if this is one."""
     found = _MISS.search(datagram[:MAX_DATAGRAM])
-    return found[1].decode("ascii") if found else None
+    name = found[1].decode("ascii") if found else None
+    return None if name == NOBODY.name else name  # our own look at TLS is nobody's visit
 
 
 class Misses(asyncio.DatagramProtocol):

@@ -83,10 +83,10 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
     """Have the CA make a certificate, within its limits, and store it before anything else can happen to it.
 
     The CA party is told what the store has before and after, so a run killed in between costs no second order.
-    Without a solver nginx answers the CA (HTTP-01): where it is down, no order is spent to find that out.
+    Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out.
     """
     if solver is None:
-        world.web.require_running()
+        _require_challenge(journey, world)
     replaces = None
     if journey.certificate:
         world.ca.settled(journey.certificate)
@@ -97,6 +97,26 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
     journey.certificate = world.store.keep(issued)
     journey.changed = True
     world.ca.settled(journey.certificate)
+
+
+def _require_challenge(journey: Journey, world: World) -> None:
+    """Have nginx show a token for this domain; for one that is live a wrong answer here is a warning.
+
+    Its visitors must not pay for a look that may be wrong, such as one from behind a balancer that answers the CA.
+    """
+    try:
+        world.web.require_challenge(journey.domain)
+    except WebServerFailed as error:
+        if error.slug != "nginx-challenge-intercepted" or not is_live(journey.before, world):
+            raise
+        journey.warn(error, world)
+
+
+def is_live(row: DomainRow | None, world: World) -> bool:
+    """Tell whether visitors are served under a certificate that still holds."""
+    if row is None or row.certificate is None or row.state is State.REMOVED:
+        return False
+    return row.served > 0 and row.certificate.not_after > world.clock.now()
 
 
 def deploy(journeys: Sequence[Journey], world: World) -> None:

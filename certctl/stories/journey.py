@@ -20,12 +20,16 @@ from certctl.txt import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
 
+# Nothing was tried; and by a clock that is wrong no moment can be written down.
+_NOTHING_TO_REMEMBER = {"interrupted", "backing-off", "clock-wrong"}
+
 
 class Step(StrEnum):
     """The steps of the one sentence (public: the ``steps`` of every JSON result)."""
 
     VERIFY = "verify"
     APPROVE = "approve"
+    PROBE = "probe"
     ORDER = "order"
     OBTAIN = "obtain"
     PUBLISH = "publish"
@@ -68,6 +72,10 @@ class Listener(Protocol):
         """Learn that a domain's way is over, one way or the other."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Learn what somebody should mend although it stopped nothing."""
+        ...
+
 
 T = TypeVar("T", bound=Told)
 P = ParamSpec("P")
@@ -81,6 +89,7 @@ class Journey:
         changed: Whether anything on this host or at the CA is different because of this run.
         state: Its state when the journey ended, as the store says.
         error: Why it ended early.
+        warnings: What somebody should mend although the journey went on.
         before: What the store knew when it set out, once the story has looked.
         ending: How it ended; None before, and for a run that leaves no trace.
         site: What is to be published, once that is known.
@@ -99,6 +108,7 @@ class Journey:
         self.changed = False
         self.state: State | None = None
         self.error: CertctlError | None = None
+        self.warnings: list[CertctlError] = []
         self.before: DomainRow | None = None
         self.ending: Ending | None = None
         self.site: Site | None = None
@@ -137,13 +147,20 @@ class Journey:
             self.fail(error, world)
 
     def fail(self, error: CertctlError, world: World | None = None) -> None:
-        """End the journey with an error and remember it, unless it was only interrupted or rests."""
+        """End the journey with an error and remember it, where something was tried."""
         self.error = error
         with suppress(CertctlError):  # a store that fails now is not the news
-            if world and self.steps and error.slug not in {"interrupted", "backing-off"}:
+            if world and self.steps and error.slug not in _NOTHING_TO_REMEMBER:
                 self._remember(error, world)
             self._end(world)
         self.listener.arrived(self)
+
+    def warn(self, error: CertctlError, world: World) -> None:
+        """Say what would have ended another journey, and go on; it is in the history, too."""
+        self.warnings.append(error)
+        self.listener.warn("; ".join((f"{self.domain}: {error.message}", *error.seen)))
+        with suppress(CertctlError):  # a store that fails now will say so itself
+            self._record(world, Step.PROBE, error.slug, error.message)
 
     def stumble(self, problem: BaseException) -> None:
         """End the journey over what nobody foresaw: it is said for this domain, and stops nobody else's."""

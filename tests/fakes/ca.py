@@ -7,9 +7,9 @@ import trustme
 
 from certctl.ca.check import describe
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Refused, Unreachable
+from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.txt import Opened, TxtDemand, TxtSight
-from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, Suggestion
+from certctl.values import Approval, Certificate, DnsSolver, Done, Issued, Pem, Suggestion
 
 
 @dataclass
@@ -21,6 +21,7 @@ class FakeCa:
         broken: Names whose challenge it cannot validate.
         failures: An error of your choice by name.
         outage: It gives no answer at all.
+        clock_differs: Its clock and ours do not agree.
         orders: How many orders it took; a refused name makes none.
         lifetime: How long its certificates are valid.
         clock: What time it is for the CA.
@@ -34,6 +35,7 @@ class FakeCa:
     broken: set[str] = field(default_factory=set)
     failures: dict[str, CertctlError] = field(default_factory=dict)
     outage: bool = False
+    clock_differs: bool = False
     orders: int = 0
     lifetime: timedelta = timedelta(days=90)
     clock: datetime | None = None
@@ -58,8 +60,7 @@ class FakeCa:
         self.solved_by[domain] = solver
         if domain in self._unsettled:
             return self._unsettled[domain]
-        if self.outage:
-            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        self.require_ready()
         if domain.name in self.blocked:
             raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
         if domain.name in self.failures:
@@ -74,13 +75,19 @@ class FakeCa:
 
     def begin(self, approval: Approval) -> TxtDemand:
         domain = approval.domain
-        if self.outage:
-            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        self.require_ready()
         opened = Opened.SAME if domain in self._begun else Opened.NEW
         self.orders += opened is Opened.NEW
         until = self._begun.setdefault(domain, (self.clock or datetime.now(UTC)) + timedelta(days=7))
         asked = f"_acme-challenge.{domain.zone}"
         return TxtDemand(("A" * 43, "B" * 43), TxtSight(asked, asked, domain.zone), until, opened=opened)
+
+    def require_ready(self) -> Done:
+        if self.outage:
+            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+        if self.clock_differs:
+            raise ConfigInvalid("clock-wrong", "this host's clock is wrong")
+        return Done("the CA's directory answers", changed=False)
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         assert "PRIVATE KEY" in pem.private_key

@@ -21,6 +21,8 @@ class FakeWeb:
         keeps_old: The test passes, the reload does not take.
         not_served: Domains that another file serves although the reload took.
         is_running: Whether there is a master to reload.
+        intercepted: Domains whose challenge another server block answers.
+        probed: Domains that were asked for as the CA would.
         tests: How often the whole was tested.
         reloads: How often it was reloaded; a failed one counts.
         may_reload: Cleared, it keeps a reload from ending.
@@ -32,6 +34,8 @@ class FakeWeb:
     keeps_old: bool = False
     not_served: set[Domain] = field(default_factory=set)
     is_running: bool = True
+    intercepted: set[Domain] = field(default_factory=set)
+    probed: list[Domain] = field(default_factory=list)
     tests: int = 0
     reloads: int = 0
     may_reload: Event = field(default_factory=Event, repr=False, compare=False)
@@ -51,9 +55,17 @@ class FakeWeb:
             self._put_back(files, reloads, keep=False)
             raise
 
-    def require_running(self) -> None:
+    def require_challenge(self, domain: Domain) -> Done:
+        self.probed.append(domain)
+        self.require_tls()
+        if domain in self.intercepted:
+            raise WebServerFailed("nginx-challenge-intercepted", f"another server block answers for {domain}")
+        return Done("port 80 answers the challenge", changed=False)
+
+    def require_tls(self) -> Done:
         if not self.is_running:
             raise WebServerFailed("nginx-not-running", "nginx is not running")
+        return Done("port 443 answers TLS", changed=False)
 
     def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
         return sorted(set(self.files) - set(known))

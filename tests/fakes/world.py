@@ -49,6 +49,7 @@ class Listening:
 
     heard: list[tuple[str, str, bool]] = field(default_factory=list)
     arrivals: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def started(self, domain: Domain, step: Step) -> None:
         """Nothing ends before it began; only ends are kept."""
@@ -58,6 +59,9 @@ class Listening:
 
     def arrived(self, journey: Journey) -> None:
         self.arrivals.append(journey.domain.name)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 class FakeWorld:

@@ -156,7 +156,8 @@ def test_a_pid_file_that_names_a_stranger_gets_no_signal(host: RealNginx) -> Non
     right = pid_file.read_text()
     for text in (f"{stranger.pid}\n", "", "garbage", "1\n", "999999999\n"):
         pid_file.write_text(text)
-        assert refusal(host, host.site("new.test")).slug == "nginx-not-running"
+        error = refusal(host, host.site("new.test"))
+        assert (error.slug, str(pid_file) in error.seen[0]) == ("nginx-reload-failed", True)
         assert stranger.poll() is None
     pid_file.write_text(right)
     stranger.kill()

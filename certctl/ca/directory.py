@@ -1,0 +1,185 @@
+"""The CA's directory and its clock, looked at before anything is ordered: free, and seldom.
+
+A CA that is away costs a sentence then, not an engine's whole attempt. A clock that is wrong makes orders that are
+never ready, certificates that seem not to be valid yet, and moments to retry at that lie a year ahead.
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPSConnection
+from urllib.parse import urlsplit
+
+import requests
+from acme import errors, messages
+from josepy.errors import DeserializationError
+from josepy.errors import Error as JoseError
+
+from certctl.ca.evidence import End, Evidence
+from certctl.ca.network import RecordedNetwork, in_time
+from certctl.ca.outcome import classify
+from certctl.ca.session import parsed
+from certctl.ca.settings import CaSettings
+from certctl.errors import CertctlError, ConfigInvalid
+from certctl.io.clock import Clock
+from certctl.values import Done
+
+_MOST_APART = timedelta(minutes=5)
+_FRESH, _FAILED = timedelta(minutes=10), timedelta(seconds=5)
+_STEADY = timedelta(minutes=1)
+_SECONDS = 10
+_NEEDED = ("newNonce", "newAccount", "newOrder")  # RFC 8555 §7.1.1
+_BY_THE_CLOCK = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED (openssl, verify(1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look gave.
+
+    Attributes:
+        failure: Makes the error, anew for each who asks.
+        profiles: What the CA offers, where it says so.
+    """
+
+    at: datetime
+    monotonic: float
+    failure: Callable[[], CertctlError] | None = None
+    profiles: Mapping[str, str] | None = None
+
+    def holds(self, now: datetime) -> bool:
+        """Tell whether it need not be repeated: it is not old, and nobody has set the clock since."""
+        passed = timedelta(seconds=time.monotonic() - self.monotonic)
+        return passed < (_FAILED if self.failure else _FRESH) and abs(now - self.at - passed) < _STEADY
+
+
+class Directory:
+    """Asks one CA, at most once in ten minutes for all threads."""
+
+    def __init__(self, settings: CaSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._last: _Look | None = None
+
+    def require_ready(self) -> Done:
+        """Have the CA's directory, and a clock that agrees with the CA's.
+
+        Raises:
+            Unreachable: no usable answer.
+            ConfigInvalid: ``clock-wrong``.
+            Refused, RateLimited: the CA's own words.
+        """
+        if failure := self._look().failure:
+            raise failure()
+        return Done("the CA's directory answers, and its clock agrees with ours", changed=False)
+
+    @property
+    def lacks_profile(self) -> bool:
+        """Tell whether the CA names its profiles, and the one of the configuration is not among them."""
+        offered = self._look().profiles
+        return bool(self._settings.profile) and offered is not None and self._settings.profile not in offered
+
+    def _look(self) -> _Look:
+        with self._guard:
+            if self._last is None or not self._last.holds(self._clock.now()):
+                self._last = self._ask()
+            return self._last
+
+    def _ask(self) -> _Look:
+        """Ask for the directory and a nonce, which no cache on the way may keep (RFC 8555 §7.2)."""
+        net = RecordedNetwork(self._settings, _SECONDS)
+        at, monotonic = self._clock.now(), time.monotonic()
+        try:
+            answer = in_time(_SECONDS, lambda: net.get(self._settings.directory))
+            directory = parsed(messages.Directory, answer).to_partial_json()
+            if missing := [name for name in _NEEDED if name not in directory]:
+                raise DeserializationError(f"a directory without {', '.join(missing)}")
+            fresh = in_time(_SECONDS, lambda: net.head(str(directory["newNonce"])))
+        except (errors.Error, JoseError, requests.RequestException) as error:
+            return _Look(at, monotonic, self._failure(net, error))
+        finally:
+            net.session.close()
+        wrong = _clock_wrong(self._clock.now(), _date(fresh.headers.get("Date", "")))
+        return _Look(at, monotonic, wrong, _profiles(answer))
+
+    def _failure(self, net: RecordedNetwork, error: Exception) -> Callable[[], CertctlError]:
+        """Say why there is no usable answer; a certificate that seems out of date may be our clock's fault."""
+        now = self._clock.now()
+        if isinstance(error, requests.exceptions.SSLError) and _is_about_dates(error):
+            theirs = _unverified_date(self._settings.directory)
+            if wrong := _clock_wrong(now, theirs, "the CA's TLS certificate is not valid by this clock"):
+                return wrong
+        evidence = Evidence(
+            End.FAILURE,
+            list(net.heard),
+            frozenset(kind.__name__ for kind in type(error).__mro__),
+            words=(f"{self._settings.directory}: {type(error).__name__}: {error}"[:500],),
+        )
+        return lambda: classify(evidence, self._settings.directory, now)
+
+
+def _clock_wrong(ours: datetime, theirs: datetime | None, *more: str) -> Callable[[], CertctlError] | None:
+    if theirs is None or abs(ours - theirs) <= _MOST_APART:
+        return None
+    apart = timedelta(seconds=round(abs(ours - theirs).total_seconds()))
+    return lambda: ConfigInvalid(
+        "clock-wrong",
+        f"this host's clock is {apart} {'ahead of' if ours > theirs else 'behind'} the CA's: nothing was ordered",
+        seen=[f"here {_shown(ours)}", f"at the CA {_shown(theirs)}", *more],
+        expected=[f"clocks that are less than {_MOST_APART.seconds // 60} minutes apart"],
+        next=["timedatectl set-ntp true", "timedatectl"],
+    )
+
+
+def _profiles(answer: requests.Response) -> Mapping[str, str] | None:
+    meta = answer.json().get("meta")
+    offered = meta.get("profiles") if isinstance(meta, dict) else None
+    return offered if isinstance(offered, dict) else None
+
+
+def _date(text: str) -> datetime | None:
+    """Read Date (RFC 9110 §6.6.1); None when there is none to read."""
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _is_about_dates(error: BaseException) -> bool:
+    """Tell whether TLS failed only because a certificate is not valid at the moment our clock shows."""
+    return any(getattr(cause, "verify_code", None) in _BY_THE_CLOCK for cause in _causes(error))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    waiting, known = [error], set[int]()
+    while waiting:
+        cause = waiting.pop()
+        known.add(id(cause))
+        yield cause
+        near = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
+        waiting += [each for each in near if isinstance(each, BaseException) and id(each) not in known]
+
+
+def _unverified_date(url: str) -> datetime | None:
+    """Ask what time it is at the CA without believing that it is the CA: whatever it says, nothing is ordered."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    parts = urlsplit(url)
+    connection = HTTPSConnection(parts.hostname or "", parts.port or 443, timeout=_SECONDS, context=context)
+    try:
+        connection.request("HEAD", parts.path or "/")
+        return _date(connection.getresponse().getheader("Date") or "")
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,156 @@
+"""Ask nginx for a challenge as the CA would, with a token of our own: free, and before anything is spent.
+
+Nothing is looked up in ``/proc``: a hardened unit cannot see other users' processes there
+(``ProtectProc=invisible``), and a master that runs says nothing about who answers on port 80.
+"""
+
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, cast
+
+from certctl.io.clock import Deadline
+from certctl.io.files import PUBLIC, make_directory, write_new, writing
+from certctl.nginx.handshake import address_of
+from certctl.nginx.settings import NginxSettings
+
+PLACE = "/.well-known/acme-challenge/"
+_PREFIX = "certctl-probe-"
+_READABLE_BY_NGINX = 0o755
+_PATIENCE = timedelta(seconds=5)
+_LONGEST_ANSWER = 16_384
+_SHOWN = 60
+_STALE_SECONDS = 60
+_OK = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one token.
+
+    Attributes:
+        is_right: It was the token's own content.
+        is_silence: Nothing came back, and nobody hung up.
+        refused: Nobody listens there at all.
+        text: What came instead.
+    """
+
+    text: str = ""
+    is_right: bool = False
+    is_silence: bool = False
+    refused: bool = False
+
+
+def ask(settings: NginxSettings, host: str, patience: timedelta = _PATIENCE) -> Answer:
+    """Show a random token for a moment, and fetch it under a host name where nginx listens first.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: the directory of challenges cannot be written.
+    """
+    with _shown(settings.challenges) as (token, content):
+        return _fetch(settings, host, PLACE + token, content, Deadline.after(patience))
+
+
+def is_answered(settings: NginxSettings) -> bool:
+    """Tell whether anybody takes connections where challenges are asked for."""
+    try:
+        socket.create_connection(address_of(settings, settings.http_port), timeout=1).close()
+    except OSError as error:
+        return not isinstance(error, ConnectionRefusedError)
+    return True
+
+
+@contextmanager
+def _shown(challenges: Path) -> Iterator[tuple[str, bytes]]:
+    """Put a token where the solver puts the CA's, with the same rights; no link is followed, nothing replaced."""
+    token, content = _PREFIX + secrets.token_urlsafe(24), secrets.token_urlsafe(32).encode()
+    path = challenges / token
+    with writing(challenges):
+        if challenges.parent.is_dir():  # on a host that was never set up a look makes nothing
+            make_directory(challenges, _READABLE_BY_NGINX)
+        _sweep(challenges)
+        try:
+            write_new(path, content, PUBLIC, durable=False)
+            yield token, content
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _sweep(challenges: Path) -> None:
+    """Take away what a killed run left."""
+    with suppress(OSError):
+        for left in challenges.glob(f"{_PREFIX}*"):
+            if time.time() - left.lstat().st_mtime > _STALE_SECONDS:
+                left.unlink(missing_ok=True)
+
+
+def _fetch(settings: NginxSettings, host: str, target: str, content: bytes, deadline: Deadline) -> Answer:
+    where = address_of(settings, settings.http_port)
+    shown = f"{where[0]} port {where[1]}"
+    head = (
+        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: certctl\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    )
+    try:
+        with socket.create_connection(where, timeout=max(0.1, deadline.remaining())) as connection:
+            connection.sendall(head.encode("ascii"))
+            heard = _read(connection, deadline)
+    except ConnectionRefusedError:
+        return Answer(f"nobody listens at {shown}", is_silence=True, refused=True)
+    except (ConnectionResetError, BrokenPipeError):
+        heard = b""
+    except OSError as error:
+        reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
+        return Answer(f"{shown}: {reason}", is_silence=True)
+    return _judge(heard, content, shown)
+
+
+def _read(connection: socket.socket, deadline: Deadline) -> bytes:
+    heard = b""
+    while len(heard) < _LONGEST_ANSWER and (left := deadline.remaining()):
+        connection.settimeout(left)
+        try:
+            part = connection.recv(_LONGEST_ANSWER)
+        except TimeoutError:
+            break
+        if not part:
+            return heard
+        heard += part
+    if not heard:
+        raise TimeoutError
+    return heard
+
+
+def _judge(heard: bytes, content: bytes, shown: str) -> Answer:
+    if not heard:
+        return Answer(f"{shown} closed the connection without an answer")
+    response = HTTPResponse(cast("socket.socket", _Heard(heard)))  # it asks a socket for a file, nothing more
+    try:
+        response.begin()
+        body = response.read()
+    except HTTPException as error:
+        return Answer(f"{shown} answered with what is no HTTP: {type(error).__name__}")
+    if response.status == _OK and body == content:
+        return Answer(is_right=True)
+    if place := response.getheader("Location"):
+        return Answer(f"{shown} answered {response.status} to {place[:200]}")
+    if response.status == _OK:
+        return Answer(f"{shown} answered 200 with another body: {body[:_SHOWN].decode('utf-8', 'replace')!a}")
+    return Answer(f"{shown} answered {response.status}")
+
+
+class _Heard:
+    """What was heard, as ``HTTPResponse`` wants to read it."""
+
+    def __init__(self, heard: bytes) -> None:
+        self._heard = heard
+
+    def makefile(self, *_: Any) -> IO[bytes]:  # noqa: ANN401 - the socket module's own signature
+        """Return it as a file."""
+        return BytesIO(self._heard)
