@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from certctl.cli.serve_parts import Hands, Parts
-    from certctl.serve.daemon import Listeners
+    from certctl.serve.daemon import Daemon, Listeners
 
 _AS_ASKED = (ExitCode.DONE, ExitCode.INTERRUPTED)
 _NICER = 5  # handshakes of those who are live go first
@@ -86,8 +86,11 @@ def _run(invocation: Invocation, house: House, where: Path) -> int:
     parts = Parts(house, ServeVoice(invocation, house.clock))
     with _listeners(house, where) as listeners:
         if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+            parts.ask_nginx()
             return _run_in_two(invocation, house, parts, listeners)
-        _serve(house, parts, parts.own_hands(), listeners)
+        daemon = _unprivileged(house, parts, parts.own_hands())
+        parts.ask_nginx()
+        asyncio.run(daemon.serve(listeners))
         return int(ExitCode.DONE)
 
 
@@ -102,7 +105,7 @@ def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners:
 
     def listen(line: socket.socket) -> int:
         try:
-            _serve(house, parts, parts.monitors_hands(line), listeners)
+            asyncio.run(_unprivileged(house, parts, parts.monitors_hands(line)).serve(listeners))
         except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - this process ends here
             return report_failure(error, invocation)
         return int(ExitCode.DONE)
@@ -116,10 +119,11 @@ def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners:
     return code
 
 
-def _serve(house: House, parts: "Parts", by: "Hands", listeners: "Listeners") -> None:
+def _unprivileged(house: House, parts: "Parts", by: "Hands") -> "Daemon":
+    """Return the daemon, and be an ordinary user from now on."""
     daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
     _give_up_rights(house)
-    asyncio.run(daemon.serve(listeners))
+    return daemon
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from certctl.budget import FIRST_VISITS, leaving
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House
 from certctl.dns import CustomerDns
-from certctl.domain import Domain, parse_domain
+from certctl.domain import NOBODY, Domain, parse_domain
 from certctl.errors import CertctlError, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
@@ -81,6 +81,18 @@ class Parts:
         metrics.watch(on_demand)
         app = application(on_demand, metrics.text, metrics.summary)
         return Daemon(on_demand, app, self.settings, Probe(by.probe), self._voice)
+
+    def ask_nginx(self) -> None:
+        """Say where nginx would not answer for a new name: nothing could be issued, and nobody else would say so.
+
+        The daemon starts all the same, as nginx may yet.
+        """
+        web = self._house.web
+        try:
+            web.require_challenge(NOBODY)
+            web.require_tls()
+        except CertctlError as error:
+            self._voice.warn("; ".join((error.message, *error.seen)))
 
     def _monitor_is_gone(self) -> None:
         """End at once: there is nothing of ours to put in order, and whoever watches us starts both again."""
