@@ -12,7 +12,7 @@ from certctl.errors import WebServerFailed
 from certctl.values import Mode, Pem, Site
 from certctl.world import WebServer
 from tests.fakes.web import FakeWeb
-from tests.real_nginx import make_site, real_nginx
+from tests.real_nginx import RealNginx, make_site, real_nginx
 
 # With nginx's default hash bucket of 64 it refuses names of 47 characters and more (measured, nginx 1.22.1).
 REFUSED = f"{'a' * 60}.example.com"
@@ -28,6 +28,7 @@ class Host:
     reloads: Callable[[], int]
     refuse_reloads: Callable[[], None]
     stop: Callable[[], None]
+    intercept: Callable[[str], None]
     ca: trustme.CA
     mode: Mode = Mode.BLOCKS
 
@@ -69,12 +70,45 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
             reloads=lambda: fake.reloads,
             refuse_reloads=lambda: setattr(fake, "keeps_old", True),
             stop=lambda: setattr(fake, "is_running", False),
+            intercept=lambda name: fake.intercepted.add(Domain(name)),
             ca=ca,
         )
         return
     mode = Mode(request.param)
     with real_nginx(tmp_path, extra="server_names_hash_bucket_size 64;", mode=mode) as real:
-        yield Host(real.web, real.look, real.tests_run, real.reloads, real.refuse_reloads, real.stop, ca, mode)
+        yield Host(
+            real.web, real.look, real.tests_run, real.reloads, real.refuse_reloads, real.stop,
+            lambda name: intercept(real, name), ca, mode,
+        )  # fmt: skip
+
+
+def intercept(real: RealNginx, name: str) -> None:
+    """Let a server block of the operator's answer for a name on port 80."""
+    listen = f"listen 127.0.0.1:{real.settings.http_port};"
+    real.foreign(f"server {{ {listen} server_name {name}; return 301 https://$host$request_uri; }}\n")
+    real.web.force_reload()
+
+
+def test_a_challenge_is_answered_for_whoever_may_become_a_customer_and_tls_too(host: Host) -> None:
+    host.web.require_challenge(Domain("new.example.com"))
+    host.web.require_tls()
+    host.put_live(host.site("live.example.com"))
+    host.web.require_challenge(Domain("live.example.com"))
+
+
+def test_a_challenge_that_something_else_answers_is_told_from_a_server_that_is_not_there(host: Host) -> None:
+    host.intercept("theirs.example.com")
+    with pytest.raises(WebServerFailed) as caught:
+        host.web.require_challenge(Domain("theirs.example.com"))
+    assert caught.value.slug == "nginx-challenge-intercepted"
+    host.web.require_challenge(Domain("other.example.com"))
+    host.stop()
+    with pytest.raises(WebServerFailed) as caught:
+        host.web.require_challenge(Domain("other.example.com"))
+    assert caught.value.slug == "nginx-not-running"
+    with pytest.raises(WebServerFailed) as caught:
+        host.web.require_tls()
+    assert caught.value.slug == "nginx-not-running"
 
 
 def test_a_published_site_is_served_with_its_own_leaf(host: Host) -> None:

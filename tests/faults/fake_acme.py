@@ -8,6 +8,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ class Faults:
         refuses_replacing: What to say to an order that names what it replaces (RFC 9773 §5).
         bad_nonces: How many requests for an order are turned down for their nonce.
         status: The order's status after finalization, for a CA that is never ready.
+        clock: How far its clock is ahead of ours.
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -83,6 +85,7 @@ class Faults:
     refuses_replacing: Answer | None = None
     bad_nonces: int = 0
     status: str = "valid"
+    clock: timedelta = timedelta(0)
 
 
 class Signer:
@@ -308,6 +311,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(answer.data)
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        now = time.time() if timestamp is None else timestamp
+        return super().date_time_string(int(now + self.server.faults.clock.total_seconds()))
 
     def log_message(self, *_: object) -> None:
         """Keep the test's output quiet."""

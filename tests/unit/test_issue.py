@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from certctl.budget import LETS_ENCRYPT, Bucket, Spend
+from certctl.cli.outcome import document, outcome
 from certctl.domain import Domain
 from certctl.errors import ExitCode, RateLimited, Refused, Unreachable
 from certctl.stories.issue import deploy, issue, obtain, order
@@ -157,6 +158,8 @@ def test_an_unfinished_certificate_is_stored_before_it_is_called_settled(fake: F
         (lambda fake: setattr(fake.web, "keeps_old", True), "nginx-reload-failed"),
         (lambda fake: fake.web.not_served.add(Domain("status.example.com")), "nginx-not-served"),
         (lambda fake: setattr(fake.web, "is_running", False), "nginx-not-running"),
+        (lambda fake: fake.web.intercepted.add(Domain("status.example.com")), "nginx-challenge-intercepted"),
+        (lambda fake: setattr(fake.ca, "clock_differs", True), "clock-wrong"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -186,6 +189,100 @@ def test_no_order_is_spent_to_find_out_that_nginx_is_down(fake: FakeWorld) -> No
     fake.web.is_running = True
     issue(fake.journeys(domain), fake.world)
     assert fake.web.served(domain)
+
+
+def test_no_order_is_spent_to_find_out_that_another_server_block_answers(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.web.intercepted.add(domain)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    row = fake.store.domain(domain)
+    assert journey.error
+    assert row
+    assert (journey.error.exit_code, fake.ca.orders, row.attempts, row.retry_at) == (
+        ExitCode.WEB_SERVER,
+        0,
+        0,
+        None,
+    )
+    fake.web.intercepted.clear()
+    issue(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain)
+
+
+def test_a_live_name_is_renewed_with_a_warning_where_another_block_answers(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.web.intercepted.add(domain)
+    fake.days_pass(61)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert (journey.ok, fake.ca.orders) == (True, 2)
+    assert [warning.slug for warning in journey.warnings] == ["nginx-challenge-intercepted"]
+    assert [text.startswith(str(domain)) for text in fake.listening.warnings] == [True]
+    assert "nginx-challenge-intercepted" in [event.slug for event in fake.store.events(domain.name, 9)]
+    (result,) = document("issue", [outcome(journey)])["results"]
+    assert [warning["code"] for warning in result["warnings"]] == ["nginx-challenge-intercepted"]
+
+
+def test_a_name_whose_certificate_has_ended_is_not_live_any_more(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.web.intercepted.add(domain)
+    fake.days_pass(91)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert (journey.ok, fake.ca.orders) == (False, 1)
+
+
+def test_while_nginx_is_down_a_live_name_is_not_renewed_either(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    issue(fake.journeys(domain), fake.world)
+    fake.web.is_running = False
+    fake.days_pass(61)
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert (journey.error.slug, fake.ca.orders) == ("nginx-not-running", 1)
+
+
+def test_by_a_wrong_clock_nothing_is_ordered_and_nothing_written_down(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.clock_differs = True
+    (journey,) = journeys = fake.journeys(domain)
+    issue(journeys, fake.world)
+    assert journey.error
+    assert (journey.error.exit_code, journey.error.kind.who) == (ExitCode.CONFIG, "operator")
+    assert (fake.ca.orders, fake.store.domain(domain), list(fake.store.events(domain.name, 9))) == (0, None, [])
+    fake.ca.clock_differs = False
+    issue(fake.journeys(domain), fake.world)
+    assert fake.web.served(domain)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "slug"),
+    [
+        (lambda fake: setattr(fake.ca, "outage", True), "ca-unreachable"),
+        (lambda fake: setattr(fake.ca, "clock_differs", True), "clock-wrong"),
+        (lambda fake: setattr(fake.web, "is_running", False), "nginx-not-running"),
+        (lambda fake: fake.web.intercepted.add(Domain("status.example.com")), "nginx-challenge-intercepted"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_dry_run_says_what_would_stop_an_order(fake: FakeWorld, trouble: object, slug: str) -> None:
+    domain = fake.customer("status.example.com")
+    (journey,) = journeys = fake.journeys(domain)
+    preflight(journeys, fake.world)
+    assert journey.ok
+    assert journey.steps[-1].name is Step.PROBE
+    assert journey.steps[-1].detail.count(";") == 2
+    assert callable(trouble)
+    trouble(fake)
+    (journey,) = journeys = fake.journeys(domain)
+    preflight(journeys, fake.world)
+    assert journey.error
+    assert journey.error.slug == slug
+    assert fake.store.domain(domain) is None
 
 
 def test_the_history_tells_successes_and_failures(fake: FakeWorld) -> None:
