@@ -2,12 +2,14 @@
 
 import ssl
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from tests.e2e.real_sandbox import Sandbox
+from tests.e2e.real_sandbox import Sandbox, certctl
 
 pytestmark = pytest.mark.e2e
 
@@ -67,17 +69,63 @@ def test_a_ca_that_refuses_is_exit_5(sandbox: Sandbox) -> None:
     assert (ran.code, ran.error["code"]) == (5, "ca-rejected-identifier"), ran.err
 
 
-def test_a_challenge_that_fails_is_exit_5_and_says_that_quota_was_spent(sandbox: Sandbox) -> None:
-    name = sandbox.customer("hijacked.example.com")
+@contextmanager
+def in_front(sandbox: Sandbox, text: str) -> Iterator[Path]:
+    """Put a server block of the operator's on port 80."""
     block = sandbox.layout.conf_dir / "operator.conf"
     port = str(sandbox.addresses["http"]).rpartition(":")[2]
-    block.write_text(f"server {{ listen 127.0.0.1:{port}; server_name {name}; return 200 'mine'; }}\n")
+    block.write_text(f"server {{ listen 127.0.0.1:{port}; {text} }}\n")
     try:
         sandbox.must("reload")
-        ran = sandbox.certctl("issue", name, "--json")
+        yield block
     finally:
         block.unlink()
         sandbox.must("reload")
+
+
+def test_a_foreign_block_that_redirects_everyone_costs_nothing_and_is_named(sandbox: Sandbox) -> None:
+    name = sandbox.customer("taken.example.com")
+    orders = sandbox.orders()
+    with in_front(sandbox, "server_name ~^(.+)$; return 301 https://$host$request_uri;") as block:
+        ran, dry = sandbox.certctl("issue", name, "--json"), sandbox.certctl("issue", "--dry-run", name, "--json")
+        doctor = sandbox.certctl("doctor", "--json")
+    assert sandbox.orders() == orders
+    for each in (ran, dry):
+        assert (each.code, each.error["code"]) == (7, "nginx-challenge-intercepted"), each.err
+        assert any(str(block) in line for line in each.error["seen"])
+        assert each.error["quota_used"] is False
+    assert doctor.code == 1
+    assert any(str(block) in each["text"] for each in doctor.json["data"] if each["level"] == "problem")
+    sandbox.must("issue", name)
+    assert not list((state(sandbox) / "challenges").iterdir())
+
+
+def test_a_dry_run_and_doctor_try_both_ports_and_the_ca(sandbox: Sandbox) -> None:
+    name = sandbox.customer("dry.example.com")
+    (result,) = sandbox.must("issue", "--dry-run", name, "--json").json["results"]
+    (probe,) = [step for step in result["steps"] if step["name"] == "probe"]
+    for said in ("answers the challenge", "answers TLS", "the CA's directory answers"):
+        assert said in probe["detail"]
+        assert any(said in each["text"] for each in sandbox.certctl("doctor", "--json").json["data"])
+
+
+def test_a_ca_that_cannot_be_reached_is_exit_9_before_anything_is_ordered(sandbox: Sandbox) -> None:
+    name = sandbox.customer("away.example.com")
+    env = {"CERTCTL_CONFIG": str(sandbox.addresses["config"]), "CERTCTL_CA__DIRECTORY": "https://127.0.0.1:1/dir"}
+    for command in (("issue",), ("issue", "--dry-run")):
+        ran = certctl(*command, name, "--json", env=env)
+        assert (ran.code, ran.error["code"], ran.error["quota_used"]) == (9, "ca-unreachable", False), ran.err
+    doctor = certctl("doctor", "--json", env=env)
+    assert doctor.code == 1
+    assert any("no usable answer" in each["text"] for each in doctor.json["data"])
+
+
+def test_a_challenge_that_fails_is_exit_5_and_says_that_quota_was_spent(sandbox: Sandbox) -> None:
+    name = sandbox.customer("hijacked.example.com")
+    tokens = f"alias {state(sandbox)}/challenges/;"
+    mine = "if ($http_user_agent !~ certctl) { return 200 'mine'; }"  # as a balancer, which only strangers meet
+    with in_front(sandbox, f"server_name {name}; location ^~ /.well-known/acme-challenge/ {{ {mine} {tokens} }}"):
+        ran = sandbox.certctl("issue", name, "--json")
     assert (ran.code, ran.error["code"], ran.error["quota_used"]) == (5, "ca-unauthorized", True), ran.err
     assert not list((state(sandbox) / "challenges").iterdir())
 

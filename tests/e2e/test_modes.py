@@ -3,6 +3,8 @@
 import grp
 import os
 import pwd
+import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 
 from certctl.sandbox.layout import Layout
 from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
-from tests.real_nginx import need
+from tests.real_nginx import need, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -157,13 +159,18 @@ def test_a_move_that_nginx_does_not_take_leaves_everything_as_it_was(host: Sandb
     assert failures == []
 
 
+def is_open(address: str, port: int) -> bool:
+    with socket.socket() as knocking:
+        return knocking.connect_ex((address, port)) == 0
+
+
 def test_a_move_while_nginx_is_down_is_refused_before_it_begins(host: Sandbox) -> None:
     host.must("issue", host.customer("down.test"))
     before = everything(host)
-    pid_file = next(host.layout.root.rglob("nginx.pid"))
-    hidden = pid_file.rename(pid_file.with_suffix(".hidden"))
+    os.kill(int(next(host.layout.root.rglob("nginx.pid")).read_text()), signal.SIGTERM)
+    address, _, port = str(host.addresses["http"]).rpartition(":")
+    wait_for(lambda: not is_open(address, int(port)))
     ran = host.certctl("init", "--mode", "shared", "--json")
-    hidden.rename(pid_file)
     assert (ran.code, ran.error["code"]) == (7, "nginx-not-running")
     assert everything(host) == before
 
