@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from certctl.sandbox.layout import Layout
-from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
+from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, certctl, own_host, rewrite
 from tests.real_nginx import need, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -157,6 +157,21 @@ def test_a_move_that_nginx_does_not_take_leaves_everything_as_it_was(host: Sandb
     assert "apt-get install libnginx-mod-http-lua" in ran.error["next"]
     assert everything(host) == before
     assert failures == []
+
+
+@pytest.mark.parametrize("mode", ["shared", "lua"])
+def test_who_cannot_see_nginxs_master_issues_all_the_same(host: Sandbox, mode: str) -> None:
+    """As the daemon's user in a unit with ProtectProc=invisible."""
+    as_root()
+    host.must("init", "--mode", mode)
+    name = host.customer("unseen.test")
+    hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    become = (need("setpriv"), f"--reuid={DAEMON}", f"--regid={GROUP}", "--clear-groups")
+    prefix = (need("unshare"), "--mount", "sh", "-c", hidden, "sh", *become)
+    env = {"CERTCTL_CONFIG": str(host.addresses["config"])}
+    ran = certctl("issue", name, "--json", env=env, prefix=prefix)
+    assert ran.code == 0, ran.out + ran.err
+    assert host.served_leaf(name) is not None
 
 
 def is_open(address: str, port: int) -> bool:

@@ -112,17 +112,21 @@ def test_the_doctor_asks_a_certbot_of_its_own_place_as_the_owner_and_starts_ours
 import sys
 from dataclasses import replace
 from certctl.ca.examine import examine
+from certctl.ca.directory import Directory
 from certctl.ca.settings import CaSettings
+from certctl.io.clock import SystemClock
 rights.work_as({OWNER})
-ours = CaSettings("https://ca.example/dir", place / "acme", place / "challenges")
+ours = CaSettings("https://127.0.0.1:1/dir", place / "acme", place / "challenges")
+nobody = lambda settings: Directory(settings, SystemClock())
 with rights.as_root():
     its_own = place / "bin" / "certbot"
     its_own.parent.mkdir()
     its_own.write_text("#!/bin/sh\\nid -u >> " + str(place / "who") + "; echo certbot 5.8.0\\n")
     its_own.chmod(0o755)
     place.chmod(0o755)
-    print(sum("certbot sees certctl's authenticator" in f.text for f in examine(ours)), len(list(place.iterdir())))
-print(sum("does not see" in f.text for f in examine(replace(ours, certbot=its_own))))
+    texts = [finding.text for finding in examine(ours, nobody(ours))]
+    print(sum("certbot sees certctl's authenticator" in text for text in texts), len(list(place.iterdir())))
+print(sum("does not see" in f.text for f in examine(replace(ours, certbot=its_own), nobody(ours))))
 print((place / "who").read_text().strip())
 """
     assert said(place, script) == ["1 3", "1", "4321", "4321"]  # find_certbot asks it, and doctor shows it

@@ -26,6 +26,7 @@ from certctl.io import service, sockets
 from certctl.io.legible import first_closed
 from certctl.io.local import Unanswered, get
 from tests.fakes.http_server import ScriptedServer, serving, status
+from tests.real_nginx import free_ports
 
 SECONDS = 120.0
 NAME = "status.example.com"
@@ -152,6 +153,15 @@ def test_it_says_when_it_stops_and_takes_no_watchdog_nobody_set(place: Place) ->
         daemon.process.send_signal(signal.SIGTERM)
         assert "WATCHDOG=1" not in daemon.hears("STOPPING=1")
         assert daemon.ended()[0] == 0
+
+
+def test_it_says_at_its_start_that_nginx_would_not_answer_for_a_new_name(place: Place) -> None:
+    place.configure(http_port=str(free_ports(1)[0]))
+    (place.root / "var/lib/certctl/challenges").mkdir(parents=True)
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        code, said = daemon.stop()
+    assert (code, "warning" in said, "nginx is not running" in said) == (0, True, True)
 
 
 def test_systemd_hears_from_it_again_and_again(place: Place) -> None:
