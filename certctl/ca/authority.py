@@ -66,7 +66,7 @@ class Authority:
         Raises:
             Refused, RateLimited, Unreachable: as ``certctl.ca.outcome`` tells them apart.
             Busy: the certbot of a killed run is still at work.
-            ConfigInvalid: ``clock-wrong``, no usable certbot, an unsafe directory URL, unreadable or unwritable files.
+            ConfigInvalid: ``clock-wrong``, no usable certbot, an unsafe directory URL, files out of reach.
         """
         require_way(self._settings)
         with self._task(approval, solver, replaces) as task, self._leftovers(task):

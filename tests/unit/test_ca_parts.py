@@ -17,6 +17,7 @@ from cryptography import x509
 from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
 from certctl.ca.authority import Authority
+from certctl.ca.directory import Directory
 from certctl.ca.examine import examine
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
@@ -26,6 +27,7 @@ from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solving import Solving
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused
+from certctl.io.clock import SystemClock
 from certctl.sandbox import pebble
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import approval
@@ -102,7 +104,7 @@ def test_a_ca_file_that_cannot_be_read_is_a_fault_of_the_configuration_and_not_t
     for step in (Authority(private).obtain, Authority(private).begin):
         with pytest.raises(ConfigInvalid, match=r"\[ca\] ca_file: cannot read .*ca\.pem: No such file"):
             step(approval("status.example.com"))
-    assert "ca_file" in examine(private)[0].text
+    assert "ca_file" in examine(private, Directory(private, SystemClock()))[0].text
     assert not settings.acme_dir.exists()
 
 
