@@ -167,11 +167,18 @@ def _state(house: House) -> list[Finding]:
                 f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}, not {whose.uid} and {whose.gid}"
             )
             findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
-    if not findings:
-        free = shutil.disk_usage(house.state).free
-        level = Level.OK if free > _LOW_DISK_BYTES else Level.PROBLEM
-        findings.append(Finding("state", level, f"{house.state}, {free / 1e9:.1f} GB free", ""))
-    return findings
+    return [*findings, *_room(house, is_sound=not findings)]
+
+
+def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:
+    """Look at the room of every place certctl writes to; the state's is told also when there is enough."""
+    for place in (house.state, house.path(house.settings.nginx.conf_dir), house.run):
+        free = shutil.disk_usage(place).free if place.is_dir() else _LOW_DISK_BYTES + 1
+        if free <= _LOW_DISK_BYTES:
+            text = f"there is too little room in {place}: {free / 1e6:.1f} MB free"
+            yield Finding("state", Level.PROBLEM, text, f"df -h {place}")
+        elif is_sound and place == house.state:
+            yield Finding("state", Level.OK, f"{place}, {free / 1e9:.1f} GB free", "")
 
 
 def _store(house: House) -> list[Finding]:

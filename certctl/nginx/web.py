@@ -60,10 +60,12 @@ class Nginx:
         """Ask nginx for a token of our own as the CA would ask for this domain's.
 
         Raises:
-            WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-running``.
+            WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-included``, ``nginx-not-running``.
             ConfigInvalid: ``state-unwritable``.
         """
         answer = challenge.ask(self._settings, domain.name)
+        if not answer.is_right:
+            foresee.require_included(self._settings)
         if answer.is_silence:
             raise unanswered(answer, "it has to answer the CA, so nothing was ordered")
         if not answer.is_right:

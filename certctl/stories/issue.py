@@ -16,6 +16,8 @@ _NOT_ONE_SITES_FAULT = {
     "nginx-cannot-test",
 }  # fmt: skip
 
+_MAY_BE_MISREAD = {"nginx-challenge-intercepted", "nginx-not-included"}
+
 
 def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     """Take customers' domains from bare names to live HTTPS.
@@ -107,7 +109,7 @@ def _require_challenge(journey: Journey, world: World) -> None:
     try:
         world.web.require_challenge(journey.domain)
     except WebServerFailed as error:
-        if error.slug != "nginx-challenge-intercepted" or not is_live(journey.before, world):
+        if error.slug not in _MAY_BE_MISREAD or not is_live(journey.before, world):
             raise
         journey.warn(error, world)
 

@@ -4,6 +4,7 @@ The whole list of errors, and where each is followed, is in tests/meta/test_next
 """
 
 import json
+import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -199,3 +200,18 @@ def test_no_command_names_itself_as_what_is_next(host: Debian, line: str) -> Non
     error = error_of(host.certctl(*line.split(), "--json"))
     assert f"certctl {line}" not in error["next"]
     assert error["next"]
+
+
+def test_the_doctor_sees_each_place_that_is_full(host: Debian, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.must("init")
+    full = {host.root / name for name in ("var/lib/certctl", "etc/nginx/certctl.d", "run/certctl")}
+    real = shutil.disk_usage
+
+    def used(path: Path) -> Any:
+        return real(path)._replace(free=1_000_000) if path in full else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", used)
+    findings = json.loads(host.certctl("doctor", "--json").out)["data"]
+    assert {finding["fix"] for finding in findings if "too little room" in finding["text"]} == {
+        f"df -h {place}" for place in full
+    }

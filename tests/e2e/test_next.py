@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.e2e.real_sandbox import Ran, Sandbox
+from tests.e2e.real_sandbox import Ran, Sandbox, own_host, rewrite
 from tests.next_steps import typed
 
 pytestmark = pytest.mark.e2e
@@ -103,3 +103,20 @@ def test_what_is_next_shows_the_fault_and_after_mending_it_is_gone(sandbox: Sand
     sandbox.must("sandbox", "approve", case.name)
     assert sandbox.certctl("verify", case.name).code == 0
     assert sandbox.certctl("approval", case.name).code == 0
+
+
+@pytest.mark.usefixtures("real_parts")
+def test_where_nginx_reads_nothing_of_ours_no_order_is_spent_and_the_line_is_named() -> None:
+    with own_host() as host:
+        name = host.customer("status.unread.test")
+        line = f"include {host.layout.conf_dir}/*.conf;"
+        rewrite(host.layout.nginx_conf, line, "")
+        host.must("reload")
+        for command in (("issue", name), ("init",)):
+            error = error_of(host.certctl(*command, "--json"))
+            assert (error["code"], host.orders()) == ("nginx-not-included", 0)
+            assert str(error["expected"]).startswith(f"['{line} in the http block of {host.layout.nginx_conf}:")
+        rewrite(host.layout.nginx_conf, "http {", f"http {{ {line}")
+        host.must("init")
+        host.must("reload")
+        host.must("issue", name)
