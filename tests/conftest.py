@@ -1,7 +1,10 @@
 """What every test may rely on, however the suite was started."""
 
 import signal
+from collections.abc import Iterator
 
+import click
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A shell makes a job in the background, and its children, ignore Ctrl-C; tests about Ctrl-C need it back.
@@ -11,3 +14,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes on a busy machine says nothing about the program.
 settings.register_profile("certctl", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("certctl")
+
+
+@pytest.fixture(autouse=True)
+def command() -> Iterator[None]:
+    """Close what a test opened with ``open_house``, as the end of a command does."""
+    with click.Context(click.Command("test")):
+        yield
