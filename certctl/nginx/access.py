@@ -12,6 +12,7 @@ from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import Master, workers
+from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
 
 
@@ -68,7 +69,7 @@ def require(settings: NginxSettings, command: NginxCommand, master: Master) -> N
         expected=[f"user {user} {settings.group};"],
         next=[
             f"put that line into {settings.config}",
-            "systemctl reload nginx",
+            f"systemctl reload {name_of(master.pid(), settings.binary)}",
             f"certctl init --mode {settings.mode}",
         ],
     )

@@ -14,6 +14,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.serverblock import Version
+from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Finding, Level, Mode
 
@@ -98,7 +99,8 @@ def mode(settings: NginxSettings, command: NginxCommand, master: Master) -> Iter
     if not all(worker.may_read(settings) for worker in workers):
         text = f"workers cannot read keys: they are not in the group {settings.group}, by {line}"
         user = line.split()[1].removesuffix(";")
-        fix = f"user {user} {settings.group}; in {settings.config}, then systemctl reload nginx"
+        reload = f"systemctl reload {name_of(master.pid(), settings.binary)}"
+        fix = f"user {user} {settings.group}; in {settings.config}, then {reload}"
         yield Finding(_AREA, Level.PROBLEM, text, fix)
         return
     yield Finding(_AREA, Level.OK, f"workers may read keys, by {line}")

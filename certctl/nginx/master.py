@@ -21,6 +21,7 @@ from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.handshake import is_answered
+from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
 
 _MASTER = b"nginx: master process"
@@ -87,7 +88,7 @@ class Master:
         if command:
             self._run(command)
         elif pid and before:
-            _check_descriptors(pid, len(before.accepting))
+            _check_descriptors(pid, len(before.accepting), name_of(pid, self._settings.binary))
             _hang_up(pid)
         if pid is None or before is None:
             return Outcome(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
@@ -98,7 +99,9 @@ class Master:
         """Tell an nginx that is not there from one whose master cannot be found."""
         if not is_answered(self._settings):
             return not_running(
-                "the files are in place and tested, and nginx will serve them when it starts", "certctl reconcile"
+                "the files are in place and tested, and nginx will serve them when it starts",
+                "certctl reconcile",
+                unit=name_of(None, self._settings.binary),
             )
         pid_file = mainconf.pid_file(self._settings.config, self._command.build)
         return WebServerFailed(
@@ -143,13 +146,13 @@ class Master:
             )
 
 
-def not_running(what: str, *then: str, seen: str = "") -> WebServerFailed:
+def not_running(what: str, *then: str, seen: str = "", unit: str = "nginx") -> WebServerFailed:
     """Make the error for an nginx that is not there, and say what that means for what was asked."""
     return WebServerFailed(
         "nginx-not-running",
         f"nginx is not running: {what}",
         seen=[seen] if seen else [],
-        next=["systemctl start nginx", *then],
+        next=[f"systemctl start {unit}", *then],
     )
 
 
@@ -206,7 +209,7 @@ class _LogTail:
 
 
 @as_root()
-def _check_descriptors(pid: int, number_of_workers: int) -> None:
+def _check_descriptors(pid: int, number_of_workers: int, unit: str) -> None:
     """Refuse to reload a master that would run out of descriptors while it starts new workers.
 
     It keeps its old logs open until the new ones are, and needs a socket pair a worker. When that fails half-way
@@ -224,8 +227,8 @@ def _check_descriptors(pid: int, number_of_workers: int) -> None:
             "nginx-reload-failed",
             "nginx's master has too few file descriptors for a reload; it was not asked to",
             seen=[f"it may open {found[1]} and has {held} open"],
-            expected=[f"at least {needed}: LimitNOFILE of nginx.service, or ulimit -n where nginx is started"],
-            next=["systemctl edit nginx"],
+            expected=[f"at least {needed}: LimitNOFILE of {unit}.service, or ulimit -n where nginx is started"],
+            next=[f"systemctl edit {unit}"],
         )
 
 

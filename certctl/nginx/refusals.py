@@ -110,15 +110,15 @@ def intercepted(name: str, answer: Answer, by: Answering | None, settings: Nginx
     )
 
 
-def unanswered(answer: Answer, why: str) -> WebServerFailed:
+def unanswered(answer: Answer, why: str, unit: str) -> WebServerFailed:
     """Make the error for an nginx that was asked over HTTP and said nothing."""
     if answer.refused:
-        return not_running(why, seen=answer.text)
+        return not_running(why, seen=answer.text, unit=unit)
     return WebServerFailed(
         "nginx-not-running",
         f"nginx takes connections and does not answer: {why}",
         seen=[answer.text],
-        next=["systemctl status nginx", "certctl doctor"],
+        next=[f"systemctl status {unit}", "certctl doctor"],
     )
 
 

@@ -18,6 +18,11 @@ def unit_of(pid: int | None, binary: str) -> str:
     return _OPENRESTYS if "openresty" in binary else DEBIANS
 
 
+def name_of(pid: int | None, binary: str) -> str:
+    """Return the unit as people type it: ``systemctl reload nginx``."""
+    return unit_of(pid, binary).removesuffix(".service")
+
+
 @as_root()
 def _cgroup(pid: int | str) -> str:
     """Return the last part of a process's cgroup, which systemd names after the unit (cgroups(7), version 2)."""

@@ -111,6 +111,14 @@ def test_units_fit_an_nginx_in_its_own_tree(host: Host) -> None:
 
 
 @AS_ROOT
+def test_what_to_type_names_the_unit_of_the_nginx_that_is_there(host: Host) -> None:
+    host.config.write_text('[nginx]\nmode = "shared"\n')
+    said = host.certctl("init", "--dry-run")
+    assert "error[keys-out-of-reach]" in said, said
+    assert f"systemctl reload {'openresty' if 'openresty' in host.home else 'nginx'}\n" in said
+
+
+@AS_ROOT
 def test_what_the_configuration_says_wins_over_what_is_found(host: Host) -> None:
     host.config.write_text('[nginx]\nconf_dir = "/srv/certctl.d"\n')
     said = host.certctl("config", "show", "--json")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from certctl.nginx.footprint import footprint
-from certctl.nginx.service import unit_of
+from certctl.nginx.service import name_of, unit_of
 
 DEBIAN = (
     "nginx version: nginx/1.22.1\nconfigure arguments: --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf "
@@ -69,4 +69,4 @@ def test_a_certificate_of_the_operators_has_to_be_seen() -> None:
     [("nginx", "nginx.service"), ("/usr/local/openresty/nginx/sbin/nginx", "openresty.service")],
 )
 def test_an_nginx_that_does_not_run_has_the_unit_of_custom(binary: str, unit: str) -> None:
-    assert unit_of(None, binary) == unit
+    assert (unit_of(None, binary), f"{name_of(None, binary)}.service") == (unit, unit)
