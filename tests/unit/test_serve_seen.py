@@ -268,7 +268,7 @@ def test_install_shows_a_diff_and_writes_the_sockets_this_configuration_names(
     tmp_path: Path, house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def serve(*options: str) -> tuple[int, str]:
-        code = run(["--root", str(house.path("/")), "serve", *options], Invocation())
+        code = run(["--config", str(house.file), "--root", str(tmp_path), "serve", *options], Invocation())
         return code, capsys.readouterr().out
 
     (tmp_path / "run/systemd/system").mkdir(parents=True)
