@@ -597,6 +597,7 @@ async def test_an_order_that_does_not_end_is_interrupted_at_last(fakes: FakeWorl
     daemon = here.daemon(nobody_approves, timedelta(hours=1))
     living = asyncio.create_task(daemon.serve(here.listeners()))
     await here.visit(fakes.customer(NAME).name)
+    await until(lambda: here.ca.inside == 1)  # on a busy machine the visitor is gone before that
     daemon.stop()
     await living
     try:
