@@ -118,7 +118,7 @@ class RealNginx:
     def snapshot(self) -> dict[str, object]:
         """Return every file of ours with its content and mode; the lock's and the clock's are left out."""
         files: dict[str, object] = {}
-        for place in (self.settings.conf_dir, self.settings.live):
+        for place in (self.settings.conf_dir, self.settings.live, self.settings.sites):
             for path in sorted(place.rglob("*")):
                 if path.name == ".last-reload":
                     continue
@@ -169,6 +169,7 @@ def real_nginx(  # noqa: PLR0913 - a test says what it needs
         config=root / "nginx.conf",
         conf_dir=root / "certctl.d",
         live=root / "live",
+        sites=root / "sites",
         challenges=root / "challenges",
         site_root=root / "site",
         lock_file=root / "run" / "nginx.lock",

@@ -21,13 +21,14 @@ from certctl.ca.outcome import classify
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
 from certctl.errors import Refused
-from certctl.io.files import make_directory, writing
+from certctl.io.files import make_directory, read_regular, writing
 from certctl.io.locks import inheritable_lock
 
 MOST_REPLACED = 5
 _COUNTED = timedelta(hours=3)
 _FILES = {"private_key.json": "kty", "regr.json": "uri", "meta.json": "creation_dt"}
 _PRIVATE_DIRECTORY = 0o700
+_MOST = 100_000
 
 
 def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = None) -> str:
@@ -115,7 +116,7 @@ def _is_whole(account: Path) -> bool:
     """Tell whether certbot could load it: a crash or a full disk leaves empty files behind."""
     for name, required in _FILES.items():
         try:
-            content = json.loads((account / name).read_bytes())
+            content = json.loads(read_regular(account / name, _MOST))
         except (OSError, ValueError):
             return False
         if not isinstance(content, dict) or not content.get(required):

@@ -18,8 +18,10 @@ from certctl.ca.settings import CaSettings, Order
 from certctl.ca.solver import Challenge
 from certctl.io.files import (
     PRIVATE,
+    NotRegular,
     flush,
     make_directory,
+    read_regular,
     remove_tree,
     require_room,
     write_atomic,
@@ -28,6 +30,7 @@ from certctl.io.files import (
 )
 
 _PRIVATE_DIRECTORY = 0o700
+_MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,7 @@ class Scratch:
     def asked(self, order: Order) -> bool:
         """Tell whether this is what the directory was made for."""
         try:
-            kept = json.loads(self._order.read_bytes())
+            kept = json.loads(read_regular(self._order, _MOST))
         except (OSError, ValueError):
             return False
         return bool(kept == json.loads(json.dumps(asdict(order))))
@@ -139,7 +142,7 @@ class Scratch:
     def begun(self) -> Begun | None:
         """Return the order that a run before this one has made."""
         try:
-            note = json.loads(self._begun.read_bytes())
+            note = json.loads(read_regular(self._begun, _MOST))
             ends = datetime.fromisoformat(note["ends"]) if note["ends"] else None
             return Begun(note["url"], datetime.fromisoformat(note["since"]), ends, note["is_handed_in"])
         except (OSError, ValueError, LookupError, TypeError):
@@ -169,10 +172,8 @@ class Scratch:
     def result(self) -> tuple[bytes, bytes] | None:
         """Return the chain and the key when both are there; the chain is cut just above the size we accept."""
         try:
-            with self.fullchain.open("rb") as file:
-                chain = file.read(MAX_CHAIN + 1)
-            return chain, self.key.read_bytes()
-        except FileNotFoundError:
+            return read_regular(self.fullchain, MAX_CHAIN + 1), read_regular(self.key, _MOST)
+        except (FileNotFoundError, NotRegular):
             return None
 
     def note_presented(self, challenges: Sequence[Challenge]) -> None:
@@ -184,7 +185,7 @@ class Scratch:
     def presented(self) -> list[Challenge]:
         """Return what a killed run may have left on show."""
         with suppress(OSError, ValueError, TypeError):
-            return [Challenge(**item) for item in json.loads(self._presented.read_bytes())]
+            return [Challenge(**item) for item in json.loads(read_regular(self._presented, _MOST))]
         return []
 
     def remove(self) -> None:

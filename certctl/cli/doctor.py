@@ -23,6 +23,7 @@ from certctl.values import DomainRow, Finding, Level
 _LOW_DISK_BYTES = 50_000_000
 _LISTED = 5
 _ASKED = 3
+_ROOT = Owner(0, 0)
 
 
 @command(
@@ -162,10 +163,9 @@ def _state(house: House) -> list[Finding]:
                     f"findmnt --target {path}",
                 )
             )
-        elif whose and whose != Owner(facts.st_uid, facts.st_gid):
-            text = (
-                f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}, not {whose.uid} and {whose.gid}"
-            )
+        elif whose and (right := whose if path != house.sites else _ROOT) != Owner(facts.st_uid, facts.st_gid):
+            text = f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}"
+            text += f", not {right.uid} and {right.gid}"
             findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
     return [*findings, *_room(house, is_sound=not findings)]
 
@@ -191,9 +191,15 @@ def sites(house: House) -> Iterator[Finding]:
     absent = [row for row, certificate in stored if not house.web.is_published(certificate, row.mode)]
     lost = [row for row in absent if row.served]
     fresh = [row for row in absent if not row.served]
+    old = [row for row, certificate in stored if house.web.is_in_old_place(certificate, row.mode)]
     for level, rows, what in (
         (Level.PROBLEM, lost, "files of theirs are gone"),
         (Level.WARNING, fresh, "not published yet"),
+        (
+            Level.WARNING,
+            old,
+            f"keys of server blocks outside of {house.sites}, as an older certctl put them",
+        ),
     ):
         if rows:
             names = ", ".join(str(row.domain) for row in rows[:_LISTED])

@@ -10,7 +10,7 @@ from certctl import __version__
 from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.config_line import with_value
-from certctl.cli.move import move
+from certctl.cli.move import bring_pairs_over, move
 from certctl.cli.names import Party, finish
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import prepare_directories
@@ -81,7 +81,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
         return 0
     if mode and any(row.certificate for row in new.store.domains()):
         new.web.require_running("the move would take every site out of an nginx that cannot show it")
-    journeys = _move(old, new, config, included, report) if mode else _settle_in(new, [config, *included])
+    journeys = _move(old, new, config, included, report) if mode else _settle_in(new, [config, *included], report)
     failing = Party([journey for journey in journeys if not journey.ok], [])
     if failing.outcomes:
         return finish(failing, report, str)
@@ -114,11 +114,11 @@ def _make_accounts(house: House) -> None:
         accounts.create(house.settings.serve.user, house.settings.nginx.group)
 
 
-def _settle_in(house: House, files: Sequence[Preview]) -> Sequence[Journey]:
+def _settle_in(house: House, files: Sequence[Preview], report: Report) -> Sequence[Journey]:
     prepare_directories(house)
     _write(house, files)
     house.web.install_base()
-    return []
+    return bring_pairs_over(house, report)
 
 
 def _move(

@@ -24,6 +24,15 @@ def move(old: House, new: House, report: Report) -> Sequence[Journey]:
     return _apart(old, new, report) if new.settings.nginx.mode == "blocks" else _together(old, new, report)
 
 
+def bring_pairs_over(house: House, report: Report) -> Sequence[Journey]:
+    """Publish everyone where server blocks still read pairs from where an older certctl put them."""
+    rows = house.store.domains() if house.database.exists() else []
+    if not any(row.certificate and house.web.is_in_old_place(row.certificate, row.mode) for row in rows):
+        return []
+    report.expect(len(rows))
+    return _publish(house, report)
+
+
 def _together(old: House, new: House, report: Report) -> Sequence[Journey]:
     """Behind the catch-all: workers may read keys, then it is there and proven, then the server blocks go."""
     try:

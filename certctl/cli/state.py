@@ -19,7 +19,7 @@ def directories(house: House) -> dict[Path, int]:
     """Return each with its widest mode: keys are for root alone, or for the workers too (decisions 0007, 0013)."""
     live = 0o700 if house.settings.nginx.mode == "blocks" else 0o750
     modes = {"": 0o711, "live": live, "acme": 0o700, "challenges": 0o755}
-    return {house.state / name: mode for name, mode in modes.items()} | {house.run: 0o755}
+    return {house.state / name: mode for name, mode in modes.items()} | {house.sites: 0o700, house.run: 0o755}
 
 
 def owner(house: House) -> Owner:
@@ -84,5 +84,6 @@ def prepare_directories(house: House) -> None:
             whose = owner(house)
             for tree in (house.state, house.run):
                 hand_over(tree, whose.uid, whose.gid)
+            hand_over(house.sites, _ROOT.uid, _ROOT.gid)
         house.web.set_rights()
     work_as_owner(house)

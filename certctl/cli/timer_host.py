@@ -76,7 +76,7 @@ def _writable(house: House) -> tuple[Path, ...]:
     """Return our directories that the unit does not name already."""
     database = house.database.parent
     elsewhere = () if database == house.state else (database,)
-    return elsewhere if house.path("/") == Path("/") else (house.state, house.run, *elsewhere)
+    return elsewhere if house.path("/") == Path("/") else (house.state, house.sites, house.run, *elsewhere)
 
 
 def _program() -> Path:

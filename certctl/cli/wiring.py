@@ -97,6 +97,11 @@ class House:
         return self.path("/var/lib/certctl")
 
     @property
+    def sites(self) -> Path:
+        """Return the directory of server blocks' pairs; below the state its owner could rename it."""
+        return self.path("/var/lib/certctl-sites")
+
+    @property
     def run(self) -> Path:
         """Return the directory of locks and sockets, which is gone after a boot."""
         return self.path("/run/certctl")
@@ -219,6 +224,7 @@ class House:
                 config=self.path(s.config),
                 conf_dir=self.path(s.conf_dir),
                 live=self.state / "live",
+                sites=self.sites,
                 challenges=self.state / "challenges",
                 site_root=self.path(s.root),
                 upstream=s.upstream,

@@ -1,5 +1,6 @@
 """Durable, private file writes: the mode is right from the first byte, and a rename is the commit."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -7,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from certctl.errors import ConfigInvalid
 
@@ -15,6 +17,10 @@ PUBLIC = 0o644
 _PASSABLE = 0o755
 _ROOM_BYTES = 2_000_000
 _ROOM_FILES = 100
+
+
+class NotRegular(OSError):
+    """What lies there is a link, a FIFO or a device: nothing of ours."""
 
 
 @contextmanager
@@ -97,6 +103,40 @@ def rewrite(path: Path, content: str, mode: int) -> None:
     write_atomic(path, content, stat.S_IMODE(facts.st_mode))
     if os.geteuid() == 0:
         os.chown(path, facts.st_uid, facts.st_gid)
+
+
+def open_regular(path: str | Path, directory: int | None = None) -> IO[bytes]:
+    """Open a file of which nobody knows who put it there: no link, no device, nothing that keeps a reader waiting.
+
+    Args:
+        path: The file.
+        directory: A descriptor of the directory that a relative path is meant in.
+
+    Raises:
+        NotRegular: it is no file.
+        OSError: it is not there, or cannot be read.
+    """
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket, or a device that is not there (open(2))
+            raise NotRegular(error.errno, error.strerror, str(path)) from error
+        raise
+    file = os.fdopen(descriptor, "rb")
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise NotRegular(errno.EINVAL, "it is not a regular file", str(path))
+    return file
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Read such a file, no more than so many bytes of it.
+
+    Raises: as ``open_regular``.
+    """
+    with open_regular(path) as file:
+        return file.read(most)
 
 
 def write_new(path: Path, data: bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:

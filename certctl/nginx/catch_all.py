@@ -11,7 +11,7 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Deadline
 from certctl.io.files import swap_symlink, sync_directory, writing
-from certctl.nginx import handshake, mirror
+from certctl.nginx import handshake
 from certctl.nginx.master import not_running
 from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
@@ -27,7 +27,8 @@ class MirrorChange:
     def __init__(self, settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> None:
         self._settings = settings
         self._sites = {site.domain: site for site in sites}
-        self._gone = {d: mirror.fingerprints(settings.live, d) for d in gone if d not in self._sites}
+        self._live = settings.catch_all_pairs
+        self._gone = {d: self._live.fingerprints(d) for d in gone if d not in self._sites}
         self._before = BeforeImages()
         self._published = False
 
@@ -39,10 +40,9 @@ class MirrorChange:
             ConfigInvalid: ``state-unwritable``.
         """
         self._published = True
-        live = self._settings.live
-        stale = [s for s in self._sites.values() if not mirror.holds(live, s, self._settings.rights)]
-        leaving = [domain for domain in self._gone if mirror.domain_path(live, domain).is_dir()]
-        with writing(live):
+        stale = [site for site in self._sites.values() if not self._live.holds(site)]
+        leaving = [domain for domain in self._gone if self._live.has(domain)]
+        with writing(self._live.path):
             for site in stale:
                 self._point(site)
             for domain in leaving:
@@ -118,21 +118,23 @@ class MirrorChange:
             if not self._published:
                 return
             for site in self._sites.values():
-                mirror.prune(self._settings.live, site.certificate)
+                self._live.prune(site.certificate)
             for domain in self._gone:
-                mirror.remove(self._settings.live, domain)
+                self._live.remove(domain)
+            for domain in (*self._sites, *self._gone):
+                self._settings.block_pairs.remove(domain)  # no server block names it any more
 
     def _point(self, site: Site) -> None:
-        link, version = mirror.current_path(self._settings.live, site.domain), str(site.certificate.version)
-        if made := mirror.stage(self._settings.live, site, self._settings.rights):
+        link, version = self._live.link(site.domain), str(site.certificate.version)
+        if made := self._live.stage(site):
             self._before.created(made)
-        if mirror.target(self._settings.live, site.domain) != version:
+        if self._live.target(site.domain) != version:
             self._before.remember(link)
             swap_symlink(link, version)
 
     def _drop(self, domain: Domain) -> None:
-        link = mirror.current_path(self._settings.live, domain)
-        if mirror.target(self._settings.live, domain):
+        link = self._live.link(domain)
+        if self._live.target(domain):
             self._before.remember(link)
             link.unlink()
             sync_directory(link.parent)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from certctl.errors import CertctlError, ConfigInvalid
@@ -25,7 +25,7 @@ class Guard:
         self._settings = settings
         self._command = command
         self._master = master
-        self._undo = Undo(settings.live, settings.conf_dir)
+        self._undo = Undo(settings.live, settings.sites, settings.conf_dir)
         self._pending = settings.conf_dir / PENDING
         self._was_pending = False
         self._signalled = False
@@ -33,7 +33,8 @@ class Guard:
     def begin(self) -> None:
         """Prepare our directories and take back what a killed run left untested."""
         with writing(self._settings.live):
-            make_directory(self._settings.live, self._settings.rights.directory)
+            self._settings.catch_all_pairs.make()
+            self._settings.block_pairs.make()
             with as_root():
                 make_directory(self._settings.conf_dir, 0o755)
             if self._undo.recover():
@@ -132,7 +133,8 @@ class Guard:
     def _put(self, files: Mapping[Path, str | None], pointed: Mapping[Path, str], dropped: Sequence[Path]) -> None:
         """Links before files, and gone after them: no server block may name a certificate that is not there."""
         for link, version in pointed.items():
-            swap_symlink(link, version)
+            with self._reached(link):
+                swap_symlink(link, version)
         with as_root():
             for path, text in files.items():
                 if text is None:
@@ -141,8 +143,13 @@ class Guard:
                     write_atomic(path, text, PUBLIC)
             sync_directory(self._settings.conf_dir)
         for link in dropped:
-            link.unlink()
-            sync_directory(link.parent)
+            with self._reached(link):
+                link.unlink()
+                sync_directory(link.parent)
+
+    def _reached(self, link: Path) -> AbstractContextManager[None]:
+        blocks = self._settings.block_pairs
+        return (blocks if link.is_relative_to(blocks.path) else self._settings.catch_all_pairs).reached()
 
     @as_root()
     def _set_pending(self) -> None:

@@ -21,7 +21,10 @@ from certctl.errors import WebServerFailed
 from certctl.io.files import (
     PRIVATE,
     PUBLIC,
+    NotRegular,
     make_directory,
+    open_regular,
+    read_regular,
     remove_tree,
     swap_symlink,
     sync_directory,
@@ -34,6 +37,7 @@ KEY = "privkey.pem"
 CURRENT = "current"
 _NAME_MAX = 255
 _KEPT_VERSIONS = 2
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
     found = set[str]()
     for chain in domain_path(live, domain).glob(f"*/{CHAIN}"):
         with suppress(OSError, ValueError):
-            leaf, end, _ = chain.read_text(encoding="ascii").partition("-----END CERTIFICATE-----")
+            leaf, end, _ = read_regular(chain, _MOST).decode("ascii").partition("-----END CERTIFICATE-----")
             found.add(sha256(ssl.PEM_cert_to_DER_cert(leaf + end)).hexdigest())
     return frozenset(found)
 
@@ -157,11 +161,10 @@ def set_rights(live: Path, rights: Rights) -> None:
     for _, _, names, directory in os.fwalk(live):
         os.fchmod(directory, rights.directory)
         for name in {KEY, CHAIN} & set(names):
-            file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                os.fchmod(file, rights.key if name == KEY else PUBLIC)
-            finally:
-                os.close(file)
+            # What is no file is nothing of ours: the next change puts a pair in its place.
+            with suppress(NotRegular), open_regular(name, directory) as file:
+                if os.fstat(file.fileno()).st_nlink == 1:  # else another name of it is elsewhere
+                    os.fchmod(file.fileno(), rights.key if name == KEY else PUBLIC)
 
 
 def _settle(home: Path, rights: Rights) -> bool:
@@ -199,10 +202,17 @@ def _build(home: Path, site: Site, rights: Rights) -> Path:
 
 
 def _check_loads(directory: Path, domain: Domain) -> None:
-    """Load the pair as nginx will (measured: an empty or mismatched pair stops nginx for every customer)."""
+    """Load the pair as nginx will (measured: an empty or mismatched pair stops nginx for every customer).
+
+    OpenSSL opens it by descriptor: by name it could find something else there meanwhile, and wait for it.
+    """
     try:
-        # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(directory / CHAIN, directory / KEY, lambda: b"")
+        with open_regular(directory / CHAIN) as chain, open_regular(directory / KEY) as key:
+            opened = "/proc/self/fd/{}".format
+            # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                opened(chain.fileno()), opened(key.fileno()), lambda: b""
+            )
     except (ssl.SSLError, ValueError) as error:
         raise WebServerFailed(
             "nginx-test-failed",
@@ -215,8 +225,8 @@ def _check_loads(directory: Path, domain: Domain) -> None:
 def _holds(version: Path, pem: Pem, rights: Rights) -> bool:
     try:
         return (
-            (version / CHAIN).read_bytes() == pem.fullchain.encode()
-            and (version / KEY).read_bytes() == pem.private_key.encode()
+            read_regular(version / CHAIN, _MOST) == pem.fullchain.encode()
+            and read_regular(version / KEY, _MOST) == pem.private_key.encode()
             and stat.S_IMODE((version / KEY).lstat().st_mode) == rights.key
         )
     except OSError:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from certctl.domain import NOBODY, Domain
 from certctl.io.clock import Deadline
-from certctl.io.files import make_directory, remove_tree
+from certctl.io.files import PUBLIC, make_directory, remove_tree, write_new
 from certctl.nginx import handshake, mirror
 from certctl.nginx.handshake import Seen
+from certctl.nginx.mirror import Rights
+from certctl.nginx.place import Place
 from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
@@ -28,35 +30,48 @@ def prove(settings: NginxSettings) -> None:
     Raises:
         WebServerFailed: ``nginx-not-served``.
     """
-    homes = islice(_homes(settings.live), _ASKED) if settings.mode is not Mode.BLOCKS else ()
-    seen = [_look(settings, home) for home in homes]
+    pairs = islice(_pairs(settings), _ASKED) if settings.mode is not Mode.BLOCKS else ()
+    seen = [_look(settings, place, domain) for place, domain in pairs]
     if seen and all(seen):
         raise not_served("the catch-all does not serve what is in the mirror", seen[0], "the certificate", settings)
 
 
-def _homes(live: Path) -> Iterator[Path]:
-    for home in live.iterdir():
-        if not home.name.startswith((".", "_")) and home.name != NOBODY.name and (home / mirror.CURRENT).exists():
-            yield home
+def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
+    """Find pairs; while a host moves here from server blocks, theirs are the only ones."""
+    for place in (settings.catch_all_pairs, settings.block_pairs):
+        with place.reached():
+            found = [home.name for home in place.path.iterdir() if (home / mirror.CURRENT).exists()]
+        yield from ((place, Domain(n)) for n in found if not n.startswith((".", "_")) and n != NOBODY.name)
 
 
-def _look(settings: NginxSettings, home: Path) -> Seen | None:
+def _look(settings: NginxSettings, place: Place, domain: Domain) -> Seen | None:
     """Return what was seen instead of a site's certificate; None when it was seen."""
-    expected = mirror.fingerprints(settings.live, Domain(home.name))
-    with _borrowed(settings, home):
+    expected = place.fingerprints(domain)
+    with _borrowed(settings, place, domain):
         return handshake.wait_until(
             settings, [NOBODY.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
         )
 
 
 @contextmanager
-def _borrowed(settings: NginxSettings, home: Path) -> Iterator[None]:
-    """Let nobody's name lead to another's certificate; the key is not copied."""
+def _borrowed(settings: NginxSettings, place: Place, domain: Domain) -> Iterator[None]:
+    """Let nobody's name lead to another's certificate; the key is copied only from where workers do not look."""
     nobody = mirror.domain_path(settings.live, NOBODY)
     remove_tree(nobody)
     try:
         make_directory(nobody, settings.rights.directory)
-        (nobody / mirror.CURRENT).symlink_to(Path("..", home.name, mirror.CURRENT))
+        if place.is_roots:
+            _copy(place, domain, nobody / mirror.CURRENT, settings.rights)
+        else:
+            (nobody / mirror.CURRENT).symlink_to(Path("..", place.link(domain).parent.name, mirror.CURRENT))
         yield
     finally:
         remove_tree(nobody)
+
+
+def _copy(place: Place, domain: Domain, to: Path, rights: Rights) -> None:
+    with place.reached():
+        pair = {name: (place.link(domain) / name).read_bytes() for name in (mirror.CHAIN, mirror.KEY)}
+    make_directory(to, rights.directory)
+    for name, content in pair.items():
+        write_new(to / name, content, rights.key if name == mirror.KEY else PUBLIC, durable=False)

@@ -34,8 +34,11 @@ class GuardedChange:
         self._command = command
         self._guard = guard
         self._sites = {site.domain: site for site in sites}
+        self._places = (settings.block_pairs, settings.catch_all_pairs)
         self._gone = {
-            domain: mirror.fingerprints(settings.live, domain) for domain in gone if domain not in self._sites
+            domain: frozenset[str]().union(*(place.fingerprints(domain) for place in self._places))
+            for domain in gone
+            if domain not in self._sites
         }
         self._published = False
         self._changed = False
@@ -52,10 +55,9 @@ class GuardedChange:
         wanted = {**self._wanted_blocks(), **self._unwanted_blocks()}
         current = {path: read(path) for path in wanted}
         files = {path: text for path, text in wanted.items() if text != current[path]}
-        live, rights = self._settings.live, self._settings.rights
-        stale = [site for site in self._sites.values() if not mirror.holds(live, site, rights)]
+        stale = [site for site in self._sites.values() if not self._settings.place_of(site).holds(site)]
         links = self._links(stale)
-        leftovers = [d for d in self._gone if mirror.domain_path(live, d).is_dir()]
+        leftovers = [d for d in self._gone if any(place.has(d) for place in self._places)]
         self._published = True
         if files or stale or links:
             self._guard.swap(files, links, partial(self._stage, stale), self._names())
@@ -115,9 +117,23 @@ class GuardedChange:
             return
         with suppress(OSError):  # it is served already; what is left is swept up next time
             for site in self._sites.values():
-                mirror.prune(self._settings.live, site.certificate)
+                self._settings.place_of(site).prune(site.certificate)
+            self._leave_other_places()
             for domain in self._gone:
-                mirror.remove(self._settings.live, domain)
+                for place in self._places:
+                    place.remove(domain)
+
+    def _leave_other_places(self) -> None:
+        """Remove pairs from where they were before, unless a server block of somebody else's names them there."""
+        before = [(self._settings.other_place(site), site.domain) for site in self._sites.values()]
+        before = [(place, domain) for place, domain in before if place.has(domain)]
+        if not before:
+            return
+        with suppress(WebServerFailed):
+            dump = self._command.dump()
+            for place, domain in before:
+                if f"{mirror.domain_path(place.path, domain)}/" not in dump:
+                    place.remove(domain)
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
         blocks = dict[Path, str | None]()
@@ -131,15 +147,14 @@ class GuardedChange:
 
     def _links(self, stale: Sequence[Site]) -> dict[Path, str | None]:
         """Return which links change. Behind a catch-all, one that stayed would go on being served."""
-        live = self._settings.live
-        versions = {site.domain: str(site.certificate.version) for site in stale}
-        links: dict[Path, str | None] = {
-            mirror.current_path(live, domain): version
-            for domain, version in versions.items()
-            if mirror.target(live, domain) != version
-        }
+        links: dict[Path, str | None] = {}
+        for site in stale:
+            place, version = self._settings.place_of(site), str(site.certificate.version)
+            if place.target(site.domain) != version:
+                links[place.link(site.domain)] = version
         if self._settings.mode is not Mode.BLOCKS:
-            links |= {mirror.current_path(live, d): None for d in self._gone if mirror.target(live, d)}
+            live = self._settings.catch_all_pairs
+            links |= {live.link(d): None for d in self._gone if live.target(d)}
         return links
 
     def _unwanted_blocks(self) -> dict[Path, str | None]:
@@ -149,7 +164,7 @@ class GuardedChange:
 
     def _stage(self, sites: Sequence[Site]) -> Iterator[Path]:
         for site in sites:
-            if made := mirror.stage(self._settings.live, site, self._settings.rights):
+            if made := self._settings.place_of(site).stage(site):
                 yield made
 
     def _names(self) -> set[str]:

@@ -163,7 +163,7 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
         return timed_out(settings)
     if verdict.is_environment:
         return cannot_test(verdict)
-    ours = str(settings.live) in verdict.fault or str(settings.conf_dir) in verdict.fault
+    ours = any(str(place) in verdict.fault for place in (settings.live, settings.sites, settings.conf_dir))
     return WebServerFailed(
         "nginx-already-broken",
         "nginx's configuration does not pass its test without our change either"

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
@@ -40,8 +40,10 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
 
     Raises:
         ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text or the template is wrong.
+        WebServerFailed: ``nginx-test-failed``: the certificate is for other names than the domain's own.
     """
-    current = mirror.current_path(settings.live, certificate.domain)
+    _require_own_names(certificate)
+    current = mirror.current_path(settings.sites, certificate.domain)
     values = common(settings, version) | {
         "names": [_checked(_NAME, name) for name in certificate.names if len(name) <= _MAX_NAME],
         "certificate": current / mirror.CHAIN,
@@ -55,6 +57,19 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigInvalid("config-invalid", f"[nginx] template {settings.template}: {error}") from error
     return sealed(certificate.domain.name, render(source, values, own=True))
+
+
+def _require_own_names(certificate: Certificate) -> None:
+    """Refuse a row that would take another customer's name: who owns the store could have written it."""
+    own = names_of(certificate.domain)
+    if sorted(certificate.names) != sorted(own):
+        raise WebServerFailed(
+            "nginx-test-failed",
+            f"the store's certificate of {certificate.domain} is for other names: nginx was not touched",
+            seen=[", ".join(certificate.names)],
+            expected=[", ".join(own)],
+            next=[f"certctl issue --force {certificate.domain}"],
+        )
 
 
 def sealed(owner: str, body: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights, rights_of
+from certctl.nginx.place import Place
 from certctl.values import Mode, Site
 
 BASE_NAME = "00-certctl-base.conf"
@@ -19,7 +20,8 @@ class NginxSettings:
     Attributes:
         config: nginx's main configuration file.
         conf_dir: The include directory whose generated files are ours.
-        live: The mirror nginx reads certificates from.
+        live: The pairs that nginx's workers open, behind a catch-all; it may belong to the daemon's user.
+        sites: The pairs that server blocks name; root's in every mode.
         challenges: Where the answers to HTTP-01 challenges lie, one file per token.
         site_root: The pages every domain shows when there is no ``upstream``.
         upstream: ``""``, ``http://host:port`` or ``unix:/path``.
@@ -36,6 +38,7 @@ class NginxSettings:
     config: Path
     conf_dir: Path
     live: Path
+    sites: Path
     challenges: Path
     site_root: Path
     lock_file: Path
@@ -92,6 +95,24 @@ class NginxSettings:
     def rights(self) -> Rights:
         """Return who may read the mirror now, which while a host moves is not yet what it will be."""
         return rights_of(self.live) or self.wanted_rights
+
+    @property
+    def catch_all_pairs(self) -> Place:
+        """Return where workers find pairs."""
+        return Place(self.live, self.rights, is_roots=False)
+
+    @property
+    def block_pairs(self) -> Place:
+        """Return where nginx's master finds pairs, as server blocks name them."""
+        return Place(self.sites, CLOSED, is_roots=True)
+
+    def place_of(self, site: Site) -> Place:
+        """Return where a site's pair belongs."""
+        return self.block_pairs if self.has_block(site) else self.catch_all_pairs
+
+    def other_place(self, site: Site) -> Place:
+        """Return where a site's pair lay when it was served in the other way, or by a certctl before this one."""
+        return self.catch_all_pairs if self.has_block(site) else self.block_pairs
 
     def has_block(self, site: Site) -> bool:
         """Tell whether a site gets a server block of its own; a wildcard always does, and it wins over the rest."""

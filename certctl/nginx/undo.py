@@ -27,10 +27,10 @@ class BeforeImages:
     """What the paths of one change were before it.
 
     Args:
-        roots: The directory in which root works as root; elsewhere it works as the owner of the mirror.
+        roots: The directories in which root works as root; elsewhere it works as the owner of the mirror.
     """
 
-    def __init__(self, roots: Path | None = None) -> None:
+    def __init__(self, *roots: Path) -> None:
         self._roots = roots
         self._saved: list[tuple[Path, Path | None]] = []
         self._created: list[Path] = []
@@ -78,21 +78,21 @@ class BeforeImages:
         self._saved, self._created = [], []
 
     def _rights_for(self, path: Path) -> AbstractContextManager[None]:
-        is_roots = self._roots is not None and path.is_relative_to(self._roots)
-        return as_root() if is_roots else nullcontext()
+        return as_root() if any(path.is_relative_to(root) for root in self._roots) else nullcontext()
 
 
 class Undo(BeforeImages):
     """The before-images of a change of files that nginx cannot start without, with a journal of them.
 
     Args:
-        live: The mirror.
-        conf_dir: The include directory, where the journal lies. Nothing outside the two is put back or removed.
+        live: The pairs behind a catch-all.
+        sites: The pairs of server blocks.
+        conf_dir: The include directory, where the journal lies. Nothing outside the three is put back or removed.
     """
 
-    def __init__(self, live: Path, conf_dir: Path) -> None:
-        super().__init__(conf_dir)
-        self._live = live
+    def __init__(self, live: Path, sites: Path, conf_dir: Path) -> None:
+        super().__init__(conf_dir, sites)
+        self._places = (conf_dir, sites, live)
         self._conf_dir = conf_dir
         self._journal = conf_dir / _JOURNAL
 
@@ -145,12 +145,11 @@ class Undo(BeforeImages):
         return found
 
     def _is_inside(self, path: str) -> bool:
-        inside = Path(path).is_relative_to(self._live) or Path(path).is_relative_to(self._conf_dir)
-        return inside and ".." not in Path(path).parts
+        return any(map(Path(path).is_relative_to, self._places)) and ".." not in Path(path).parts
 
     def _sweep(self) -> None:
-        """Remove temporary names of killed runs in the include directory; nginx never saw them."""
-        for place in (self._conf_dir, self._live):
+        """Remove temporary names of killed runs right in our directories; nginx never saw them."""
+        for place in self._places:
             with self._rights_for(place):
                 for path in (path for pattern in (".*.tmp", f".*{_SAVED}") for path in place.glob(pattern)):
                     if _is_temporary(path):

@@ -1,6 +1,5 @@
 """The facade of party 4: nginx as the stories and the plumbing commands see it."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -61,8 +60,10 @@ class Nginx:
 
         Raises:
             WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-included``, ``nginx-not-running``.
-            ConfigInvalid: ``state-unwritable``.
+            ConfigInvalid: ``state-unwritable``; also where no pair could be put, as by an older unit.
         """
+        if self._settings.mode is Mode.BLOCKS:
+            self._settings.block_pairs.require_writable()
         answer = challenge.ask(self._settings, domain.name)
         if not answer.is_right:
             foresee.require_included(self._settings)
@@ -102,23 +103,29 @@ class Nginx:
             return Preview(path, text, read(path) or "")
         if is_our_block(path):
             return Preview(path, "", read(path) or "")
-        link = mirror.current_path(settings.live, site.domain)
-        current = mirror.target(settings.live, site.domain)
+        link = settings.catch_all_pairs.link(site.domain)
+        current = settings.catch_all_pairs.target(site.domain)
         return Preview(link, f"{link} -> {site.certificate.version}\n", f"{link} -> {current}\n" if current else "")
 
     def holds(self, site: Site) -> bool:
         """Tell whether nginx's files say what the store says, byte for byte."""
-        is_whole = mirror.holds(self._settings.live, site, self._settings.rights)
-        return is_whole and not self.preview(site).diff()
+        return self._settings.place_of(site).holds(site) and not self.preview(site).diff()
 
     def is_published(self, certificate: Certificate, mode: Mode | None) -> bool:
         """Tell whether the files are there by which nginx serves this version; what is in them is not read."""
-        live, domain = self._settings.live, certificate.domain
-        if mirror.target(live, domain) != str(certificate.version):
+        settings, site = self._settings, Site(certificate, Pem("", ""), mode)
+        if not settings.has_block(site):
+            return settings.catch_all_pairs.has_pair(certificate)
+        is_there = settings.block_pairs.has_pair(certificate) or self.is_in_old_place(certificate, mode)
+        return is_there and is_our_block(settings.block_path(certificate.domain))
+
+    def is_in_old_place(self, certificate: Certificate, mode: Mode | None) -> bool:
+        """Tell whether a server block reads its pair where a certctl before this one put it."""
+        settings, site = self._settings, Site(certificate, Pem("", ""), mode)
+        if not settings.has_block(site) or not settings.catch_all_pairs.has_pair(certificate):
             return False
-        here = [mirror.current_path(live, domain) / name for name in (mirror.CHAIN, mirror.KEY)]
-        has_block = self._settings.has_block(Site(certificate, Pem("", ""), mode))
-        return all(map(os.path.exists, here)) and (not has_block or is_our_block(self._settings.block_path(domain)))
+        text = read(settings.block_path(certificate.domain)) or ""
+        return f" {settings.catch_all_pairs.link(certificate.domain)}/" in text
 
     def preview_base(self) -> list[Preview]:
         """Render the base file, and the Lua file beside it, without writing them; the base file is the last."""
@@ -272,9 +279,10 @@ class Nginx:
         return [owner_of(text) for text in texts if text and is_ours(text)]
 
     def _named_by_mirror(self) -> Iterator[str]:
-        for path in sorted(self._settings.live.glob("[!.]*")):
-            if path.is_dir():
-                yield path.name.replace("_wildcard", "*")
+        for place in (self._settings.catch_all_pairs, self._settings.block_pairs):
+            with place.reached():
+                found = sorted(path.name for path in place.path.glob("[!.]*") if path.is_dir())
+            yield from (name.replace("_wildcard", "*") for name in found)
 
 
 def _parse(name: str) -> Domain | None:

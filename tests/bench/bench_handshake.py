@@ -72,8 +72,7 @@ def everyone(stack: ExitStack, root: Path, sites: list[Site], newer: str | None)
             place = root / f"newer-{cached}"
             one = nginx(place, Mode.SHARED, sites, newer, certificate_cache=cached)
             servers.append(stack.enter_context(one))
-    live = root / Mode.BLOCKS / "live"
-    pairs = [mirror.current_path(live, site.domain) for site in sites]
+    pairs = [mirror.current_path(root / Mode.BLOCKS / "sites", site.domain) for site in sites]
     files = [(pair / mirror.CHAIN, pair / mirror.KEY) for pair in pairs]
     https, http = free_ports(2)
     peer = stack.enter_context(caddy.with_certificates(root / "caddy", https, http, files))

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import trustme
 
-from certctl.nginx import mirror
 from certctl.nginx.base import CERTIFICATE_CACHE, base_files
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.serverblock import server_block
@@ -65,9 +64,9 @@ def nginx(
     root.mkdir(parents=True)
     settings = _settings(root, mode, binary)
     for site in sites:
-        mirror.stage(settings.live, site, settings.rights)
-        current = mirror.current_path(settings.live, site.domain)
-        current.symlink_to(str(site.certificate.version))
+        place = settings.place_of(site)
+        place.stage(site)
+        place.link(site.domain).symlink_to(str(site.certificate.version))
     command = NginxCommand(settings)
     for path, text in base_files(settings, command).items():
         if text is not None:
@@ -116,6 +115,7 @@ def _settings(root: Path, mode: Mode, binary: str) -> NginxSettings:
         config=root / "nginx.conf",
         conf_dir=root / "certctl.d",
         live=root / "live",
+        sites=root / "sites",
         challenges=root / "challenges",
         site_root=root / "site",
         lock_file=root / "run/nginx.lock",

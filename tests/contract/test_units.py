@@ -91,7 +91,7 @@ def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path)
     renewal = next(file.text for file in systemd_files(host) if file.path.name == "certctl-renew.service")
     for text in (service, renewal):
         assert not {"StateDirectory", "RuntimeDirectory"} & set(re.findall(r"(?m)^(\w+)=", text))
-        assert "\nReadWritePaths=-/var/lib/certctl -/run/certctl\n" in text
+        assert "\nReadWritePaths=-/var/lib/certctl -/var/lib/certctl-sites -/run/certctl\n" in text
         assert "\nExecStartPre=+/usr/bin/install -d -m 0755 -o keeper -g keepers /run/certctl\n" in text
     assert "\nCapabilityBoundingSet=CAP_CHOWN CAP_SETGID CAP_SETUID\n" in service
     [bound] = re.findall(r"(?m)^CapabilityBoundingSet=(.*)$", renewal)

@@ -270,7 +270,7 @@ def test_the_story_can_be_told_step_by_step(sandbox: Sandbox) -> None:
 def test_reconcile_mends_what_a_hand_broke(sandbox: Sandbox) -> None:
     name = sandbox.customer("mended.example.com")
     sandbox.must("issue", name)
-    key = state(sandbox) / "live" / name / "current" / "privkey.pem"
+    key = state(sandbox).with_name("certctl-sites") / name / "current" / "privkey.pem"
     for breakage in (
         (sandbox.layout.conf_dir / f"{name}.conf").unlink,
         key.unlink,

@@ -57,9 +57,9 @@ def watched(host: Sandbox, names: list[str]) -> Iterator[list[str]]:
             thread.join()
 
 
-def modes(layout: Layout) -> set[str]:
-    """Return the mode and the owner of everything in the mirror."""
-    paths = [layout.root / "var/lib/certctl/live", *(layout.root / "var/lib/certctl/live").rglob("*")]
+def modes(layout: Layout, place: str = "certctl/live") -> set[str]:
+    """Return the mode and the owner of everything in a place of the mirror."""
+    paths = [layout.root / "var/lib" / place, *(layout.root / "var/lib" / place).rglob("*")]
     facts = [(path, path.lstat()) for path in paths if not path.is_symlink() and not path.name.startswith(".")]
     return {
         f"{'directory' if path.is_dir() else path.name} {stat.st_mode & 0o7777:o}"
@@ -112,8 +112,10 @@ def test_workers_read_keys_and_no_other_process_of_their_user_does(host: Sandbox
         assert reads("www-data", GROUP, key) is True
         assert reads(DAEMON, GROUP, key) is True
         host.must("init", "--mode", "blocks")
-        assert modes(host.layout) == closed
-        assert reads("www-data", GROUP, key) is False
+        assert modes(host.layout) == {"directory 700 root:root"}, "no pair is left where workers look"
+        assert modes(host.layout, "certctl-sites") == closed
+        key_of_block = host.layout.root / f"var/lib/certctl-sites/{name}/current/privkey.pem"
+        assert reads("www-data", GROUP, key_of_block) is False
 
 
 def reads(user: str, group: str, path: Path) -> bool:
@@ -123,7 +125,8 @@ def reads(user: str, group: str, path: Path) -> bool:
 
 
 def everything(host: Sandbox) -> dict[str, object]:
-    places = (host.layout.config, host.layout.conf_dir, host.layout.root / "var/lib/certctl/live")
+    state = host.layout.root / "var/lib"
+    places = (host.layout.config, host.layout.conf_dir, state / "certctl/live", state / "certctl-sites")
     paths = [path for place in places for path in (place, *place.rglob("*")) if path.name != ".last-reload"]
     return {
         str(path): (path.lstat().st_mode, path.lstat().st_uid, path.read_bytes() if path.is_file() else None)

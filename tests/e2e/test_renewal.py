@@ -192,7 +192,12 @@ def test_nothing_due_is_silent_and_touches_nothing(sites: Sites) -> None:
     root = sites.sandbox.layout.root
 
     def everything() -> dict[str, str]:
-        trees = [root / "etc", root / "var/lib/certctl/live", root / "var/lib/certctl/acme"]
+        trees = [
+            root / "etc",
+            root / "var/lib/certctl-sites",
+            root / "var/lib/certctl/live",
+            root / "var/lib/certctl/acme",
+        ]
         files = [path for tree in trees for path in sorted(tree.rglob("*")) if path.is_file()]
         store = sites.store()
         rows = repr((store.domains(), store.events(None, 10_000)))

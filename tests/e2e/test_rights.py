@@ -1,7 +1,11 @@
 """A daemon that was taken over plants links in the state it owns; root's commands work there and nowhere else."""
 
+import json
 import os
 import pwd
+import shutil
+import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,6 +103,10 @@ def named(ran: Ran, host: Sandbox) -> list[str]:
     return [str(Path(path).relative_to(host.layout.root)) for path, said, _ in found if said]
 
 
+def sites(host: Sandbox) -> Path:
+    return host.layout.root / "var/lib/certctl-sites"
+
+
 @contextmanager
 def planted(link: Path, target: Path) -> Iterator[None]:
     """Do what the daemon's user may do in its own directories: put a link where something of certctl's was."""
@@ -143,11 +151,15 @@ def test_what_root_makes_is_the_owners_and_what_nginx_includes_is_roots(host: Sa
     name = host.customer("beside.test")
     host.must("issue", name, "--mode", "blocks")
     host.must("renew", "--force", name)
+    assert {path.lstat().st_uid for path in (sites(host), *sites(host).rglob("*"))} == {0}
+    assert sites(host).stat().st_mode & 0o777 == 0o700
+    assert not (host.layout.root / STATE / "live" / name).exists()
     block = host.layout.conf_dir / f"{name}.conf"
     assert (block.stat().st_uid, block.stat().st_gid) == (0, 0)
     assert host.served_leaf(name) is not None
     host.must("remove", name)
     assert not block.exists()
+    assert not (sites(host) / name).exists()
     assert owners(host) == {DAEMON}
     groups = {path.lstat().st_gid for path in (host.layout.root / STATE / "live").rglob("*")}
     assert groups == {pwd.getpwnam(GROUP).pw_gid}
@@ -171,6 +183,45 @@ def test_a_ca_file_that_the_owner_cannot_read_is_said_and_holds_no_name_back(hos
     finally:
         host.layout.ca.chmod(0o755)
         (host.layout.ca / "https-ca.pem").chmod(0o644)
+
+
+def test_what_the_owner_puts_in_its_place_keeps_no_master_from_starting(host: Sandbox) -> None:
+    """nginx's master opens pairs as root, and would wait for a FIFO for ever."""
+    name = host.customer("fifo.test")
+    host.must("issue", name, "--mode", "blocks")
+    home = host.layout.root / STATE / "live" / name
+    shutil.rmtree(home, ignore_errors=True)
+    version = home / "1"
+    version.mkdir(parents=True)
+    for file in ("fullchain.pem", "privkey.pem"):
+        os.mkfifo(version / file)
+    (home / "current").symlink_to("1")
+    for path in (home, *home.rglob("*")):
+        os.chown(path, pwd.getpwnam(DAEMON).pw_uid, -1, follow_symlinks=False)
+    test = ["/usr/sbin/nginx", "-t", "-c", str(host.layout.nginx_conf), "-e", "stderr"]
+    assert subprocess.run(test, capture_output=True, timeout=30, check=False).returncode == 0
+    host.must("reload")
+    host.must("reconcile")
+    assert not home.exists()
+    assert host.served_leaf(name) is not None
+    host.must("remove", name)
+
+
+def test_a_row_the_owner_wrote_takes_no_other_customers_name(host: Sandbox) -> None:
+    name, others = host.customer("row.test"), "known.test"
+    host.must("issue", name, "--mode", "blocks")
+    block = host.layout.conf_dir / f"{name}.conf"
+    before = block.read_text()
+    with sqlite3.connect(host.layout.root / STATE / "certctl.db") as db:
+        db.execute("UPDATE certificate SET names = ? WHERE domain = ?", (json.dumps([name, others]), name))
+    db.close()
+    ran = host.certctl("reconcile", "--json")
+    assert ran.code == 7
+    failed = {result["domain"]: result["error"]["code"] for result in ran.json["results"] if not result["ok"]}
+    assert failed == {name: "nginx-test-failed"}
+    assert block.read_text() == before
+    host.must("issue", "--force", name)
+    host.must("remove", name)
 
 
 def test_a_run_directory_that_is_gone_after_a_boot_is_the_owners_again(host: Sandbox) -> None:

@@ -148,7 +148,7 @@ def test_one_standing_record_renews_the_wildcard_with_nobodys_hands(sandbox: San
 
 def wants_renewal(sandbox: Sandbox) -> None:
     """Have the CA ask for a renewal now (ARI)."""
-    live = sandbox.layout.root / "var/lib/certctl/live/_wildcard.hyperping.io/current/fullchain.pem"
+    live = sandbox.layout.root / "var/lib/certctl-sites/_wildcard.hyperping.io/current/fullchain.pem"
     window = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
     management = int(str(sandbox.addresses["pebble_management"]).rstrip("/").rpartition(":")[2])
     ca = pebble.Pebble(sandbox.layout.ca, 0, management, 0, 0, "")

@@ -52,7 +52,7 @@ class Lab:
     def wants_renewal(self, name: str) -> None:
         """Have the CA ask for a renewal now, where it can ask at all (ARI)."""
         if b"renewalInfo" in pebble.fetch(self.ca, self.ca.acme_port, "/dir"):
-            live = self.sandbox.layout.root / "var/lib/certctl/live" / name.replace("*", "_wildcard")
+            live = self.sandbox.layout.root / "var/lib/certctl-sites" / name.replace("*", "_wildcard")
             window = {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"}
             leaf = (live / "current/fullchain.pem").read_text()
             pebble.set_renewal_info(self.ca, leaf, json.dumps({"suggestedWindow": window}))

@@ -213,33 +213,33 @@ def test_modes_are_right_whatever_the_umask(host: RealNginx, umask: int) -> None
         put_live(host, host.site("new.test"))
     finally:
         os.umask(before)
-    live = host.settings.live
+    sites = host.settings.sites
     modes = {
-        str(path.relative_to(live)): stat.S_IMODE(path.lstat().st_mode)
-        for path in (live / "new.test").rglob("*")
+        str(path.relative_to(sites)): stat.S_IMODE(path.lstat().st_mode)
+        for path in (sites / "new.test").rglob("*")
         if not path.is_symlink()
     }
     assert modes == {"new.test/1": 0o700, "new.test/1/fullchain.pem": 0o644, "new.test/1/privkey.pem": 0o600}
-    assert stat.S_IMODE((live / "new.test").stat().st_mode) == stat.S_IMODE(live.stat().st_mode) == 0o700
+    assert stat.S_IMODE((sites / "new.test").stat().st_mode) == stat.S_IMODE(sites.stat().st_mode) == 0o700
     assert stat.S_IMODE((host.settings.conf_dir / "new.test.conf").stat().st_mode) == 0o644
 
 
 def test_a_damaged_mirror_is_repaired_without_a_moment_of_mismatch(host: RealNginx) -> None:
     site = host.site("new.test")
     put_live(host, site)
-    version = host.settings.live / "new.test" / "1"
+    version = host.settings.sites / "new.test" / "1"
     for name in ("privkey.pem", "fullchain.pem"):
         (version / name).write_bytes(b"")
         put_live(host, site)
         assert (version / "privkey.pem").read_text() == site.pem.private_key
         assert (version / "fullchain.pem").read_text() == site.pem.fullchain
-        assert [p.name for p in sorted((host.settings.live / "new.test").iterdir())] == ["1", "current"]
+        assert [p.name for p in sorted((host.settings.sites / "new.test").iterdir())] == ["1", "current"]
 
 
 def test_two_versions_are_kept_and_no_more(host: RealNginx) -> None:
     for version in (1, 2, 3, 10):
         put_live(host, host.site("new.test", version))
-    home = host.settings.live / "new.test"
+    home = host.settings.sites / "new.test"
     assert {p.name for p in home.iterdir()} == {"3", "10", "current"}
     assert str((home / "current").readlink()) == "10"
 
@@ -298,7 +298,7 @@ def test_workers_cannot_read_keys_but_can_read_challenges(host: RealNginx) -> No
     as_another_user()
     (host.settings.challenges / ("t" * 20)).write_text("x")
     www = [need("setpriv"), "--reuid=33", "--regid=33", "--clear-groups", "cat"]
-    key = host.settings.live / "canary.test" / "current" / "privkey.pem"
+    key = host.settings.sites / "canary.test" / "current" / "privkey.pem"
     assert subprocess.run([*www, str(key)], capture_output=True, check=False).returncode != 0
     token = str(host.settings.challenges / ("t" * 20))
     assert subprocess.run([*www, token], capture_output=True, check=False).stdout == b"x"
@@ -413,7 +413,7 @@ def _kill_and_run_again(host: RealNginx, number: int, call: str, nth: int) -> bo
 
 
 def _strays(host: RealNginx) -> list[str]:
-    places = (host.settings.conf_dir, host.settings.live)
+    places = (host.settings.conf_dir, host.settings.live, host.settings.sites)
     return [str(p) for place in places for p in place.rglob(".*") if p.name != ".last-reload"]
 
 

@@ -15,7 +15,7 @@ from tests.faults.whole import KILLED, Point, Watch, command, ended, start, unti
 pytestmark = pytest.mark.e2e
 
 _CONF_DIR = "etc/nginx/certctl.d"
-_LIVE, _WORK = "var/lib/certctl/live", "var/lib/certctl/acme/work/{name}"
+_LIVE, _WORK = "var/lib/certctl-sites", "var/lib/certctl/acme/work/{name}"
 MAKING = {
     "the working directory is to be made": Point("mkdir", path=_WORK),
     "no account in it yet": Point("symlink"),
@@ -132,7 +132,7 @@ def test_killed_while_it_removes_the_next_run_takes_all_of_it_away(watch: Watch,
     watch.sandbox.must("remove", *names)
     watch.all_is_well([])
     assert watch.stored().keys().isdisjoint(names)
-    assert not [path for name in names for path in (watch.state / "live").glob(name)]
+    assert not [path for name in names for path in (watch.root / _LIVE).glob(name)]
 
 
 def test_killed_while_it_reconciles_the_next_one_ends_well(watch: Watch) -> None:

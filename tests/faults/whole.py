@@ -188,7 +188,12 @@ class Watch:
         """Return tokens, temporary files, journals and working directories that nobody needs any more."""
         tokens = list(self.challenges.iterdir())
         files = [p for p in self.sandbox.layout.conf_dir.iterdir() if p.name.startswith(".")]
-        mirror = [p for p in (self.state / "live").rglob(".*") if p.name != ".last-reload"]
+        mirror = [
+            p
+            for at in ("certctl/live", "certctl-sites")
+            for p in (self.root / "var/lib" / at).rglob(".*")
+            if p.name != ".last-reload"
+        ]
         work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir()]
         return [str(path) for path in (*tokens, *files, *mirror, *work)]
 

@@ -22,7 +22,7 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     kept, new, link = conf_dir / "kept.conf", conf_dir / "new.conf", live / "current"
     kept.write_text("old")
     link.symlink_to("1")
-    undo = Undo(live, conf_dir)
+    undo = Undo(live, live.with_name("sites"), conf_dir)
     made = live / "made"
     made.mkdir()
     undo.created(made)
@@ -35,11 +35,11 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     link.unlink()
     link.symlink_to("2")
 
-    assert Undo(live, conf_dir).recover()
+    assert Undo(live, live.with_name("sites"), conf_dir).recover()
     assert kept.read_text() == "old"
     assert str(link.readlink()) == "1"
     assert {path.name for path in (*live.iterdir(), *conf_dir.iterdir())} == {"kept.conf", "current"}
-    assert not Undo(live, conf_dir).recover()
+    assert not Undo(live, live.with_name("sites"), conf_dir).recover()
 
 
 def test_taking_back_may_stop_anywhere_and_begin_again(places: tuple[Path, Path]) -> None:
@@ -47,7 +47,7 @@ def test_taking_back_may_stop_anywhere_and_begin_again(places: tuple[Path, Path]
     paths = [conf_dir / f"{number}.conf" for number in range(3)]
     for path in paths:
         path.write_text(path.name)
-    undo = Undo(live, conf_dir)
+    undo = Undo(live, live.with_name("sites"), conf_dir)
     for path in paths:
         undo.remember(path)
     undo.write_journal()
@@ -55,7 +55,7 @@ def test_taking_back_may_stop_anywhere_and_begin_again(places: tuple[Path, Path]
     saved = next(path for path in conf_dir.glob(".*.old") if path.read_text() == "0.conf")
     saved.rename(paths[0])  # as if killed after this rename
     paths[1].unlink()
-    assert Undo(live, conf_dir).recover()
+    assert Undo(live, live.with_name("sites"), conf_dir).recover()
     assert [path.read_text() for path in paths] == ["0.conf", "1.conf", "2.conf"]
     assert list(conf_dir.glob(".*")) == []
 
@@ -75,7 +75,7 @@ def test_a_journal_that_is_damaged_or_points_elsewhere_harms_nobody(
         f'{{"saved": [["{live}/../outside", null]], "created": ["{live}/../outside"]}}',
     ):
         (conf_dir / ".undo.json").write_text(text)
-        assert Undo(live, conf_dir).recover()
+        assert Undo(live, live.with_name("sites"), conf_dir).recover()
         assert outside.read_text() == "theirs"
         assert not (conf_dir / ".undo.json").exists()
 
@@ -86,7 +86,7 @@ def test_only_temporary_names_of_ours_are_swept(places: tuple[Path, Path]) -> No
     theirs = [conf_dir / ".vimrc.tmp", conf_dir / "notes.old", conf_dir / ".site.conf.swp"]
     for path in (*ours, *theirs):
         path.touch()
-    Undo(live, conf_dir).recover()
+    Undo(live, live.with_name("sites"), conf_dir).recover()
     assert not any(path.exists() for path in ours)
     assert all(path.exists() for path in theirs)
 

@@ -1,0 +1,114 @@
+"""The two places of the mirror: pairs of server blocks, which are root's, and pairs that workers open themselves.
+
+nginx's master opens the pairs of server blocks as root, at each test, reload and boot. Whoever else may write there
+could put a FIFO in a pair's place, and nginx would never start again; so nobody else may, in any mode.
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+from certctl.io.files import make_directory, narrow
+from certctl.io.rights import as_root
+from certctl.nginx import mirror
+from certctl.nginx.mirror import Rights
+from certctl.values import Certificate, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Pairs for one kind of reader.
+
+    Attributes:
+        is_roots: Whether root writes here as root; elsewhere it does as the owner of the state.
+    """
+
+    path: Path
+    rights: Rights
+    is_roots: bool
+
+    def reached(self) -> AbstractContextManager[None]:
+        """Have the rights to write here, for a block."""
+        return as_root() if self.is_roots else nullcontext()
+
+    def make(self) -> None:
+        """Make the directory, no more open than it should be.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with self.reached():
+            make_directory(self.path, self.rights.directory)
+            if self.is_roots:
+                narrow(self.path, self.rights.directory)
+
+    def require_writable(self) -> None:
+        """Refuse to begin what root could not publish; the process that listens publishes nothing itself.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
+        if os.geteuid() != 0:
+            return
+        with self.reached():
+            if os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
+                return
+        raise ConfigInvalid(
+            "state-unwritable",
+            f"{self.path} cannot be written, and pairs of server blocks go there: nothing was ordered",
+            expected=["ReadWritePaths with it in the unit that runs this"],
+            next=["certctl timer install", "certctl serve --install", "certctl doctor"],
+        )
+
+    def link(self, domain: Domain) -> Path:
+        """Return the link nginx goes through."""
+        return mirror.current_path(self.path, domain)
+
+    def holds(self, site: Site) -> bool:
+        """Tell whether nginx would find exactly this version here; see ``mirror.holds``."""
+        with self.reached():
+            return mirror.holds(self.path, site, self.rights)
+
+    def has(self, domain: Domain) -> bool:
+        """Tell whether anything of a domain is here; who may not look sees nothing."""
+        try:
+            with self.reached():
+                return mirror.domain_path(self.path, domain).is_dir()
+        except PermissionError:
+            return False
+
+    def has_pair(self, certificate: Certificate) -> bool:
+        """Tell whether the files of this version are there, and nginx goes to them; what is in them is not read."""
+        here = [self.link(certificate.domain) / name for name in (mirror.CHAIN, mirror.KEY)]
+        is_there = self.target(certificate.domain) == str(certificate.version)
+        with self.reached():
+            return is_there and all(path.is_file() for path in here)
+
+    def target(self, domain: Domain) -> str | None:
+        """Return the version in force; see ``mirror.target``."""
+        with self.reached():
+            return mirror.target(self.path, domain)
+
+    def fingerprints(self, domain: Domain) -> frozenset[str]:
+        """Return the leaves that are here; see ``mirror.fingerprints``."""
+        with self.reached():
+            return mirror.fingerprints(self.path, domain)
+
+    def stage(self, site: Site) -> Path | None:
+        """Put a version in place without pointing at it; see ``mirror.stage``."""
+        with self.reached():
+            return mirror.stage(self.path, site, self.rights)
+
+    def prune(self, certificate: Certificate) -> None:
+        """Remove old versions; see ``mirror.prune``."""
+        with self.reached():
+            mirror.prune(self.path, certificate)
+
+    def remove(self, domain: Domain) -> None:
+        """Remove all versions of a domain."""
+        if self.has(domain):
+            with self.reached():
+                mirror.remove(self.path, domain)

@@ -1,0 +1,156 @@
+"""Pairs of server blocks lie where root alone writes; what was elsewhere comes over, being served."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.nginx import mirror
+from certctl.nginx.web import Nginx
+from certctl.values import Mode, Site
+from tests.real_nginx import RealNginx, canary, put_live, real_nginx
+
+pytestmark = pytest.mark.e2e
+
+WWW_DATA = 33  # Debian base-passwd
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[RealNginx]:
+    with real_nginx(tmp_path) as nginx:
+        yield nginx
+
+
+def as_before(host: RealNginx, *sites: Site) -> None:
+    """Publish as a certctl did that had one place for all pairs."""
+    one = replace(host, settings=replace(host.settings, sites=host.settings.live))
+    one.made = host.made
+    for site in sites:
+        mirror.stage(host.settings.live, site, mirror.CLOSED)
+        mirror.current_path(host.settings.live, site.domain).symlink_to(str(site.certificate.version))
+        text = one.web.preview(site).text
+        host.settings.block_path(site.domain).write_text(text)
+    host.web.force_reload()
+
+
+def test_pairs_come_over_while_their_sites_are_served_one_change_at_a_time(host: RealNginx) -> None:
+    first, second = host.site("first.test"), host.site("second.test")
+    as_before(host, first, second)
+    for site in (first, second):
+        assert host.web.is_published(site.certificate, None)
+        assert host.web.is_in_old_place(site.certificate, None)
+        assert not host.web.holds(site)
+    with canary(host, first) as failures, canary(host, second) as others:
+        put_live(host, first)
+        assert host.cold_start_works()
+        assert not (host.settings.live / "first.test").exists()
+        assert (host.settings.live / "second.test").exists()
+        put_live(host, first, second)
+    assert failures == others == []
+    assert [path.name for path in host.settings.live.glob("[!.]*")] == []
+    assert sorted(path.name for path in host.settings.sites.iterdir()) == ["first.test", "second.test"]
+    assert host.settings.sites.stat().st_mode & 0o777 == 0o700
+    assert host.web.holds(first)
+    assert not host.web.is_in_old_place(first.certificate, None)
+    assert host.cold_start_works()
+
+
+def test_a_refused_change_leaves_pairs_where_they_were(host: RealNginx) -> None:
+    site = host.site("first.test")
+    as_before(host, site)
+    before = host.snapshot()
+    host.refuse_reloads()
+    with pytest.raises(WebServerFailed):
+        put_live(host, site)
+    assert {path: kept for path, kept in host.snapshot().items() if ".reload-pending" not in path} == before
+    assert host.look("first.test") == site.certificate.fingerprint
+
+
+def test_a_pair_that_somebody_elses_block_names_stays_for_it(host: RealNginx) -> None:
+    site = host.site("first.test")
+    as_before(host, site)
+    pair = mirror.current_path(host.settings.live, site.domain)
+    host.foreign(
+        f"server {{ listen 127.0.0.1:{host.settings.https_port} ssl; server_name theirs.test;\n"
+        f"ssl_certificate {pair}/fullchain.pem; ssl_certificate_key {pair}/privkey.pem; }}\n"
+    )
+    put_live(host, site)
+    assert (pair / "privkey.pem").exists()
+    assert host.cold_start_works()
+
+
+def test_a_name_taken_out_leaves_neither_place(host: RealNginx) -> None:
+    site, old = host.site("new.test"), host.site("old.test")
+    as_before(host, old)
+    put_live(host, site)
+    with host.web.change([], gone=[site.domain, old.domain]) as change:
+        change.publish()
+        change.reload()
+        for domain in (site.domain, old.domain):
+            change.confirm(domain)
+    assert list(host.web.orphans([])) == []
+
+
+def test_a_row_that_takes_another_customers_name_is_written_into_no_block(host: RealNginx) -> None:
+    site = host.site("mine.test")
+    planted = replace(site, certificate=replace(site.certificate, names=("mine.test", "theirs.test")))
+    before = host.snapshot()
+    with pytest.raises(WebServerFailed) as caught:
+        put_live(host, planted)
+    assert caught.value.slug == "nginx-test-failed"
+    assert caught.value.next[0] == "certctl issue --force mine.test"
+    assert host.snapshot() == before
+
+
+@pytest.mark.timeout(60)  # who reads a FIFO waits for ever
+@pytest.mark.parametrize("name", [mirror.CHAIN, mirror.KEY])
+@pytest.mark.parametrize("plant", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["fifo", "device"])
+def test_nobody_waits_for_what_was_put_in_a_pairs_place(tmp_path: Path, name: str, plant: object) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        site = host.site("new.test")
+        put_live(host, site)
+        planted = host.settings.live / "new.test" / "1" / name
+        planted.unlink()
+        assert callable(plant)
+        plant(planted)
+        assert not host.web.holds(site)
+        mirror.fingerprints(host.settings.live, site.domain)
+        mirror.set_rights(host.settings.live, host.settings.rights)
+        put_live(host, site)
+        assert host.web.holds(site)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: a unit of root's; run as root")
+def test_a_unit_that_may_not_write_there_is_said_before_anything_is_ordered(host: RealNginx) -> None:
+    shutil.rmtree(host.settings.sites)
+    shut = Nginx(replace(host.settings, sites=Path("/proc/nobody-writes-here/sites")))
+    with pytest.raises(ConfigInvalid) as caught:
+        shut.require_challenge(Domain("new.test"))
+    assert caught.value.slug == "state-unwritable"
+    host.web.require_challenge(Domain("new.test"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: workers that cannot read keys; run as root")
+def test_a_catch_all_is_proven_by_the_pairs_of_blocks_before_it_takes_over(tmp_path: Path) -> None:
+    """Else every block would go first, and be missed."""
+    with real_nginx(tmp_path, user="www-data") as host:
+        site = host.site("new.test")
+        put_live(host, site)
+        shared = Nginx(replace(host.settings, mode=Mode.SHARED))
+        with canary(host, site) as failures, pytest.raises(WebServerFailed) as caught:
+            shared.install_base()  # the mirror is root's alone still
+        assert caught.value.slug == "nginx-not-served"
+        os.chown(host.settings.live, 0, WWW_DATA)
+        host.settings.live.chmod(0o750)
+        os.setegid(WWW_DATA)  # whose group what is made has, as that of the mirror's owner
+        try:
+            shared.install_base()
+        finally:
+            os.setegid(0)
+        assert failures == []
+        assert mirror.target(host.settings.live, Domain("certctl-check.invalid")) is None
