@@ -30,6 +30,13 @@ from certctl.io.files import (
 )
 
 _PRIVATE_DIRECTORY = 0o700
+KEPT = frozenset(
+    {
+        "privkey.pem", "request.pem", "cert.pem", "chain.pem", "fullchain.pem",
+        "order.json", "begun.json", "presented.json",
+    }
+)  # fmt: skip
+"""The files by which a run goes on that comes after a killed one."""
 _MOST = 100_000
 
 

@@ -11,7 +11,7 @@ import click
 from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Report, Rows, open_report
-from certctl.cli.state import directories, owner, planted, prepare_directories
+from certctl.cli.state import aside, directories, owner, planted, prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
@@ -143,6 +143,10 @@ def _state(house: House) -> list[Finding]:
     findings = [
         Finding("state", Level.PROBLEM, f"{path} was put there: it is a link, or lies elsewhere too", f"rm {path}")
         for path in odd
+    ]
+    findings += [
+        Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
+        for path in aside(house)
     ]
     for path, widest in directories(house).items():
         if path in odd:

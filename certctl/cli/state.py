@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from certctl.cli.owner import work_as_owner
+from certctl.cli.take_over import take_over
 from certctl.cli.wiring import House
 from certctl.io import accounts
 from certctl.io.accounts import Owner
@@ -47,8 +48,14 @@ def planted(house: House) -> Iterator[Path]:
                     Path(place, name), house.state
                 ):
                     yield Path(place, name)
-            if Path(place) == house.state and "live" in directories:
-                directories.remove("live")
+            if Path(place) == house.state:
+                directories[:] = [name for name in directories if name not in {"live", "aside"}]
+
+
+@as_root()
+def aside(house: House) -> list[Path]:
+    """Return what was in the state when root took it over, and was not certctl's."""
+    return sorted((house.state / "aside").glob("*-taken-over"))
 
 
 def _is_odd(name: str, directory: int, *, is_ours: bool) -> bool:
@@ -77,6 +84,8 @@ def prepare_directories(house: House) -> None:
         ConfigInvalid: ``state-unwritable``, ``missing-account``.
     """
     with writing(house.state), as_root():
+        if os.geteuid() == 0 and owner(house) == _ROOT and house.state.exists() and house.state.stat().st_uid != 0:
+            take_over(house)
         for path, mode in directories(house).items():
             make_directory(path, mode)
             narrow(path, mode)

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -62,17 +62,66 @@ def require_room(path: Path) -> None:
         )
 
 
-def hand_over(tree: Path, uid: int, gid: int) -> None:
+def hand_over(tree: Path, uid: int, gid: int, *, drop_links: bool = False) -> None:
     """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
 
-    Nothing is followed, so whoever may write there cannot turn this on a file elsewhere.
+    Nothing is followed: each file is opened first, and one that has another name elsewhere is refused. Root takes a
+    directory before it looks into it, and gives one away after that, so that nobody can change it meanwhile, and
+    what is killed can be done again.
+
+    Args:
+        tree: The directory.
+        uid: The new owner.
+        gid: The new group.
+        drop_links: Remove links, FIFOs and second names instead, where certctl itself makes none.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: a file has another name elsewhere.
     """
-    for _, directories, names, descriptor in os.fwalk(tree):
-        os.fchown(descriptor, uid, gid)
-        for name in (*directories, *names):
+    is_ours = tree.parent.stat().st_uid == os.geteuid()
+    with _directory(tree, 0 if is_ours else os.O_NOFOLLOW) as descriptor:
+        _hand_over(tree, descriptor, (uid, gid), drop_links=drop_links)
+
+
+def _hand_over(path: Path, descriptor: int, owner: tuple[int, int], *, drop_links: bool) -> None:
+    if owner[0] == 0:
+        os.fchown(descriptor, *owner)
+    for name in os.listdir(descriptor):
+        with suppress(FileNotFoundError):
             kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
-            if stat.S_ISREG(kind) or stat.S_ISLNK(kind):
-                os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISDIR(kind):
+                with _directory(Path(name), os.O_NOFOLLOW, descriptor) as below:
+                    _hand_over(path / name, below, owner, drop_links=drop_links)
+            elif not stat.S_ISSOCK(kind) and not _hand_over_file(name, descriptor, owner):
+                if drop_links:
+                    os.unlink(name, dir_fd=descriptor)
+                elif stat.S_ISREG(kind):
+                    raise _lies_elsewhere_too(path / name)
+                else:
+                    os.chown(name, *owner, dir_fd=descriptor, follow_symlinks=False)
+    if owner[0] != 0:
+        os.fchown(descriptor, *owner)
+
+
+def _hand_over_file(name: str, directory: int, owner: tuple[int, int]) -> bool:
+    """Give away a file that has this name alone; return whether it was one."""
+    try:
+        with open_regular(name, directory) as file:
+            is_one = os.fstat(file.fileno()).st_nlink == 1
+            if is_one:
+                os.fchown(file.fileno(), *owner)
+            return is_one
+    except NotRegular:
+        return False
+
+
+def _lies_elsewhere_too(path: Path) -> ConfigInvalid:
+    return ConfigInvalid(
+        "state-unwritable",
+        f"{path} has another name elsewhere, so it is not given away",
+        expected=["a file with one name"],
+        next=[f"cp -p {path} {path}.new && mv {path}.new {path}", "certctl doctor --fix"],
+    )
 
 
 def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durable: bool = True) -> None:
@@ -205,8 +254,8 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _directory(path: Path, flags: int = 0) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)
+def _directory(path: Path, flags: int = 0, within: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags, dir_fd=within)
     try:
         yield descriptor
     finally:

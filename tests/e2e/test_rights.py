@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from certctl.ca.scratch import Scratch
+from certctl.ca.settings import CaSettings, order_for
+from certctl.domain import Domain
 from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, certctl, own_host
 
 pytestmark = [
@@ -229,3 +232,58 @@ def test_a_run_directory_that_is_gone_after_a_boot_is_the_owners_again(host: San
     run.rename(run.with_name("before"))
     host.must("issue", host.customer("booted.test"))
     assert owners(host) == {DAEMON}
+
+
+def test_the_state_becomes_roots_without_what_was_planted_and_without_a_second_order(real_parts: None) -> None:  # noqa: ARG001
+    with own_host() as host, tempfile.TemporaryDirectory(prefix="certctl-outside-") as place:
+        state, outside, daemon = host.layout.root / STATE, Path(place), pwd.getpwnam(DAEMON)
+        host.must("init", "--mode", "lua")
+        known, begun, victim = (host.customer(f"{name}.test") for name in ("known", "begun", "victim"))
+        host.must("issue", known, begun)
+        (outside / victim).mkdir()
+        (outside / victim / "page.html").write_text("root's")
+        before, orders = everything(outside), host.orders()
+        leave_unstored(host, begun)
+        for link in (
+            "acme/work/victim.test",
+            "acme/registration",
+            "acme/planted",
+            "challenges/planted",
+            "live/planted",
+        ):
+            (state / link).symlink_to(outside / victim)
+        for top in (state, host.layout.root / RUN):
+            for path in (top, *top.rglob("*")):
+                if not path.is_socket():
+                    os.chown(path, daemon.pw_uid, daemon.pw_gid, follow_symlinks=False)
+        host.must("init", "--mode", "blocks")
+        assert host.served_leaf(known) is not None
+        host.must("issue", begun)
+        assert host.orders() == orders, "what the CA had made is taken up"
+        host.must("issue", victim, "--force")
+        host.must("renew", "--force", known)
+        host.must("reconcile")
+        assert everything(outside) == before
+        ran = host.must("doctor", "--json")
+        kept = [f["text"] for f in ran.json["data"] if f["level"] == "warning" and "/aside/" in f["text"]]
+        assert len(kept) == 1
+        paths = [
+            p for top in (state, host.layout.root / RUN) for p in (top, *top.rglob("*")) if "aside" not in p.parts
+        ]
+        assert {path.lstat().st_uid for path in paths} == {0}
+
+
+def leave_unstored(host: Sandbox, name: str) -> None:
+    """Leave what a run leaves that was killed when the CA had made the certificate and the store had it not."""
+    state = host.layout.root / STATE
+    with sqlite3.connect(state / "certctl.db") as db:
+        (chain, key) = db.execute("SELECT fullchain, private_key FROM pem WHERE domain = ?", (name,)).fetchone()
+    db.close()
+    host.must("remove", name)
+    at = str(host.addresses["acme_directory"])
+    settings = CaSettings(at, state / "acme", state / "challenges", profile="default")
+    scratch = Scratch(settings.work / name)
+    scratch.make(settings)
+    scratch.ask(order_for(Domain(name), settings))
+    scratch.key.write_text(key)
+    scratch.keep(chain.encode())

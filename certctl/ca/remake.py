@@ -1,0 +1,55 @@
+"""Make the CA party's directory anew from one that somebody else could write in, of its plain files alone.
+
+What the CA has made or begun for a run that was killed goes along, so that no second order is made for it. The next
+run of that name checks it as ever. Links, files that lie elsewhere too and options stay behind.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from certctl.ca.scratch import KEPT
+from certctl.io.files import PRIVATE, NotRegular, make_directory, open_regular, write_new
+
+_PRIVATE_DIRECTORY = 0o700
+_MOST = 1_000_000
+
+
+def remake(old: Path, fresh: Path) -> None:
+    """Copy accounts and working directories; nothing in ``old`` is followed.
+
+    Args:
+        old: The directory as it is.
+        fresh: Where the new one is made; it comes into the old one's place afterwards.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    make_directory(fresh, _PRIVATE_DIRECTORY)
+    for part in ("accounts", "quarantine", "logs", "work"):
+        make_directory(fresh / part, _PRIVATE_DIRECTORY)
+        for path, content in _plain_files(old / part):
+            if part != "work" or _is_kept(path):
+                make_directory((fresh / part / path).parent, _PRIVATE_DIRECTORY)
+                write_new(fresh / part / path, content, PRIVATE)
+    for scratch in (fresh / "work").iterdir():
+        for name in ("config", "work", "logs"):
+            make_directory(scratch / name, _PRIVATE_DIRECTORY)
+        (scratch / "config" / "accounts").symlink_to((old / "accounts").absolute())
+
+
+def _is_kept(path: Path) -> bool:
+    """Tell whether it is one of ours in a working directory: ``NAME/FILE``."""
+    return len(path.parts) == 2 and path.name in KEPT  # noqa: PLR2004 - its two parts
+
+
+def _plain_files(top: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield each regular file that lies nowhere else, by its path below ``top``."""
+    if top.parent.is_symlink() or not top.is_dir():
+        return
+    for place, _, names, descriptor in os.fwalk(top):
+        for name in names:
+            with suppress(NotRegular, FileNotFoundError), open_regular(name, descriptor) as file:
+                if os.fstat(file.fileno()).st_nlink == 1:
+                    yield Path(place, name).relative_to(top), file.read(_MOST)

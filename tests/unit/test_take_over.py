@@ -1,0 +1,167 @@
+"""The state becomes root's again: what certctl keeps is there, what was planted is not, whenever it is killed."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certctl.ca.remake import remake
+from certctl.ca.scratch import Scratch
+from certctl.ca.settings import CaSettings, order_for
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+from certctl.io.files import hand_over
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take over what is another user's")
+OWNER = 4321
+KILLED, MANY = 99, 30
+ACCOUNT = "acme/accounts/ca.example/dir/0123/private_key.json"
+BEGUN = "acme/work/begun.example.com"
+TAKE = """
+import os, sys
+from pathlib import Path
+from certctl.cli.base import Invocation
+from certctl.cli.state import prepare_directories
+from certctl.cli.wiring import open_house
+place, last = Path(sys.argv[1]), int(sys.argv[2])
+count = 0
+def die(event, arguments):
+    global count
+    if event in {"os.rename", "os.chown", "os.mkdir", "os.remove", "os.rmdir", "os.symlink"}:
+        count += 1
+        if count == last:
+            os._exit(99)
+house = open_house(Invocation(root=place, config=place / "config.toml"))
+sys.addaudithook(die)
+prepare_directories(house)
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A host whose state is another user's, who put links into it."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+def build(place: Path) -> Path:
+    state, docroot = place / "var/lib/certctl", place / "docroot"
+    (docroot / "victim.example.com").mkdir(parents=True)
+    (docroot / "victim.example.com" / "page.html").write_text("root's")
+    (place / "config.toml").touch()
+    settings = CaSettings("https://ca.example/dir", state / "acme", state / "challenges")
+    scratch = Scratch(state / BEGUN)
+    scratch.make(settings)
+    scratch.ask(order_for(Domain("begun.example.com"), settings))
+    scratch.keep(b"chain")
+    for path in (state / ACCOUNT, state / "live/known.example.com/1/privkey.pem", state / "challenges/token"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("kept")
+    for planted, target in (
+        ("acme/work/victim.example.com", docroot / "victim.example.com"), ("acme/registration", docroot),
+        ("acme/accounts/planted", docroot), ("live/victim.example.com", docroot), ("planted", docroot),
+        (f"{BEGUN}/request.pem", docroot / "victim.example.com/page.html"),
+    ):  # fmt: skip
+        (state / planted).unlink(missing_ok=True)
+        (state / planted).symlink_to(target)
+    locks = place / "run/certctl/locks"
+    locks.mkdir(parents=True)
+    (locks / "domains").symlink_to(docroot)
+    (locks / "nginx.lock").touch()
+    for top in (state, place / "run/certctl"):
+        for path in (top, *top.rglob("*")):
+            os.chown(path, OWNER, OWNER, follow_symlinks=False)
+    return state
+
+
+def take(place: Path, last: int = 0) -> int:
+    argv = [sys.executable, "-c", TAKE, str(place), str(last)]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode in {0, KILLED}, ended.stderr
+    return ended.returncode
+
+
+def require_taken(place: Path) -> None:
+    state, settings = place / "var/lib/certctl", CaSettings("https://ca.example/dir", place, place)
+    assert (state / ACCOUNT).read_text() == "kept"
+    scratch = Scratch(state / BEGUN)
+    assert scratch.asked(order_for(Domain("begun.example.com"), settings))
+    assert scratch.result() == (b"chain", scratch.key.read_bytes())
+    assert (scratch.config / "accounts").readlink() == state / "acme/accounts"
+    tops = (place / "run/certctl", *(p for p in state.iterdir() if p.name != "aside"))
+    links = [path for top in tops for path in (top, *top.rglob("*")) if path.is_symlink()]
+    assert links == [scratch.config / "accounts"]
+    kept = [path for top in tops for path in (top, *top.rglob("*"))]
+    assert {path.lstat().st_uid for path in kept} == {0}
+    names = {path.name for path in state.iterdir()} - {"certctl.db-wal", "certctl.db-shm"}
+    assert names == {"acme", "aside", "certctl.db", "challenges", "live"}
+    assert (place / "docroot/victim.example.com/page.html").read_text() == "root's"
+    assert (state / "aside").stat().st_mode & 0o777 == 0o700
+    assert not (place / "var/lib/certctl-sites/.taking-over").exists()
+
+
+@AS_ROOT
+def test_what_the_owner_planted_goes_aside_and_what_the_ca_made_stays(place: Path) -> None:
+    state = build(place)
+    assert take(place) == 0
+    require_taken(place)
+    assert (state / "acme").stat().st_mode & 0o777 == 0o700
+    assert list((state / "challenges").iterdir()) == list((state / "live").iterdir()) == []
+    (found,) = (state / "aside").glob("*-taken-over")
+    assert {path.name for path in found.iterdir()} == {"acme", "live", "planted"}
+    assert take(place) == 0
+    assert [path.name for path in (state / "aside").iterdir()] == [found.name], "it is taken over once"
+
+
+@AS_ROOT
+def test_a_kill_at_any_step_is_made_good_by_the_next_command() -> None:
+    last, ended = 0, KILLED
+    while ended == KILLED:
+        last += 4
+        with tempfile.TemporaryDirectory() as name:
+            place = Path(name)
+            place.chmod(0o755)
+            build(place)
+            ended = take(place, last)
+            assert take(place) == 0, last
+            require_taken(place)
+    assert last >= MANY, "there are steps to die at"
+
+
+@AS_ROOT
+@pytest.mark.parametrize("kind", ["link", "second name"])
+def test_a_store_that_is_somebody_elses_file_is_refused_and_nothing_is_taken(place: Path, kind: str) -> None:
+    state = build(place)
+    outside, store = place / "docroot" / "victim.example.com" / "page.html", state / "certctl.db"
+    (store.symlink_to if kind == "link" else store.hardlink_to)(outside)
+    argv = [sys.executable, "-c", TAKE, str(place), "0"]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert "certctl.db is a link, or lies elsewhere too: it is not taken over" in ended.stderr
+    assert state.stat().st_uid == OWNER
+    assert outside.stat().st_uid == 0
+
+
+@AS_ROOT
+def test_nothing_is_given_away_by_another_name_of_it(place: Path) -> None:
+    (place / "tree").mkdir()
+    (place / "roots").write_text("root's")
+    (place / "tree" / "planted").hardlink_to(place / "roots")
+    with pytest.raises(ConfigInvalid):
+        hand_over(place / "tree", OWNER, OWNER)
+    assert (place / "roots").stat().st_uid == 0
+    assert (place / "tree").stat().st_uid == 0, "the top goes last, so the same command can do it again"
+
+
+def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "name").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "name" / "privkey.pem").write_text("x")
+    (tmp_path / "acme").mkdir()
+    (tmp_path / "acme" / "work").symlink_to(tmp_path / "elsewhere")
+    remake(tmp_path / "acme", tmp_path / "fresh")
+    assert [path.name for path in (tmp_path / "fresh" / "work").iterdir()] == []
