@@ -70,7 +70,10 @@ class Place:
         )
         main = self.root / "etc/nginx/nginx.conf"
         main.parent.mkdir(parents=True, exist_ok=True)
-        main.write_text("user root;\nevents {}\n")
+        include = f"include {self.root}/etc/nginx/certctl.d/*.conf;"
+        main.write_text(
+            f"user root;\npid {self.root}/nginx.pid;\nevents {{}}\nhttp {{ access_log off; {include} }}\n"
+        )
 
     def ask(self, target: str) -> str:
         return get(self.socket, target, SECONDS).decode()
