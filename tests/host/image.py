@@ -114,7 +114,7 @@ def _check_out(place: Path) -> None:
 
 def _container(root: Path, checkout: Path) -> list[str]:
     """Return the command that starts a container on this machine's network, with its pip settings."""
-    binds = [f"--bind-ro={path}" for path in _pip_files() if path.exists()]
+    binds = [f"--bind-ro={path}" for path in dict.fromkeys(_pip_files()) if path.exists()]
     env = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))]
     return [
         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
@@ -128,9 +128,9 @@ def _pip_files() -> list[Path]:
     debug = _output(["python3", "-m", "pip", "config", "debug"])
     files = [Path(line.split(", exists: ")[0].strip()) for line in debug.splitlines() if ", exists: True" in line]
     listed = _output(["python3", "-m", "pip", "config", "list"])
-    values = [word.removeprefix("file://") for line in listed.splitlines() for word in shlex.split(line.split("=", 1)[1])]
-    named = [Path(part) for value in values for part in value.split() if part.startswith("/")]
-    return [*files, *named]
+    words = [word for line in listed.splitlines() for value in shlex.split(line.split("=", 1)[1]) for word in value.split()]
+    indexes = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")]
+    return [*files, *indexes, *(Path(word) for word in words if word.startswith("/"))]
 
 
 def _mirror() -> str:

@@ -112,6 +112,12 @@ class Internet:
         status, _, where = last.partition(" ")
         return Visit(ended.returncode == 0, int(status or 0), where, page, ended.stderr.strip())
 
+    def suggest_renewal(self, chain: str, answer: str) -> None:
+        """Let the CA say this when it is asked when a certificate should be renewed (ARI, RFC 9773)."""
+        body = json.dumps({"Certificate": chain, "ARIResponse": answer})
+        ended = self._fetch(f"https://acme.authority.net:15000/set-renewal-info/", "--fail", "--data", body)
+        assert ended.returncode == 0, ended
+
     def pebble_again(self, retry_after: Mapping[str, int] | None) -> None:
         """Start the CA anew, with other words about when to ask again; it forgets everything, its roots too."""
         self._stop("pebble")
@@ -177,12 +183,12 @@ class Internet:
         root = self._fetch("https://acme.authority.net:15000/roots/0")
         (self.root / "issuer-root.pem").write_text(root.stdout, encoding="utf-8")
 
-    def _fetch(self, url: str) -> "subprocess.CompletedProcess[str]":
+    def _fetch(self, url: str, *options: str) -> "subprocess.CompletedProcess[str]":
         trust = str(self.root / "trust.pem")
         addresses = {"api.example.net": OPERATOR, "acme.authority.net": CA}
         known = [f"{name}:{port}:{to}" for name, to in addresses.items() for port in (443, 15000)]
         resolve = [word for entry in known for word in ("--resolve", entry)]
-        return self.inside("curl", "--silent", "--max-time", "5", "--noproxy", "*", "--cacert", trust, *resolve, url)
+        return self.inside("curl", "--silent", "--max-time", "5", "--noproxy", "*", "--cacert", trust, *resolve, *options, url)
 
     def _start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         with (self.root / f"{name}.log").open("ab") as log:

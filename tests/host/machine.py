@@ -6,12 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.host.documents import TRUST
 from tests.host.image import Image, overlay_options
 from tests.host.internet import RESOLVER, Internet
 
@@ -51,6 +52,13 @@ class Machine:
         self._leader = 0
         for path in (self._upper, self._work, self._root):
             path.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, files: Mapping[str, str]) -> None:
+        """Write files on its disk while it is off."""
+        for path, text in files.items():
+            file = self._upper / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
 
     def start(self) -> None:
         """Boot; returns when systemd says that all is started."""
@@ -144,9 +152,7 @@ class Machine:
 def machine(image: Image, net: Internet, place: Path) -> Iterator[Machine]:
     """Boot a host; it is gone afterwards."""
     host = Machine(image, net, place)
-    etc = host._upper / "etc"
-    etc.mkdir(exist_ok=True)
-    (etc / "resolv.conf").write_text(f"nameserver {RESOLVER}\n")
+    host.prepare({"etc/resolv.conf": f"nameserver {RESOLVER}\n", TRUST: net.trust.decode()})
     try:
         host.start()
         yield host
