@@ -52,7 +52,9 @@ class Block:
         """Return what a block of TOML sets, by table and key."""
         if self.language != "toml":
             return {}
-        return {(table, key): value for table, keys in tomllib.loads(self.text).items() for key, value in keys.items()}
+        return {
+            (table, key): value for table, keys in tomllib.loads(self.text).items() for key, value in keys.items()
+        }
 
 
 def section(page: Path, title: str) -> list[Block]:

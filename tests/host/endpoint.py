@@ -1,4 +1,4 @@
-"""The approval endpoint of the closed Internet, a program of its own: ``endpoint.py ADDRESS CERTIFICATE APPROVED LOG``.
+"""The approval endpoint of the closed Internet: ``endpoint.py ADDRESS CERTIFICATE APPROVED LOG``.
 
 It says 200 for the names in the file APPROVED, one a line, and 404 for others; every question is a line in LOG.
 """

@@ -1,8 +1,9 @@
 """Root file systems of bare Debians, and what the lines of a page make of them.
 
-A bare root is made by debootstrap once and kept below ``.cache/``. Each line of a page that installs something runs
-in a container that has not booted, on this machine's network, and what it changed is kept as a layer (overlayfs), so
-that a line two pages share runs once. A line that installs certctl itself is never kept: the code is what is tested.
+A bare root is made by debootstrap once and kept below ``.cache/``. Each line of a page that installs something
+runs in a container that has not booted, on this machine's network, and what it changed is kept as a layer
+(overlayfs), so that a line two pages share runs once. A line that installs certctl itself is never kept: the code is
+what is tested.
 """
 
 import fcntl
@@ -10,7 +11,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -60,7 +61,7 @@ def installed(suite: str, lines: Sequence[str], work: Path) -> Image:
     """
     image = bare(suite)
     checkout = work / "checkout"
-    _check_out(checkout)
+    check_out(checkout)
     for number, line in enumerate(lines):
         image = _after(image, line, checkout, work / f"line-{number}")
     return image
@@ -100,10 +101,13 @@ def overlay_options(image: Image, upper: Path, work: Path) -> str:
     return f"lowerdir={image.lower},upperdir={upper},workdir={work}"
 
 
-def _check_out(place: Path) -> None:
+def check_out(place: Path) -> None:
     """Copy what git knows of this checkout, as it is in the working tree."""
     names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     ).stdout.split(b"\0")
     for name in filter(None, map(os.fsdecode, names)):
         source, copy = ROOT / name, place / name
@@ -115,7 +119,9 @@ def _check_out(place: Path) -> None:
 def _container(root: Path, checkout: Path) -> list[str]:
     """Return the command that starts a container on this machine's network, with its pip settings."""
     binds = [f"--bind-ro={path}" for path in dict.fromkeys(_pip_files()) if path.exists()]
-    env = [f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))]
+    env = [
+        f"--setenv={name}={value}" for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_CERT_"))
+    ]
     return [
         "systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--as-pid2", "--console=pipe",
         "--resolv-conf=replace-host", "--timezone=off", "-D", str(root), f"--bind={checkout}:{CHECKOUT}",
@@ -128,7 +134,12 @@ def _pip_files() -> list[Path]:
     debug = _output(["python3", "-m", "pip", "config", "debug"])
     files = [Path(line.split(", exists: ")[0].strip()) for line in debug.splitlines() if ", exists: True" in line]
     listed = _output(["python3", "-m", "pip", "config", "list"])
-    words = [word for line in listed.splitlines() for value in shlex.split(line.split("=", 1)[1]) for word in value.split()]
+    words = [
+        word
+        for line in listed.splitlines()
+        for value in shlex.split(line.split("=", 1)[1])
+        for word in value.split()
+    ]
     indexes = [Path(word.removeprefix("file://")).parent for word in words if word.startswith("file:///")]
     return [*files, *indexes, *(Path(word) for word in words if word.startswith("/"))]
 
@@ -139,7 +150,7 @@ def _mirror() -> str:
     return next(line for line in lines.splitlines() if "security" not in line)
 
 
-def _once(place: Path, make: "object") -> Path:
+def _once(place: Path, make: Callable[[Path], None]) -> Path:
     """Make a directory if it is not there; two processes do not make it twice, and a killed one leaves nothing."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{place.name}.lock").open("w") as lock:
@@ -147,7 +158,7 @@ def _once(place: Path, make: "object") -> Path:
         if not place.exists():
             unfinished = place.with_name(f"{place.name}.new")
             shutil.rmtree(unfinished, ignore_errors=True)
-            make(unfinished)  # type: ignore[operator]
+            make(unfinished)
             unfinished.rename(place)
     return place
 
@@ -157,7 +168,9 @@ def _key(*parts: str) -> str:
 
 
 def _run(argv: Sequence[str]) -> None:
-    ended = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * _MINUTE, check=False)
+    ended = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * _MINUTE, check=False
+    )
     assert ended.returncode == 0, f"{shlex.join(argv)}\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
 
 

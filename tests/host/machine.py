@@ -1,4 +1,4 @@
-"""A host that has booted: systemd as PID 1, in a network namespace of the closed Internet, on an image of its own."""
+"""A host that has booted: systemd as PID 1, in a network namespace of the closed Internet, on its own image."""
 
 import os
 import shlex
@@ -64,8 +64,8 @@ class Machine:
         """Boot; returns when systemd says that all is started."""
         options = overlay_options(self._image, self._upper, self._work)
         boot = [
-            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe", "--link-journal=no",
-            "--resolv-conf=off", "--timezone=off", f"--network-namespace-path=/run/netns/{self.net.host_namespace}",
+            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
+            "--link-journal=no", "--resolv-conf=off", "--timezone=off", f"--network-namespace-path=/run/netns/{self.net.host_namespace}",
             f"--machine=certctl-{os.getpid()}", "-D", str(self._root),
         ]  # fmt: skip
         # The mount lives in a mount namespace of the container's own and is gone with it, however that ends.
@@ -76,7 +76,10 @@ class Machine:
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
             )  # fmt: skip
         self.until("the host has a first process", self._find_leader)
-        self.until("the host has booted", lambda: self.run("systemctl is-system-running --wait").out.strip() in {"running", "degraded"})
+        self.until(
+            "the host has booted",
+            lambda: self.run("systemctl is-system-running --wait").out.strip() in {"running", "degraded"},
+        )
 
     def stop(self) -> None:
         """Shut down in an orderly way."""
@@ -95,7 +98,15 @@ class Machine:
 
     def run(self, line: str, *, timeout: float = 2 * _PATIENCE, given: str = "") -> Ran:
         """Run a line in root's shell."""
-        argv = ["nsenter", "--target", str(self._leader), "--all", "env", "-i", *(f"{k}={v}" for k, v in _ENVIRONMENT.items())]
+        argv = [
+            "nsenter",
+            "--target",
+            str(self._leader),
+            "--all",
+            "env",
+            "-i",
+            *(f"{k}={v}" for k, v in _ENVIRONMENT.items()),
+        ]
         ended = subprocess.run(
             [*argv, "sh", "-c", f"cd /root; {line}"], input=given, capture_output=True, text=True, timeout=timeout,
             errors="backslashreplace", check=False,
@@ -136,7 +147,9 @@ class Machine:
         give_up = time.monotonic() + patience
         while not (found := is_so()):
             assert time.monotonic() < give_up, f"waited in vain until {what}"
-            assert self._container is None or self._container.poll() is None, (self._place / "console.log").read_text()[-3000:]
+            assert self._container is None or self._container.poll() is None, (
+                self._place / "console.log"
+            ).read_text()[-3000:]
             time.sleep(0.1)
         return found
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.hosts import booted
 from tests.host.documents import FIRST_DOMAIN, FIRST_VISITOR, README, section
+from tests.host.hosts import booted
 from tests.host.image import BOOKWORM, TRIXIE, Image
 from tests.host.machine import Machine
 from tests.host.walk import Walk, doctor, problems, serial
@@ -38,7 +38,8 @@ def test_both_tutorials_from_the_first_line_to_the_last(
     with booted(by_first_visitor(suite), tmp_path) as host:
         host.net.approve(CUSTOMER)
         walk_first_domain(host)
-        first_visitors(host, mode)
+        application(host)
+        walk_first_visitor(host, mode)
         renewed_by_the_unit(host)
         stopped_and_started(host)
 
@@ -52,9 +53,8 @@ def walk_first_domain(host: Machine) -> None:
     assert (page.status, page.page.strip()) == (200, PAGE), page
 
 
-def first_visitors(host: Machine, mode: str) -> None:
+def walk_first_visitor(host: Machine, mode: str) -> None:
     walk = Walk(host, {"lua": mode})
-    application(host)
     walk.follow(section(FIRST_VISITOR, "2. Say who you are"))
     doctor(host)
     if mode != "blocks":
@@ -73,7 +73,9 @@ def first_visitors(host: Machine, mode: str) -> None:
 def application(host: Machine) -> None:
     """Run the operator's application where the page says that it listens."""
     host.write("/srv/application/index.html", PAGE)
-    unit = "[Service]\nExecStart=/usr/bin/python3 -m http.server 3000 --bind 127.0.0.1 --directory /srv/application\n"
+    unit = (
+        "[Service]\nExecStart=/usr/bin/python3 -m http.server 3000 --bind 127.0.0.1 --directory /srv/application\n"
+    )
     host.write("/etc/systemd/system/application.service", f"{unit}[Install]\nWantedBy=multi-user.target\n")
     host.must("systemctl enable --now application")
     host.must("curl --silent --fail --retry 60 --retry-delay 1 --retry-all-errors http://127.0.0.1:3000/")
@@ -113,8 +115,8 @@ def renewed_by_the_unit(host: Machine) -> None:
 
 def live(host: Machine) -> str:
     """Return where the chain of the first customer lies."""
-    places = host.must(f"ls -d /var/lib/certctl*/live/{CUSTOMER}/current/fullchain.pem /var/lib/certctl-sites/{CUSTOMER}/current/fullchain.pem 2>/dev/null; true").out
-    return places.split()[0]
+    place = f"{CUSTOMER}/current/fullchain.pem"
+    return host.run(f"ls /var/lib/certctl/live/{place} /var/lib/certctl-sites/{place} 2>/dev/null").out.split()[0]
 
 
 def stopped_and_started(host: Machine) -> None:

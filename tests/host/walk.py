@@ -27,7 +27,7 @@ class Walk:
         self._words = dict(words or {})
 
     def follow(self, blocks: Iterable[Block], ends: Sequence[int] = ()) -> list[Ran]:
-        """Do what the blocks say: commands are typed, settings are set, a line for nginx takes the place of its like.
+        """Do what the blocks say: commands are typed, settings set; a line for nginx takes the place of its like.
 
         Args:
             blocks: As a page has them.
@@ -72,7 +72,7 @@ class Walk:
 
     def edit_nginx(self, line: str) -> None:
         """Put a line of nginx's main file in the place of the line of the same directive."""
-        directive = line.split()[0]
+        directive = line.split(maxsplit=1)[0]
         text, times = re.subn(rf"(?m)^\s*{directive}\s.*;$", line, self.host.read(NGINX_CONF))
         assert times == 1, f"{NGINX_CONF} has {times} lines of {directive}"
         self.host.write(NGINX_CONF, text)
