@@ -2,8 +2,8 @@
 
 A bare root is made by debootstrap once and kept below ``.cache/``. Each line of a page that installs something
 runs in a container that has not booted, on this machine's network, and what it changed is kept as a layer
-(overlayfs), so that a line two pages share runs once. A line that installs certctl itself is never kept: the code is
-what is tested.
+(overlayfs), so that a line two pages share runs once. A line that installs certctl itself is never kept: the code
+is what is tested.
 """
 
 import fcntl

@@ -65,7 +65,8 @@ class Machine:
         options = overlay_options(self._image, self._upper, self._work)
         boot = [
             "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe",
-            "--link-journal=no", "--resolv-conf=off", "--timezone=off", f"--network-namespace-path=/run/netns/{self.net.host_namespace}",
+            "--link-journal=no", "--resolv-conf=off", "--timezone=off",
+            f"--network-namespace-path=/run/netns/{self.net.host_namespace}",
             f"--machine=certctl-{os.getpid()}", "-D", str(self._root),
         ]  # fmt: skip
         # The mount lives in a mount namespace of the container's own and is gone with it, however that ends.
