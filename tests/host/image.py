@@ -25,6 +25,8 @@ BOOKWORM, TRIXIE = "bookworm", "trixie"
 # What a provider's image has and a minimal root has not.
 _PROVIDED = "systemd,systemd-sysv,dbus,iproute2,ca-certificates,curl,procps,cron"
 _OWN_CODE = "--no-deps"
+# Files of the checkout that a line reads.
+_READ = {"requirements.lock": "requirements.lock", "--group": "pyproject.toml"}
 _MINUTE = 60
 
 
@@ -69,16 +71,21 @@ def installed(suite: str, lines: Sequence[str], work: Path) -> Image:
 
 def _after(image: Image, line: str, checkout: Path, own: Path) -> Image:
     def make(layer: Path) -> None:
-        layer.mkdir(parents=True)
-        with mounted(image, layer) as root:
-            _run([*_container(root, checkout), "/bin/sh", "-ec", f"cd {CHECKOUT} && {line}"])
+        run_line(image, line, checkout, layer)
 
     if _OWN_CODE in line:
         make(own)
         return Image(image.suite, (own, *image.layers))
-    lock = (ROOT / "requirements.lock").read_bytes() if "requirements.lock" in line else b""
-    key = _key(image.suite, image.layers[-1].name, line, lock.hex())
+    read = [(ROOT / name).read_bytes().hex() for word, name in _READ.items() if word in line]
+    key = _key(image.suite, image.layers[-1].name, line, *read)
     return Image(image.suite, (_once(CACHE / f"layer-{key}", make), *image.layers))
+
+
+def run_line(image: Image, line: str, checkout: Path, layer: Path) -> str:
+    """Run one line in a container that has not booted; what it changes ends in a layer. Returns what it printed."""
+    layer.mkdir(parents=True)
+    with mounted(image, layer) as root:
+        return _run([*_container(root, checkout), "/bin/sh", "-ec", f"cd {CHECKOUT} && {line}"])
 
 
 @contextmanager
@@ -167,11 +174,12 @@ def _key(*parts: str) -> str:
     return sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def _run(argv: Sequence[str]) -> None:
+def _run(argv: Sequence[str]) -> str:
     ended = subprocess.run(
         argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30 * _MINUTE, check=False
     )
-    assert ended.returncode == 0, f"{shlex.join(argv)}\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
+    assert ended.returncode == 0, f"{shlex.join(argv)}\n{ended.stdout[-6000:]}{ended.stderr[-3000:]}"
+    return ended.stdout
 
 
 def _output(argv: Sequence[str]) -> str:

@@ -37,7 +37,7 @@ def host(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mac
     with booted(image, tmp_path_factory.mktemp("life")) as host:
         host.net.approve(KNOWN)
         application(host)
-        walk_first_visitor(host, "lua")
+        walk_first_visitor(host, "lua", examines=True)
         yield host
 
 

@@ -53,8 +53,8 @@ def walk_first_domain(host: Machine) -> None:
     assert (page.status, page.page.strip()) == (200, PAGE), page
 
 
-def walk_first_visitor(host: Machine, mode: str) -> None:
-    walk = Walk(host, {"lua": mode})
+def walk_first_visitor(host: Machine, mode: str, *, examines: bool = False) -> None:
+    walk = Walk(host, {"lua": mode}, examines=examines)
     walk.follow(section(FIRST_VISITOR, "2. Say who you are"))
     doctor(host)
     if mode != "blocks":

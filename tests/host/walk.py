@@ -20,11 +20,13 @@ class Walk:
     Args:
         host: Where.
         words: What differs from the page, such as the mode: each word of a line is replaced where it is a key.
+        examines: Ask the doctor after each line of ours: whatever state that leaves, the doctor has to report.
     """
 
-    def __init__(self, host: Machine, words: Mapping[str, str] | None = None) -> None:
+    def __init__(self, host: Machine, words: Mapping[str, str] | None = None, *, examines: bool = False) -> None:
         self.host = host
         self._words = dict(words or {})
+        self._examines = examines
 
     def follow(self, blocks: Iterable[Block], ends: Sequence[int] = ()) -> list[Ran]:
         """Do what the blocks say: commands are typed, settings set; a line for nginx takes the place of its like.
@@ -53,6 +55,8 @@ class Walk:
         ran = self.host.must(said, code)
         if said.startswith(_SAYS_WHO_WE_ARE):
             self.set(ALWAYS)
+        if self._examines and said.startswith("certctl "):
+            doctor(self.host)
         return ran
 
     def set(self, values: Mapping[Place, object]) -> None:
