@@ -54,10 +54,14 @@ class Walk:
         said = " ".join(self._words.get(word, word) for word in line.split(" "))
         ran = self.host.must(said, code)
         if said.startswith(_SAYS_WHO_WE_ARE):
-            self.set(ALWAYS)
+            self.adapt()
         if self._examines and said.startswith("certctl "):
             doctor(self.host)
         return ran
+
+    def adapt(self) -> None:
+        """Set what has to differ in the closed Internet, whatever the page says."""
+        self.set(ALWAYS)
 
     def set(self, values: Mapping[Place, object]) -> None:
         """Set keys of the configuration, each in the table that is there, by its ``#`` line if it has one."""
