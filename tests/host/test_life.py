@@ -15,7 +15,7 @@ from tests.host.documents import ROOT, Block, section
 from tests.host.hosts import booted, first_visitor_lines
 from tests.host.image import BOOKWORM, CHECKOUT, Image, check_out, installed
 from tests.host.machine import Machine, machine
-from tests.host.test_pages import PAGE, application, journal, visit_by_http, visit_by_https, walk_first_visitor
+from tests.host.test_tutorials import PAGE, application, journal, visit_by_http, visit_by_https, walk_first_visitor
 from tests.host.walk import CONFIG, Walk, doctor, problems
 
 BACKUP = ROOT / "docs/how-to/backup-and-restore.md"

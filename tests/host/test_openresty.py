@@ -10,7 +10,7 @@ from tests.host.documents import FIRST_VISITOR, section
 from tests.host.hosts import booted
 from tests.host.image import BOOKWORM, Image
 from tests.host.machine import Machine
-from tests.host.test_pages import (
+from tests.host.test_tutorials import (
     CUSTOMER,
     application,
     renewed_by_the_unit,

@@ -1,4 +1,4 @@
-"""README and both tutorials, from their first line to their last, on real hosts in every mode."""
+"""Both tutorials, from their first line to their last, on real hosts in every mode."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.documents import FIRST_DOMAIN, FIRST_VISITOR, README, section
+from tests.host.documents import FIRST_DOMAIN, FIRST_VISITOR, section
 from tests.host.hosts import booted
 from tests.host.image import BOOKWORM, TRIXIE, Image
 from tests.host.machine import Machine
@@ -16,18 +16,6 @@ from tests.host.walk import Walk, doctor, problems, serial
 PAGE = "All systems operational"
 CUSTOMER = "status.customer.com"
 KEYS_OUT_OF_REACH = 10
-
-
-@pytest.mark.parametrize("suite", [BOOKWORM, TRIXIE])
-def test_readme_takes_a_bare_server_to_the_first_page(
-    suite: str, by_readme: Callable[[str], Image], tmp_path: Path
-) -> None:
-    with booted(by_readme(suite), tmp_path) as host:
-        host.net.approve(CUSTOMER)
-        Walk(host).follow(section(README, "On your server"))
-        host.write("/var/www/statuspage/index.html", PAGE)
-        assert host.net.visit(f"http://{CUSTOMER}/").page.strip() == PAGE
-        assert problems(host) == []
 
 
 @pytest.mark.parametrize("mode", ["blocks", "shared", "lua"])
