@@ -117,7 +117,9 @@ class Machine:
     def must(self, line: str, code: int = 0) -> Ran:
         """Run a line that has to end with this code."""
         ran = self.run(line)
-        assert ran.code == code, f"{ran.text}\nexpected exit {code}"
+        if ran.code != code:
+            logged = self.run("journalctl --boot --no-pager --quiet --lines=40 --output=short-monotonic").out
+            raise AssertionError(f"{ran.text}\nexpected exit {code}\n{logged}")
         return ran
 
     def read(self, path: str) -> str:
