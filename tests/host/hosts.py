@@ -15,11 +15,11 @@ _NUMBERS = count()
 
 
 @contextmanager
-def booted(image: Image, place: Path) -> Iterator[Machine]:
-    """Boot a host in a closed Internet of its own."""
+def booted(image: Image, place: Path, *, retry_after: bool = True) -> Iterator[Machine]:
+    """Boot a host in a closed Internet of its own, whose CA says when to ask again or does not."""
     label = f"certctl-{os.getpid()}-{next(_NUMBERS)}"
     with ExitStack() as stack:
-        net = stack.enter_context(internet(place / "internet", label))
+        net = stack.enter_context(internet(place / "internet", label, retry_after=retry_after))
         yield stack.enter_context(machine(image, net, place / "host"))
 
 

@@ -68,12 +68,14 @@ class Internet:
         host_namespace: That of the host.
         root: Its files.
         trust: What a client must trust to speak HTTPS with the CA and the endpoint.
+        retry_after: Whether the CA says when to ask again: in 3 and 5 s, as Pebble does by default, or not at all.
     """
 
     namespace: str
     host_namespace: str
     root: Path
     trust: bytes
+    retry_after: bool
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def approve(self, *names: str) -> None:
@@ -124,16 +126,11 @@ class Internet:
         ended = self._fetch("https://acme.authority.net:15000/set-renewal-info/", "--fail", "--data", body)
         assert ended.returncode == 0, ended
 
-    def pebble_again(self, retry_after: Mapping[str, int] | None) -> None:
-        """Start the CA anew, with other words about when to ask again; it forgets everything, its roots too."""
-        self._stop("pebble")
-        self._start_pebble(retry_after)
-
     def start(self) -> None:
         """Start everybody."""
         self._start_named()
         self._start_endpoint()
-        self._start_pebble({"authz": 3, "order": 5})
+        self._start_pebble()
 
     def stop(self) -> None:
         """Stop everybody."""
@@ -175,7 +172,7 @@ class Internet:
             lambda: self._fetch("https://api.example.net/approvalendpoint/x").returncode == 0,
         )
 
-    def _start_pebble(self, retry_after: Mapping[str, int] | None) -> None:
+    def _start_pebble(self) -> None:
         config = {
             "listenAddress": f"{CA}:443",
             "managementListenAddress": f"{CA}:15000",
@@ -188,7 +185,7 @@ class Internet:
             "keyAlgorithm": "ecdsa",
             "certificateValidityPeriod": 90 * 86400,
             "profiles": {"default": {"description": "90 days", "validityPeriod": 90 * 86400}},
-        } | ({"retryAfter": dict(retry_after)} if retry_after else {})
+        } | ({"retryAfter": {"authz": 3, "order": 5}} if self.retry_after else {})
         (self.root / "pebble.json").write_text(json.dumps({"pebble": config}), encoding="utf-8")
         argv = [str(find_pebble()), "-config", str(self.root / "pebble.json"), "-dnsserver", f"{RESOLVER}:53"]
         self._start(
@@ -235,7 +232,7 @@ class Internet:
 
 
 @contextmanager
-def internet(root: Path, label: str) -> Iterator[Internet]:
+def internet(root: Path, label: str, *, retry_after: bool = True) -> Iterator[Internet]:
     """Make a closed Internet and take it away again."""
     root.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA()
@@ -243,7 +240,7 @@ def internet(root: Path, label: str) -> Iterator[Internet]:
         authority.issue_cert(name).private_key_and_cert_chain_pem.write_to_path(root / file)
     authority.cert_pem.write_to_path(root / "trust.pem")
     with ExitStack() as stack:
-        ours = Internet(f"{label}-net", f"{label}-host", root, authority.cert_pem.bytes())
+        ours = Internet(f"{label}-net", f"{label}-host", root, authority.cert_pem.bytes(), retry_after)
         stack.enter_context(_namespaces(ours))
         stack.callback(ours.stop)
         ours.start()

@@ -23,7 +23,7 @@ KEYS_OUT_OF_REACH = 10
 def test_both_tutorials_from_the_first_line_to_the_last(
     suite: str, mode: str, by_first_visitor: Callable[[str], Image], tmp_path: Path
 ) -> None:
-    with booted(by_first_visitor(suite), tmp_path) as host:
+    with booted(by_first_visitor(suite), tmp_path, retry_after=suite == BOOKWORM) as host:
         host.net.approve(CUSTOMER)
         walk_first_domain(host)
         application(host)
