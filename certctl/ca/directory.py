@@ -92,7 +92,6 @@ class Directory:
     def _ask(self) -> _Look:
         """Ask for the directory and a nonce, which no cache on the way may keep (RFC 8555 §7.2)."""
         net = RecordedNetwork(self._settings, _SECONDS)
-        at, monotonic = self._clock.now(), time.monotonic()
         try:
             answer = in_time(_SECONDS, lambda: net.get(self._settings.directory))
             directory = parsed(messages.Directory, answer).to_partial_json()
@@ -100,11 +99,15 @@ class Directory:
                 raise DeserializationError(f"a directory without {', '.join(missing)}")
             fresh = in_time(_SECONDS, lambda: net.head(str(directory["newNonce"])))
         except (errors.Error, JoseError, requests.RequestException) as error:
-            return _Look(at, monotonic, self._failure(net, error))
+            return self._seen(self._failure(net, error))
         finally:
             net.session.close()
         wrong = _clock_wrong(self._clock.now(), _date(fresh.headers.get("Date", "")))
-        return _Look(at, monotonic, wrong, _profiles(answer))
+        return self._seen(wrong, _profiles(answer))
+
+    def _seen(self, failure: Callable[[], CertctlError] | None, profiles: Mapping[str, str] | None = None) -> _Look:
+        """Note what a look gave as of its end: a CA that is silent takes longer than a failure is kept."""
+        return _Look(self._clock.now(), time.monotonic(), failure, profiles)
 
     def _failure(self, net: RecordedNetwork, error: Exception) -> Callable[[], CertctlError]:
         """Say why there is no usable answer; a certificate that seems out of date may be our clock's fault."""
@@ -116,7 +119,8 @@ class Directory:
         evidence = Evidence(
             End.FAILURE,
             list(net.heard),
-            frozenset(kind.__name__ for kind in type(error).__mro__),
+            # One that is silent has no order of ours to be slow with.
+            frozenset(kind.__name__ for kind in type(error).__mro__ if "Timeout" not in kind.__name__),
             words=(f"{self._settings.directory}: {type(error).__name__}: {error}"[:500],),
         )
         return lambda: classify(evidence, self._settings.directory, now)

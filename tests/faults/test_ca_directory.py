@@ -1,7 +1,9 @@
 """What is looked at before an order: the CA's directory, and whether its clock is ours. Both engines alike."""
 
+import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -179,3 +181,17 @@ def test_doctor_says_that_the_ca_does_not_have_the_profile(server: FakeAcme, set
         asked = replace(settings, profile=profile)
         texts = [finding.text for finding in examine(asked, Directory(asked, SystemClock()))]
         assert any("does not offer the profile" in text for text in texts) is lacks
+
+
+def test_all_who_wait_for_a_silent_ca_have_the_answer_of_one_look(settings: CaSettings) -> None:
+    """Else each of many names would wait in turn for as long as the first."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        away = replace(settings, directory=f"https://127.0.0.1:{silent.getsockname()[1]}/dir")
+        directory = Directory(away, SystemClock())
+        with ThreadPoolExecutor() as pool:
+            refusals = list(pool.map(lambda _: refusal(directory).slug, range(3)))
+        silent.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert refusals == ["ca-unreachable"] * 3
