@@ -6,7 +6,7 @@ from threading import Lock
 
 from certctl.errors import CertctlError
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.servers import Answering, answering
+from certctl.nginx.servers import Answering, ServerBlock, answering, server_blocks
 from certctl.nginx.settings import NginxSettings
 
 _FRESH_SECONDS = 60.0
@@ -19,17 +19,17 @@ class Blocks:
         self._settings = settings
         self._command = command
         self._guard = Lock()
-        self._kept: tuple[float, str] | None = None
+        self._kept: tuple[float, list[ServerBlock]] | None = None
 
     def answering(self, name: str) -> Answering | None:
         """Return the block that answers for a name in plain HTTP; None where ``nginx -T`` is not for us to run."""
-        return answering(self._dump(), name, self._settings.http_port)
+        return answering(self._all(), name, self._settings.http_port)
 
-    def _dump(self) -> str:
+    def _all(self) -> list[ServerBlock]:
         with self._guard:
             if self._kept is None or time.monotonic() - self._kept[0] > _FRESH_SECONDS:
-                dump = ""
+                found = list[ServerBlock]()
                 with suppress(CertctlError):
-                    dump = self._command.dump()
-                self._kept = time.monotonic(), dump
+                    found += server_blocks(self._command.dump())
+                self._kept = time.monotonic(), found
             return self._kept[1]

@@ -7,10 +7,11 @@ Nothing is looked up in ``/proc``: a hardened unit cannot see other users' proce
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import IO, Any, cast
 
 from certctl.io.clock import Deadline
 from certctl.io.files import PUBLIC, make_directory, write_new, writing
-from certctl.nginx.handshake import address_of
+from certctl.nginx.handshake import address_of, outward_address
 from certctl.nginx.settings import NginxSettings
 
 PLACE = "/.well-known/acme-challenge/"
@@ -29,6 +30,8 @@ _LONGEST_ANSWER = 16_384
 _SHOWN = 60
 _STALE_SECONDS = 60
 _OK = 200
+_BUSY = {429, 503}  # limit_req and limit_conn (https://nginx.org/r/limit_req_status)
+_PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Answer:
         is_right: It was the token's own content.
         is_silence: Nothing came back, and nobody hung up.
         refused: Nobody listens there at all.
+        is_passing: It may be another one in a moment.
         text: What came instead.
     """
 
@@ -46,16 +50,38 @@ class Answer:
     is_right: bool = False
     is_silence: bool = False
     refused: bool = False
+    is_passing: bool = False
 
 
 def ask(settings: NginxSettings, host: str, patience: timedelta = _PATIENCE) -> Answer:
     """Show a random token for a moment, and fetch it under a host name where nginx listens first.
 
+    Where that is the loopback of an nginx that listens everywhere, an answer on an outward address counts as well.
+
     Raises:
         ConfigInvalid: ``state-unwritable``: the directory of challenges cannot be written.
     """
+    where, deadline = address_of(settings, settings.http_port), Deadline.after(patience)
     with _shown(settings.challenges) as (token, content):
-        return _fetch(settings, host, PLACE + token, content, Deadline.after(patience))
+        fetch = partial(_fetch, host=host, target=PLACE + token, content=content, deadline=deadline)
+        answer = _unhurried(partial(fetch, where), deadline)
+        outward = None if answer.is_right or answer.is_silence else outward_address(settings)
+        other = fetch((outward, settings.http_port)) if outward else answer
+        return other if other.is_right else answer
+
+
+def _unhurried(fetch: Callable[[], Answer], deadline: Deadline) -> Answer:
+    """Ask again a few times while nginx says that it is asked too often, as an operator's ``limit_req`` does.
+
+    All that certctl asks comes from one address, and what the CA asks does not.
+    """
+    answer = fetch()
+    for pause in _PAUSES:
+        if not answer.is_passing or deadline.remaining() < pause:
+            break
+        time.sleep(pause)
+        answer = fetch()
+    return answer
 
 
 def is_answered(settings: NginxSettings) -> bool:
@@ -91,8 +117,7 @@ def _sweep(challenges: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def _fetch(settings: NginxSettings, host: str, target: str, content: bytes, deadline: Deadline) -> Answer:
-    where = address_of(settings, settings.http_port)
+def _fetch(where: tuple[str, int], *, host: str, target: str, content: bytes, deadline: Deadline) -> Answer:
     shown = f"{where[0]} port {where[1]}"
     head = (
         f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: certctl\r\nAccept: */*\r\nConnection: close\r\n\r\n"
@@ -142,7 +167,7 @@ def _judge(heard: bytes, content: bytes, shown: str) -> Answer:
         return Answer(f"{shown} answered {response.status} to {place[:200]}")
     if response.status == _OK:
         return Answer(f"{shown} answered 200 with another body: {body[:_SHOWN].decode('utf-8', 'replace')!a}")
-    return Answer(f"{shown} answered {response.status}")
+    return Answer(f"{shown} answered {response.status}", is_passing=response.status in _BUSY)
 
 
 class _Heard:

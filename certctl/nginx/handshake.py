@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -16,6 +17,8 @@ _IN_A_ROW = 3  # an old worker may still answer one of several connections
 _PAUSE = 0.03
 _PROBE_LABEL = "certctl-check"
 _MAX_NAME = 253
+# RFC 5737, RFC 3849: only the way there is looked up.
+_NOBODYS_ADDRESS = {"*": "192.0.2.1", "0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - not a bind
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,21 @@ def names_to_ask(names: Sequence[str]) -> list[str]:
 def address_of(settings: NginxSettings, port: int) -> tuple[str, int]:
     """Return where to connect so that nginx answers: the first address it listens on, or its loopback."""
     return _loopback_for(settings.listen[0]), port
+
+
+def outward_address(settings: NginxSettings) -> str | None:
+    """Return the address others know this host by, where nginx listens on all of them; nothing is sent to learn it.
+
+    A block that listens on the loopback alone answers everything that comes there (https://nginx.org/r/listen).
+    """
+    nobody = _NOBODYS_ADDRESS.get(settings.listen[0].strip("[]"))
+    if nobody is None:
+        return None
+    family = socket.AF_INET6 if ":" in nobody else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+        asking.connect((nobody, 9))
+        return str(asking.getsockname()[0])
+    return None
 
 
 def _loopback_for(listen: str) -> str:

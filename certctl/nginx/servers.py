@@ -5,7 +5,7 @@ star in front, the longest with a star behind, the first regular expression that
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -52,9 +52,9 @@ class Answering:
         return f"the server block at {self.place} answers, by {self.by}"
 
 
-def answering(dump: str, name: str, port: int) -> Answering | None:
-    """Return which block answers for a name on a port; None when the dump does not show it."""
-    blocks = [block for block in _blocks(dump) if block.hears(port)]
+def answering(every: Iterable[ServerBlock], name: str, port: int) -> Answering | None:
+    """Return which block answers for a name on a port; None when it is not among them."""
+    blocks = [block for block in every if block.hears(port)]
     named = [(block, each) for block in blocks for each in block.names]
     fits = [
         next(((b, n) for b, n in named if n.lower() == name), None),
@@ -68,7 +68,7 @@ def answering(dump: str, name: str, port: int) -> Answering | None:
     return Answering(default.place, f"being the default server of port {port}") if default else None
 
 
-def _blocks(dump: str) -> Iterator[ServerBlock]:
+def server_blocks(dump: str) -> Iterator[ServerBlock]:
     """Yield every ``server`` block with its place, in the order nginx read the files."""
     pieces = _DUMPED.split(dump)[1:]
     for file, text in zip(pieces[::2], pieces[1::2], strict=True):

@@ -15,6 +15,7 @@ import pytest
 from certctl.domain import NOBODY, Domain
 from certctl.errors import CertctlError
 from certctl.nginx.challenge import ask
+from certctl.nginx.handshake import outward_address
 from certctl.nginx.master import Master
 from certctl.nginx.web import Nginx
 from certctl.serve.misses import missed_name
@@ -203,3 +204,27 @@ def test_our_own_handshake_is_no_miss_for_the_daemon() -> None:
     line = 'cannot load certificate "/var/lib/certctl/live/{}/current/fullchain.pem": BIO_new_file() failed'
     assert missed_name(line.format(NAME).encode()) == NAME.name
     assert missed_name(line.format(NOBODY).encode()) is None
+
+
+def test_a_block_of_the_loopback_alone_is_in_nobodys_way(tmp_path: Path) -> None:
+    """As monitoring asks for it; the CA does not come there, and is answered by the block for all addresses."""
+    with real_nginx(tmp_path, base=False, start=False) as host:
+        host.settings = replace(host.settings, listen=("*",))
+        if outward_address(host.settings) is None:
+            pytest.skip("NOT PROVED: what answers on this host's own address; it needs a network")
+        foreign_text = f"server {{ listen 127.0.0.1:{host.settings.http_port}; location / {{ return 404; }} }}\n"
+        host.foreign(foreign_text)
+        for preview in host.web.preview_base():
+            preview.path.write_text(preview.text)
+        host.start()
+        host.web.require_challenge(NAME)
+        host.foreign(f"server {{ listen {host.settings.http_port}; {EVERYONE} return 404; }}\n{foreign_text}")
+        host.web.force_reload()
+        assert refusal(host.web).slug == "nginx-challenge-intercepted"
+
+
+def test_whoever_is_asked_to_slow_down_asks_again(tmp_path: Path) -> None:
+    """All probes come from one address, of which an operator's limit lets five through in a second."""
+    with real_nginx(tmp_path, extra="limit_req zone=theirs;") as host:
+        for _ in range(3):
+            host.web.require_challenge(NAME)
