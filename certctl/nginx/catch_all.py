@@ -12,7 +12,9 @@ from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Deadline
 from certctl.io.files import swap_symlink, sync_directory, writing
 from certctl.nginx import handshake
+from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import not_running
+from certctl.nginx.publish import leave_other_places
 from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import BeforeImages, undisturbed
@@ -24,8 +26,11 @@ _ONCE = 1  # no worker holds an older configuration that knows an older certific
 class MirrorChange:
     """Fits ``world.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
 
-    def __init__(self, settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> None:
+    def __init__(
+        self, settings: NginxSettings, command: NginxCommand, sites: Sequence[Site], gone: Sequence[Domain]
+    ) -> None:
         self._settings = settings
+        self._command = command
         self._sites = {site.domain: site for site in sites}
         self._live = settings.catch_all_pairs
         self._gone = {d: self._live.fingerprints(d) for d in gone if d not in self._sites}
@@ -121,8 +126,8 @@ class MirrorChange:
                 self._live.prune(site.certificate)
             for domain in self._gone:
                 self._live.remove(domain)
-            for domain in (*self._sites, *self._gone):
-                self._settings.block_pairs.remove(domain)  # no server block names it any more
+                self._settings.block_pairs.remove(domain)
+            leave_other_places(self._settings, self._command, self._sites.values())
 
     def _point(self, site: Site) -> None:
         link, version = self._live.link(site.domain), str(site.certificate.version)

@@ -67,7 +67,7 @@ def open_change(
         if blocks or settings.mode is Mode.BLOCKS:
             parts.append(held.enter_context(_guarded(settings, command, locked, blocks)))
         if rest or not parts:
-            parts.append(held.enter_context(_mirrored(settings, rest)))
+            parts.append(held.enter_context(_mirrored(settings, command, rest)))
         yield SiteChange(parts)
 
 
@@ -109,8 +109,8 @@ def _guarded(settings: NginxSettings, command: NginxCommand, locked: Locked, wor
 
 
 @contextmanager
-def _mirrored(settings: NginxSettings, work: Work) -> Iterator[MirrorChange]:
-    change = MirrorChange(settings, work.sites, work.gone)
+def _mirrored(settings: NginxSettings, command: NginxCommand, work: Work) -> Iterator[MirrorChange]:
+    change = MirrorChange(settings, command, work.sites, work.gone)
     try:
         yield change
     except BaseException as error:

@@ -1,6 +1,6 @@
 """One change of server blocks: publish → reload → confirm, for any number of sites at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from certctl.io.clock import Deadline
 from certctl.io.rights import as_root
 from certctl.nginx import handshake, mainconf, mirror
 from certctl.nginx.command import NginxCommand
+from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard
 from certctl.nginx.handshake import Seen
 from certctl.nginx.refusals import not_included, not_ours, not_served
@@ -118,21 +119,10 @@ class GuardedChange:
         with suppress(OSError):  # it is served already; what is left is swept up next time
             for site in self._sites.values():
                 self._settings.place_of(site).prune(site.certificate)
-            self._leave_other_places()
+            if not self._guard.is_reload_pending:  # or nginx, as it runs, may still go there
+                leave_other_places(self._settings, self._command, self._sites.values())
             for domain in self._gone:
                 for place in self._places:
-                    place.remove(domain)
-
-    def _leave_other_places(self) -> None:
-        """Remove pairs from where they were before, unless a server block of somebody else's names them there."""
-        before = [(self._settings.other_place(site), site.domain) for site in self._sites.values()]
-        before = [(place, domain) for place, domain in before if place.has(domain)]
-        if not before:
-            return
-        with suppress(WebServerFailed):
-            dump = self._command.dump()
-            for place, domain in before:
-                if f"{mirror.domain_path(place.path, domain)}/" not in dump:
                     place.remove(domain)
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
@@ -191,6 +181,19 @@ class GuardedChange:
         if not mainconf.includes(self._command.dump(), settings.config, settings.conf_dir):
             return not_included(settings)
         return not_served(message, seen, expected, settings)
+
+
+def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: Iterable[Site]) -> None:
+    """Remove pairs from where they were before, unless a server block of somebody else's names them there."""
+    before = [(settings.other_place(site), site.domain) for site in sites]
+    before = [(place, domain) for place, domain in before if place.has(domain)]
+    if not before:
+        return
+    with suppress(WebServerFailed):
+        dump = command.dump()
+        for place, domain in before if DUMPED in dump else ():  # else nobody knows what is named
+            if f"{mirror.domain_path(place.path, domain)}/" not in dump:
+                place.remove(domain)
 
 
 @as_root()

@@ -154,3 +154,35 @@ def test_a_catch_all_is_proven_by_the_pairs_of_blocks_before_it_takes_over(tmp_p
             os.setegid(0)
         assert failures == []
         assert mirror.target(host.settings.live, Domain("certctl-check.invalid")) is None
+
+
+def test_a_pair_stays_while_nginx_may_still_go_there(tmp_path: Path) -> None:
+    """Behind the catch-all workers open it at each handshake, until a reload makes the new block known."""
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        site = host.site("moving.test")
+        put_live(host, site)
+        own = replace(site, mode=Mode.BLOCKS)
+        with canary(host, site) as failures:
+            with host.web.change([own]) as change:
+                change.publish()
+            assert (host.settings.live / "moving.test").exists()
+            put_live(host, own)
+        assert failures == []
+        assert not (host.settings.live / "moving.test").exists()
+
+
+def test_a_pair_of_blocks_that_somebody_else_names_stays_behind_a_catch_all_too(host: RealNginx) -> None:
+    """Else the next renewal would keep nginx from starting, for everybody."""
+    put_live(host, host.site("first.test"))
+    pair = mirror.current_path(host.settings.sites, Domain("first.test"))
+    host.foreign(
+        f"server {{ listen 127.0.0.1:{host.settings.https_port} ssl; server_name theirs.test;\n"
+        f"ssl_certificate {pair}/fullchain.pem; ssl_certificate_key {pair}/privkey.pem; }}\n"
+    )
+    shared = replace(host, settings=replace(host.settings, mode=Mode.SHARED))
+    shared.made = host.made
+    shared.web.install_base()
+    for version in (1, 2):
+        put_live(shared, shared.site("first.test", version))
+        assert (pair / "privkey.pem").exists()
+        assert host.cold_start_works()
