@@ -14,9 +14,10 @@ from certctl.nginx.refusals import not_included
 from certctl.nginx.serverblock import is_ours
 from certctl.nginx.settings import NginxSettings
 
-_INCLUDE = re.compile(r"^[^#\n]*?\binclude\s+[\"']?([^;\"'\s]+)[\"']?\s*;", re.MULTILINE)
-_LISTEN = re.compile(r"^[^#\n]*?\blisten\s+([^;#]+);", re.MULTILINE)
-_HTTP = re.compile(r"^[^#\n]*?\bhttp\s*\{", re.MULTILINE)
+_COMMENT = re.compile(r"#[^\n]*")
+_INCLUDE = re.compile(r"\binclude\s+[\"']?([^;\"'\s]+)[\"']?\s*;")
+_LISTEN = re.compile(r"\blisten\s+([^;{}]+);")
+_HTTP = re.compile(r"\bhttp\s*\{")
 _PLAIN_PORT = "80"
 
 
@@ -58,24 +59,32 @@ def clashes(settings: NginxSettings) -> list[tuple[str, str]]:
     for path, text in files(settings.config):
         if path == settings.base_path or is_ours(text):
             continue
-        for match in _LISTEN.finditer(text):
+        said = _COMMENT.sub("", text)
+        for match in _LISTEN.finditer(said):
             words = match[1].split()
             if {"default_server", "default"} & set(words) and _normal(words[0]) in ours:
-                found.append((f"{path}:{_line(text, match.start(1))}", " ".join(words)))
+                found.append((f"{path}:{_line(said, match.start(1))}", " ".join(words)))
     return found
 
 
 def is_read(config: Path, directory: Path) -> bool:
-    """Tell whether nginx's files include ``*.conf`` of a directory, whatever is in it."""
-    patterns = (_absolute(config, each) for _, text in files(config) for each in _INCLUDE.findall(text))
-    return any((directory / "certctl.conf").match(pattern) for pattern in patterns)
+    """Tell whether nginx's files include ``*.conf`` of a directory, whatever is in it, by whatever name."""
+    place = _real(directory)
+    for path, text in files(config):
+        patterns = (Path(_absolute(config, each)) for each in _INCLUDE.findall(_COMMENT.sub("", text)))
+        if (path != config and _real(path.parent) == place) or any(
+            (place / "certctl.conf").match(str(_real(pattern.parent) / pattern.name)) for pattern in patterns
+        ):
+            return True
+    return False
 
 
 def http_block(config: Path) -> str:
     """Return where the http block begins, as ``file:line``; the main file alone when it is not seen."""
     for path, text in files(config):
-        if found := _HTTP.search(text):
-            return f"{path}:{_line(text, found.end())}"
+        said = _COMMENT.sub("", text)
+        if found := _HTTP.search(said):
+            return f"{path}:{_line(said, found.end())}"
     return str(config)
 
 
@@ -92,7 +101,7 @@ def files(config: Path) -> Iterator[tuple[Path, str]]:
         seen.add(path)
         text = _read(path)
         yield path, text
-        for pattern in _INCLUDE.findall(text):
+        for pattern in _INCLUDE.findall(_COMMENT.sub("", text)):
             with as_root():
                 waiting += sorted(map(Path, glob(_absolute(config, pattern))))  # noqa: PTH207 - a pattern of nginx's
 
@@ -103,6 +112,11 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
         return ""
+
+
+@as_root()
+def _real(directory: Path) -> Path:
+    return directory.resolve()
 
 
 def _absolute(config: Path, pattern: str) -> str:

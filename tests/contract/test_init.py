@@ -309,6 +309,35 @@ def test_addresses_are_compared_as_nginx_does(tmp_path: Path, ours: str, theirs:
     assert bool(foresee.clashes(there)) is clash
 
 
+@pytest.mark.parametrize(
+    ("include", "reads"),
+    [
+        ("include {d}/*.conf;", True),
+        ("include other/*; include {d}/*.conf;", True),
+        ("include\n  '{d}/*.conf';", True),
+        ("include {d}/../certctl.d/*.conf;", True),
+        ("include {link}/*.conf;", True),
+        ("include {d}/00-certctl-base.conf; include {d}/[a-z0-9_]*.conf;", True),
+        ("# include {d}/*.conf;", False),
+        ("include {d}/*.disabled;", False),
+    ],
+)
+def test_an_include_is_seen_however_it_is_written(tmp_path: Path, include: str, reads: object) -> None:
+    directory, link, config = tmp_path / "certctl.d", tmp_path / "link", tmp_path / "nginx.conf"
+    directory.mkdir()
+    directory.joinpath("00-certctl-base.conf").touch()
+    link.symlink_to(directory)
+    config.write_text(f"http {{ {include.format(d=directory, link=link)}\n}}\n")
+    assert foresee.is_read(config, directory) is reads
+
+
+def test_two_listen_lines_in_one_are_both_seen(tmp_path: Path) -> None:
+    config = tmp_path / "nginx.conf"
+    config.write_text("http { server { listen 8080; listen 80 default_server; } }\n")
+    there = replace(SETTINGS, config=config, listen=("*",), http_port=80, https_port=443)
+    assert foresee.clashes(there) == [(f"{config}:1", "80 default_server")]
+
+
 def test_a_configuration_that_is_broken_otherwise_is_not_called_in_place(host: Debian) -> None:
     host.must("init")
     (host.root / "etc/nginx/conf.d/theirs.conf").write_text("nonsense;\n")
