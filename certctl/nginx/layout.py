@@ -12,6 +12,7 @@ from certctl.io.rights import as_root
 _TREES = (Path("/usr/local/openresty/nginx"), Path("/usr/local/nginx"))
 _MASTER = re.compile(r"nginx: master process (?P<words>.*)")
 _OPTION = re.compile(r"(?:^|\s)-c\s*(?P<config>/[A-Za-z0-9._/+-]+)")
+_USERS = re.compile(r"^Uid:\s+(.*)$", re.MULTILINE)  # real, effective, saved, filesystem's (proc(5))
 _PLAIN = re.compile(r"/[A-Za-z0-9._/+-]+")
 
 
@@ -50,7 +51,11 @@ def _running() -> Iterator[Layout]:
             continue
         try:
             title = _MASTER.match((entry / "cmdline").read_bytes().decode("utf-8", "replace").strip("\0"))
-            if title is None or (entry / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink():
+            if (
+                title is None
+                or not _is_ours_or_roots(entry)
+                or (entry / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+            ):
                 continue
             binary = Path(str((entry / "exe").readlink()).removesuffix(" (deleted)"))
         except OSError:
@@ -59,3 +64,9 @@ def _running() -> Iterator[Layout]:
         config = Path(given["config"]) if given else binary.parent.parent / "conf/nginx.conf"
         if _PLAIN.fullmatch(str(binary)) and os.access(binary, os.X_OK) and config.is_file():
             yield Layout(binary, config)
+
+
+def _is_ours_or_roots(entry: Path) -> bool:
+    """Tell whose a process is, by its real user too: anybody can take a title, and what is found is run by us."""
+    users = _USERS.search((entry / "status").read_text(encoding="ascii", errors="replace"))
+    return users is not None and {*map(int, users[1].split())} <= {0, os.getuid()}

@@ -138,3 +138,18 @@ def test_an_nginx_anywhere_is_found_while_it_runs(tmp_path: Path) -> None:
     said = here.certctl("config", "show", "--json", first=f"{start}\n{stop}")
     assert f'"binary": "{home}/sbin/nginx"' in said, said
     assert f'"config": "{home}/conf/nginx.conf"' in said
+
+
+@AS_ROOT
+def test_a_process_of_somebody_elses_with_the_title_of_a_master_is_none(tmp_path: Path) -> None:
+    """What is found there, root would run."""
+    here = Host(tmp_path, "/usr/local/opt/planted")
+    here.lay_out()
+    (here.tree / "sbin/nginx").write_bytes(Path(needed("sleep")).read_bytes())
+    title = f"exec -a 'nginx: master process {here.home}/sbin/nginx' {here.home}/sbin/nginx 60"
+    for user, found in ((65534, False), (0, True)):
+        start = f"""setpriv --reuid={user} --clear-groups bash -c "{title}" &
+            trap 'kill '$! EXIT
+            until grep -qa '^nginx: master' /proc/$!/cmdline; do :; done"""
+        said = here.certctl("config", "show", "--json", first=start)
+        assert (f'"binary": "{here.home}/sbin/nginx"' in said) is found, said
