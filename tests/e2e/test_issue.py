@@ -84,7 +84,7 @@ def in_front(sandbox: Sandbox, text: str) -> Iterator[Path]:
 
 
 def test_a_foreign_block_that_redirects_everyone_costs_nothing_and_is_named(sandbox: Sandbox) -> None:
-    name = sandbox.customer("taken.example.com")
+    name = sandbox.customer("redirected.example.com")
     orders = sandbox.orders()
     with in_front(sandbox, "server_name ~^(.+)$; return 301 https://$host$request_uri;") as block:
         ran, dry = sandbox.certctl("issue", name, "--json"), sandbox.certctl("issue", "--dry-run", name, "--json")
