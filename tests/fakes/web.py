@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from certctl.domain import Domain
-from certctl.errors import WebServerFailed
+from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.values import Done, Site
 
 
@@ -18,6 +18,7 @@ class FakeWeb:
         files: What is published, whether or not it is loaded.
         serving: What handshakes would show.
         refused: Domains whose server block does not pass the test.
+        shut: Domains whose pair goes where nothing can be written.
         keeps_old: The test passes, the reload does not take.
         not_served: Domains that another file serves although the reload took.
         is_running: Whether there is a master to reload.
@@ -31,6 +32,7 @@ class FakeWeb:
     files: dict[Domain, Site] = field(default_factory=dict)
     serving: dict[Domain, Site] = field(default_factory=dict)
     refused: set[Domain] = field(default_factory=set)
+    shut: set[Domain] = field(default_factory=set)
     keeps_old: bool = False
     not_served: set[Domain] = field(default_factory=set)
     is_running: bool = True
@@ -97,6 +99,8 @@ class FakeChange:
         wanted = {domain: site for domain, site in wanted.items() if domain not in self.gone}
         if wanted == self.web.files:
             return Done("already in place", changed=False)
+        if self.web.shut & set(self.sites):
+            raise ConfigInvalid("state-unwritable", "cannot write /var/lib/certctl-sites: Read-only file system")
         self.web.tests += 1
         if bad := self.web.refused & set(self.sites):
             raise WebServerFailed("nginx-test-failed", f"nginx refused the server block of {min(bad)}")

@@ -106,6 +106,16 @@ def test_one_block_nginx_refuses_leaves_all_the_others_live(fake: FakeWorld) -> 
     assert [domain for domain in domains if not fake.web.served(domain)] == [domains[3]]
 
 
+def test_one_place_that_cannot_be_written_leaves_all_the_others_live(fake: FakeWorld) -> None:
+    """As that of server blocks, for a service whose unit is an older certctl's."""
+    domains = [fake.customer(f"status{number}.example.com") for number in range(7)]
+    fake.web.shut.add(domains[3])
+    journeys = fake.journeys(*domains)
+    issue(journeys, fake.world, jobs=7)
+    assert [(j.domain, j.error.slug) for j in journeys if j.error] == [(domains[3], "state-unwritable")]
+    assert [domain for domain in domains if not fake.web.served(domain)] == [domains[3]]
+
+
 def test_what_nginx_refused_is_published_next_time_without_a_new_order(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     fake.web.refused.add(domain)
