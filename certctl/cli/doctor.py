@@ -192,12 +192,14 @@ def _store(house: House) -> list[Finding]:
 def sites(house: House) -> Iterator[Finding]:
     """Look for domains of the store that nginx has no files of: nobody else would miss them."""
     stored = [(row, row.certificate) for row in house.store.domains() if row.certificate]
-    absent = [row for row, certificate in stored if not house.web.is_published(certificate, row.mode)]
-    lost = [row for row in absent if row.served]
-    fresh = [row for row in absent if not row.served]
+    absent = [(row, known) for row, known in stored if not house.web.is_published(known, row.mode)]
+    lost = [row for row, certificate in absent if row.served == certificate.version]
+    behind = [row for row, certificate in absent if row.served not in {0, certificate.version}]
+    fresh = [row for row, _ in absent if not row.served]
     old = [row for row, certificate in stored if house.web.is_in_old_place(certificate, row.mode)]
     for level, rows, what in (
         (Level.PROBLEM, lost, "files of theirs are gone"),
+        (Level.PROBLEM, behind, "nginx does not have their newest certificate"),
         (Level.WARNING, fresh, "not published yet"),
         (
             Level.WARNING,

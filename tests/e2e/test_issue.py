@@ -284,6 +284,10 @@ def test_reconcile_mends_what_a_hand_broke(sandbox: Sandbox) -> None:
         sandbox.must("reconcile")
         sandbox.served_leaf(name)
     assert "Nothing differs" in sandbox.must("reconcile", "--dry-run").out
+    sandbox.must("obtain", name, "--force")
+    ran = sandbox.certctl("doctor")
+    assert (ran.code, f"nginx does not have their newest certificate: {name}" in ran.out) == (1, True)
+    sandbox.must("reconcile")
 
 
 def test_doctor_finds_nothing_to_complain_about_in_a_fresh_sandbox(sandbox: Sandbox) -> None:
