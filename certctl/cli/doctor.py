@@ -5,6 +5,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -16,6 +17,7 @@ from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.accounts import Owner
+from certctl.io.files import PRIVATE
 from certctl.io.process import Missing, find
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
@@ -24,6 +26,7 @@ _LOW_DISK_BYTES = 50_000_000
 _LISTED = 5
 _ASKED = 3
 _ROOT = Owner(0, 0)
+_STORE_PARTS = ("", "-wal", "-shm")  # SQLite's write-ahead log has the mode its database had
 
 
 @command(
@@ -171,7 +174,16 @@ def _state(house: House) -> list[Finding]:
             text = f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}"
             text += f", not {right.uid} and {right.gid}"
             findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
+    findings += _open_store(house, odd)
     return [*findings, *_room(house, is_sound=not findings)]
+
+
+def _open_store(house: House, odd: Sequence[Path]) -> Iterator[Finding]:
+    """Look whether others may open the store, which holds every key, in a directory that all may pass."""
+    for path in (house.database.with_name(f"{house.database.name}{part}") for part in _STORE_PARTS):
+        if path not in odd and path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & ~PRIVATE:
+            text = f"{path} holds keys and has mode {mode:04o}, wider than {PRIVATE:04o}"
+            yield Finding("state", Level.PROBLEM, text, f"chmod {PRIVATE:04o} {path}")
 
 
 def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ _SECONDS = 1.0
 _MODE = 0o660
 _UNIT = "/etc/systemd/system/certctl-serve.service"
 _BY_SYSTEMD = "systemctl restart certctl-serve.socket certctl-serve.service"
+_INSTALL = "certctl serve --install"
 _BY_HAND = "start 'certctl serve' again, under whatever starts nginx here"
 
 
@@ -64,7 +66,7 @@ def examine(house: House) -> Iterator[Finding]:
     if sight is None:
         if house.mode is Mode.LUA:
             text = "mode lua without the daemon: a first visitor's handshake is refused, not waited for"
-            yield Finding(_AREA, Level.WARNING, text, "certctl serve --install")
+            yield Finding(_AREA, Level.WARNING, text, _INSTALL)
         return
     yield from _user(house)
     yield from _rights(house)
@@ -79,6 +81,16 @@ def examine(house: House) -> Iterator[Finding]:
         yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
     else:
         yield Finding(_AREA, Level.OK, sight.summary)
+        yield from _age(house, sight.status)
+
+
+def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
+    from certctl.cli.serve_units import newest
+
+    if int(newest(house)) > datetime.fromisoformat(status["since"]).timestamp():
+        text = "the daemon was started before its configuration, or certctl itself, became what it is now"
+        yield Finding(_AREA, Level.WARNING, text, _anew(house))
 
 
 def _units(house: House) -> Iterator[Finding]:
@@ -119,9 +131,13 @@ def _rights(house: House) -> Iterator[Finding]:
 
 
 def _start(house: House) -> str:
+    return _BY_SYSTEMD if house.path(_UNIT).is_file() else _anew(house)
+
+
+def _anew(house: House) -> str:
     from certctl.cli.timer_host import is_booted
 
-    return _BY_SYSTEMD if is_booted(house) else _BY_HAND
+    return _INSTALL if is_booted(house) else _BY_HAND
 
 
 def _is_there(path: Path) -> bool:

@@ -29,7 +29,7 @@ def write(invocation: Invocation, house: House, *, dry_run: bool) -> int:
         make_account(house)
         require_reader(house)
     diff = "".join(file.diff() for file in files)
-    changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING), _newest(house))
+    changed = bool(diff) if dry_run else install(files, open_systemd(house, SERVING), newest(house))
     done = "Nothing was written." if dry_run else _said(files, written=bool(diff))
     said = done if changed else "Nothing changed: the daemon is installed."
     payload = {"dry_run": dry_run, "changed": changed, "diff": diff, "files": _conditions(files)}
@@ -42,7 +42,7 @@ def daemon_files(house: House, settings: UnitSettings) -> list[HostFile]:
     return serve_files(replace(settings, socket_group=group_name(house)))
 
 
-def _newest(house: House) -> float:
+def newest(house: House) -> float:
     """Return when what the daemon reads at its start last changed: the configuration, and certctl itself."""
     read = [path for path in (house.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
     return max(path.stat().st_mtime for path in read)

@@ -13,7 +13,7 @@ from certctl.io.clock import Deadline
 from certctl.io.files import swap_symlink, sync_directory, writing
 from certctl.nginx import handshake
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.master import not_running
+from certctl.nginx.master import not_reached
 from certctl.nginx.publish import leave_other_places
 from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
@@ -65,8 +65,10 @@ class MirrorChange:
             WebServerFailed: ``nginx-not-running``; what was published stays.
         """
         if not handshake.is_answered(self._settings):
-            raise not_running(
-                "what was published stays, and nginx will serve it when it starts", "certctl reconcile"
+            raise not_reached(
+                self._settings,
+                "what was published stays, and nginx will serve it when it starts",
+                "certctl reconcile",
             )
         return Done("no reload needed", changed=False)
 

@@ -156,6 +156,21 @@ def not_running(what: str, *then: str, seen: str = "", unit: str = "nginx") -> W
     )
 
 
+def not_reached(settings: NginxSettings, what: str, *then: str, seen: str = "") -> WebServerFailed:
+    """Make the error for an nginx that takes no connection: it does not run, or it listens elsewhere.
+
+    A master that runs keeps the sockets it has; only a restart opens others in their place.
+    """
+    if settings.reload_command or Master(settings, NginxCommand(settings)).pid() is None:
+        return not_running(what, *then, seen=seen, unit=name_of(None, settings.binary))
+    return WebServerFailed(
+        "nginx-not-running",
+        f"nginx runs, and does not listen where [nginx] listen says: {what}",
+        seen=[seen] if seen else [],
+        next=["certctl reconcile --restart", "certctl doctor"],
+    )
+
+
 @as_root()
 def workers(master: int) -> Workers:
     """Return the workers of a master: children whose title says so (ngx_setproctitle, nginx 1.22.1)."""

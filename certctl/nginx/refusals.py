@@ -8,8 +8,9 @@ from certctl.errors import WebServerFailed
 from certctl.nginx.challenge import PLACE, Answer
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
 from certctl.nginx.handshake import Seen
-from certctl.nginx.master import Outcome, not_running
+from certctl.nginx.master import Outcome, not_reached
 from certctl.nginx.servers import Answering
+from certctl.nginx.service import name_of
 from certctl.nginx.settings import BASE_NAME, NginxSettings
 
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
@@ -110,15 +111,15 @@ def intercepted(name: str, answer: Answer, by: Answering | None, settings: Nginx
     )
 
 
-def unanswered(answer: Answer, why: str, unit: str) -> WebServerFailed:
+def unanswered(answer: Answer, why: str, settings: NginxSettings) -> WebServerFailed:
     """Make the error for an nginx that was asked over HTTP and said nothing."""
     if answer.refused:
-        return not_running(why, seen=answer.text, unit=unit)
+        return not_reached(settings, why, seen=answer.text)
     return WebServerFailed(
         "nginx-not-running",
         f"nginx takes connections and does not answer: {why}",
         seen=[answer.text],
-        next=[f"systemctl status {unit}", "certctl doctor"],
+        next=[f"systemctl status {name_of(None, settings.binary)}", "certctl doctor"],
     )
 
 

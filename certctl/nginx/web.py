@@ -15,11 +15,11 @@ from certctl.nginx.change import SiteChange, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED, Footprint, footprint
 from certctl.nginx.guard import PENDING, Guard
-from certctl.nginx.master import Master, not_running
+from certctl.nginx.master import Master, not_reached
 from certctl.nginx.publish import is_our_block, read
 from certctl.nginx.refusals import already_broken, intercepted, no_tls, unanswered
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
-from certctl.nginx.service import name_of, unit_of
+from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
@@ -53,7 +53,7 @@ class Nginx:
             WebServerFailed: ``nginx-not-running``.
         """
         if not self._is_reachable():
-            raise not_running(why, unit=name_of(None, self._settings.binary))
+            raise not_reached(self._settings, why)
 
     def require_challenge(self, domain: Domain) -> Done:
         """Ask nginx for a token of our own as the CA would ask for this domain's.
@@ -68,8 +68,7 @@ class Nginx:
         if not answer.is_right:
             foresee.require_included(self._settings)
         if answer.is_silence:
-            unit = name_of(None, self._settings.binary)
-            raise unanswered(answer, "it has to answer the CA, so nothing was ordered", unit)
+            raise unanswered(answer, "it has to answer the CA, so nothing was ordered", self._settings)
         if not answer.is_right:
             raise intercepted(domain.name, answer, self._blocks.answering(domain.name), self._settings)
         return Done(f"port {self._settings.http_port} answers the challenge", changed=False)

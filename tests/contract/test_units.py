@@ -101,6 +101,12 @@ def test_units_leave_a_state_alone_that_belongs_to_somebody_else(tmp_path: Path)
     assert "\nSocketGroup=keepers\n" in socket
 
 
+def test_the_monitor_may_pass_a_signal_on_to_who_is_not_root(tmp_path: Path) -> None:
+    service, _ = serve_files(UnitSettings(root=tmp_path, program=Path("/bin/true")))
+    [bound] = re.findall(r"(?m)^CapabilityBoundingSet=(.*)$", service.text)
+    assert "CAP_KILL" in bound.split(), "kill(2): the process that hears strangers is another user's"
+
+
 def test_a_service_without_hardening_is_over_the_limit(units: dict[str, Path]) -> None:
     service = units["certctl-renew.service"]
     service.write_text("[Service]\nType=oneshot\nExecStart=/bin/true\n")

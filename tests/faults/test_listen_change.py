@@ -137,6 +137,17 @@ def test_a_port_that_nginx_has_open_elsewhere_takes_the_command_that_is_named(ho
 
 
 @AS_ROOT
+def test_an_nginx_that_listens_elsewhere_is_not_said_to_be_down(host: Host) -> None:
+    host.listen("127.0.0.2")
+    code, said = host.certctl("doctor")
+    assert (code, "nginx runs, and does not listen where [nginx] listen says" in said) == (1, True), said
+    assert ("fix: certctl reconcile --restart" in said, "start nginx" in said) == (True, False)
+    assert host.certctl("reconcile", "--restart")[0] == 0
+    assert "does not listen" not in host.certctl("doctor")[1]
+    assert host.answers("127.0.0.2")
+
+
+@AS_ROOT
 def test_and_back_again(host: Host) -> None:
     host.listen("*")
     code, said = host.certctl("reconcile", "--restart")

@@ -108,6 +108,9 @@ def live(host: Machine) -> str:
 
 
 def stopped_and_started(host: Machine) -> None:
+    host.must("systemctl stop certctl-serve.service")
+    assert host.run("systemctl is-failed certctl-serve.service").out.strip() == "inactive", journal(host)
+    assert "stopping: no new names" in journal(host)
     host.stop()
     host.start()
     assert problems(host) == []

@@ -118,7 +118,7 @@ def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.Captu
 def summary(**facts: object) -> bytes:
     return json.dumps(
         {
-            "since": "2026-11-23T12:00:00Z", "mode": "blocks", "waiters": 2, "flights": 1, "orders": 3,
+            "since": "9999-11-23T12:00:00Z", "mode": "blocks", "waiters": 2, "flights": 1, "orders": 3,
             "first_hit": {"count": 3, "p50_ms": 48, "p95_ms": 51}, "answers": {"ready": 3, "refused": 7},
             "reasons": {"approval-refused": 7}, "refusing": None, "store_up": True,
             "last_error": {"code": "ca-timeout", "at": "2026-11-23T12:01:00Z"},
@@ -169,7 +169,7 @@ def test_a_daemon_says_how_it_does_in_one_line(house: House) -> None:
 @pytest.mark.parametrize(
     ("directory", "fix"),
     [
-        ("/run/systemd/system", "systemctl restart certctl-serve.socket certctl-serve.service"),
+        ("/run/systemd/system", "certctl serve --install"),
         ("/run", "start 'certctl serve' again, under whatever starts nginx here"),
     ],
 )
@@ -182,11 +182,21 @@ def test_a_dead_daemon_is_said_and_how_to_start_it_on_this_host(house: House, di
     assert finding.fix == fix
 
 
-def test_an_installed_daemon_without_a_socket_is_dead_too(house: House) -> None:
+def test_an_installed_daemon_without_a_socket_is_dead_too_and_systemd_starts_it(house: House) -> None:
     unit = house.path("/etc/systemd/system/certctl-serve.service")
     unit.parent.mkdir(parents=True)
     unit.touch()
     assert look(house) == Sight(problem="no socket")
+    assert list(examine(house))[-1].fix == "systemctl restart certctl-serve.socket certctl-serve.service"
+
+
+def test_a_daemon_older_than_its_configuration_is_to_be_started_anew(house: House) -> None:
+    house.path("/run/systemd/system").mkdir(parents=True)
+    with Answering(house, summary(since="2026-11-23T12:00:00Z")):
+        working, old = examine(house)
+    assert working.level is Level.OK
+    assert "started before its configuration" in old.text
+    assert (old.level, old.fix) == (Level.WARNING, "certctl serve --install")
 
 
 def test_a_daemon_that_takes_on_no_name_is_a_problem(house: House) -> None:

@@ -1,5 +1,6 @@
 """What a person sees when looking: what ends a domain's trouble, and who runs the renewals."""
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -140,6 +141,21 @@ def test_the_doctor_looks_for_the_notifier(tmp_path: Path, command: str, level: 
 
 def test_without_a_notifier_there_is_nothing_to_look_for(tmp_path: Path) -> None:
     assert notifier(house(tmp_path)) == []
+
+
+@pytest.mark.parametrize("name", ["certctl.db", "certctl.db-wal"])
+def test_a_store_that_others_may_read_is_a_problem_that_its_fix_mends(
+    tmp_path: Path, fake: FakeWorld, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    live(fake, "status.example.com")
+    path = tmp_path / "var/lib/certctl" / name
+    path.chmod(0o644)
+    assert certctl(["--root", str(tmp_path), "--json", "doctor"], Invocation()) == 1
+    fixes = [finding["fix"] for finding in json.loads(capsys.readouterr().out)["data"]]
+    assert f"chmod 0600 {path}" in fixes
+    path.chmod(0o600)
+    certctl(["--root", str(tmp_path), "--json", "doctor"], Invocation())
+    assert str(path) not in str([f["fix"] for f in json.loads(capsys.readouterr().out)["data"]])
 
 
 def test_the_doctor_closes_what_is_open_too_wide_and_widens_nothing(tmp_path: Path) -> None:
