@@ -25,6 +25,15 @@ ELSEWHERE = {
         "tests/contract/test_init.py",
         "test_the_clash_of_default_servers_is_foreseen_with_its_line_before_anything_is_written",
     ),
+    "nginx-not-running": ("tests/host/test_next.py", "test_nginx_not_running_leads_to_a_running_one"),
+    "nginx-challenge-intercepted": (
+        "tests/host/test_next.py",
+        "test_nginx_challenge_intercepted_leads_to_the_file_that_does_it",
+    ),
+    "keys-out-of-reach": (
+        "tests/host/test_next.py",
+        "test_keys_out_of_reach_leads_through_the_line_it_shows_to_the_move",
+    ),
     "interrupted": ("tests/faults/test_whole_crash.py", "whole: reconcile after every kill"),
 }
 
@@ -49,8 +58,8 @@ UNFOLLOWED = {
     **dict.fromkeys(("ca-rate-limited", "ca-paused", "busy", "serve-busy", "removed-lately"), _WAIT),
     **dict.fromkeys(
         (
-            "nginx-not-running", "nginx-reload-failed", "nginx-not-served", "nginx-cannot-test", "nginx-timeout",
-            "keys-out-of-reach", "missing-account", "timer-failed", "serve-ended", "nginx-challenge-intercepted",
+            "nginx-reload-failed", "nginx-not-served", "nginx-cannot-test", "nginx-timeout", "missing-account",
+            "timer-failed", "serve-ended",
         ),
         _HOST,
     ),
