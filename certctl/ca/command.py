@@ -2,6 +2,7 @@
 
 import random
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from certctl.io.stop import go_on, nap
 OLDEST = (5, 8)
 PLUGIN = "certctl"
 _TRIES = 3
-INSTALL = "python -m pip install 'certbot>=5.8,<6'"
+INSTALL = f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'"
 
 
 def run_certbot(

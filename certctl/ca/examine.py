@@ -1,5 +1,6 @@
 """What ``certctl doctor`` wants to know about party 3; the CA is asked for its directory only."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def _certbot(settings: CaSettings) -> Iterator[Finding]:
     if has_our_plugin(settings):
         yield Finding(_AREA, Level.OK, "certbot sees certctl's authenticator")
     else:
-        fix = "python -m pip install --force-reinstall certctl, into the Python that runs certbot"
+        fix = f"in a checkout of certctl: {sys.executable} -m pip install --force-reinstall --no-deps ."
         yield Finding(_AREA, Level.PROBLEM, "certbot does not see certctl's authenticator", fix)
 
 

@@ -1,6 +1,7 @@
 """The one place that turns an engine's failed attempt into an error of ours."""
 
 import re
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -56,7 +57,7 @@ _NEXT = {
     "ca-connection": "certctl doctor",
     "ca-unauthorized": "certctl doctor",
     "ca-unreachable": "certctl doctor",
-    "missing-program": "python -m pip install 'certbot>=5.8,<6'",
+    "missing-program": f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'",
 }  # fmt: skip
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")
 _PROSE_TIME = re.compile(r"retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")

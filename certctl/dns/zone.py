@@ -165,7 +165,7 @@ def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterab
         "dns-unreachable",
         f"no resolver could answer about {plain(name)} (asked {asked}: {reply.detail})",
         seen=(f"{reply.server.name}: {reply.detail}", *unanswered),
-        expected=["an answer, even a negative one"],
+        expected=["a resolver that answers, if only no, in /etc/resolv.conf or in [dns] resolvers"],
         next=["certctl doctor"],
     )
 
