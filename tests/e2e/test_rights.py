@@ -25,6 +25,7 @@ pytestmark = [
 ]
 
 STATE, RUN = Path("var/lib/certctl"), Path("run/certctl")
+WORK = "acme/work"
 ISSUING = ("issue --force planted.test", "issue fresh.test", "renew --force planted.test")
 PUBLISHING = ("publish planted.test", "reconcile")
 EVERYTHING = (*ISSUING, *PUBLISHING, "status", "remove planted.test")
@@ -49,7 +50,7 @@ def failing(commands: tuple[str, ...], slug: str = "state-unwritable") -> dict[s
 
 PLACES = {
     "acme": Plant(STATE / "acme", failing(ISSUING)),
-    "acme/work": Plant(STATE / "acme/work", failing((*ISSUING, "remove planted.test"))),
+    WORK: Plant(STATE / WORK, failing((*ISSUING, "remove planted.test"))),
     "acme/accounts": Plant(STATE / "acme/accounts", failing(ISSUING, "ca-unrecognised")),
     "live": Plant(STATE / "live", failing((*ISSUING, *PUBLISHING))),
     "live/NAME": Plant(STATE / "live/planted.test", is_named=False),
@@ -245,7 +246,7 @@ def test_the_state_becomes_roots_without_what_was_planted_and_without_a_second_o
         before, orders = everything(outside), host.orders()
         leave_unstored(host, begun)
         for link in (
-            "acme/work/victim.test",
+            f"{WORK}/victim.test",
             "acme/registration",
             "acme/planted",
             "challenges/planted",

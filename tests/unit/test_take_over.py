@@ -20,7 +20,8 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take over 
 OWNER = 4321
 KILLED, MANY = 99, 30
 ACCOUNT = "acme/accounts/ca.example/dir/0123/private_key.json"
-BEGUN = "acme/work/begun.example.com"
+WORK = "acme/work"
+BEGUN = f"{WORK}/begun.example.com"
 TAKE = """
 import os, sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def build(place: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("kept")
     for planted, target in (
-        ("acme/work/victim.example.com", docroot / "victim.example.com"), ("acme/registration", docroot),
+        (f"{WORK}/victim.example.com", docroot / "victim.example.com"), ("acme/registration", docroot),
         ("acme/accounts/planted", docroot), ("live/victim.example.com", docroot), ("planted", docroot),
         (f"{BEGUN}/request.pem", docroot / "victim.example.com/page.html"),
     ):  # fmt: skip
