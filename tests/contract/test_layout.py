@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests.contract.test_units import needed
+from tests.meta.source import ROOT
 from tests.real_nginx import free_ports
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 OPENRESTY = "/usr/local/openresty/nginx"
 SELF_BUILT = "/usr/local/nginx"
+PYTHON = "/usr/local/lib/tested/venv/bin/python"
 
-# Nothing of this machine changes: /usr/local gets a layer of its own, and Debian's nginx is hidden.
+# Nothing of this machine changes: /usr/local gets a layer of its own, and Debian's nginx is hidden. certctl is
+# there too: no unit is written for one in a directory for temporary files, where this checkout may lie.
 _IN_A_NAMESPACE = """
 set -e
 here=$1; shift
@@ -27,6 +30,10 @@ cp -a "$here/tree/." /usr/local/
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system
 mount --bind /dev/null "$HIDDEN"
+mkdir -p /usr/local/lib/tested/venv /usr/local/lib/tested/checkout
+mount --bind "$VENV" /usr/local/lib/tested/venv
+mount --bind "$CHECKOUT" /usr/local/lib/tested/checkout
+cd /usr/local/lib/tested/checkout
 exec "$@"
 """
 
@@ -67,14 +74,20 @@ class Host:
 
     def certctl(self, *arguments: str, first: str = "") -> str:
         """Run certctl there, perhaps after something else; return what it said."""
-        words = " ".join([sys.executable, "-m", "certctl", "--config", "/usr/local/etc/certctl.toml", *arguments])
+        words = " ".join([PYTHON, "-m", "certctl", "--config", "/usr/local/etc/certctl.toml", *arguments])
         ended = subprocess.run(
             self.argv("sh", "-c", f"{first}\n{words}"),
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HIDDEN": needed("nginx")},
+            env={
+                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+                "LANG": "C.UTF-8",
+                "HIDDEN": needed("nginx"),
+                "VENV": sys.prefix,
+                "CHECKOUT": str(ROOT),
+            },
         )
         return f"{ended.returncode}\n{ended.stdout}{ended.stderr}"
 
