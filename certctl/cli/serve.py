@@ -204,8 +204,7 @@ def _give_up_rights(house: House) -> None:
     owner = accounts.require(user, group)
     if house.mode is not Mode.BLOCKS:
         make_directory(house.run, 0o755)
-        if (
-            house.run.stat().st_uid != owner.uid
-        ):  # root without CAP_DAC_OVERRIDE, as in the unit, cannot look into it
+        # The unit's root has no CAP_DAC_OVERRIDE: it cannot look into a directory that is the user's already.
+        if house.run.stat().st_uid != owner.uid:
             hand_over(house.run, owner.uid, owner.gid)
     accounts.become(user, group)

@@ -44,10 +44,9 @@ def planted(house: House) -> Iterator[Path]:
         for place, directories, names, descriptor in os.fwalk(top):
             is_ours = os.fstat(descriptor).st_uid == os.geteuid()
             for name in () if is_ours and Path(place) == top else (*directories, *names):
-                if _is_odd(name, descriptor, is_ours=is_ours) and not _is_the_accounts(
-                    Path(place, name), house.state
-                ):
-                    yield Path(place, name)
+                path = Path(place, name)
+                if _is_odd(name, descriptor, is_ours=is_ours) and not _is_the_accounts(path, house.state):
+                    yield path
             if Path(place) == house.state:
                 directories[:] = [name for name in directories if name not in {"live", "aside"}]
 
