@@ -12,6 +12,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from certctl.errors import WebServerFailed
@@ -30,6 +31,7 @@ _RETIRING = b"nginx: worker process is shutting down"
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 _LOG_TAIL = 200_000
 _SPARE_DESCRIPTORS = 8  # the files being read, /dev/null, the pid file
+_HANDSHAKES_END = timedelta(seconds=10)  # a visitor's patience; a download may keep an old worker for hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,17 @@ class Master:
             return Outcome(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
         took = self._watch(pid, before, log)
         return Outcome(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
+
+    def wait_for_handshakes(self) -> None:
+        """Wait until no worker with an older configuration is left, as long as a handshake may take there.
+
+        One that has taken a connection goes on with it, and behind a catch-all opens the pair only when the client
+        says a name.
+        """
+        deadline = Deadline.after(_HANDSHAKES_END)
+        pid = self.pid()
+        while pid and workers(pid).retiring and deadline.remaining():
+            time.sleep(_LONGEST_PAUSE)
 
     def _unseen(self) -> WebServerFailed:
         """Tell an nginx that is not there from one whose master cannot be found."""

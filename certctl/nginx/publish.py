@@ -14,6 +14,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard
 from certctl.nginx.handshake import Seen
+from certctl.nginx.master import Master
 from certctl.nginx.refusals import not_included, not_ours, not_served
 from certctl.nginx.serverblock import is_edited, is_ours, names_of, server_block
 from certctl.nginx.settings import NginxSettings
@@ -190,6 +191,8 @@ def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: It
     if not before:
         return
     with suppress(WebServerFailed):
+        if any(place == settings.catch_all_pairs for place, _ in before):
+            Master(settings, command).wait_for_handshakes()
         dump = command.dump()
         for place, domain in before if DUMPED in dump else ():  # else nobody knows what is named
             if f"{mirror.domain_path(place.path, domain)}/" not in dump:

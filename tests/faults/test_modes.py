@@ -3,10 +3,14 @@
 import os
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ from certctl.nginx import mirror
 from certctl.nginx.master import workers
 from certctl.nginx.web import Nginx
 from certctl.values import Level, Mode, Pem, Site
-from tests.real_nginx import RealNginx, canary, environment, need, put_live, real_nginx
+from tests.real_nginx import RealNginx, canary, environment, need, put_live, real_nginx, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -100,6 +104,49 @@ def test_a_name_moves_to_a_block_and_back_while_it_is_served(host: RealNginx) ->
             assert host.settings.block_path(site.domain).exists() is (mode is Mode.BLOCKS)
             assert host.web.preview(replace(site, mode=mode)).diff() == ""
     assert failures == []
+
+
+def test_who_had_connected_before_a_name_got_a_block_still_finds_its_pair(host: RealNginx) -> None:
+    """The old worker took the connection, and opens the pair when it hears the name: the change waits for that."""
+    site = host.site("new.test")
+    put_live(host, site)
+    held = [held_connection(host) for _ in range(8)]  # so that both workers have some
+    with ThreadPoolExecutor() as pool:
+        before = host.reloads()
+        moving = pool.submit(put_live, host, replace(site, mode=Mode.BLOCKS))
+        wait_for(lambda: host.reloads() == before + 1)
+        for _ in range(300):  # by when the change would be over that waits for nobody
+            assert host.look("new.test") == site.certificate.fingerprint
+        is_waiting = not moving.done()
+        shown = [leaf_shown(connection, "new.test") for connection in held]
+        moving.result()
+    assert is_waiting
+    assert shown == [site.certificate.fingerprint] * len(held)
+    assert not (host.settings.live / "new.test").exists()
+
+
+def held_connection(host: RealNginx) -> socket.socket:
+    """Connect, and wait until a worker has the connection."""
+    master = Nginx(host.settings)._master.pid()
+    assert master
+    before = held_by_workers(master)
+    connection = socket.create_connection(("127.0.0.1", host.settings.https_port))
+    wait_for(lambda: held_by_workers(master) > before)
+    return connection
+
+
+def held_by_workers(master: int) -> int:
+    """Count what the workers have open; the canary's own connections come and go."""
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid, _ in workers(master).accepting)
+
+
+def leaf_shown(connection: socket.socket, name: str) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with connection, context.wrap_socket(connection, server_hostname=name) as wrapped:
+        leaf = wrapped.getpeercert(binary_form=True)
+    assert leaf
+    return sha256(leaf).hexdigest()
 
 
 def test_a_name_with_a_block_goes_from_nginx_and_from_the_catch_all(host: RealNginx) -> None:

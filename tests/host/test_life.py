@@ -56,8 +56,12 @@ def stranger(host: Machine) -> str:
 
 
 def is_served(host: Machine, name: str = KNOWN) -> bool:
+    """Visit a page; pytest shows what was said of an assertion that failed."""
     seen = host.net.visit(f"https://{name}/")
-    return (seen.status, seen.page.strip()) == (200, PAGE)
+    is_right = (seen.status, seen.page.strip()) == (200, PAGE)
+    if not is_right:
+        print(seen)
+    return is_right
 
 
 def test_a_killed_daemon_is_back_for_the_next_first_visitor(host: Machine) -> None:
