@@ -5,8 +5,8 @@ The Protocols are the whole surface between the stories and the outside world. F
 One contract suite per Protocol runs on the fake and on the real facade (tests/contract).
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,7 +126,12 @@ class CertificateAuthority(Protocol):
         ...
 
     def settled(self, certificate: Certificate) -> None:
-        """Take note that the store has this certificate: what is left of making it can go."""
+        """Take note that this certificate is in the mirror, or is to be replaced: what is left of making it can go.
+
+        Raises:
+            Busy: another run is making one for this domain right now.
+            ConfigInvalid: ``state-unwritable``.
+        """
         ...
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
@@ -210,6 +215,19 @@ class World:
     limits: Mapping[Bucket, Limit]
     fallback_fraction: float = 1 / 3
     waits_for_orders: bool = False
+
+    @contextmanager
+    def holding(self, domain: Domain) -> Iterator["World"]:
+        """Hold one domain, and yield the world to use meanwhile.
+
+        What is learned about the domain, a failure above all, is written before it is let go: whoever waits for it
+        reads that first, and orders nothing that has just failed.
+
+        Raises:
+            Busy: another run held it for too long.
+        """
+        with self.locks.domain(domain):
+            yield self
 
     def candidates(self) -> Sequence[DomainRow]:
         """Return at least every domain that a run has to look at now; see ``Store.candidates``."""

@@ -1,11 +1,11 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
-The scratch directory of an issuance stays until ``settled`` says that the store has the certificate, so a run that
-was killed in between is taken up again without a second order.
+The scratch directory of an issuance stays until ``settled`` says that nginx has the certificate, so a run that was
+killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ from certctl.ca.settings import CaSettings, require_way
 from certctl.ca.solver import HttpTokens, Solver
 from certctl.ca.way import Means
 from certctl.domain import Domain
-from certctl.errors import CertctlError, Refused
+from certctl.errors import Busy, CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
@@ -100,22 +100,23 @@ class Authority:
             return TxtDemand(distinct(challenges), sight, begun.ends if begun else None, opened=opened)
 
     def settled(self, certificate: Certificate) -> None:
-        """Take note that the store has this certificate: what is left of making it is removed.
+        """Take note that this certificate is in the mirror: what is left of making it is removed.
 
-        Call it after storing, and before ``obtain`` with what the store already has: then a crash between the
-        two never makes an old certificate look like a new one.
+        Call it also before ``obtain`` with what the store already has: an old certificate must not look like a new
+        one. A run that is making one for this domain is not disturbed.
+
+        Raises:
+            Busy: another run has begun to make one, and has not yet put this one away.
+            ConfigInvalid: ``state-unwritable``.
         """
         scratch = self._scratch(certificate.domain)
-        scratch.sweep()
-        result = scratch.result()
-        if result is None:
-            return
-        try:
-            found = describe(result[0].decode("utf-8", "replace"), certificate.domain)
-        except Refused:
-            return
-        if found.fingerprint == certificate.fingerprint:
-            scratch.remove()
+        if _has_made(scratch, certificate):
+            with self._locked(certificate.domain):
+                if _has_made(scratch, certificate):
+                    scratch.remove()
+        elif scratch.is_cut_short:
+            with suppress(Busy), self._locked(certificate.domain, timedelta(0)):
+                scratch.sweep()
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Ask when the CA would like this certificate renewed (ARI); never fails."""
@@ -249,12 +250,26 @@ class Authority:
             error.seen = (*error.seen, f"certbot's log: {kept}")
         scratch.remove()
 
-    def _locked(self, domain: Domain) -> AbstractContextManager[int]:
+    def _locked(self, domain: Domain, wait: timedelta | None = None) -> AbstractContextManager[int]:
         """Hold this name's lock; certbot inherits it, so it outlives us when we are killed."""
         path = self._settings.acme_dir / "locks" / f"{domain.stem}.lock"
         with writing(path):
             make_directory(self._settings.acme_dir, _PRIVATE_DIRECTORY)
-        return inheritable_lock(path, self._settings.wait, f"the certificate of {domain}")
+        patience = self._settings.wait if wait is None else wait
+        return inheritable_lock(path, patience, f"the certificate of {domain}")
 
     def _scratch(self, domain: Domain) -> Scratch:
         return Scratch(self._settings.work / domain.stem)
+
+
+def _has_made(scratch: Scratch, certificate: Certificate) -> bool:
+    """Tell whether this certificate was made in this directory, and lies there still."""
+    with writing(scratch.root):
+        result = scratch.result()
+    if result is None:
+        return False
+    try:
+        found = describe(result[0].decode("utf-8", "replace"), certificate.domain)
+    except Refused:
+        return False
+    return found.fingerprint == certificate.fingerprint

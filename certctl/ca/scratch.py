@@ -201,9 +201,14 @@ class Scratch:
             self.key.unlink(missing_ok=True)
             remove_tree(self.root)
 
+    @property
+    def is_cut_short(self) -> bool:
+        """Tell whether a removal ended half-way: what has no key any more serves nobody."""
+        return self.root.is_dir() and not self.key.exists()
+
     def sweep(self) -> None:
-        """Finish a removal that was cut short: what has no key any more serves nobody."""
-        if self.root.is_dir() and not self.key.exists():
+        """Finish a removal that was cut short."""
+        if self.is_cut_short:
             self.remove()
 
     @property

@@ -9,6 +9,7 @@ from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, open_house
 from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey, Step
 from certctl.values import Site, State
 
@@ -40,6 +41,7 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
                 continue
             with house.web.change([site]) as change:
                 journey.changed = journey.step(Step.PUBLISH, change.publish).changed
+            let_copy_go(journey, house.world)
     if (show or diff) and not invocation.json:
         click.echo("".join(shown), nl=False)
         failing = Party([journey for journey in party.journeys if not journey.ok], party.refused)

@@ -41,13 +41,14 @@ def obtain(journey: Journey, world: World, approval: Approval | None = None) -> 
     with journey.attempt(world):
         while True:
             try:
-                with world.locks.domain(journey.domain):
-                    approval = _wanted(journey, world, approval)
+                with world.holding(journey.domain) as held, journey.attempt(held):
+                    approval = _wanted(journey, held, approval)
                     if approval:
-                        order(journey, approval, world)
-                    return
+                        order(journey, approval, held)
             except NoOrderYet as later:
                 world.clock.pause(later.wait)
+            else:
+                return
 
 
 def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approval | None:
@@ -59,7 +60,6 @@ def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approv
     row = journey.before = world.store.domain(journey.domain)
     journey.certificate = row.certificate if row else None
     if row and row.certificate and not journey.insists and is_settled(row, world):
-        world.ca.settled(row.certificate)  # the run that stored it may have been killed before it could say so
         return None  # perhaps another run finished it while we waited
     if approval:
         stay_away(row, world.clock.now(), approval)
@@ -84,7 +84,8 @@ def welcome(journey: Journey, world: World) -> Approval:
 def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver | None = None) -> None:
     """Have the CA make a certificate, within its limits, and store it before anything else can happen to it.
 
-    The CA party is told what the store has before and after, so a run killed in between costs no second order.
+    What a killed run left is the result of no new order if the store has it. The new certificate stays where it was
+    made until nginx has it, too: a store that loses its last commit has not lost the key.
     Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out.
     """
     if solver is None:
@@ -98,7 +99,6 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
         issued = journey.step(Step.OBTAIN, world.ca.obtain, approval, solver, replaces=replaces)
     journey.certificate = world.store.keep(issued)
     journey.changed = True
-    world.ca.settled(journey.certificate)
 
 
 def _require_challenge(journey: Journey, world: World) -> None:
@@ -167,6 +167,17 @@ def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
                 world.store.served(journey.certificate)
             journey.changed |= changed
             journey.succeed("issue", world)
+    for journey in journeys:
+        let_copy_go(journey, world)
+
+
+def let_copy_go(journey: Journey, world: World) -> None:
+    """Remove what is left of making a certificate that is in the mirror now; a later run does what failed here."""
+    if journey.certificate:
+        try:
+            world.ca.settled(journey.certificate)
+        except CertctlError as error:
+            journey.warn(error, world)
 
 
 def _take_steps(journeys: Sequence[Journey], change: Change) -> bool:

@@ -17,8 +17,8 @@ def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certifi
     so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is asked whether a
     later visit would bring the domain back.
     """
-    with journey.attempt(world), world.locks.domain(journey.domain):
-        _take_out(journey, world, revoke=revoke, keep_certificate=keep_certificate)
+    with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
+        _take_out(journey, held, revoke=revoke, keep_certificate=keep_certificate)
     if journey.ok and not journey.domain.is_wildcard:
         journey.still_approved = world.operator.would_approve(journey.domain)
 

@@ -41,27 +41,30 @@ def succeed_to(journey: Journey, world: World) -> None:
     A domain whose DNS left us, or that the operator no longer wants, is parked: it keeps being served to the end
     of its certificate, costs the CA nothing, is looked at again by every run, and comes back by itself.
     """
-    domain = journey.domain
-    with journey.attempt(world), world.locks.domain(domain):
-        row = world.store.domain(domain)
-        if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, world)):
+    with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
+        row = held.store.domain(journey.domain)
+        if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, held)):
             return  # another run renewed or removed it while we waited for the lock
         journey.before, journey.certificate, journey.state = row, row.certificate, row.state
-        due = journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
+        due = journey.insists or is_due(row, held.clock.now(), held.fallback_fraction)
         if row.certificate and _is_unpublished(row) and not due:
-            world.ca.settled(row.certificate)
             return
-        if needs_person(row):
-            raise by_hand(row, world)
-        approval = approve_own(journey, solver_of(row), world) if domain.is_wildcard else _ask_again(journey, world)
-        journey.state = State.ACTIVE
-        if row.state in PARKED:
-            world.store.set_state(domain, State.ACTIVE)
-        if not journey.insists:
-            if not is_due(row, world.clock.now(), world.fallback_fraction):
-                return
-            keep_resting(row, world)
-        order(journey, approval, world, row.solver)
+        _welcome_again(journey, row, held)
+
+
+def _welcome_again(journey: Journey, row: DomainRow, world: World) -> None:
+    if needs_person(row):
+        raise by_hand(row, world)
+    own = row.domain.is_wildcard
+    approval = approve_own(journey, solver_of(row), world) if own else _ask_again(journey, world)
+    journey.state = State.ACTIVE
+    if row.state in PARKED:
+        world.store.set_state(row.domain, State.ACTIVE)
+    if not journey.insists:
+        if not is_due(row, world.clock.now(), world.fallback_fraction):
+            return
+        keep_resting(row, world)
+    order(journey, approval, world, row.solver)
 
 
 def _ask_again(journey: Journey, world: World) -> Approval:

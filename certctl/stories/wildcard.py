@@ -31,32 +31,31 @@ def wildcard(journey: Journey, solver: DnsSolver, world: World) -> None:
 def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
     """Verify the zone → approve it as our own → obtain by DNS-01, and remember how for the renewals."""
     domain = journey.domain
-    with journey.attempt(world), world.locks.domain(domain):
-        row = world.store.domain(domain)
+    with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
+        row = held.store.domain(domain)
         journey.before, journey.certificate = row, row.certificate if row else None
-        if row and row.certificate and not journey.insists and _is_done(row, solver, world):
-            world.ca.settled(row.certificate)
-            world.store.set_solver(domain, solver)
-            return
-        approval = approve_own(journey, solver, world)
-        if row and not journey.insists and not solver.is_manual:
-            keep_resting(row, world)
-        order(journey, approval, world, solver)
-        world.store.set_solver(domain, solver)
+        if not (row and row.certificate and not journey.insists and _is_done(row, solver, held)):
+            approval = approve_own(journey, solver, held)
+            if row and not journey.insists and not solver.is_manual:
+                keep_resting(row, held)
+            order(journey, approval, held, solver)
+        held.store.set_solver(domain, solver)
 
 
 def begin(journey: Journey, world: World) -> None:
     """Have the CA take the order, for a person to make its records and come back; nothing due, nothing begun."""
     domain = journey.domain
-    with journey.attempt(world), world.locks.domain(domain):
-        row = world.store.domain(domain)
+    with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
+        row = held.store.domain(domain)
         journey.before, journey.certificate = row, row.certificate if row else None
-        if row and not journey.insists and _is_done(row, BY_HAND, world):
+        if row and not journey.insists and _is_done(row, BY_HAND, held):
             return
-        approval = approve_own(journey, BY_HAND, world)
+        approval = approve_own(journey, BY_HAND, held)
+        if journey.certificate:
+            held.ca.settled(journey.certificate)
         request = request_for(domain, renewal=journey.certificate is not None)
-        with spending(replace(request, begins=True), world):
-            journey.demand = journey.step(Step.ORDER, world.ca.begin, approval)
+        with spending(replace(request, begins=True), held):
+            journey.demand = journey.step(Step.ORDER, held.ca.begin, approval)
         journey.changed = journey.demand.opened is not Opened.SAME
 
 

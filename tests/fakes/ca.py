@@ -29,6 +29,7 @@ class FakeCa:
         solved_by: How each name's challenge was solved, None for HTTP-01.
         suggested: When it would like a renewal (ARI).
         replaced: Fingerprints of the certificates whose renewals were ordered.
+        unsettled: What lies where it was made: an order for its domain that is not settled first ends with it.
     """
 
     blocked: set[str] = field(default_factory=set)
@@ -44,7 +45,7 @@ class FakeCa:
     solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     _begun: dict[Domain, datetime] = field(default_factory=dict)
-    _unsettled: dict[Domain, Issued] = field(default_factory=dict)
+    unsettled: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
 
@@ -58,8 +59,8 @@ class FakeCa:
         if replaces:
             self.replaced.append(describe(replaces.fullchain, domain).fingerprint)
         self.solved_by[domain] = solver
-        if domain in self._unsettled:
-            return self._unsettled[domain]
+        if domain in self.unsettled:
+            return self.unsettled[domain]
         self.require_ready()
         if domain.name in self.blocked:
             raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
@@ -70,13 +71,13 @@ class FakeCa:
         if domain.name in self.broken:
             raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
         issued = self._sign(domain)
-        self._unsettled[domain] = issued
+        self.unsettled[domain] = issued
         return issued
 
     def begin(self, approval: Approval) -> TxtDemand:
         domain = approval.domain
         self.require_ready()
-        opened = Opened.SAME if domain in self._begun else Opened.NEW
+        opened = Opened.SAME if domain in self._begun or domain in self.unsettled else Opened.NEW
         self.orders += opened is Opened.NEW
         until = self._begun.setdefault(domain, (self.clock or datetime.now(UTC)) + timedelta(days=7))
         asked = f"_acme-challenge.{domain.zone}"
@@ -96,9 +97,9 @@ class FakeCa:
         return Suggestion(renew_at, now + timedelta(hours=6))
 
     def settled(self, certificate: Certificate) -> None:
-        made = self._unsettled.get(certificate.domain)
+        made = self.unsettled.get(certificate.domain)
         if made and made.certificate.fingerprint == certificate.fingerprint:
-            del self._unsettled[certificate.domain]
+            del self.unsettled[certificate.domain]
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
         if self.outage:

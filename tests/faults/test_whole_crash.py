@@ -24,7 +24,6 @@ MAKING = {
     "the token is on show, certbot does not know": Point("fsync", 6),
     "the CA has signed, the token is to be taken away": Point("unlink", 7),
     "the store is taking the certificate": Point("fdatasync", 4),
-    "stored, the working directory is to be taken away": Point("unlink", path=f"{_WORK}/privkey.pem"),
 }
 PUBLISHING = {
     "the mirror has no place for it": Point("mkdir", path=f"{_LIVE}/{{name}}"),
@@ -36,6 +35,7 @@ PUBLISHING = {
     "nginx is to be reloaded": Point("fsync", 12),
     "reloaded, the marker says it is not": Point("unlink", 1, f"{_CONF_DIR}/.reload-pending"),
     "all is proven, the history lacks it": Point("rename", 5),
+    "it is served, the copy of its key is to be taken away": Point("unlink", path=f"{_WORK}/privkey.pem"),
 }
 REMOVING = {
     "the wish is to be stored": Point("fdatasync", 3),
@@ -85,7 +85,8 @@ def test_killed_while_nginx_is_changed_the_old_state_or_the_new_and_never_a_mix(
         killed(watch, point, moment, "issue", name)
         watch.sandbox.must("issue", name)
         assert watch.is_served(name), moment
-        assert not watch.leftovers(), moment
+        assert not watch.leftovers(waiting=names), moment
+        assert not (watch.state / "acme/work" / name).exists(), moment
     watch.all_is_well(names)
     assert watch.sandbox.orders() == orders
 

@@ -184,8 +184,11 @@ class Watch:
         trees = [self.root / name for name in _SEARCHED]
         return [path for tree in trees for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
 
-    def leftovers(self) -> list[str]:
-        """Return tokens, temporary files, journals and working directories that nobody needs any more."""
+    def leftovers(self, waiting: Collection[str] = ()) -> list[str]:
+        """Return tokens, temporary files, journals and working directories that nobody needs any more.
+
+        A name that waits to be published has its working directory until then.
+        """
         tokens = list(self.challenges.iterdir())
         files = [p for p in self.sandbox.layout.conf_dir.iterdir() if p.name.startswith(".")]
         mirror = [
@@ -194,7 +197,7 @@ class Watch:
             for p in (self.root / "var/lib" / at).rglob(".*")
             if p.name != ".last-reload"
         ]
-        work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir()]
+        work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir() and p.name not in waiting]
         return [str(path) for path in (*tokens, *files, *mirror, *work)]
 
     def all_is_well(self, names: Collection[str], when: str = "") -> None:

@@ -26,8 +26,9 @@ from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solving import Solving
 from certctl.domain import Domain
-from certctl.errors import CertctlError, ConfigInvalid, Refused
+from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused
 from certctl.io.clock import SystemClock
+from certctl.io.locks import inheritable_lock
 from certctl.sandbox import pebble
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import approval
@@ -270,6 +271,25 @@ def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alo
     Authority(settings).settled(issued.certificate)
     assert scratch.key.exists()
     scratch.key.unlink()
+    Authority(settings).settled(issued.certificate)
+    assert not scratch.root.exists()
+
+
+def test_a_copy_that_may_go_does_not_go_while_another_run_has_the_name(settings: CaSettings) -> None:
+    issued = FakeCa().obtain(approval("status.example.com"))
+    hasty = Authority(replace(settings, wait=timedelta(0)))
+    scratch = Scratch(settings.work / "status.example.com")
+    settings.acme_dir.mkdir(exist_ok=True)
+    scratch.make(settings)
+    scratch.ask(order_for(Domain("status.example.com"), settings))
+    scratch.keep(issued.pem.fullchain.encode())
+    with inheritable_lock(settings.acme_dir / "locks/status.example.com.lock", timedelta(0), "it"):
+        with pytest.raises(Busy):
+            hasty.settled(issued.certificate)
+        assert scratch.result()
+        scratch.key.unlink()
+        Authority(settings).settled(issued.certificate)  # nobody waits to tidy up: the other run does it
+        assert scratch.root.exists()
     Authority(settings).settled(issued.certificate)
     assert not scratch.root.exists()
 
