@@ -13,6 +13,7 @@ from certctl.values import Mode
 CACHED = 10_000  # parsed certificates a worker keeps, of about 16 KB each (measured, nginx 1.22.1 with Lua 0.10.23)
 _LONGEST_SOCKET = 107  # unix(7): sun_path is 108 bytes with its NUL, and nginx does not start with a longer one
 _PATIENT_SHARE = 8  # a handshake that waits holds three of its worker's connections, and known names need theirs
+_CHAIN = "{}/$certctl_sni/current/fullchain.pem"  # as templates/catch_all.conf.j2 has it
 CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate_cache
 
 
@@ -30,6 +31,17 @@ def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str
         settings.lua_path: lua if settings.mode is Mode.LUA else None,
         settings.base_path: base_file(settings, command.version, command.build),
     }
+
+
+def serves_the_mirror(settings: NginxSettings, base: str | None) -> bool:
+    """Tell whether by an installed base file nginx shows a name its pair in the mirror without a server block.
+
+    It is read off the line by which nginx does it: so it holds whatever the configuration says, for a file that an
+    older certctl wrote, and for one that was edited by hand.
+    """
+    return any(
+        line.strip() == f"ssl_certificate {_CHAIN.format(settings.live)};" for line in (base or "").splitlines()
+    )
 
 
 def base_file(settings: NginxSettings, version: Version, build: str = "") -> str:

@@ -1,6 +1,6 @@
 """A change of what nginx serves, in up to two parts: server blocks under nginx's lock, and the mirror alone."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,7 +10,7 @@ from certctl.io.locks import lock
 from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
-from certctl.nginx.publish import GuardedChange, is_our_block
+from certctl.nginx.publish import GuardedChange, in_force, is_our_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Mode, Site
 
@@ -61,8 +61,8 @@ def open_change(
     """
     with ExitStack() as held:
         if settings.mode is not Mode.BLOCKS:
-            held.enter_context(_sites_locked(settings, [*(site.domain for site in sites), *gone]))
-        blocks, rest = _split(settings, sites, gone)
+            held.enter_context(_locked_sites(settings, map(_stripe, (*(site.domain for site in sites), *gone))))
+        blocks, rest = _split(in_force(settings), sites, gone)
         parts: list[GuardedChange | MirrorChange] = []
         if blocks or settings.mode is Mode.BLOCKS:
             parts.append(held.enter_context(_guarded(settings, command, locked, blocks)))
@@ -85,13 +85,25 @@ def _split(settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain
     return blocks, rest
 
 
+def every_site_locked(settings: NginxSettings) -> AbstractContextManager[None]:
+    """Let no link of any site change meanwhile; take it before nginx's lock, as each change does.
+
+    Raises:
+        Busy: another run changes one for too long.
+    """
+    return _locked_sites(settings, range(_STRIPES))
+
+
+def _stripe(domain: Domain) -> int:
+    return int(sha256(domain.name.encode()).hexdigest(), 16) % _STRIPES
+
+
 @contextmanager
-def _sites_locked(settings: NginxSettings, domains: Sequence[Domain]) -> Iterator[None]:
+def _locked_sites(settings: NginxSettings, stripes: Iterable[int]) -> Iterator[None]:
     """Hold what changes of these domains' links exclude each other by; in order, so that nobody waits for ever."""
-    places = {int(sha256(domain.name.encode()).hexdigest(), 16) % _STRIPES for domain in domains}
     with ExitStack() as held:
-        for place in sorted(places):
-            path = settings.lock_file.parent / "sites" / f"{place:02x}.lock"
+        for stripe in sorted(set(stripes)):
+            path = settings.lock_file.parent / "sites" / f"{stripe:02x}.lock"
             held.enter_context(lock(path, settings.lock_wait, "one of these sites"))
         yield
 
@@ -99,6 +111,7 @@ def _sites_locked(settings: NginxSettings, domains: Sequence[Domain]) -> Iterato
 @contextmanager
 def _guarded(settings: NginxSettings, command: NginxCommand, locked: Locked, work: Work) -> Iterator[GuardedChange]:
     with locked() as guard:
+        settings = in_force(settings)  # only now: what a killed run did to the base file has been taken back
         change = GuardedChange(settings, command, guard, work.sites, work.gone)
         try:
             yield change

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
 from certctl.io.rights import as_root
 from certctl.nginx import handshake, mainconf, mirror
+from certctl.nginx.base import serves_the_mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard
@@ -197,6 +199,17 @@ def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: It
         for place, domain in before if DUMPED in dump else ():  # else nobody knows what is named
             if f"{mirror.domain_path(place.path, domain)}/" not in dump:
                 place.remove(domain)
+
+
+def in_force(settings: NginxSettings) -> NginxSettings:
+    """Return the settings by which sites are published now, whatever the configuration says.
+
+    Each site needs its server block while the installed base file would not serve the name without one, as where a
+    move was cut short, or where somebody only edited the configuration. Then none is taken out.
+    """
+    if settings.mode is Mode.BLOCKS or serves_the_mirror(settings, read(settings.base_path)):
+        return settings
+    return replace(settings, mode=Mode.BLOCKS)
 
 
 @as_root()

@@ -1,9 +1,11 @@
 """The failures of party 4, each with what was seen and what to do next."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from shlex import quote
 
+from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx.challenge import PLACE, Answer
 from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
@@ -13,6 +15,7 @@ from certctl.nginx.servers import Answering
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import BASE_NAME, NginxSettings
 
+_NAMED = 3
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
 _TAKEN = "(98: "  # EADDRINUSE: by nginx itself, where [nginx] listen or a port changed
 _AS_ROOT = "run certctl as the user who starts nginx, usually root"
@@ -90,6 +93,19 @@ def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSe
         seen=[seen.text] if seen else [],
         expected=[expected],
         next=["certctl reconcile", "certctl doctor"],
+    )
+
+
+def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
+    """Make the error for a base file that would leave names unserved: they have no server block."""
+    which = ", ".join(map(str, domains[:_NAMED])) + (
+        f" and {len(domains) - _NAMED} more" if domains[_NAMED:] else ""
+    )
+    return WebServerFailed(
+        "nginx-not-served",
+        f"mode blocks would not serve {which}: only the catch-all does, so it stays",
+        expected=["a server block for each"],
+        next=["certctl init --mode blocks", "certctl status --all"],
     )
 
 

@@ -1,7 +1,7 @@
 """The facade of party 4: nginx as the stories and the plumbing commands see it."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
@@ -9,15 +9,16 @@ from certctl.errors import NameRejected, WebServerFailed
 from certctl.io.locks import lock
 from certctl.io.rights import as_root
 from certctl.nginx import access, challenge, checkup, doctor, foresee, handshake, mainconf, mirror, probe
-from certctl.nginx.base import base_files
+from certctl.nginx.base import base_files, serves_the_mirror
 from certctl.nginx.blocks import Blocks
-from certctl.nginx.change import SiteChange, open_change
+from certctl.nginx.change import SiteChange, every_site_locked, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED, Footprint, footprint
 from certctl.nginx.guard import PENDING, Guard
 from certctl.nginx.master import Master, not_reached
-from certctl.nginx.publish import is_our_block, read
-from certctl.nginx.refusals import already_broken, intercepted, no_tls, unanswered
+from certctl.nginx.place import Place
+from certctl.nginx.publish import in_force, is_our_block, read
+from certctl.nginx.refusals import already_broken, intercepted, no_tls, only_behind_catch_all, unanswered
 from certctl.nginx.serverblock import is_ours, owner_of, server_block
 from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
@@ -95,7 +96,7 @@ class Nginx:
 
     def preview(self, site: Site) -> Preview:
         """Render the server block of a site without writing it; or the link, when the catch-all serves it."""
-        settings = self._settings
+        settings = in_force(self._settings)
         path = settings.block_path(site.domain)
         if settings.has_block(site):
             text = server_block(settings, site.certificate, self._command.version)
@@ -108,11 +109,11 @@ class Nginx:
 
     def holds(self, site: Site) -> bool:
         """Tell whether nginx's files say what the store says, byte for byte."""
-        return self._settings.place_of(site).holds(site) and not self.preview(site).diff()
+        return in_force(self._settings).place_of(site).holds(site) and not self.preview(site).diff()
 
     def is_published(self, certificate: Certificate, mode: Mode | None) -> bool:
         """Tell whether the files are there by which nginx serves this version; what is in them is not read."""
-        settings, site = self._settings, Site(certificate, Pem("", ""), mode)
+        settings, site = in_force(self._settings), Site(certificate, Pem("", ""), mode)
         if not settings.has_block(site):
             return settings.catch_all_pairs.has_pair(certificate)
         is_there = settings.block_pairs.has_pair(certificate) or self.is_in_old_place(certificate, mode)
@@ -120,7 +121,7 @@ class Nginx:
 
     def is_in_old_place(self, certificate: Certificate, mode: Mode | None) -> bool:
         """Tell whether a server block reads its pair where a certctl before this one put it."""
-        settings, site = self._settings, Site(certificate, Pem("", ""), mode)
+        settings, site = in_force(self._settings), Site(certificate, Pem("", ""), mode)
         if not settings.has_block(site) or not settings.catch_all_pairs.has_pair(certificate):
             return False
         text = read(settings.block_path(certificate.domain)) or ""
@@ -135,13 +136,16 @@ class Nginx:
     def install_base(self) -> Done:
         """Write the base file, let nginx test it, reload and prove that; take it back when nginx refuses.
 
-        While nginx is not running, the tested file stays.
+        While nginx is not running, the tested file stays. One that serves no name without a server block comes only
+        when each has one; no name gets a pair behind the catch-all meanwhile.
 
         Raises:
-            WebServerFailed: as ``Change.publish`` and ``Change.reload``.
+            WebServerFailed: as ``Change.publish`` and ``Change.reload``; ``nginx-not-served``, a name would not be.
         """
         base = self._settings.base_path
-        with self._locked() as guard:
+        with self._no_site_changing(), self._locked() as guard:
+            if without := self.without_block():
+                raise only_behind_catch_all(without)
             wanted = base_files(self._settings, self._command)
             changed = {path: text for path, text in wanted.items() if text != read(path)}
             if not changed:
@@ -156,6 +160,15 @@ class Nginx:
                 raise
             guard.settle()
         return Done(f"wrote {base}")
+
+    def without_block(self) -> Sequence[Domain]:
+        """Return the domains that the catch-all in force serves, and this mode's base file would not."""
+        settings = self._settings
+        if not self._ends_the_catch_all():
+            return []
+        live = settings.catch_all_pairs
+        found = filter(None, map(_parse, self._named_by(live)))
+        return sorted(d for d in found if live.target(d) and not is_our_block(settings.block_path(d)))
 
     def require_access(self) -> None:
         """Refuse a mode in which nginx's workers could not read keys once it is reloaded.
@@ -277,11 +290,22 @@ class Nginx:
         texts = [read(path) or "" for path in blocks if path.is_file() and not path.is_symlink()]
         return [owner_of(text) for text in texts if text and is_ours(text)]
 
-    def _named_by_mirror(self) -> Iterator[str]:
-        for place in (self._settings.catch_all_pairs, self._settings.block_pairs):
-            with place.reached():
-                found = sorted(path.name for path in place.path.glob("[!.]*") if path.is_dir())
-            yield from (name.replace("_wildcard", "*") for name in found)
+    def _named_by_mirror(self) -> Sequence[str]:
+        places = (self._settings.catch_all_pairs, self._settings.block_pairs)
+        return [name for place in places for name in self._named_by(place)]
+
+    def _named_by(self, place: Place) -> Sequence[str]:
+        with place.reached():
+            found = sorted(path.name for path in place.path.glob("[!.]*") if path.is_dir())
+        return [name.replace("_wildcard", "*") for name in found]
+
+    def _no_site_changing(self) -> AbstractContextManager[None]:
+        return every_site_locked(self._settings) if self._ends_the_catch_all() else nullcontext()
+
+    def _ends_the_catch_all(self) -> bool:
+        """Tell whether the installed base file serves names without a server block, and this mode's would not."""
+        settings = self._settings
+        return settings.mode is Mode.BLOCKS and serves_the_mirror(settings, read(settings.base_path))
 
 
 def _parse(name: str) -> Domain | None:
