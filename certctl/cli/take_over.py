@@ -98,8 +98,7 @@ def _live(house: "House", fresh: Path) -> None:
     new = Place(fresh, CLOSED, is_roots=True)
     for row in house.store.domains() if not old.path.is_symlink() else []:
         if row.certificate and old.has(row.domain):
-            new.stage(Site(row.certificate, house.store.pem(row.certificate)))
-            new.link(row.domain).symlink_to(str(row.certificate.version))
+            new.put(Site(row.certificate, house.store.pem(row.certificate)))
 
 
 def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:

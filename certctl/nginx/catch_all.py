@@ -132,16 +132,14 @@ class MirrorChange:
             leave_other_places(self._settings, self._command, self._sites.values())
 
     def _point(self, site: Site) -> None:
-        link, version = self._live.link(site.domain), str(site.certificate.version)
-        if made := self._live.stage(site):
-            self._before.created(made)
-        if self._live.target(site.domain) != version:
-            self._before.remember(link)
-            swap_symlink(link, version)
+        link, slot = self._live.link(site.domain), self._live.slot(site)
+        self._before.remember([link], [slot.created] if slot.created else [])
+        self._live.stage(slot, site)
+        swap_symlink(link, slot.directory.name)
 
     def _drop(self, domain: Domain) -> None:
         link = self._live.link(domain)
         if self._live.target(domain):
-            self._before.remember(link)
+            self._before.remember([link])
             link.unlink()
             sync_directory(link.parent)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from certctl.errors import CertctlError, ConfigInvalid
@@ -16,6 +17,35 @@ from certctl.nginx.undo import Undo, undisturbed
 
 PENDING = ".reload-pending"
 _LAST_RELOAD = ".last-reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """What a guarded change puts in place, and takes away.
+
+    Attributes:
+        files: Text by path; None removes one.
+        links: Target by link; None removes one.
+        created: Directories of the mirror that ``stage`` makes, at which nobody points yet.
+        stage: Makes them.
+        names: What these files serve; a conflict about one of them is a failure.
+    """
+
+    files: Mapping[Path, str | None]
+    links: Mapping[Path, str | None] = field(default_factory=dict)
+    created: Sequence[Path] = ()
+    stage: Callable[[], None] = lambda: None
+    names: AbstractSet[str] = frozenset()
+
+    @property
+    def pointed(self) -> dict[Path, str]:
+        """Return the links that get another target."""
+        return {link: target for link, target in self.links.items() if target is not None}
+
+    @property
+    def dropped(self) -> list[Path]:
+        """Return the links that go."""
+        return [link for link, target in self.links.items() if target is None]
 
 
 class Guard:
@@ -47,41 +77,24 @@ class Guard:
         with as_root():
             return self._pending.exists()
 
-    def swap(
-        self,
-        files: Mapping[Path, str | None],
-        links: Mapping[Path, str | None],
-        stage: Callable[[], Iterator[Path]],
-        names: AbstractSet[str],
-    ) -> None:
-        """Put new files (None removes one) and links in place and let nginx test the whole, once.
-
-        Args:
-            files: Text by path.
-            links: Target by link (None removes one).
-            stage: Makes directories nobody points at yet, and yields each.
-            names: What these files serve; a conflict about one of them is a failure.
+    def swap(self, swap: Swap) -> None:
+        """Put new files and links in place and let nginx test the whole, once.
 
         Raises:
             WebServerFailed: nginx did not take it. The previous files are back, byte for byte.
             ConfigInvalid: ``state-unwritable``, likewise.
         """
         with self._or_restore():
-            for directory in stage():
-                self._undo.created(directory)
-            pointed = {link: target for link, target in links.items() if target is not None}
-            dropped = [link for link, target in links.items() if target is None]
-            for path in (*pointed, *files, *dropped):
-                self._undo.remember(path)
-            self._undo.write_journal()
+            self._undo.remember((*swap.pointed, *swap.files, *swap.dropped), swap.created)
             self._set_pending()
-            self._put(files, pointed, dropped)
+            swap.stage()
+            self._put(swap)
             verdict = self._command.test()
-            if verdict.ok and not verdict.conflicts & names:
-                self._undo.close_journal()
+            if verdict.ok and not verdict.conflicts & swap.names:
+                self._undo.keep()
                 return
         self._restore()
-        self._explain(verdict, names, set(files))
+        self._explain(verdict, swap.names, set(swap.files))
 
     def reload(self) -> float:
         """Reload nginx, prove it, and return how many seconds that took.
@@ -119,6 +132,9 @@ class Guard:
             self.settle()
             return
         with undisturbed():
+            if self._signalled:
+                with suppress(OSError):  # before the files are back, in case we are killed then
+                    self._set_pending()
             self._restore()
             if self._signalled:
                 self._set_pending()
@@ -130,19 +146,19 @@ class Guard:
         with suppress(OSError):
             self._undo.drop()
 
-    def _put(self, files: Mapping[Path, str | None], pointed: Mapping[Path, str], dropped: Sequence[Path]) -> None:
+    def _put(self, swap: Swap) -> None:
         """Links before files, and gone after them: no server block may name a certificate that is not there."""
-        for link, version in pointed.items():
+        for link, version in swap.pointed.items():
             with self._reached(link):
                 swap_symlink(link, version)
         with as_root():
-            for path, text in files.items():
+            for path, text in swap.files.items():
                 if text is None:
                     path.unlink()
                 else:
                     write_atomic(path, text, PUBLIC)
             sync_directory(self._settings.conf_dir)
-        for link in dropped:
+        for link in swap.dropped:
             with self._reached(link):
                 link.unlink()
                 sync_directory(link.parent)

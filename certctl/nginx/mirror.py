@@ -3,7 +3,8 @@
     live/status.example.com/3/{fullchain,privkey}.pem
     live/status.example.com/current -> 3
 
-Key and chain change together because nginx goes through ``current``. The store is the truth; everything here
+Key and chain change together because nginx goes through ``current``. What it names is never written to and never
+removed: a version that was damaged while in force is made again as ``3.1``. The store is the truth; everything here
 can be made again from it.
 """
 
@@ -26,7 +27,6 @@ from certctl.io.files import (
     open_regular,
     read_regular,
     remove_tree,
-    swap_symlink,
     sync_directory,
     write_new,
 )
@@ -36,7 +36,7 @@ CHAIN = "fullchain.pem"
 KEY = "privkey.pem"
 CURRENT = "current"
 _NAME_MAX = 255
-_KEPT_VERSIONS = 2
+_TWIN = ".1"
 _MOST = 1_000_000
 
 
@@ -73,54 +73,95 @@ def current_path(live: Path, domain: Domain) -> Path:
     return domain_path(live, domain) / CURRENT
 
 
-def stage(live: Path, site: Site, rights: Rights) -> Path | None:
-    """Put a version's directory in place without pointing at it; return what is new, None if all was there.
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The directory of a version: never the one ``current`` names, unless that holds this version already.
 
-    A directory that a crash left incomplete, or that somebody changed, is replaced; while ``current`` points at
-    it, the link takes a detour so that nginx finds a complete pair at every moment.
+    Attributes:
+        directory: What ``current`` is to name.
+        created: What taking the change back removes; None when the version is there.
+    """
+
+    directory: Path
+    created: Path | None
+
+
+def slot(live: Path, site: Site, rights: Rights) -> Slot:
+    """Find the directory for a version. One that is in force and was damaged is not touched: its twin is made.
+
+    What a killed run left half-made goes. So does a link in the place of the domain's directory, which is none of
+    ours: nothing may be written, or swept up, behind it.
+    """
+    home = domain_path(live, site.domain)
+    if home.is_symlink():
+        home.unlink()
+    _sweep(home)
+    in_force = _in_force(home)
+    names = sorted(_names_of(site.certificate.version), key=lambda name: name != in_force)
+    for name in names:
+        if _holds(home / name, site.pem, rights):
+            return Slot(home / name, None)
+    free = next(home / name for name in _names_of(site.certificate.version) if name != in_force)
+    return Slot(free, free if home.is_dir() else home)
+
+
+def stage(to: Slot, site: Site, rights: Rights) -> None:
+    """Make a version beside the others and rename it into its slot; ``current`` is not touched.
 
     Raises:
         WebServerFailed: ``nginx-test-failed`` when OpenSSL cannot load this pair, as nginx could not either.
+        OSError: it cannot be written. Who called removes ``to.created``.
     """
-    home = domain_path(live, site.domain)
-    version = home / str(site.certificate.version)
-    new_home = _settle(home, rights)
-    if _holds(version, site.pem, rights):
-        return None
-    _sweep(home)
+    if to.created is None:
+        return
+    home = to.directory.parent
+    _make_home(home, rights)
+    fresh = _build(home, site, rights)
     try:
-        detour = _build(home, site, rights) if target(live, site.domain) == version.name else None
-        if detour:
-            swap_symlink(home / CURRENT, detour.name)
-        _replace(version, site, rights)
+        discard(to.directory)
+        fresh.rename(to.directory)
+        sync_directory(home)
     except BaseException:
-        if new_home:
-            remove_tree(home)
-        else:
-            if target(live, site.domain) != version.name:
-                remove_tree(version)
-            _sweep(home)
+        remove_tree(fresh)
         raise
-    if detour:
-        swap_symlink(home / CURRENT, version.name)
-        remove_tree(detour)
-    return home if new_home else version
+
+
+def discard(path: Path) -> None:
+    """Remove a version, or the directory of a domain that has none in force.
+
+    Every removal in the mirror comes through here: what ``current`` names stays, whoever says that it may go.
+    """
+    if path.name == _in_force(path.parent):
+        return
+    if not path.is_symlink() and (path / CURRENT).is_symlink():
+        return
+    remove_tree(path)
+
+
+def take_back(path: Path) -> None:
+    """Remove what a change created, and what it had half-made beside it."""
+    discard(path)
+    if (path.parent / CURRENT).is_symlink():
+        _sweep(path.parent)
 
 
 def holds(live: Path, site: Site, rights: Rights) -> bool:
     """Tell whether nginx would find exactly this version through ``current``."""
-    version = str(site.certificate.version)
-    if target(live, site.domain) != version:
+    in_force = target(live, site.domain)
+    if not is_version(in_force, site.certificate.version):
         return False
-    return _holds(domain_path(live, site.domain) / version, site.pem, rights)
+    return _holds(domain_path(live, site.domain) / str(in_force), site.pem, rights)
 
 
 def target(live: Path, domain: Domain) -> str | None:
-    """Return the version ``current`` points at, or None; a link in the directory's own place is none of ours."""
-    try:
-        return None if domain_path(live, domain).is_symlink() else current_path(live, domain).readlink().name
-    except OSError:
-        return None
+    """Return the directory ``current`` points at, or None; a link in the domain's own place is none of ours."""
+    home = domain_path(live, domain)
+    return None if home.is_symlink() else _in_force(home)
+
+
+def is_version(name: str | None, version: int) -> bool:
+    """Tell whether a directory of this name is meant for this version."""
+    return name in _names_of(version)
 
 
 def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
@@ -138,18 +179,22 @@ def prune(live: Path, certificate: Certificate) -> None:
     home = domain_path(live, certificate.domain)
     if home.is_symlink():
         return
-    in_force = target(live, certificate.domain)
-    others = [path for path in home.iterdir() if path.name.isdigit() and path.name != in_force]
-    for path in sorted(others, key=lambda path: int(path.name))[: -(_KEPT_VERSIONS - 1)]:
-        remove_tree(path)
+    in_force = _number(target(live, certificate.domain) or "")
+    versions = sorted((path for path in home.iterdir() if _number(path.name)), key=lambda path: _number(path.name))
+    spare = [path for path in versions if _number(path.name) != in_force][-1:]
+    for path in versions:
+        if path not in spare:
+            discard(path)
     _sweep(home)
 
 
 def remove(live: Path, domain: Domain) -> None:
-    """Remove all versions of a domain."""
+    """Remove all versions of a domain: first none is in force, so that what is killed here goes on."""
     home = domain_path(live, domain)
     with suppress(FileNotFoundError):
-        remove_tree(home)
+        if not home.is_symlink():
+            (home / CURRENT).unlink(missing_ok=True)
+        discard(home)
         sync_directory(live)
 
 
@@ -167,23 +212,29 @@ def set_rights(live: Path, rights: Rights) -> None:
                     os.fchmod(file.fileno(), rights.key if name == KEY else PUBLIC)
 
 
-def _settle(home: Path, rights: Rights) -> bool:
-    """Make a domain's directory; return whether it is new."""
+def _names_of(version: int) -> tuple[str, str]:
+    """Return the two directories a version may have: while one is in force, only the other may be made."""
+    return str(version), f"{version}{_TWIN}"
+
+
+def _number(name: str) -> int:
+    """Return the version of a directory, 0 when it has another purpose."""
+    number = name.removesuffix(_TWIN)
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
+def _in_force(home: Path) -> str | None:
+    try:
+        return (home / CURRENT).readlink().name
+    except OSError:
+        return None
+
+
+def _make_home(home: Path, rights: Rights) -> None:
     make_directory(home.parent, rights.directory)
-    if home.is_symlink():
-        home.unlink()  # not ours: nothing may be written, or swept up, behind it
-    if home.is_dir():
-        return False
-    make_directory(home, rights.directory)
-    sync_directory(home.parent)
-    return True
-
-
-def _replace(version: Path, site: Site, rights: Rights) -> None:
-    fresh = _build(version.parent, site, rights)
-    remove_tree(version)
-    fresh.rename(version)
-    sync_directory(version.parent)
+    if not home.is_dir():
+        make_directory(home, rights.directory)
+        sync_directory(home.parent)
 
 
 def _build(home: Path, site: Site, rights: Rights) -> Path:
@@ -234,8 +285,6 @@ def _holds(version: Path, pem: Pem, rights: Rights) -> bool:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what a killed run left half-made, unless ``current`` still goes through it."""
-    in_force = (home / CURRENT).readlink().name if (home / CURRENT).is_symlink() else None
+    """Remove what a killed run left half-made."""
     for path in home.glob(".*"):
-        if path.name != in_force:
-            remove_tree(path)
+        discard(path)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.io.files import make_directory, narrow
+from certctl.io.files import make_directory, narrow, swap_symlink
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
-from certctl.nginx.mirror import Rights
+from certctl.nginx.mirror import Rights, Slot
 from certctl.values import Certificate, Site
 
 
@@ -83,12 +83,12 @@ class Place:
     def has_pair(self, certificate: Certificate) -> bool:
         """Tell whether the files of this version are there, and nginx goes to them; what is in them is not read."""
         here = [self.link(certificate.domain) / name for name in (mirror.CHAIN, mirror.KEY)]
-        is_there = self.target(certificate.domain) == str(certificate.version)
+        is_there = mirror.is_version(self.target(certificate.domain), certificate.version)
         with self.reached():
             return is_there and all(path.is_file() for path in here)
 
     def target(self, domain: Domain) -> str | None:
-        """Return the version in force; see ``mirror.target``."""
+        """Return the directory in force; see ``mirror.target``."""
         with self.reached():
             return mirror.target(self.path, domain)
 
@@ -97,10 +97,22 @@ class Place:
         with self.reached():
             return mirror.fingerprints(self.path, domain)
 
-    def stage(self, site: Site) -> Path | None:
-        """Put a version in place without pointing at it; see ``mirror.stage``."""
+    def slot(self, site: Site) -> Slot:
+        """Find the directory for a version; see ``mirror.slot``."""
         with self.reached():
-            return mirror.stage(self.path, site, self.rights)
+            return mirror.slot(self.path, site, self.rights)
+
+    def stage(self, to: Slot, site: Site) -> None:
+        """Make a version without pointing at it; see ``mirror.stage``."""
+        with self.reached():
+            mirror.stage(to, site, self.rights)
+
+    def put(self, site: Site) -> None:
+        """Put a version in force, where nothing has to be taken back."""
+        with self.reached():
+            slot = mirror.slot(self.path, site, self.rights)
+            mirror.stage(slot, site, self.rights)
+            swap_symlink(self.link(site.domain), slot.directory.name)
 
     def prune(self, certificate: Certificate) -> None:
         """Remove old versions; see ``mirror.prune``."""

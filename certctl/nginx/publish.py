@@ -1,20 +1,20 @@
 """One change of server blocks: publish → reload → confirm, for any number of sites at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
+from certctl.io.files import writing
 from certctl.io.rights import as_root
 from certctl.nginx import handshake, mainconf, mirror
 from certctl.nginx.base import serves_the_mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
-from certctl.nginx.guard import Guard
+from certctl.nginx.guard import Guard, Swap
 from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Master
 from certctl.nginx.refusals import not_included, not_ours, not_served
@@ -60,11 +60,12 @@ class GuardedChange:
         current = {path: read(path) for path in wanted}
         files = {path: text for path, text in wanted.items() if text != current[path]}
         stale = [site for site in self._sites.values() if not self._settings.place_of(site).holds(site)]
-        links = self._links(stale)
         leftovers = [d for d in self._gone if any(place.has(d) for place in self._places)]
         self._published = True
-        if files or stale or links:
-            self._guard.swap(files, links, partial(self._stage, stale), self._names())
+        if files or stale or self._dropped_links():
+            with writing(self._settings.live):
+                swap = self._swap(files, stale)
+            self._guard.swap(swap)
             self._changed = True
         elif not leftovers:
             return Done("already in place", changed=False)
@@ -138,27 +139,31 @@ class GuardedChange:
             blocks[path] = server_block(self._settings, site.certificate, self._command.version)
         return blocks
 
-    def _links(self, stale: Sequence[Site]) -> dict[Path, str | None]:
-        """Return which links change. Behind a catch-all, one that stayed would go on being served."""
-        links: dict[Path, str | None] = {}
-        for site in stale:
-            place, version = self._settings.place_of(site), str(site.certificate.version)
-            if place.target(site.domain) != version:
-                links[place.link(site.domain)] = version
-        if self._settings.mode is not Mode.BLOCKS:
-            live = self._settings.catch_all_pairs
-            links |= {live.link(d): None for d in self._gone if live.target(d)}
-        return links
+    def _swap(self, files: dict[Path, str | None], stale: Sequence[Site]) -> Swap:
+        placed = [(self._settings.place_of(site), site) for site in stale]
+        staged = [(place, place.slot(site), site) for place, site in placed]
+
+        def stage() -> None:
+            for place, slot, site in staged:
+                place.stage(slot, site)
+
+        links: dict[Path, str | None] = {
+            place.link(site.domain): slot.directory.name for place, slot, site in staged
+        }
+        created = [slot.created for _, slot, _ in staged if slot.created]
+        return Swap(files, {**links, **self._dropped_links()}, created, stage, self._names())
+
+    def _dropped_links(self) -> dict[Path, str | None]:
+        """Return the links of domains that go away: behind a catch-all, one that stayed would be served on."""
+        if self._settings.mode is Mode.BLOCKS:
+            return {}
+        live = self._settings.catch_all_pairs
+        return {live.link(domain): None for domain in self._gone if live.target(domain)}
 
     def _unwanted_blocks(self) -> dict[Path, str | None]:
         shared = [site.domain for site in self._sites.values() if not self._settings.has_block(site)]
         paths = [self._settings.block_path(domain) for domain in (*shared, *self._gone)]
         return {path: None for path in paths if is_our_block(path)}
-
-    def _stage(self, sites: Sequence[Site]) -> Iterator[Path]:
-        for site in sites:
-            if made := self._settings.place_of(site).stage(site):
-                yield made
 
     def _names(self) -> set[str]:
         return {name for site in self._sites.values() for name in site.certificate.names}

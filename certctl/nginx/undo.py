@@ -1,9 +1,9 @@
 """How a half-made change is taken back, by this run or by the next one after a ``kill -9``.
 
-Before a path is replaced its old inode gets a second name beside it, and a journal in the include directory lists
-both. Only root writes there; the mirror may belong to the daemon's user, who must not tell root what to put back.
-Taking back is then only renames: it needs no space on a full disk, gives back the very same bytes, and may be
-repeated from the beginning at any time.
+Before anything is changed a journal in the include directory lists all that will be: what is replaced, under which
+second name its old inode stays, and what is created. Only root writes there; the mirror may belong to the daemon's
+user, who must not tell root what to put back. Taking back, like keeping, is then only renames and removals: it
+needs no space on a full disk, gives back the very same bytes, and may be repeated from the beginning at any time.
 """
 
 import json
@@ -11,15 +11,17 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 
 from certctl.io.files import remove_tree, sync_directory, write_atomic
 from certctl.io.rights import as_root
+from certctl.nginx import mirror
 
 _JOURNAL = ".undo.json"
+_KEPT = ".kept.json"
 _SAVED = ".old"
 
 
@@ -40,20 +42,24 @@ class BeforeImages:
         """Tell whether there is nothing to take back."""
         return not self._saved and not self._created
 
-    def created(self, path: Path) -> None:
-        """Remember a directory that this change made."""
-        self._created.append(path)
+    def remember(self, replaced: Iterable[Path], created: Iterable[Path] = ()) -> None:
+        """Make it possible to take a change back; call it before anything is changed.
 
-    def remember(self, path: Path) -> None:
-        """Give the file or link at ``path`` a second name; call it before the path is replaced."""
-        saved = path.with_name(f".{secrets.token_hex(8)}{_SAVED}")
-        try:
-            with self._rights_for(path):
-                os.link(path, saved, follow_symlinks=False)
-        except FileNotFoundError:
-            self._saved.append((path, None))
-        else:
-            self._saved.append((path, saved))
+        Args:
+            replaced: Files and links, each of which gets a second name.
+            created: Directories of the mirror that are not there yet; see ``mirror.discard``.
+
+        Raises:
+            OSError: it cannot be; ``restore`` then forgets it.
+        """
+        noted = [(path, self._second_name(path)) for path in replaced]
+        self._saved += noted
+        self._created += created
+        self._write_down()
+        for path, saved in noted:
+            if saved:
+                with self._rights_for(path):
+                    os.link(path, saved, follow_symlinks=False)
 
     def restore(self) -> None:
         """Put everything back, the last change first, then forget it.
@@ -66,7 +72,7 @@ class BeforeImages:
                 _put_back(path, saved)
         for path in self._created:
             with self._rights_for(path):
-                remove_tree(path)
+                mirror.take_back(path)
         self._saved, self._created = [], []
 
     def drop(self) -> None:
@@ -77,12 +83,22 @@ class BeforeImages:
                     saved.unlink(missing_ok=True)
         self._saved, self._created = [], []
 
+    def _write_down(self) -> None:
+        """Let the next run know, where it has to."""
+
+    def _second_name(self, path: Path) -> Path | None:
+        with self._rights_for(path):
+            return path.with_name(f".{secrets.token_hex(8)}{_SAVED}") if os.path.lexists(path) else None
+
     def _rights_for(self, path: Path) -> AbstractContextManager[None]:
         return as_root() if any(path.is_relative_to(root) for root in self._roots) else nullcontext()
 
 
 class Undo(BeforeImages):
     """The before-images of a change of files that nginx cannot start without, with a journal of them.
+
+    The journal has two names: under one the next run takes the change back, under the other it keeps it and removes
+    the old state. Going from one to the other is a rename.
 
     Args:
         live: The pairs behind a catch-all.
@@ -95,22 +111,11 @@ class Undo(BeforeImages):
         self._places = (conf_dir, sites, live)
         self._conf_dir = conf_dir
         self._journal = conf_dir / _JOURNAL
+        self._kept = conf_dir / _KEPT
 
-    @as_root()
-    def write_journal(self) -> None:
-        """Make the next run able to take this back if we are killed; call it before the first replacement."""
-        entries = {
-            "saved": [[str(path), str(saved) if saved else None] for path, saved in self._saved],
-            "created": [str(path) for path in self._created],
-        }
-        write_atomic(self._journal, json.dumps(entries))
-
-    @as_root()
-    def close_journal(self) -> None:
-        """Say that what is in place now may stay, whatever happens to us."""
-        with suppress(FileNotFoundError):
-            self._journal.unlink()
-            sync_directory(self._conf_dir)
+    def keep(self) -> None:
+        """Say that what is in place now may stay, whatever happens to us; ``restore`` may still be called."""
+        self._rename(self._journal, self._kept)
 
     def restore(self) -> None:
         """Put everything back, then forget it.
@@ -118,34 +123,75 @@ class Undo(BeforeImages):
         Raises:
             OSError: something could not be put back; the journal stays, so the next run tries again.
         """
-        if not self.is_empty:
-            self.write_journal()
+        with as_root():
+            if not self._journal.exists():
+                self._rename(self._kept, self._journal)
         super().restore()
-        self.close_journal()
+        self._forget(self._journal)
+
+    def drop(self) -> None:
+        """Forget the old state: the change stays, also if we are killed meanwhile."""
+        self.keep()
+        super().drop()
+        self._forget(self._kept)
 
     def recover(self) -> bool:
-        """Take back what a killed run left half-made; return whether there was anything.
+        """Take back what a killed run left half-made, or clean up after it; return whether it was half-made.
 
         Raises:
             OSError: it could not be put back.
         """
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            with as_root():
-                entries = json.loads(self._journal.read_bytes())
-            self._saved = [
-                (Path(path), Path(saved) if saved else None)
-                for path, saved in entries["saved"]
-                if self._is_inside(path) and (saved is None or self._is_inside(saved))
-            ]
-            self._created = [Path(path) for path in entries["created"] if self._is_inside(path)]
-        with as_root():
-            found = self._journal.exists()
-        self.restore()
+        is_half_made = self._read(self._journal)
+        if is_half_made:
+            self.restore()
+        elif self._read(self._kept):
+            self.drop()
         self._sweep()
-        return found
+        return is_half_made
 
-    def _is_inside(self, path: str) -> bool:
-        return any(map(Path(path).is_relative_to, self._places)) and ".." not in Path(path).parts
+    @as_root()
+    def _write_down(self) -> None:
+        entries = {
+            "saved": [[str(path), str(saved) if saved else None] for path, saved in self._saved],
+            "created": [str(path) for path in self._created],
+        }
+        write_atomic(self._journal, json.dumps(entries))
+        self._forget(self._kept)  # what it lists is in this one, too
+
+    @as_root()
+    def _read(self, journal: Path) -> bool:
+        """Take up what a journal lists, as far as it can be ours; return whether there is one."""
+        try:
+            entries = json.loads(journal.read_bytes())
+            saved = [(Path(path), Path(saved) if saved else None) for path, saved in entries["saved"]]
+            created = [Path(path) for path in entries["created"]]
+        except FileNotFoundError:
+            return False
+        except (ValueError, KeyError, TypeError):
+            return True
+        self._saved = [
+            pair for pair in saved if self._is_inside(pair[0]) and (not pair[1] or self._is_second(*pair))
+        ]
+        self._created = [path for path in created if self._is_inside(path)]
+        return True
+
+    @as_root()
+    def _rename(self, old: Path, new: Path) -> None:
+        with suppress(FileNotFoundError):
+            old.rename(new)
+            sync_directory(self._conf_dir)
+
+    @as_root()
+    def _forget(self, journal: Path) -> None:
+        with suppress(FileNotFoundError):
+            journal.unlink()
+            sync_directory(self._conf_dir)
+
+    def _is_inside(self, path: Path) -> bool:
+        return any(map(path.is_relative_to, self._places)) and ".." not in path.parts
+
+    def _is_second(self, path: Path, saved: Path | None) -> bool:
+        return saved is not None and saved.parent == path.parent and _is_temporary(saved)
 
     def _sweep(self) -> None:
         """Remove temporary names of killed runs right in our directories; nginx never saw them."""

@@ -14,7 +14,7 @@ from certctl.nginx.blocks import Blocks
 from certctl.nginx.change import SiteChange, every_site_locked, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED, Footprint, footprint
-from certctl.nginx.guard import PENDING, Guard
+from certctl.nginx.guard import PENDING, Guard, Swap
 from certctl.nginx.master import Master, not_reached
 from certctl.nginx.place import Place
 from certctl.nginx.publish import in_force, is_our_block, read
@@ -105,7 +105,9 @@ class Nginx:
             return Preview(path, "", read(path) or "")
         link = settings.catch_all_pairs.link(site.domain)
         current = settings.catch_all_pairs.target(site.domain)
-        return Preview(link, f"{link} -> {site.certificate.version}\n", f"{link} -> {current}\n" if current else "")
+        version = site.certificate.version
+        wanted = current if mirror.is_version(current, version) else version
+        return Preview(link, f"{link} -> {wanted}\n", f"{link} -> {current}\n" if current else "")
 
     def holds(self, site: Site) -> bool:
         """Tell whether nginx's files say what the store says, byte for byte."""
@@ -151,7 +153,7 @@ class Nginx:
             if not changed:
                 return Done(f"{base} is in place", changed=False)
             try:
-                guard.swap(changed, {}, lambda: iter(()), frozenset())
+                guard.swap(Swap(changed))
                 if self._is_reachable():
                     guard.reload()
                     probe.prove(self._settings)

@@ -64,9 +64,7 @@ def nginx(
     root.mkdir(parents=True)
     settings = _settings(root, mode, binary)
     for site in sites:
-        place = settings.place_of(site)
-        place.stage(site)
-        place.link(site.domain).symlink_to(str(site.certificate.version))
+        settings.place_of(site).put(site)
     command = NginxCommand(settings)
     for path, text in base_files(settings, command).items():
         if text is not None:

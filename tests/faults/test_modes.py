@@ -214,9 +214,8 @@ def test_sixteen_changes_at_once_do_not_wait_for_each_other_for_ever(host: RealN
 def test_a_damaged_mirror_is_repaired_and_seen(host: RealNginx) -> None:
     site = host.site("new.test")
     put_live(host, site)
-    version = host.settings.live / "new.test" / "1"
     for name in ("privkey.pem", "fullchain.pem"):
-        (version / name).write_bytes(b"")
+        (host.settings.live / "new.test" / "current" / name).write_bytes(b"")
         put_live(host, site)
         assert everywhere(host, "new.test") == {site.certificate.fingerprint}
 

@@ -225,15 +225,21 @@ def test_modes_are_right_whatever_the_umask(host: RealNginx, umask: int) -> None
 
 
 def test_a_damaged_mirror_is_repaired_without_a_moment_of_mismatch(host: RealNginx) -> None:
+    """What is in force is not written to: its twin is made, and made again in the first one's place."""
     site = host.site("new.test")
     put_live(host, site)
-    version = host.settings.sites / "new.test" / "1"
-    for name in ("privkey.pem", "fullchain.pem"):
-        (version / name).write_bytes(b"")
+    home = host.settings.sites / "new.test"
+    for name, repaired in (("privkey.pem", "1.1"), ("fullchain.pem", "1")):
+        (home / "current" / name).write_bytes(b"")
         put_live(host, site)
-        assert (version / "privkey.pem").read_text() == site.pem.private_key
-        assert (version / "fullchain.pem").read_text() == site.pem.fullchain
-        assert [p.name for p in sorted((host.settings.sites / "new.test").iterdir())] == ["1", "current"]
+        assert (home / "current" / "privkey.pem").read_text() == site.pem.private_key
+        assert (home / "current" / "fullchain.pem").read_text() == site.pem.fullchain
+        assert {path.name for path in home.iterdir()} == {repaired, "current"}
+        assert str((home / "current").readlink()) == repaired
+        assert host.web.is_published(site.certificate, None)
+        assert host.web.holds(site)
+    put_live(host, host.site("new.test", 2))
+    assert {path.name for path in home.iterdir()} == {"1", "2", "current"}
 
 
 def test_two_versions_are_kept_and_no_more(host: RealNginx) -> None:
@@ -356,7 +362,7 @@ def test_no_number_of_ctrl_c_breaks_the_way_back(host: RealNginx) -> None:
     with subprocess.Popen([*strace, *argv], env=_environment(), stderr=subprocess.DEVNULL) as run:
         wait_for(testing.exists)
         run.send_signal(signal.SIGINT)
-        wait_for(lambda: any(host.settings.conf_dir.glob(".*.tmp")))  # the journal of the way back
+        wait_for(lambda: not (host.settings.conf_dir / "new.test.conf").exists())  # it is on the way back
         while run.poll() is None:
             run.send_signal(signal.SIGINT)
             threading.Event().wait(0.02)
@@ -445,6 +451,27 @@ def test_an_untested_block_is_not_left_by_a_full_disk(host: RealNginx) -> None:
         assert "ConfigInvalid: cannot write" in run.stderr
         assert "No space left" in run.stderr
         assert host.snapshot() == before, (call, nth)
+
+
+@pytest.mark.parametrize("when", ["from the beginning", "once nginx is asked"])
+def test_a_disk_without_a_byte_of_room_does_not_keep_a_refused_block(host: RealNginx, when: str) -> None:
+    template = host.root / "broken.j2"
+    template.write_text("server { this_is_no_directive; }\n")
+    full = host.root / "full-nginx"
+    full.write_text(
+        '#!/bin/sh\n[ "$1" = -t ] && prlimit --pid=$PPID --fsize=16:unlimited\n'
+        'ulimit -S -f unlimited; exec /usr/sbin/nginx "$@"\n'
+    )
+    full.chmod(0o755)
+    before = host.snapshot()
+    settings = replace(host.settings, template=template, binary=str(full))
+    argv = replace(host, settings=settings).save_for_script(host.site("canary.test", 2), host.site("new.test"))
+    limit = [need("prlimit"), "--fsize=16:unlimited"] if when == "from the beginning" else []
+    run = subprocess.run([*limit, *argv], check=False, env=_environment(), capture_output=True, text=True)
+    expected = "cannot write" if limit else "nginx refused our server block; the previous configuration is back"
+    assert expected in run.stderr
+    assert host.snapshot() == before
+    assert host.cold_start_works()
 
 
 def test_the_base_file_goes_in_only_if_nginx_takes_it(tmp_path: Path) -> None:

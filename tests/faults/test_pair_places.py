@@ -31,8 +31,7 @@ def as_before(host: RealNginx, *sites: Site) -> None:
     one = replace(host, settings=replace(host.settings, sites=host.settings.live))
     one.made = host.made
     for site in sites:
-        mirror.stage(host.settings.live, site, mirror.CLOSED)
-        mirror.current_path(host.settings.live, site.domain).symlink_to(str(site.certificate.version))
+        host.settings.catch_all_pairs.put(site)
         text = one.web.preview(site).text
         host.settings.block_path(site.domain).write_text(text)
     host.web.force_reload()

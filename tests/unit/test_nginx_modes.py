@@ -201,7 +201,9 @@ def test_nothing_is_written_or_swept_up_behind_a_link_in_a_domains_place(tmp_pat
     home = live / "a.test"
     home.symlink_to(outside)
     mirror.prune(live, site.certificate)
-    assert mirror.stage(live, site, mirror.FOR_WORKERS) == home
+    slot = mirror.slot(live, site, mirror.FOR_WORKERS)
+    mirror.stage(slot, site, mirror.FOR_WORKERS)
+    assert slot == mirror.Slot(home / "7", home)
     assert home.is_dir()
     assert not home.is_symlink()
     shutil.rmtree(home)

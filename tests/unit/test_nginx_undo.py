@@ -1,5 +1,7 @@
 """The way back: byte for byte, as often as needed, and not to be interrupted."""
 
+import errno
+import json
 import signal
 import threading
 from pathlib import Path
@@ -24,11 +26,8 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     link.symlink_to("1")
     undo = Undo(live, live.with_name("sites"), conf_dir)
     made = live / "made"
+    undo.remember((kept, new, link), [made])
     made.mkdir()
-    undo.created(made)
-    for path in (kept, new, link):
-        undo.remember(path)
-    undo.write_journal()
     kept.unlink()
     kept.write_text("new")
     new.write_text("new")
@@ -42,15 +41,93 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     assert not Undo(live, live.with_name("sites"), conf_dir).recover()
 
 
+def test_taking_back_and_keeping_write_nothing(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk names may go and change, and no byte may be written."""
+    live, conf_dir = places
+    for keep in (False, True):
+        block = conf_dir / "a.conf"
+        block.write_text("old")
+        undo = Undo(live, live.with_name("sites"), conf_dir)
+        undo.remember([block, conf_dir / "b.conf"], [live / "made"])
+        block.unlink()
+        block.write_text("new")
+        undo.keep()
+        with monkeypatch.context() as disk:
+            disk.setattr("certctl.nginx.undo.write_atomic", _full)
+            undo.drop() if keep else undo.restore()
+        assert block.read_text() == ("new" if keep else "old")
+        assert [path.name for path in conf_dir.iterdir()] == ["a.conf"]
+
+
+def _full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_run_killed_once_its_change_is_to_stay_is_cleaned_up_after_and_the_change_stays(
+    places: tuple[Path, Path],
+) -> None:
+    live, conf_dir = places
+    block, link = conf_dir / "a.conf", live / "a.test" / "current"
+    block.write_text("old")
+    link.parent.mkdir()
+    link.symlink_to("1")
+    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo.remember([block, link], [live / "a.test" / "2"])
+    (live / "a.test" / "2").mkdir()
+    for path in (block, link):
+        path.unlink()
+    block.write_text("new")
+    link.symlink_to("2")
+    undo.keep()
+
+    assert not Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert (block.read_text(), str(link.readlink())) == ("new", "2")
+    assert {path.name for path in (*conf_dir.iterdir(), *link.parent.iterdir())} == {"a.conf", "2", "current"}
+
+
+def test_a_change_that_was_kept_and_then_proved_wrong_is_taken_back_by_the_next_run(
+    places: tuple[Path, Path],
+) -> None:
+    """Killed while it put things back, after nginx had passed its test and failed its reload."""
+    live, conf_dir = places
+    paths = [conf_dir / f"{number}.conf" for number in range(2)]
+    for path in paths:
+        path.write_text("old")
+    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo.remember(paths)
+    for path in paths:
+        path.unlink()
+        path.write_text("new")
+    undo.keep()
+    paths[0].unlink()
+    paths[0].mkdir()  # cannot be put back
+    with pytest.raises(OSError, match="directory"):
+        undo.restore()
+    paths[0].rmdir()
+    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert [path.read_text() for path in paths] == ["old", "old"]
+
+
+def test_a_journal_never_costs_the_version_in_force(places: tuple[Path, Path]) -> None:
+    """Such a journal was written by a certctl that repaired in place."""
+    live, conf_dir = places
+    home = live / "a.test"
+    (home / "1").mkdir(parents=True)
+    (home / "current").symlink_to("1")
+    journal = json.dumps({"saved": [], "created": [str(home / "1"), str(home)]})
+    (conf_dir / ".undo.json").write_text(journal)
+    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert (home / "current").is_dir()
+    assert list(conf_dir.iterdir()) == []
+
+
 def test_taking_back_may_stop_anywhere_and_begin_again(places: tuple[Path, Path]) -> None:
     live, conf_dir = places
     paths = [conf_dir / f"{number}.conf" for number in range(3)]
     for path in paths:
         path.write_text(path.name)
     undo = Undo(live, live.with_name("sites"), conf_dir)
-    for path in paths:
-        undo.remember(path)
-    undo.write_journal()
+    undo.remember(paths)
     paths[0].unlink()
     saved = next(path for path in conf_dir.glob(".*.old") if path.read_text() == "0.conf")
     saved.rename(paths[0])  # as if killed after this rename
@@ -66,6 +143,7 @@ def test_a_journal_that_is_damaged_or_points_elsewhere_harms_nobody(
     live, conf_dir = places
     outside = tmp_path / "outside"
     outside.write_text("theirs")
+    (conf_dir / "theirs.conf").touch()
     for text in (
         "",
         "\0",
@@ -73,11 +151,13 @@ def test_a_journal_that_is_damaged_or_points_elsewhere_harms_nobody(
         '{"saved": 3}',
         f'{{"saved": [["{outside}", null]], "created": ["{outside}"]}}',
         f'{{"saved": [["{live}/../outside", null]], "created": ["{live}/../outside"]}}',
+        f'{{"saved": [["{live}/a", "{conf_dir}/theirs.conf"]], "created": []}}',
     ):
-        (conf_dir / ".undo.json").write_text(text)
-        assert Undo(live, live.with_name("sites"), conf_dir).recover()
-        assert outside.read_text() == "theirs"
-        assert not (conf_dir / ".undo.json").exists()
+        for name, is_half_made in ((".undo.json", True), (".kept.json", False)):
+            (conf_dir / name).write_text(text)
+            assert Undo(live, live.with_name("sites"), conf_dir).recover() is is_half_made
+            assert outside.read_text() == "theirs"
+            assert [path.name for path in conf_dir.iterdir()] == ["theirs.conf"]
 
 
 def test_only_temporary_names_of_ours_are_swept(places: tuple[Path, Path]) -> None:
