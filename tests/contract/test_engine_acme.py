@@ -3,6 +3,7 @@
 import gc
 import itertools
 import logging
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,19 +12,32 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from certctl.ca.acme import Acme
 from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
 from certctl.ca.dns_update import Office, Updates
+from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
-from certctl.errors import CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
+from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.txt import Opened
 from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, Dark, approval, ca_lab, patient
-from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
+from tests.faults.fake_acme import (
+    Answer,
+    FakeAcme,
+    Faults,
+    Signer,
+    fake_acme,
+    key_of,
+    names_of,
+    page,
+    pem,
+    problem,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -137,7 +151,7 @@ def acme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def party(server: FakeAcme, acme_dir: Path) -> Iterator[Authority]:
-    server.faults = Faults(answers={"ari": Answer(404)})
+    server.faults = Faults(answers={"ari": Answer(404)}, proven=True)  # then nobody waits for a CA that looks
     server.orders, server.replaced, server.connections = 0, None, 0
     server.asked.clear()
     directory = f"{server.base}/dir"
@@ -210,13 +224,135 @@ def test_what_the_ca_does_not_like_to_hear_is_left_out(
     assert (server.replaced, server.orders) == (None, 1)
 
 
-def test_a_limit_is_no_reason_to_order_without_what_lifts_it(
-    server: FakeAcme, party: Authority, old: Issued
+@pytest.mark.parametrize(
+    ("kind", "status", "slug"),
+    [
+        ("rateLimited", 429, "ca-rate-limited"),
+        ("rateLimited", 403, "ca-rate-limited"),
+        ("malformed", 429, "ca-refused"),
+        ("malformed", 500, "ca-unreachable"),
+        ("malformed", 503, "ca-unreachable"),
+        ("userActionRequired", 403, "ca-account"),
+        ("badNonce", 400, "ca-bad-nonce"),
+        ("accountDoesNotExist", 400, "ca-account"),
+    ],
+)
+def test_what_has_nothing_to_do_with_replacing_is_no_reason_to_order_without_what_lifts_the_limits(
+    server: FakeAcme, party: Authority, old: Issued, kind: str, status: int, slug: str
 ) -> None:
-    server.faults.refuses_replacing = problem("rateLimited", "too many", 429, Retry_After="120")
-    with pytest.raises(RateLimited) as caught:
+    server.faults.refuses_replacing = problem(kind, "not now", status, Retry_After="120")
+    with pytest.raises(CertctlError) as caught:
         obtain(party, old=old)
-    assert (caught.value.retry_after, server.orders) == (120, 0)
+    assert (caught.value.slug, caught.value.quota_used, server.orders) == (slug, False, 0)
+
+
+@pytest.mark.parametrize(("resource", "orders"), [("authz", 2), ("chal", 2), ("finalize", 1), ("cert", 1)])
+def test_an_order_is_kept_from_when_the_ca_may_have_signed_and_not_before(
+    server: FakeAcme, party: Authority, resource: str, orders: int
+) -> None:
+    server.faults.proven = False
+    server.faults.answers[resource] = page(503)
+    with pytest.raises(Unreachable):
+        obtain(party, name := f"n{next(NUMBERS)}.example.com")
+    del server.faults.answers[resource]
+    server.faults.proven = True
+    obtain(party, name)
+    assert server.orders == orders
+
+
+@pytest.fixture
+def unfinished(server: FakeAcme, party: Authority) -> str:
+    """Return a name whose order the CA has fulfilled, of which we have not heard."""
+    server.faults.answers["cert"] = page(503)
+    with pytest.raises(Unreachable):
+        obtain(party, name := f"n{next(NUMBERS)}.example.com")
+    del server.faults.answers["cert"]
+    return name
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_an_order_the_ca_says_it_does_not_have_is_made_anew(
+    server: FakeAcme, party: Authority, unfinished: str, status: int
+) -> None:
+    server.faults.answers["/order/1"] = problem("malformed", "no such order", status)
+    obtain(party, unfinished)
+    assert server.orders == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "slug"),
+    [
+        ("malformed", 405, "ca-refused"),
+        ("rateLimited", 429, "ca-rate-limited"),
+        ("serverInternal", 500, "ca-unreachable"),
+        ("badNonce", 400, "ca-bad-nonce"),
+        ("accountDoesNotExist", 400, "ca-account"),
+    ],
+)
+def test_any_other_answer_about_an_order_is_no_reason_for_a_second_one(
+    server: FakeAcme, party: Authority, unfinished: str, kind: str, status: int, slug: str
+) -> None:
+    server.faults.answers["/order/1"] = problem(kind, "not now", status)
+    with pytest.raises(CertctlError) as caught:
+        obtain(party, unfinished)
+    assert (caught.value.slug, server.orders) == (slug, 1)
+
+
+@pytest.mark.parametrize(
+    ("left", "lifetime", "hours", "orders"),
+    [(20, 30, 48, 1), (11, 31, 48, 2), (11, 31, 23, 1), (11, 31, 25, 2)],
+    ids=["a certificate as good as new", "one half used up", "an order of today", "an order of yesterday"],
+)
+def test_what_a_run_left_is_taken_up_while_it_is_of_use(  # noqa: PLR0913, PLR0917 - a row of the table
+    server: FakeAcme, party: Authority, acme_dir: Path, left: int, lifetime: int, hours: int, orders: int
+) -> None:
+    def sign(ca: Signer, asked: x509.CertificateSigningRequest) -> bytes:
+        return ca.leaf(names_of(asked), key_of(asked), days=left, since=left - lifetime) + pem(ca.intermediate)
+
+    server.faults.sign = sign
+    name = f"n{next(NUMBERS)}.example.com"
+    party.obtain(approval(name))  # and is killed before the store has it
+    scratch = Scratch(acme_dir / "work" / name)
+    begun = scratch.begun()
+    assert begun
+    scratch.note_begun(replace(begun, since=begun.since - timedelta(hours=hours)))
+    obtain(party, name)
+    assert server.orders == orders
+
+
+def test_a_ca_that_is_not_ready_for_the_request_is_handed_it_once_more(server: FakeAcme, party: Authority) -> None:
+    server.faults.first["finalize"] = problem("orderNotReady", "a moment")
+    obtain(party)
+    assert (server.asked["finalize"], server.orders) == (2, 1)
+
+
+def test_a_request_the_ca_refuses_is_not_handed_in_twice(server: FakeAcme, party: Authority) -> None:
+    server.faults.first["finalize"] = problem("badCSR", "that key is on a list")
+    with pytest.raises(Refused) as caught:
+        obtain(party)
+    assert (caught.value.slug, server.asked["finalize"]) == ("ca-refused", 1)
+
+
+@pytest.mark.parametrize("end", [{"status": "valid"}, {"status": "invalid", "certificate": "/cert/1"}])
+def test_an_order_that_ends_without_a_certificate_is_a_failure(
+    server: FakeAcme, party: Authority, end: dict[str, str]
+) -> None:
+    order = end | {name: server.base + path for name, path in end.items() if name == "certificate"}
+    server.faults.answers["finalize"] = Answer(200, order)
+    with pytest.raises(CertctlError) as caught:
+        obtain(party)
+    assert (caught.value.slug, server.asked["cert"]) == ("ca-unrecognised", 0)
+
+
+def test_nothing_is_ordered_that_could_not_be_kept(
+    server: FakeAcme, party: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obtain(party, "account.example.com")
+    full = os.statvfs_result((4096, 4096, 10**6, 10**6, 400, 10**6, 10**6, 10**6, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    with pytest.raises(ConfigInvalid, match="too little room") as caught:
+        obtain(party)
+    assert (caught.value.slug, server.orders) == ("state-unwritable", 1)
 
 
 def test_one_thread_keeps_its_connection_and_all_ask_for_the_directory_once(
@@ -301,6 +437,7 @@ NONSENSE: list[object] = [[], {}, {"status": 7}, {"status": "new"}, "text", b""]
 def test_a_resource_of_another_shape_is_no_answer(
     server: FakeAcme, party: Authority, resource: str, body: object
 ) -> None:
+    server.faults.proven = False
     server.faults.answers[resource] = Answer(200, body, headers={"Location": f"{server.base}/order/1"})
     with pytest.raises(CertctlError) as caught:
         obtain(party)

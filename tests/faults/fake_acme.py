@@ -64,8 +64,10 @@ class Faults:
         answers: What to say instead, by resource: ``dir``, ``acct``, ``order``, ``authz``, ``finalize``; with an
             ``ari`` among them, or one that hangs, the CA has renewal information (RFC 9773). Or by path: ``/order``
             is where orders are made, ``/order/1`` the order.
+        first: What to say instead the first time only, by resource.
         hang: Resources that never answer.
         withhold: Resources that do their work and never tell.
+        proven: Whether it has validated every name lately, so that an order is ready at once (RFC 8555 §7.1.6).
         validation: The problem type with which every challenge fails.
         token: The token of every challenge.
         sign: Makes the chain from the request, for a CA that signs nonsense.
@@ -76,8 +78,10 @@ class Faults:
     """
 
     answers: dict[str, Answer] = field(default_factory=dict)
+    first: dict[str, Answer] = field(default_factory=dict)
     hang: set[str] = field(default_factory=set)
     withhold: set[str] = field(default_factory=set)
+    proven: bool = False
     validation: str = ""
     detail: str = "as the test wants it"
     token: str = _TOKEN
@@ -201,6 +205,8 @@ class FakeAcme(http.server.ThreadingHTTPServer):
         if resource in self.faults.hang:
             self.ended.wait(60)
             raise ConnectionAbortedError  # by then another test may have the server
+        if resource in self.faults.first:
+            return self.faults.first.pop(resource)
         if resource in self.faults.answers:
             return self.faults.answers[resource]
         make: dict[str, Callable[[dict[str, object]], Answer]] = {
@@ -236,7 +242,8 @@ class FakeAcme(http.server.ThreadingHTTPServer):
             self.challenged, self.request = False, None
             self.orders += 1
             self.replaced = payload.get("replaces")
-            return Answer(201, self._order_object("pending"), headers={"Location": f"{self.base}/order/1"})
+            status = "ready" if self.faults.proven else "pending"
+            return Answer(201, self._order_object(status), headers={"Location": f"{self.base}/order/1"})
         return Answer(200, self._order_object(self.faults.status if self.request else "ready"))
 
     def _order_object(self, status: str) -> dict[str, object]:
