@@ -178,8 +178,8 @@ class Request:
 
 
 def backoff(attempts: int) -> timedelta:
-    """Return how long a domain rests after its n-th failure in a row at the CA.
+    """Return how long a domain rests after its n-th failure in a row at the CA, the first being 1.
 
     Let's Encrypt's integration guide: one minute, ten minutes, a hundred minutes, then daily.
     """
-    return _LADDER[min(max(attempts, 1), len(_LADDER)) - 1]
+    return _LADDER[min(attempts, len(_LADDER)) - 1]

@@ -151,8 +151,8 @@ def _check_length(text: str) -> None:
     """Refuse before any other work: IDNA and regular expressions are not for 100 kB of input (CVE-2024-3651)."""
     if not text:
         raise NameRejected("name-empty", "the name is empty")
-    if len(text) > MAX_NAME + 1:
-        raise NameRejected("name-too-long", f"the name is {len(text)} characters long; DNS allows {MAX_NAME}")
+    if (length := len(text.removesuffix("."))) > MAX_NAME:
+        raise NameRejected("name-too-long", f"the name is {length} characters long; DNS allows {MAX_NAME}")
 
 
 def _check_characters(text: str) -> None:

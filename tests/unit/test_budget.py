@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.budget import BULK, LETS_ENCRYPT, Bucket, Limit, Request, Reserve, Spend, backoff, leaving
+from certctl.budget import (
+    BULK,
+    LETS_ENCRYPT,
+    LETS_ENCRYPT_STAGING,
+    Bucket,
+    Limit,
+    Request,
+    Reserve,
+    Spend,
+    backoff,
+    leaving,
+)
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -33,6 +44,22 @@ def test_each_bucket_refills_over_the_window_the_ca_names(bucket: Bucket, capaci
     assert limit.capacity == capacity
     assert abs(limit.memory - window) < timedelta(hours=3)
     assert limit.tokens([NOON] * capacity, NOON + limit.memory) == pytest.approx(capacity)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "capacity", "window"),
+    [
+        (Bucket.ORDERS, 1500, timedelta(hours=3)),
+        (Bucket.DUPLICATES, 30_000, timedelta(days=7)),
+        (Bucket.FAILURES, 200, timedelta(hours=1)),
+        (Bucket.CONSECUTIVE, 3600, 3600 * timedelta(hours=6)),
+    ],
+)
+def test_the_staging_environment_has_the_limits_of_its_own_page(
+    bucket: Bucket, capacity: int, window: timedelta
+) -> None:
+    limit = LETS_ENCRYPT_STAGING[bucket]
+    assert (limit.capacity, limit.memory) == (capacity, window)
 
 
 def test_120_failures_a_day_pause_a_name_on_the_tenth_day() -> None:

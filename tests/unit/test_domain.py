@@ -76,8 +76,64 @@ def test_private_names_are_for_those_who_ask_for_them(text: str) -> None:
         parse_domain(text, POLICY)
 
 
+def test_private_names_are_for_nobody_unless_the_operator_says_so() -> None:
+    with pytest.raises(NameRejected) as caught:
+        parse_domain("status.acme.test", NamePolicy())
+    assert caught.value.slug == "name-special-use"
+
+
 @pytest.mark.parametrize(
-    "text", ["localhost", "a.localhost", "printer.local", "x.invalid", "status.hyperping.test"]
+    ("character", "slug"),
+    [
+        ("\x1b", "name-control"),
+        ("\u200b", "name-format"),
+        ("\u00a0", "name-space"),
+        ("\u2028", "name-space"),
+        ("\u2029", "name-space"),
+        ("\ud800", "name-codepoint"),
+        ("\u0378", "name-codepoint"),
+        ("\ue000", "name-codepoint"),
+        ("*", "name-wildcard"),
+        ("_", "name-charset"),
+        ("\u3002", "name-unicode-dot"),
+        ("\uff0e", "name-unicode-dot"),
+        ("\uff61", "name-unicode-dot"),
+        ("\u210c", "name-compat"),
+    ],
+)
+def test_each_kind_of_character_is_refused_by_its_own_name(character: str, slug: str) -> None:
+    with pytest.raises(NameRejected) as caught:
+        parse_domain(f"a{character}b.example.com", POLICY)
+    assert caught.value.slug == slug
+
+
+@pytest.mark.parametrize("dot", ["", "."])
+def test_a_name_may_be_253_characters_long_and_no_longer(dot: str) -> None:
+    longest = f"{'a' * 59}.{'b' * 63}.{'c' * 63}.{'d' * 61}.com"
+    assert len(parse_domain(longest + dot, POLICY).name) == 253
+    for parse, text in (
+        (parse_domain, "a" + longest),
+        (parse_wildcard, "a" + longest),
+        (parse_wildcard, "*." + longest[1:]),
+    ):
+        with pytest.raises(NameRejected) as caught:
+            parse(text + dot, POLICY)
+        assert (caught.value.slug, longest in caught.value.message) == ("name-too-long", False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "localhost",
+        "a.localhost",
+        "printer.local",
+        "x.invalid",
+        "x.onion",
+        "x.home.arpa",
+        "1.in-addr.arpa",
+        "1.ip6.arpa",
+        "status.hyperping.test",
+    ],
 )
 def test_even_a_sandbox_has_names_nobody_may_have(text: str) -> None:
     with pytest.raises(NameRejected):

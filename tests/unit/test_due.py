@@ -1,12 +1,13 @@
 """Due is a share of the certificate's own lifetime, whatever that is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from certctl.domain import Domain
-from certctl.due import due_at
-from certctl.values import Certificate
+from certctl.due import due_at, is_due
+from certctl.values import Certificate, DomainRow, State
 
 BORN = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -32,6 +33,14 @@ def test_a_third_is_left_or_half_of_a_short_life(lifetime: timedelta, left: time
     certificate = living(lifetime)
     moment = BORN + lifetime - left
     assert abs(due_at(certificate, 1 / 3) - moment) < timedelta(seconds=1)
+
+
+def test_a_certificate_is_due_from_that_very_moment_and_a_name_without_one_is_not() -> None:
+    row = DomainRow(Domain("a.example.com"), State.ACTIVE, BORN, living(timedelta(days=90)), 0, None, None)
+    moment = BORN + timedelta(days=60)
+    assert is_due(row, moment, 1 / 3)
+    assert not is_due(row, moment - timedelta(seconds=1), 1 / 3)
+    assert not is_due(replace(row, certificate=None), moment, 1 / 3)
 
 
 def test_an_operators_larger_share_also_holds_for_short_lives() -> None:

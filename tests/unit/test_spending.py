@@ -12,7 +12,7 @@ import pytest
 from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
-from certctl.errors import Refused
+from certctl.errors import CATALOGUE, Refused
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey, Step
 from certctl.stories.renew import renew
@@ -139,6 +139,23 @@ def test_a_failed_validation_costs_the_order_and_two_failures_but_no_certificate
     assert taken(fake, Spend(Bucket.FAILURES, "a.example.com")) == 1
 
 
+@pytest.mark.parametrize("slug", [slug for slug in CATALOGUE if slug.startswith("ca-")])
+@pytest.mark.parametrize("was_ordered", [True, False])
+def test_each_way_to_fail_at_the_ca_costs_what_the_ca_counts(fake: FakeWorld, slug: str, was_ordered: bool) -> None:  # noqa: FBT001
+    fake.ca.failures["a.example.com"] = CATALOGUE[slug].family(slug, "no", quota_used=was_ordered)
+    assert slugs(go(fake, "a.example.com")) == [slug]
+    may_be_signed = slug in {"ca-timeout", "ca-bad-certificate", "ca-unrecognised"}
+    was_looked_at = slug in {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
+    costs = {
+        ORDERS: was_ordered,
+        Spend(Bucket.CERTIFICATES, "example.com"): may_be_signed,
+        Spend(Bucket.DUPLICATES, "a.example.com"): may_be_signed,
+        Spend(Bucket.FAILURES, "a.example.com"): was_looked_at,
+        Spend(Bucket.CONSECUTIVE, "a.example.com"): was_looked_at,
+    }
+    assert {spend: taken(fake, spend) for spend in costs} == costs
+
+
 def test_a_renewal_takes_no_order_and_no_certificate_of_the_registered_domain(fake: FakeWorld) -> None:
     (journey,) = go(fake, "a.example.com")
     fake.days_pass(61)
@@ -163,6 +180,26 @@ def test_a_wait_the_ca_named_is_kept_to_the_second(fake: FakeWorld) -> None:
     (journey,) = go(fake, "a.example.com")
     assert journey.error
     assert journey.error.retry_after == 7200
+
+
+def test_a_failed_customer_rests_a_minute_then_ten_and_may_try_again_at_the_very_second(fake: FakeWorld) -> None:
+    fake.ca.broken.add("a.example.com")
+    for minutes in (1, 10, 100, 24 * 60, 24 * 60):
+        assert slugs(go(fake, "a.example.com")) == ["ca-unauthorized"]
+        fake.clock.pause(timedelta(minutes=minutes, seconds=-1))
+        (journey,) = go(fake, "a.example.com")
+        assert journey.error
+        assert (journey.error.slug, journey.error.retry_after) == ("backing-off", 1)
+        fake.clock.pause(timedelta(seconds=1))
+    assert fake.ca.orders == 5
+
+
+def test_the_last_order_that_is_kept_for_others_is_not_called_used_up(fake: FakeWorld) -> None:
+    limits = {Bucket.ORDERS: Limit(3, timedelta(minutes=1), "account", reserve=1, others="renewals")}
+    fake.world = replace(fake.world, limits=limits)
+    *_, refused = go(fake, "a.example.com", "b.example.com", "c.example.com")
+    assert refused.error
+    assert "(1 of 3) is kept for renewals" in refused.error.message
 
 
 def test_budget_draws_what_is_left(root: Path, fake: FakeWorld, capsys: pytest.CaptureFixture[str]) -> None:
