@@ -172,11 +172,10 @@ def open_regular(path: str | Path, directory: int | None = None) -> IO[bytes]:
         if error.errno in {errno.ELOOP, errno.ENXIO}:  # a link; a socket, or a device that is not there (open(2))
             raise NotRegular(error.errno, error.strerror, str(path)) from error
         raise
-    file = os.fdopen(descriptor, "rb")
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise NotRegular(errno.EINVAL, "it is not a regular file", str(path))
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path, most: int) -> bytes:

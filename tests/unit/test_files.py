@@ -7,27 +7,35 @@ import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from certctl.errors import ConfigInvalid
+from certctl.errors import Busy, ConfigInvalid
+from certctl.io import locks
 from certctl.io.files import (
+    NotRegular,
     flush,
     hand_over,
     make_directory,
     narrow,
+    open_regular,
+    read_regular,
+    require_room,
+    rewrite,
     swap_symlink,
     write_atomic,
     write_new,
     writing,
 )
-from certctl.io.locks import lock
+from certctl.io.locks import inheritable_lock, lock
 from certctl.io.sockets import bind
 
 SOMEBODY = 65_534
+Take = Callable[[Path, timedelta, str], AbstractContextManager[object]]
+LOCKS = pytest.mark.parametrize("take", [lock, inheritable_lock])
 _before_calls: dict[str, Callable[[], None]] = {}
 
 
@@ -95,6 +103,86 @@ def test_a_new_file_never_follows_a_link_someone_planted(tmp_path: Path) -> None
     assert not victim.exists()
 
 
+def test_what_must_outlive_a_power_cut_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[bool, int, bool]] = []
+
+    def note(descriptor: int) -> None:
+        facts = os.fstat(descriptor)
+        is_file = stat.S_ISREG(facts.st_mode)
+        flushed.append((is_file, facts.st_size if is_file else 0, (tmp_path / "key").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomic(tmp_path / "token", b"x" * 10, durable=False)
+    assert flushed == []
+    write_atomic(tmp_path / "key", b"x" * 10)
+    assert flushed == [(True, 10, False), (False, 0, True)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_rewritten_file_stays_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("old")
+    os.chown(path, 4321, 4322)
+    rewrite(path, "new", 0o644)
+    assert (path.read_text(), path.stat().st_uid, path.stat().st_gid) == ("new", 4321, 4322)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "files", "limit", "fits"),
+    [
+        (1_000_000, 100, 1000, True),
+        (999_999, 100, 1000, False),
+        (1_000_000, 99, 1000, False),
+        (1_000_000, 0, 0, True),  # btrfs has no limit on files
+    ],
+)
+def test_there_is_room_while_a_certificate_and_its_log_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blocks: int, files: int, limit: int, *, fits: bool
+) -> None:
+    left = os.statvfs_result((4096, 2, 10**7, 10**7, blocks, limit, files, files, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: left)
+    with nullcontext() if fits else pytest.raises(ConfigInvalid, match="too little room"):
+        require_room(tmp_path)
+
+
+def plant_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+NOT_FILES: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to("/etc/passwd"),
+    "dangling link": lambda path: path.symlink_to("nowhere"),
+    "FIFO": os.mkfifo,
+    "directory": Path.mkdir,
+    "socket": plant_socket,
+}
+
+
+@pytest.mark.parametrize("kind", NOT_FILES)
+def test_what_is_no_file_is_not_opened_and_keeps_nobody_waiting(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        monkeypatch.chdir(place)  # pytest's are too long for a socket's address
+        NOT_FILES[kind](Path("planted"))
+        with pytest.raises(NotRegular):
+            open_regular(Path("planted"))
+
+
+def test_a_file_is_read_and_no_more_of_it_than_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"0123456789")
+    assert read_regular(tmp_path / "file", 4) == b"0123"
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "absent", 4)
+
+
+def test_what_is_no_directory_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "acme")
+    with pytest.raises(NotADirectoryError):
+        narrow(tmp_path / "acme", 0o700)
+
+
 def test_a_link_is_swapped_in_one_step(tmp_path: Path) -> None:
     link = tmp_path / "current"
     swap_symlink(link, "1")
@@ -122,6 +210,39 @@ def test_a_tree_is_handed_over_and_nothing_that_a_link_leads_to(tmp_path: Path) 
     for elsewhere in (Path("/etc/passwd"), *Path("/etc/init.d").iterdir()):
         assert elsewhere.stat().st_uid == 0, "a link is given away, not where it leads"
     assert mode(tmp_path / "one/two/key") == 0o400
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize(("before", "after"), [(SOMEBODY, 0), (0, SOMEBODY)])
+def test_while_root_looks_into_a_directory_it_is_roots(tmp_path: Path, before: int, after: int) -> None:
+    tree, seen = tmp_path / "tree", list[int]()
+    tree.mkdir()
+    os.chown(tree, before, before)
+    with right_before("os.listdir", lambda: seen.append(tree.stat().st_uid)):
+        hand_over(tree, after, after)
+    assert (seen, tree.stat().st_uid) == ([0], after)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_socket_keeps_its_owner_and_a_name_that_vanishes_meanwhile_is_passed_over(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        tree = Path(place)
+        plant_socket(tree / "serve.sock")
+        for name in ("one", "two"):
+            (tree / name).touch()
+
+        def vanish() -> None:
+            left = next(path for path in (tree / "one", tree / "two") if path.exists())
+            left.rename(tmp_path / "gone")
+
+        def then_vanish() -> None:
+            _before_calls["open"] = vanish  # before the first of them is opened
+
+        with right_before("os.listdir", then_vanish):
+            hand_over(tree, 4321, 4322)
+        owners = {path.name: path.stat().st_uid for path in tree.iterdir()}
+        assert owners.pop("serve.sock") == 0
+        assert list(owners.values()) == [4321]
 
 
 def test_what_is_flushed_may_hold_anything(tmp_path: Path) -> None:
@@ -155,6 +276,49 @@ def test_only_a_link_that_nobody_else_can_have_put_is_followed_to_close_a_direct
         with pytest.raises(OSError, match="acme"):
             narrow(tmp_path / "acme", 0o700)
         assert mode(elsewhere) == 0o711
+
+
+@pytest.mark.usefixtures("any_umask")
+@LOCKS
+def test_a_lock_is_for_nobody_else_to_hold(tmp_path: Path, take: Take) -> None:
+    with take(tmp_path / "locks" / "nginx.lock", timedelta(0), "nginx"):
+        assert (mode(tmp_path / "locks"), mode(tmp_path / "locks" / "nginx.lock")) == (0o700, 0o600)
+
+
+@LOCKS
+def test_a_lock_that_cannot_be_made_is_a_fault_of_this_host(tmp_path: Path, take: Take) -> None:
+    (tmp_path / "locks").touch()
+    with pytest.raises(ConfigInvalid), take(tmp_path / "locks" / "nginx.lock", timedelta(0), "nginx"):
+        pass
+
+
+@LOCKS
+def test_who_does_not_get_a_lock_is_told_who_has_it(tmp_path: Path, take: Take) -> None:
+    path = tmp_path / "nginx.lock"
+    with take(path, timedelta(0), "nginx"), pytest.raises(Busy) as caught, take(path, timedelta(0), "nginx"):
+        pass
+    assert f"(process {os.getpid()})" in caught.value.message
+    assert str(path) in caught.value.seen[0]
+
+
+@LOCKS
+def test_a_lock_that_is_let_go_in_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: Take
+) -> None:
+    path, holder = tmp_path / "nginx.lock", ExitStack()
+    holder.enter_context(take(path, timedelta(0), "nginx"))
+    monkeypatch.setattr(locks, "nap", lambda *_: holder.close())
+    with take(path, timedelta(minutes=5), "nginx"):
+        pass
+
+
+@LOCKS
+def test_a_lock_is_let_go_although_somebody_keeps_the_error_that_ended_the_work(tmp_path: Path, take: Take) -> None:
+    path = tmp_path / "nginx.lock"
+    with pytest.raises(KeyError) as kept, take(path, timedelta(0), "nginx"):
+        raise KeyError
+    with take(path, timedelta(0), "nginx"):
+        assert kept.value is not None
 
 
 def test_a_lock_is_no_way_to_make_a_file_elsewhere(tmp_path: Path) -> None:
