@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import dns.rdata
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from certctl.dns.caa import CaaPolicy, CaaRdata, Property, judge, parse
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, NotReady, Unreachable
-from tests.fakes.dns_world import NS1, NS2, RESOLVER, TARGET, DnsTown, Fault, town
+from tests.fakes.dns_world import NS1, NS2, OURS_4, RESOLVER, TARGET, DnsTown, Fault, town
 
 SUB = Domain("status.acme.com")
 POLICY = CaaPolicy(("letsencrypt.org",))
@@ -39,6 +40,9 @@ def records(*texts: str) -> list[CaaRdata]:
         (['0 issuewild ";"'], True),
         (['0 future "x"'], True),
         (['128 iodef "mailto:a@example.com"'], True),
+        (['128 issuewild ";"'], True),
+        (['128 issuemail ";"'], True),
+        (['128 ISSUE "letsencrypt.org"'], True),
         (['0 issue "letsencrypt.org; validationmethods=http-01"'], True),
         (['0 issue "letsencrypt.org; validationmethods=dns-01,http-01"'], True),
         ([f'0 issue "letsencrypt.org; accounturi={ACCOUNT}"'], True),
@@ -50,6 +54,7 @@ def records(*texts: str) -> list[CaaRdata]:
         (['0 issue "letsencrypt.org"', '128 future "x"'], False),
         (['0 issue "letsencrypt.org; validationmethods=dns-01"'], False),
         (['0 issue "letsencrypt.org; validationmethods="'], False),
+        (['0 issue "letsencrypt.org; ValidationMethods=dns-01"'], False),
         (['0 issue "letsencrypt.org; no equals sign"'], False),
         (['0 issue "letsencrypt.org digicert.com"'], False),
     ],
@@ -161,6 +166,11 @@ def test_a_nameserver_that_still_forbids_forbids(world: DnsTown) -> None:
     assert refusal(world).slug == "caa-forbids"
 
 
+def test_a_nameserver_that_forbids_alone_forbids(world: DnsTown) -> None:
+    world.add("acme.com", "CAA", '0 issue "digicert.com"', only=NS2)
+    assert refusal(world).slug == "caa-forbids"
+
+
 def test_a_stale_caa_record_in_a_cache_does_not_decide(world: DnsTown) -> None:
     world.add("acme.com", "CAA", '0 issue "letsencrypt.org"')
     world.add("acme.com", "NS", "ns1.acme.com.")
@@ -191,6 +201,20 @@ def test_a_resolver_that_dies_before_the_caa_question_is_not_the_customers_fault
 def test_one_nameserver_that_answers_for_caa_is_enough(world: DnsTown) -> None:
     world.fault("acme.com", Fault.SERVFAIL, kind="CAA", only=NS1)
     assert world.party.verify(SUB).domain == SUB
+
+
+@pytest.mark.parametrize(("links", "slug"), [(8, ""), (9, "caa-servfail")])
+def test_an_alias_above_the_domain_is_followed_for_eight_links(world: DnsTown, links: int, slug: str) -> None:
+    names = ["above.acme.com", *(f"hop{number}.acme.com" for number in range(1, links)), "end.acme.com"]
+    for name, following in pairwise(names):
+        world.add(name, "CNAME", f"{following}.")
+    world.add("end.acme.com", "CAA", '0 issue "letsencrypt.org"')
+    world.add("page.above.acme.com", "A", OURS_4)
+    domain = Domain("page.above.acme.com")
+    if slug:
+        assert refusal(world, domain).slug == slug
+    else:
+        assert "CAA allows letsencrypt.org" in world.party.verify(domain).summary
 
 
 def test_an_alias_above_the_domain_that_never_ends_blocks(world: DnsTown) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import dns.name
 import pytest
 
 from certctl.dns.resolver import Resolver, parse_server
@@ -132,6 +133,20 @@ def test_a_nameserver_without_an_address_is_named(world: DnsTown) -> None:
     world.add("acme.com", "NS", "ns1.acme.com.")
     world.add("acme.com", "NS", "ghost.acme.com.")
     assert "ghost.acme.com: has no address" in refusal(world).seen
+
+
+def test_a_nameserver_with_an_address_in_ipv6_alone_is_asked_there(world: DnsTown) -> None:
+    world.add("acme.com", "NS", "ns6.elsewhere.net.")
+    world.add("ns6.elsewhere.net", "AAAA", "2001:db8::53")
+    zone = world.zones.zone_of(dns.name.from_text(SUB.name))
+    assert [(server.name, server.address) for server in zone.servers] == [("ns6.elsewhere.net", "2001:db8::53")]
+
+
+def test_who_the_nameservers_are_is_not_guessed_when_the_resolver_does_not_say(world: DnsTown) -> None:
+    world.hurry()
+    world.fault("acme.com", Fault.DROP, kind="NS", only=RESOLVER)
+    error = refusal(world)
+    assert (error.slug, type(error)) == ("dns-unreachable", Unreachable)
 
 
 def test_a_customers_nameserver_cannot_make_us_talk_to_our_own_network(world: DnsTown, tmp_path: Path) -> None:

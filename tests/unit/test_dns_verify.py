@@ -165,6 +165,48 @@ def test_a_cname_to_nowhere_says_so(world: DnsTown) -> None:
     assert "gone.example.net, which does not exist" in error.message
 
 
+FOREIGN_4, FOREIGN_6 = "203.0.113.9", "2001:db8::9"
+
+
+@pytest.mark.parametrize(
+    ("records", "slug"),
+    [
+        ([OURS_4, OURS_6], ""),
+        ([FOREIGN_4], "dns-address-mismatch"),
+        ([FOREIGN_6], "dns-address-mismatch"),
+        ([OURS_4, FOREIGN_4], "dns-address-mismatch"),
+        ([OURS_4, FOREIGN_6], "dns-stray-ipv6"),
+        ([OURS_4, FOREIGN_4, FOREIGN_6], "dns-address-mismatch"),
+    ],
+)
+@pytest.mark.parametrize("alias", ["", "lb.example.net"])
+def test_each_address_must_be_ours_and_the_error_says_which_is_not(
+    world: DnsTown, records: list[str], slug: str, alias: str
+) -> None:
+    if alias:
+        world.add(SUB.name, "CNAME", f"{alias}.")
+    for address in records:
+        world.add(alias or SUB.name, "AAAA" if ":" in address else "A", address)
+    if not slug:
+        assert world.party.verify(SUB).domain == SUB
+        return
+    is_elsewhere = alias and not {OURS_4, OURS_6} & set(records)
+    assert refusal(world, SUB).slug == ("dns-cname-mismatch" if is_elsewhere else slug)
+
+
+def test_a_name_that_does_not_exist_is_asked_about_no_further(world: DnsTown) -> None:
+    world.add("acme.com", "A", OURS_4)
+    assert refusal(world, SUB).slug == "dns-no-such-name"
+    assert {question.type for question in world.server.log if question.name == SUB.name} <= {"CNAME", "NS"}
+
+
+def test_a_broken_target_does_not_hide_what_is_wrong_at_an_apex(world: DnsTown) -> None:
+    world.remove(TARGET)
+    world.add("acme.com", "TXT", '"x"')
+    error = refusal(world, APEX)
+    assert (error.slug, error.expected) == ("dns-no-data", (f"acme.com. ALIAS {TARGET}.",))
+
+
 def test_a_cname_into_a_broken_zone_shows_the_link_and_the_breakage(world: DnsTown) -> None:
     world.add("status.acme.com", "CNAME", "page.broken.net.")
     world.add("page.broken.net", "A", OURS_4)
