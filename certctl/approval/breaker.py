@@ -13,9 +13,13 @@ _REST_SECONDS = 15.0
 
 
 class Breaker:
-    """After three questions in a row without an answer, repeats the last failure for a while instead of asking."""
+    """After three questions in a row without an answer, repeats the last failure for a while instead of asking.
 
-    def __init__(self) -> None:
+    ``now`` is any clock that counts seconds and never goes back.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._lock = Lock()
         self._failures = 0
         self._rest_until = 0.0
@@ -24,7 +28,7 @@ class Breaker:
     def ask(self, domain: Domain, question: Callable[[], Answer]) -> Answer:
         """Ask, unless the endpoint is being left alone."""
         with self._lock:
-            if self._last is not None and time.monotonic() < self._rest_until:
+            if self._last is not None and self._now() < self._rest_until:
                 seen = f"not asked again so soon: {self._last.seen}, {self._failures} times in a row"
                 return replace(self._last, domain=domain, milliseconds=0, seen=seen)
         answer = question()
@@ -38,4 +42,4 @@ class Breaker:
             return
         self._failures, self._last = self._failures + 1, answer
         if self._failures >= _FAILURES:
-            self._rest_until = time.monotonic() + _REST_SECONDS
+            self._rest_until = self._now() + _REST_SECONDS

@@ -15,6 +15,7 @@ import trustme
 from cryptography import x509
 
 from certctl.approval import ApprovalSettings, HttpOperator, Verdict
+from certctl.approval.answer import Answer, Source
 from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
@@ -55,6 +56,16 @@ class Time:
 
     def now(self) -> datetime:
         return self.at
+
+
+@dataclass
+class Clock:
+    """Counts seconds when a test says so."""
+
+    moment: float = 0
+
+    def __call__(self) -> float:
+        return self.moment
 
 
 class World(FakeOperator):
@@ -257,11 +268,16 @@ def test_anything_but_200_and_404_is_not_an_answer(name: str) -> None:
     assert memory.answers == {}
 
 
-@pytest.mark.parametrize(("line", "tries"), [("500 Oops", 1), ("503 Busy", 3), ("504 Late", 3), ("403 No", 1)])
-def test_only_a_passing_fault_is_tried_again(line: str, tries: int) -> None:
+@pytest.mark.parametrize(
+    ("line", "tries"),
+    [("500 Oops", 1), ("502 Bad Gateway", 3), ("503 Busy", 3), ("504 Late", 3), ("403 No", 1), ("429 Slow", 1)],
+)
+def test_only_a_passing_fault_is_tried_again_after_a_pause(line: str, tries: int) -> None:
     with serving(status(line)) as server:
-        assert ask(CUSTOMER, settings_for(server)).verdict is Verdict.UNKNOWN
+        answer = ask(CUSTOMER, settings_for(server))
+        assert answer.verdict is Verdict.UNKNOWN
         assert len(server.heads) == tries
+    assert answer.milliseconds >= 200 * (tries - 1)
 
 
 def test_a_yes_after_a_reset_is_a_yes() -> None:
@@ -274,12 +290,19 @@ def test_a_yes_after_a_reset_is_a_yes() -> None:
         assert ask(CUSTOMER, settings_for(server)).verdict is Verdict.YES
 
 
-def test_the_answer_says_when_to_come_back() -> None:
-    with serving(NOT_ANSWERS["429"][0]) as server:
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("30", 30), ("30 \t", 30), ("0", 0), ("999999", 999_999), ("1000000", None), ("-5", None), ("1.5", None),
+        ("soon", None), ("\xb2", None), ("\xbd", None), ("", None), ("Fri, 01 Jan 2027 02:00:00 GMT", None),
+    ],
+)  # fmt: skip
+def test_the_answer_says_when_to_come_back(value: str, wait: int | None) -> None:
+    with serving(status("429 Slow Down", f"Retry-After: {value}")) as server:
         answer = ask(CUSTOMER, settings_for(server))
         with pytest.raises(Unreachable) as caught:
             answer.require_yes()
-    assert caught.value.retry_after == 30
+    assert (answer.status, caught.value.retry_after) == (429, wait)
 
 
 def test_a_redirect_is_never_followed_and_its_body_never_read() -> None:
@@ -556,6 +579,56 @@ def test_doctor_asks_for_a_name_nobody_has(line: str, level: Level, words: str) 
         assert words in finding.text
         assert server.paths[0].startswith("/approvalendpoint/certctl-probe-")
     assert memory.answers == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "slug"),
+    [("404 Not Found", ""), ("200 OK", "approval-approves-everything"), ("500 Oops", "approval-unreachable")],
+)
+def test_no_name_is_taken_on_from_an_endpoint_that_approves_one_nobody_registered(line: str, slug: str) -> None:
+    with serving(status(line)) as server:
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
+        if slug:
+            with pytest.raises(CertctlError) as caught:
+                endpoint.require_refusal()
+            assert caught.value.slug == slug
+        else:
+            endpoint.require_refusal()
+        assert len(server.heads) == 1
+    assert memory.answers == {}
+
+
+@pytest.mark.parametrize("zone", [OWN, f"status.{OWN}"])
+def test_a_zone_of_ours_on_the_deny_list_is_not_approved(zone: str) -> None:
+    settings = ApprovalSettings("https://api.example.net/{domain}", own_zones=(OWN,), deny=(zone,))
+    with pytest.raises(NotApproved) as caught:
+        HttpOperator(settings, Memory(), Time()).approve_own(own_delegation(Domain(f"*.{zone}")))
+    assert caught.value.slug == "approval-denied-locally"
+
+
+def test_a_name_the_lists_decide_would_be_answered_by_them() -> None:
+    with serving(status("500 Oops")) as server:
+        settings = replace(settings_for(server), allow=(CUSTOMER.name,), deny=(STRANGER.name,))
+        endpoint = HttpOperator(settings, Memory(), Time())
+        assert [endpoint.would_approve(name) for name in (CUSTOMER, STRANGER)] == [True, False]
+        assert server.heads == []
+
+
+def test_a_dead_endpoint_is_asked_again_after_a_rest_and_left_alone_again() -> None:
+    asked, now = list[Domain](), Clock()
+
+    def no_answer() -> Answer:
+        asked.append(CUSTOMER)
+        return Answer(CUSTOMER, Verdict.UNKNOWN, Source.ENDPOINT, "https://api.example.net", "no answer", 5000)
+
+    breaker = Breaker(now)
+    for _ in range(5):
+        breaker.ask(CUSTOMER, no_answer)
+    assert len(asked) == 3
+    for second, questions in ((14.9, 3), (15, 4), (29.9, 4), (30, 5)):
+        now.moment = second
+        breaker.ask(CUSTOMER, no_answer)
+        assert len(asked) == questions
 
 
 def test_a_dead_endpoint_is_left_alone_after_three_questions() -> None:
