@@ -1,46 +1,27 @@
-"""Look at a certificate before anyone stores it: pure, and strict.
+"""Look at what the CA made before anyone stores it."""
 
-certbot and CAs were both seen to hand over less than they said: a full disk left a 0-byte chain behind exit code 0.
-"""
+from datetime import datetime
 
-import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
-
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from cryptography.x509.oid import NameOID
-
-from certctl.ca.keys import same_key, type_of
 from certctl.ca.settings import Order
+from certctl.certificates import NotUsable, checked, facts
 from certctl.domain import Domain
 from certctl.errors import Refused
-from certctl.values import Certificate, Issued, Pem
-
-MAX_CHAIN = 64 * 1024
-_MAX_CERTIFICATES = 10
-_CLOCK_SKEW = timedelta(minutes=5)
-_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----")
+from certctl.values import Certificate, Issued
 
 
 def check_issued(domain: Domain, order: Order, chain: bytes, key: bytes, now: datetime) -> Issued:
-    """Accept what the CA made, as canonical PEM, or say what is wrong with it.
-
-    Checked: size, our key, exactly our names, dates against ``now``, and that each certificate is signed by the
-    next. Text around the PEM blocks is dropped.
+    """Accept what the CA made, as canonical PEM, or say what is wrong with it; see ``certificates.checked``.
 
     Raises:
-        Refused: ``ca-bad-certificate``.
+        Refused: ``ca-bad-certificate``; also for another type of key than we asked for.
     """
-    leaf, *intermediates = _parse(chain)
-    _check_key(leaf, key, order)
-    _check_names(leaf, order.names)
-    _check_dates(leaf, intermediates, now)
-    _check_chain(leaf, intermediates)
-    fullchain = "".join(_pem(certificate) for certificate in (leaf, *intermediates))
-    return Issued(_facts(leaf, domain), Pem(fullchain, key.decode("ascii")))
+    try:
+        issued = checked(domain, order.names, chain, key, now)
+    except NotUsable as fault:
+        raise _bad(fault) from fault
+    if issued.certificate.key_type != order.key_type:
+        raise _bad(NotUsable("it is for another type of key", [issued.certificate.key_type], [order.key_type]))
+    return issued
 
 
 def describe(fullchain: str, domain: Domain) -> Certificate:
@@ -49,100 +30,17 @@ def describe(fullchain: str, domain: Domain) -> Certificate:
     Raises:
         Refused: ``ca-bad-certificate``, it is not a certificate at all.
     """
-    return _facts(_parse(fullchain.encode("utf-8", "replace"))[0], domain)
-
-
-def _parse(chain: bytes) -> list[x509.Certificate]:
-    if len(chain) > MAX_CHAIN:
-        raise _bad(f"it is larger than {MAX_CHAIN} bytes")
-    blocks = _BLOCK.findall(chain)
-    if not 1 <= len(blocks) <= _MAX_CERTIFICATES:
-        raise _bad(f"it holds {len(blocks)} certificates")
     try:
-        return [x509.load_pem_x509_certificate(block) for block in blocks]
-    except ValueError as error:
-        raise _bad("it cannot be parsed", [str(error)]) from error
+        return facts(fullchain.encode("utf-8", "replace"), domain)
+    except NotUsable as fault:
+        raise _bad(fault) from fault
 
 
-def _check_key(leaf: x509.Certificate, key: bytes, order: Order) -> None:
-    try:
-        ours = load_pem_private_key(key, None).public_key()
-    except (ValueError, TypeError) as error:
-        raise _bad("our own key cannot be read") from error
-    if not same_key(leaf.public_key(), ours):
-        raise _bad("it is for another key")
-    if type_of(ours) != order.key_type:
-        raise _bad("it is for another type of key", [type_of(ours)], [order.key_type])
-
-
-def _check_names(leaf: x509.Certificate, names: Sequence[str]) -> None:
-    found = _san(leaf)
-    if sorted(name.lower() for name in found) != sorted(names):
-        raise _bad("it is for other names", [", ".join(found) or "no name at all"], [", ".join(names)])
-
-
-def _check_dates(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], now: datetime) -> None:
-    for certificate in (leaf, *intermediates):
-        since, until = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        if now >= until or since > now + _CLOCK_SKEW:
-            what = "it" if certificate is leaf else "an intermediate"
-            raise _bad(
-                f"{what} is not valid now",
-                [f"valid from {since.isoformat()} to {until.isoformat()}", f"our clock: {now.isoformat()}"],
-            )
-
-
-def _check_chain(leaf: x509.Certificate, intermediates: Sequence[x509.Certificate]) -> None:
-    """Check the order a TLS server must send (RFC 8446 §4.4.2): each certificate is signed by the next."""
-    if not intermediates:
-        raise _bad("its chain is empty, so browsers could not verify it")
-    for certificate, issuer in zip((leaf, *intermediates), intermediates, strict=False):
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise _bad("its chain is not in order", [_name(issuer.subject)], [_name(certificate.issuer)]) from error
-
-
-def _facts(leaf: x509.Certificate, domain: Domain) -> Certificate:
-    serial = f"{leaf.serial_number:x}"
-    return Certificate(
-        domain=domain,
-        names=_san(leaf),
-        serial=serial.zfill(len(serial) + len(serial) % 2),
-        issuer=_name(leaf.issuer),
-        not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
-        key_type=type_of(leaf.public_key()),
-        fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
-    )
-
-
-def _san(leaf: x509.Certificate) -> tuple[str, ...]:
-    """Return every subject alternative name; one that is not a DNS name is shown with its kind."""
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
-        return ()
-    return tuple(n.value if isinstance(n, x509.DNSName) else f"{type(n).__name__}:{n.value}" for n in names)
-
-
-def _name(name: x509.Name) -> str:
-    """Return how people call an issuer: its common name, else its organization."""
-    for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
-        if found := name.get_attributes_for_oid(oid):
-            return str(found[0].value)
-    return name.rfc4514_string() or "unnamed"
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(Encoding.PEM).decode("ascii")
-
-
-def _bad(why: str, seen: Sequence[str] = (), expected: Sequence[str] = ()) -> Refused:
+def _bad(fault: NotUsable) -> Refused:
     return Refused(
         "ca-bad-certificate",
-        f"the certificate is not usable: {why}",
-        seen=seen,
-        expected=expected,
+        f"the certificate is not usable: {fault.why}",
+        seen=fault.seen,
+        expected=fault.expected,
         quota_used=True,
     )

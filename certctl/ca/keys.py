@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes, PublicKeyTypes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096")
 
@@ -37,19 +37,3 @@ def signing_request(key: CertificateIssuerPrivateKeyTypes, names: Sequence[str])
     san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(san, critical=True)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
-
-
-def type_of(key: PublicKeyTypes) -> str:
-    """Name the type of a public key, by our names where there is one."""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        curves = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
-        return curves.get(key.curve.name, f"ecdsa-{key.curve.name}")
-    if isinstance(key, rsa.RSAPublicKey):
-        return f"rsa-{key.key_size}"
-    return type(key).__name__.removesuffix("PublicKey").lower()
-
-
-def same_key(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
-    """Tell whether two public keys are the same, by their SubjectPublicKeyInfo."""
-    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
-    return one.public_bytes(*form) == other.public_bytes(*form)

@@ -17,9 +17,9 @@ from josepy.jwk import JWK
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from certctl.ca.check import MAX_CHAIN
 from certctl.ca.evidence import Response
 from certctl.ca.settings import CaSettings
+from certctl.certificates import MAX_CHAIN
 from certctl.io.stop import NAP, go_on
 
 AT_ONCE = 16

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from certctl.ca.check import MAX_CHAIN
 from certctl.ca.keys import key_pem, new_key, signing_request
 from certctl.ca.settings import CaSettings, Order
 from certctl.ca.solver import Challenge
+from certctl.certificates import MAX_CHAIN
 from certctl.io.files import (
     PRIVATE,
     NotRegular,

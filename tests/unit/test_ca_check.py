@@ -6,9 +6,10 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certctl.ca.check import MAX_CHAIN, check_issued, describe
-from certctl.ca.keys import TYPES, key_pem, new_key, type_of
+from certctl.ca.check import check_issued, describe
+from certctl.ca.keys import TYPES, key_pem, new_key
 from certctl.ca.settings import Order
+from certctl.certificates import MAX_CHAIN, type_of
 from certctl.domain import Domain
 from certctl.errors import Refused
 from certctl.values import Issued
