@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
@@ -82,10 +82,10 @@ def _parse(chain: bytes) -> list[x509.Certificate]:
 
 def _check_key(leaf: x509.Certificate, key: bytes) -> None:
     try:
-        ours = load_pem_private_key(key, None).public_key()
-    except (ValueError, TypeError) as error:
+        ours = load_pem_private_key(key.decode("ascii").encode(), None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise NotUsable("our own key cannot be read") from error
-    if not _same_key(leaf.public_key(), ours):
+    if not same_key(leaf.public_key(), ours):
         raise NotUsable("it is for another key")
 
 
@@ -142,7 +142,7 @@ def type_of(key: PublicKeyTypes) -> str:
     return type(key).__name__.removesuffix("PublicKey").lower()
 
 
-def _same_key(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
+def same_key(one: PublicKeyTypes, other: PublicKeyTypes) -> bool:
     """Tell whether two public keys are the same, by their SubjectPublicKeyInfo."""
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     return one.public_bytes(*form) == other.public_bytes(*form)

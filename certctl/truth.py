@@ -48,7 +48,14 @@ class Store(Protocol):
         ...
 
     def keep(self, issued: Issued) -> Certificate:
-        """Store a new version with its key, make the domain active and forget its failures."""
+        """Store a new version with its key, make the domain active and forget its failures.
+
+        The number of a version that was in use already, as in the mirror, is kept where it is free.
+        """
+        ...
+
+    def has(self, domain: Domain, fingerprint: str) -> bool:
+        """Tell whether a certificate is one of the versions that are here."""
         ...
 
     def served(self, certificate: Certificate) -> None:

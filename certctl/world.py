@@ -8,6 +8,7 @@ One contract suite per Protocol runs on the fake and on the real facade (tests/c
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from certctl.budget import Bucket, Limit
@@ -163,7 +164,7 @@ class WebServer(Protocol):
 
         Args:
             sites: Sites to publish. Publishing what is already there changes nothing.
-            gone: Domains to take out.
+            gone: Domains to take out; their pairs are put aside for 14 days (``discard`` deletes them).
 
         Raises:
             WebServerFailed: the previous configuration is in force again.
@@ -183,8 +184,36 @@ class WebServer(Protocol):
         """Raise ``nginx-not-running`` where no TLS is spoken."""
         ...
 
-    def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
-        """Return the domains nginx has files of ours for although they are not among ``known``."""
+    def names(self) -> Sequence[Domain]:
+        """Return the domains nginx has files of ours for, whatever the store knows."""
+        ...
+
+    def leaf(self, domain: Domain) -> str | None:
+        """Return the SHA-256 of the leaf that our files have in force for a domain, None where there is none."""
+        ...
+
+    def in_force(self, domain: Domain, now: datetime) -> Site:
+        """Return a domain as our files have it in force, looked at as what a CA hands over is.
+
+        Raises:
+            Unreachable: ``store-knows-less``: it is no pair that the store could take in.
+        """
+        ...
+
+    def require_shown(self, site: Site) -> None:
+        """Refuse a pair that nginx does not show in a handshake.
+
+        Raises:
+            Unreachable: ``store-knows-less``.
+        """
+        ...
+
+    def breaks(self, domain: Domain) -> bool:
+        """Tell whether nginx could not start because of this domain's server block: its pair cannot be loaded."""
+        ...
+
+    def discard(self, domain: Domain) -> None:
+        """Delete what was put aside of a domain that was taken out."""
         ...
 
 

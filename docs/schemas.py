@@ -237,7 +237,9 @@ DATA: dict[str, Schema] = {
         )
     ),
     "log": _list(_EVENT),
-    "reconcile": _object({"publish": _list(_TEXT), "remove": _list(_TEXT)}, description="with --dry-run"),
+    "reconcile": _object(
+        {"publish": _list(_TEXT), "remove": _list(_TEXT), "unknown": _list(_TEXT)}, description="with --dry-run"
+    ),
     "reload": _object({"changed": _FLAG, "detail": _TEXT}),
     "sandbox-approve": _APPROVALS,
     **{f"sandbox-dns-{name}": _DNS_WORLD for name in ("add", "remove", "fail", "heal", "list")},

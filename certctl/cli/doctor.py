@@ -19,6 +19,7 @@ from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.accounts import Owner
 from certctl.io.files import PRIVATE
 from certctl.io.process import Missing, find
+from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
 
@@ -203,7 +204,12 @@ def _store(house: House) -> list[Finding]:
 
 def sites(house: House) -> Iterator[Finding]:
     """Look for domains of the store that nginx has no files of: nobody else would miss them."""
-    stored = [(row, row.certificate) for row in house.store.domains() if row.certificate]
+    less = find_unknown(house.world)
+    if less:
+        text = f"nginx serves what the store does not know, or knows an older certificate of: {_some(list(less))}"
+        yield Finding("store", Level.PROBLEM, text, "certctl reconcile --adopt")
+    rows = [row for row in house.store.domains() if row.domain not in less]
+    stored = [(row, row.certificate) for row in rows if row.certificate]
     absent = [(row, known) for row, known in stored if not house.web.is_published(known, row.mode)]
     lost = [row for row, certificate in absent if row.served == certificate.version]
     behind = [row for row, certificate in absent if row.served not in {0, certificate.version}]
@@ -220,9 +226,12 @@ def sites(house: House) -> Iterator[Finding]:
         ),
     ):
         if rows:
-            names = ", ".join(str(row.domain) for row in rows[:_LISTED])
-            more = f" and {len(rows) - _LISTED} more" if len(rows) > _LISTED else ""
-            yield Finding("nginx", level, f"{what}: {names}{more}", "certctl reconcile")
+            yield Finding("nginx", level, f"{what}: {_some([row.domain for row in rows])}", "certctl reconcile")
+
+
+def _some(domains: Sequence[Domain]) -> str:
+    more = f" and {len(domains) - _LISTED} more" if len(domains) > _LISTED else ""
+    return ", ".join(map(str, domains[:_LISTED])) + more
 
 
 def renewers(house: House) -> list[Finding]:

@@ -96,7 +96,9 @@ class JournalReport:
             self._said.add(str(journey.domain))
             self._print(_line_of(journey.ending, str(journey.domain), journey.steps))
 
-    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
+    def results(
+        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+    ) -> int:
         """Say what has not been said, what nginx was told, and the sum of it."""
         for o in outcomes:
             if o.domain not in self._said:
@@ -105,8 +107,10 @@ class JournalReport:
                 click.echo(one_line(say(o)))
         if told := _nginx(outcomes):
             self._print(told)
+        if beside:
+            self.failure(beside)
         self._print(self._summary(outcomes))
-        return int(exit_code(outcomes, fails))
+        return int(exit_code(outcomes, fails, beside))
 
     def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
         """Show the table on stdout."""

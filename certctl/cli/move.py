@@ -8,6 +8,7 @@ from certctl.cli.wiring import House
 from certctl.errors import CertctlError
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import publish_everyone
+from certctl.stories.unknown import find_unknown, store_knows_less
 
 
 def move(old: House, new: House, report: Report) -> Sequence[Journey]:
@@ -19,7 +20,10 @@ def move(old: House, new: House, report: Report) -> Sequence[Journey]:
     Raises:
         WebServerFailed: nginx refused the base file, or what it serves with it is not what is in the mirror.
         ConfigInvalid: ``state-unwritable``.
+        Unreachable: ``store-knows-less``: who has no server block would go dark. Nothing was changed.
     """
+    if new.settings.nginx.mode == "blocks" and (less := find_unknown(old.world)):
+        raise store_knows_less(less)
     report.expect(len(new.store.domains()))
     return _apart(old, new, report) if new.settings.nginx.mode == "blocks" else _together(old, new, report)
 

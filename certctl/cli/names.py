@@ -8,7 +8,7 @@ from certctl.cli.outcome import Judge, Outcome, failed, outcome
 from certctl.cli.reports import Report, Say
 from certctl.cli.wiring import House
 from certctl.domain import Domain, parse_domain, parse_wildcard
-from certctl.errors import NameRejected
+from certctl.errors import CertctlError, NameRejected
 from certctl.stories.journey import Journey
 
 _MAX_LINE = 1000
@@ -16,10 +16,15 @@ _MAX_LINE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """Those who set out together: the journeys, and the names that were refused at the door."""
+    """Those who set out together: the journeys, and the names that were refused at the door.
+
+    Attributes:
+        error: What is wrong with the run as a whole, beside its domains.
+    """
 
     journeys: Sequence[Journey]
     refused: Sequence[Outcome]
+    error: CertctlError | None = None
 
     @property
     def outcomes(self) -> Sequence[Outcome]:
@@ -73,4 +78,4 @@ def expand(names: Iterable[str]) -> Iterable[str]:
 
 def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:
     """Report what became of everyone; return the exit code."""
-    return report.results(party.outcomes, say, fails)
+    return report.results(party.outcomes, say, fails, party.error)

@@ -56,20 +56,27 @@ def wakes(outcome: Outcome) -> bool:
     return outcome.ending.wakes if outcome.ending else not outcome.ok
 
 
-def exit_code(outcomes: Iterable[Outcome], fails: Judge = failed) -> ExitCode:
-    """Return the code all failures share, FAILED when they differ, DONE when there are none."""
-    codes = {o.error.exit_code for o in outcomes if o.error and fails(o)}
+def exit_code(outcomes: Iterable[Outcome], fails: Judge = failed, beside: CertctlError | None = None) -> ExitCode:
+    """Return the code all failures share, FAILED when they differ, DONE when there are none.
+
+    ``beside`` is what is wrong with the whole run and with none of its domains.
+    """
+    codes = {o.error.exit_code for o in outcomes if o.error and fails(o)} | (
+        {beside.exit_code} if beside else set()
+    )
     if not codes:
         return ExitCode.DONE
     return codes.pop() if len(codes) == 1 else ExitCode.FAILED
 
 
-def document(command: str, outcomes: Sequence[Outcome], fails: Judge = failed) -> dict[str, Any]:
+def document(
+    command: str, outcomes: Sequence[Outcome], fails: Judge = failed, beside: CertctlError | None = None
+) -> dict[str, Any]:
     """Build the envelope of contract version 1; ``ok`` at the top says the same as the exit code."""
     failures = sum(not o.ok for o in outcomes)
     return {
         "schema": f"certctl.{command}/1",
-        "ok": not any(map(fails, outcomes)),
+        "ok": not (beside or any(map(fails, outcomes))),
         "results": [_result(o) for o in outcomes],
         "summary": {
             "total": len(outcomes),
@@ -77,6 +84,7 @@ def document(command: str, outcomes: Sequence[Outcome], fails: Judge = failed) -
             "failed": failures,
             "changed": sum(o.changed for o in outcomes),
         },
+        **({"error": error_json(beside)} if beside else {}),
     }
 
 

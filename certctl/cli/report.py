@@ -25,6 +25,7 @@ from certctl.io.escape import one_line
 from certctl.stories.journey import Journey, Step, StepTaken
 
 _FULL_BLOCKS = 3
+_SEEN_LINES = 20
 _NO_WIDTH = 10_000
 _FANCY_ROWS = 200
 _COLORS: dict[str, dict[str, Any]] = {
@@ -111,7 +112,9 @@ class TextReport:
         elif self._pace and not self._quiet and (line := self._pace.line()):
             self._err.print(Text(line, style="dim"))
 
-    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
+    def results(
+        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+    ) -> int:
         """Print the result of each domain, and a full block for the first failures.
 
         When it must be quiet, what the run does not fail for is not said either.
@@ -122,12 +125,14 @@ class TextReport:
         for o in failures[:shown]:
             if o.error:
                 self.failure(o.error)
+        if beside:
+            self.failure(beside)
         if self._quiet:
             for o in failures[shown:]:
                 self._err.print(self._short(o.domain, o.error))
         else:
             self._sum_up(outcomes, say)
-        return int(exit_code(outcomes, fails))
+        return int(exit_code(outcomes, fails, beside))
 
     def _sum_up(self, outcomes: Sequence[Outcome], say: Say) -> None:
         fine = [o for o in outcomes if o.ok]
@@ -182,7 +187,7 @@ class TextReport:
         head = Text.assemble((f"error[{error.slug}]", "bold red"), f": {one_line(error.message)}")
         cost = "a request to the CA was spent" if error.quota_used else "none: the CA's limits were not touched"
         parts = [
-            ("seen", list(error.seen)),
+            ("seen", self._some(error.seen)),
             ("should be", list(error.expected)),
             ("who acts", [_ACTORS[error.kind.who]]),
             ("wait", [f"{error.retry_after} s"] if error.retry_after else []),
@@ -196,6 +201,12 @@ class TextReport:
             for position, line in enumerate(lines):
                 table.add_row("" if position else f"  {name}", Text(one_line(line)))
         _show(self._err, Group(head, table))
+
+    def _some(self, lines: Sequence[str]) -> list[str]:
+        """Return what a person reads of many lines."""
+        if self._verbose or len(lines) <= _SEEN_LINES:
+            return list(lines)
+        return [*lines[:_SEEN_LINES], f"and {len(lines) - _SEEN_LINES} more: -v shows all"]
 
     def _stop(self) -> None:
         if self._live:

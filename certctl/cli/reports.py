@@ -34,8 +34,10 @@ class Report(Listener, Protocol):
         """Learn how many domains will arrive, and who knows when."""
         ...
 
-    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:
-        """Say how it ended for each domain; return the exit code."""
+    def results(
+        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+    ) -> int:
+        """Say how it ended for each domain, and what is wrong with the run beside them; return the exit code."""
         ...
 
     def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
@@ -80,10 +82,16 @@ class JsonReport:
         """Say it where it is in nobody's way."""
         click.echo(f"warning: {one_line(text)}", err=True)
 
-    def results(self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed) -> int:  # noqa: ARG002 - the words are for people
+    def results(
+        self,
+        outcomes: Sequence[Outcome],
+        say: Say,  # noqa: ARG002 - the words are for people
+        fails: Judge = failed,
+        beside: CertctlError | None = None,
+    ) -> int:
         """Print the results."""
-        _print(document(self._command, outcomes, fails))
-        return int(exit_code(outcomes, fails))
+        _print(document(self._command, outcomes, fails, beside))
+        return int(exit_code(outcomes, fails, beside))
 
     def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:  # noqa: ARG002
         """Print the results; what is listed may be failing, the listing did not."""

@@ -12,6 +12,7 @@ from certctl.io import accounts
 from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, make_directory, narrow, writing
 from certctl.io.rights import as_root
+from certctl.nginx.aside import NAME as ASIDE
 
 _ROOT = Owner(0, 0)
 
@@ -48,13 +49,13 @@ def planted(house: House) -> Iterator[Path]:
                 if _is_odd(name, descriptor, is_ours=is_ours) and not _is_the_accounts(path, house.state):
                     yield path
             if Path(place) == house.state:
-                directories[:] = [name for name in directories if name not in {"live", "aside"}]
+                directories[:] = [name for name in directories if name not in {"live", ASIDE}]
 
 
 @as_root()
 def aside(house: House) -> list[Path]:
     """Return what was in the state when root took it over, and was not certctl's."""
-    return sorted((house.state / "aside").glob("*-taken-over"))
+    return sorted((house.state / ASIDE).glob("*-taken-over"))
 
 
 def _is_odd(name: str, directory: int, *, is_ours: bool) -> bool:
@@ -90,8 +91,8 @@ def prepare_directories(house: House) -> None:
             narrow(path, mode)
         if os.geteuid() == 0:
             whose = owner(house)
-            for tree in (house.state, house.run):
-                hand_over(tree, whose.uid, whose.gid)
+            hand_over(house.state, whose.uid, whose.gid, sparing=ASIDE)
+            hand_over(house.run, whose.uid, whose.gid)
             hand_over(house.sites, _ROOT.uid, _ROOT.gid)
         house.web.set_rights()
     work_as_owner(house)

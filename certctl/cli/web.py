@@ -1,16 +1,23 @@
 """Commands about nginx alone: ``publish``, ``reload``, ``confirm``, ``reconcile``."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
 import click
 
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome
-from certctl.cli.reports import open_report
+from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
-from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
 from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey, Step
+from certctl.stories.reconcile import reconcile as reconcile_story
+from certctl.stories.reconcile import sort_out
+from certctl.stories.unknown import find_unknown, require_newest, store_knows_less
 from certctl.values import Site, State
 
 
@@ -94,43 +101,75 @@ def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """
     certctl reconcile --dry-run      what differs from the store
     certctl reconcile
+    certctl reconcile --adopt        take what nginx serves into the store that lost it
     certctl reconcile --restart      after [nginx] listen, http_port or https_port changed
     """,
 )
 @click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+@click.option("--adopt", is_flag=True, help="First take each pair into the store that nginx serves without it.")
 @click.option("--restart", is_flag=True, help="Restart nginx where it would be reloaded; visitors wait a moment.")
 @click.pass_obj
-def reconcile(invocation: Invocation, dry_run: bool, restart: bool) -> int:  # noqa: FBT001
+def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool) -> int:  # noqa: FBT001
     """Make the mirror and nginx equal to the store: after a crash, a restore, or a hand's mistake.
+
+    What nginx serves and the store does not know stays as it is, and the run ends with exit 9: --adopt takes it in
+    and orders nothing, 'certctl remove' takes it out. What is taken out here was removed before; it is kept aside
+    for 14 days.
 
     nginx cannot reload into other addresses on a port that it has open. --restart writes its base file as well, and
     restarts nginx for it and for the sites, by its unit of systemd. What nginx does not start with is taken back.
     """
-    from certctl.stories.reconcile import reconcile as story
-
     house, report = open_house(invocation), open_report(invocation)
-    if restart and not dry_run:
+    if dry_run:
+        return _foresee(house, report, adopts=adopt)
+    if restart:
         house = _restarting(house)
         report.note(house.web.install_base().summary)
-    if dry_run:
-        rows = [row for row in house.store.domains() if row.certificate]
-        sites = [
-            Site(row.certificate, house.store.pem(row.certificate), row.mode) for row in rows if row.certificate
-        ]
-        stale = [
-            str(site.domain)
-            for site in sites
-            if not house.web.holds(site) or house.web.served(site.domain) != site.certificate.fingerprint
-        ]
-        gone = [str(domain) for domain in house.web.orphans([site.domain for site in sites])]
-        lines = [f"{d}: would be published" for d in stale] + [f"{d}: would be taken out" for d in gone]
-        report.data({"publish": stale, "remove": gone}, "\n".join(lines) or "Nothing differs.")
-        return 0
     report.expect(2)
-    journeys = story(house.world, lambda domain: Journey(domain, report))
-    return finish(
-        Party(journeys, []), report, lambda o: f"{o.domain}: " + ("put right" if o.changed else "as it was")
-    )
+    adopted = _adopted(house, report) if adopt else []
+    done = reconcile_story(house.world, lambda domain: Journey(domain, report))
+    lost = [journey for journey in adopted if not journey.ok]
+    taken = {journey.domain for journey in adopted if journey.changed}
+    less = {domain: lacks for domain, lacks in done.less.items() if domain not in {j.domain for j in lost}}
+    party = Party([*lost, *done.journeys], [], store_knows_less(less) if less else None)
+    return finish(party, report, lambda o: f"{o.domain}: {_what_became(o, taken)}")
+
+
+def _adopted(house: House, report: Report) -> Sequence[Journey]:
+    from certctl.stories.adopt import adopt
+
+    return adopt(house.world, lambda domain: Journey(domain, report))
+
+
+def _what_became(o: Outcome, taken: AbstractSet[Domain]) -> str:
+    put = "put right" if o.changed else "as it was"
+    if o.state == State.REMOVED:
+        return "taken out"
+    if Domain(o.domain) in taken and o.certificate:
+        return f"taken into the store, until {o.certificate.not_after:%Y-%m-%d}; {put}"
+    return put
+
+
+def _foresee(house: House, report: Report, *, adopts: bool) -> int:
+    """Show what a run would change; what it would leave alone for want of knowledge is its exit code too."""
+    lacks = find_unknown(house.world)
+    rows = [row for row in house.store.domains() if row.certificate and row.domain not in lacks]
+    sites = [Site(row.certificate, house.store.pem(row.certificate), row.mode) for row in rows if row.certificate]
+    stale = [
+        str(site.domain)
+        for site in sites
+        if not house.web.holds(site) or house.web.served(site.domain) != site.certificate.fingerprint
+    ]
+    found = sort_out(house.world)
+    gone = [str(domain) for domain in found.leaving]
+    unknown = [domain for domain in lacks if domain not in found.leaving]
+    fate = "would be taken into the store" if adopts else "stays: certctl reconcile --adopt, or certctl remove"
+    lines = [f"{d}: would be published" for d in stale] + [f"{d}: would be taken out" for d in gone]
+    lines += [f"{domain}: {lacks[domain]}, {fate}" for domain in unknown]
+    is_known = adopts or not unknown
+    payload = {"publish": stale, "remove": gone, "unknown": [str(domain) for domain in unknown]}
+    report.data(payload, "\n".join(lines) or "Nothing differs.", ok=is_known)
+    return int(ExitCode.DONE if is_known else ExitCode.UNREACHABLE)
 
 
 def _restarting(house: House) -> House:
@@ -157,4 +196,5 @@ def _stored(journey: Journey, house: House) -> Site:
             next=[f"certctl issue {journey.domain}", "certctl status --all"],
         )
     journey.certificate = row.certificate
+    require_newest(journey.domain, row, house.world)
     return Site(row.certificate, house.store.pem(row.certificate), row.mode)

@@ -62,7 +62,7 @@ def require_room(path: Path) -> None:
         )
 
 
-def hand_over(tree: Path, uid: int, gid: int, *, drop_links: bool = False) -> None:
+def hand_over(tree: Path, uid: int, gid: int, *, drop_links: bool = False, sparing: str = "") -> None:
     """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
 
     Nothing is followed: each file is opened first, and one that has another name elsewhere is refused. Root takes a
@@ -74,19 +74,20 @@ def hand_over(tree: Path, uid: int, gid: int, *, drop_links: bool = False) -> No
         uid: The new owner.
         gid: The new group.
         drop_links: Remove links, FIFOs and second names instead, where certctl itself makes none.
+        sparing: A name right below the directory that keeps its owner, with all that is in it.
 
     Raises:
         ConfigInvalid: ``state-unwritable``: a file has another name elsewhere.
     """
     is_ours = tree.parent.stat().st_uid == os.geteuid()
     with _directory(tree, 0 if is_ours else os.O_NOFOLLOW) as descriptor:
-        _hand_over(tree, descriptor, (uid, gid), drop_links=drop_links)
+        _hand_over(tree, descriptor, (uid, gid), drop_links=drop_links, sparing=sparing)
 
 
-def _hand_over(path: Path, descriptor: int, owner: tuple[int, int], *, drop_links: bool) -> None:
+def _hand_over(path: Path, descriptor: int, owner: tuple[int, int], *, drop_links: bool, sparing: str = "") -> None:
     if owner[0] == 0:
         os.fchown(descriptor, *owner)
-    for name in os.listdir(descriptor):
+    for name in set(os.listdir(descriptor)) - {sparing}:
         with suppress(FileNotFoundError):
             kind = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
             if stat.S_ISDIR(kind):

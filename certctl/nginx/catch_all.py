@@ -11,7 +11,7 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Deadline
 from certctl.io.files import swap_symlink, sync_directory, writing
-from certctl.nginx import handshake
+from certctl.nginx import aside, handshake
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import not_reached
 from certctl.nginx.publish import leave_other_places
@@ -127,8 +127,7 @@ class MirrorChange:
             for site in self._sites.values():
                 self._live.prune(site.certificate)
             for domain in self._gone:
-                self._live.remove(domain)
-                self._settings.block_pairs.remove(domain)
+                aside.put(self._settings, domain)
             leave_other_places(self._settings, self._command, self._sites.values())
 
     def _point(self, site: Site) -> None:

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from certctl.domain import Domain
 from certctl.io.locks import lock
+from certctl.nginx import aside
 from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
@@ -69,6 +70,7 @@ def open_change(
         if rest or not parts:
             parts.append(held.enter_context(_mirrored(settings, command, rest)))
         yield SiteChange(parts)
+    aside.expire(settings)
 
 
 def _split(settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> tuple[Work, Work]:

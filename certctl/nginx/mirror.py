@@ -38,6 +38,7 @@ CURRENT = "current"
 _NAME_MAX = 255
 _TWIN = ".1"
 _MOST = 1_000_000
+_LONGEST_NUMBER = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,20 @@ def holds(live: Path, site: Site, rights: Rights) -> bool:
     return _holds(domain_path(live, site.domain) / str(in_force), site.pem, rights)
 
 
+def loads(live: Path, domain: Domain) -> bool:
+    """Tell whether OpenSSL can load what ``current`` names, as nginx has to.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
+    home = domain_path(live, domain)
+    try:
+        _check_loads(home / (home / CURRENT).readlink().name, domain)
+    except (FileNotFoundError, NotADirectoryError, NotRegular, WebServerFailed):
+        return False
+    return True
+
+
 def target(live: Path, domain: Domain) -> str | None:
     """Return the directory ``current`` points at, or None; a link in the domain's own place is none of ours."""
     home = domain_path(live, domain)
@@ -179,9 +194,9 @@ def prune(live: Path, certificate: Certificate) -> None:
     home = domain_path(live, certificate.domain)
     if home.is_symlink():
         return
-    in_force = _number(target(live, certificate.domain) or "")
-    versions = sorted((path for path in home.iterdir() if _number(path.name)), key=lambda path: _number(path.name))
-    spare = [path for path in versions if _number(path.name) != in_force][-1:]
+    in_force = number(target(live, certificate.domain) or "")
+    versions = sorted((path for path in home.iterdir() if number(path.name)), key=lambda path: number(path.name))
+    spare = [path for path in versions if number(path.name) != in_force][-1:]
     for path in versions:
         if path not in spare:
             discard(path)
@@ -217,10 +232,10 @@ def _names_of(version: int) -> tuple[str, str]:
     return str(version), f"{version}{_TWIN}"
 
 
-def _number(name: str) -> int:
+def number(name: str) -> int:
     """Return the version of a directory, 0 when it has another purpose."""
-    number = name.removesuffix(_TWIN)
-    return int(number) if number.isascii() and number.isdigit() else 0
+    digits = name.removesuffix(_TWIN)
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER else 0
 
 
 def _in_force(home: Path) -> str | None:

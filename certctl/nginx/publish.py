@@ -10,7 +10,7 @@ from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
 from certctl.io.files import writing
 from certctl.io.rights import as_root
-from certctl.nginx import handshake, mainconf, mirror
+from certctl.nginx import aside, handshake, mainconf, mirror
 from certctl.nginx.base import serves_the_mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
@@ -44,6 +44,7 @@ class GuardedChange:
             for domain in gone
             if domain not in self._sites
         }
+        self._blocks_before: dict[Domain, str | None] = {}
         self._published = False
         self._changed = False
         self._agrees = False
@@ -62,6 +63,7 @@ class GuardedChange:
         stale = [site for site in self._sites.values() if not self._settings.place_of(site).holds(site)]
         leftovers = [d for d in self._gone if any(place.has(d) for place in self._places)]
         self._published = True
+        self._blocks_before = {d: current.get(self._settings.block_path(d)) for d in self._gone}
         if files or stale or self._dropped_links():
             with writing(self._settings.live):
                 swap = self._swap(files, stale)
@@ -126,8 +128,7 @@ class GuardedChange:
             if not self._guard.is_reload_pending:  # or nginx, as it runs, may still go there
                 leave_other_places(self._settings, self._command, self._sites.values())
             for domain in self._gone:
-                for place in self._places:
-                    place.remove(domain)
+                aside.put(self._settings, domain, self._blocks_before.get(domain))
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
         blocks = dict[Path, str | None]()

@@ -2,13 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
 from pathlib import Path
 
 from certctl.domain import Domain, NamePolicy, parse_domain, parse_wildcard
 from certctl.errors import NameRejected, WebServerFailed
 from certctl.io.locks import lock
 from certctl.io.rights import as_root
-from certctl.nginx import access, challenge, checkup, doctor, foresee, handshake, mainconf, mirror, probe
+from certctl.nginx import (
+    access,
+    aside,
+    challenge,
+    checkup,
+    doctor,
+    foresee,
+    handshake,
+    mainconf,
+    mirror,
+    probe,
+    serving,
+)
 from certctl.nginx.base import base_files, serves_the_mirror
 from certctl.nginx.blocks import Blocks
 from certctl.nginx.change import SiteChange, every_site_locked, open_change
@@ -84,15 +97,41 @@ class Nginx:
             raise no_tls(trouble, self._settings)
         return Done(f"port {self._settings.https_port} answers TLS", changed=False)
 
-    def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
-        """Return the domains nginx has files of ours for although they are not among ``known``.
+    def names(self) -> Sequence[Domain]:
+        """Return the domains nginx has files of ours for.
 
         A file in the include directory without our header is somebody else's and never named here.
         """
-        expected = {domain.name for domain in known}
         found = set(self._named_by_blocks()) | set(self._named_by_mirror())
-        parsed = (_parse(name) for name in found - expected)
-        return sorted(domain for domain in parsed if domain)
+        return sorted(domain for domain in map(_parse, found) if domain)
+
+    def leaf(self, domain: Domain) -> str | None:
+        """Return the SHA-256 of the leaf that our files have in force for a domain, None where there is none."""
+        return serving.leaf(in_force(self._settings), domain)
+
+    def in_force(self, domain: Domain, now: datetime) -> Site:
+        """Return a domain as our files have it in force; see ``serving.site``.
+
+        Raises:
+            Unreachable: ``store-knows-less``: it is no pair that the store could take in.
+        """
+        return serving.site(in_force(self._settings), domain, now)
+
+    def require_shown(self, site: Site) -> None:
+        """Refuse a pair that nginx does not show in a handshake.
+
+        Raises:
+            Unreachable: ``store-knows-less``.
+        """
+        serving.require_shown(self._settings, site)
+
+    def breaks(self, domain: Domain) -> bool:
+        """Tell whether nginx could not start because of this domain's server block."""
+        return serving.breaks(in_force(self._settings), domain)
+
+    def discard(self, domain: Domain) -> None:
+        """Delete what was put aside of a domain that was taken out."""
+        aside.discard(self._settings, domain)
 
     def preview(self, site: Site) -> Preview:
         """Render the server block of a site without writing it; or the link, when the catch-all serves it."""

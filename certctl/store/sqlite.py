@@ -81,14 +81,17 @@ class SqliteStore:
             return reading.expiries(db)
 
     def keep(self, issued: Issued) -> Certificate:
-        """Store a new version and its key, make the domain active, forget its failures, keep two versions."""
+        """Store a new version and its key, make the domain active, forget its failures, keep two versions.
+
+        A version that has a number, as in the mirror, keeps it where that is higher than any here.
+        """
         facts, name = issued.certificate, issued.certificate.domain.name
         with self._transaction() as db:
             self._enter_state(db, name, State.ACTIVE)
             (version,) = db.execute(
-                "UPDATE domain SET version = version + 1, attempts = 0, last_error = NULL, retry_at = NULL"
+                "UPDATE domain SET version = max(version + 1, ?), attempts = 0, last_error = NULL, retry_at = NULL"
                 " WHERE name = ? RETURNING version",
-                (name,),
+                (facts.version, name),
             ).fetchone()
             db.execute(
                 "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -104,6 +107,14 @@ class SqliteStore:
                 "DELETE FROM certificate WHERE domain = ? AND version <= ?", (name, version - _KEPT_VERSIONS)
             )
         return replace(facts, version=version)
+
+    def has(self, domain: Domain, fingerprint: str) -> bool:
+        """Tell whether a certificate is one of the versions that are here."""
+        with self._reading() as db:
+            found = db.execute(
+                "SELECT 1 FROM certificate WHERE domain = ? AND fingerprint = ?", (domain.name, fingerprint)
+            )
+            return found.fetchone() is not None
 
     def served(self, certificate: Certificate) -> None:
         """Note that this version was seen on the wire; trouble with nginx is over then."""

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
+from certctl.domain import Domain
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.remove import stay_away
 from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
+from certctl.stories.unknown import require_newest, spare_order
 from certctl.values import Approval, DnsSolver, DomainRow, Site, State
 from certctl.world import Change, World
 
@@ -86,8 +88,11 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
 
     What a killed run left is the result of no new order if the store has it. The new certificate stays where it was
     made until nginx has it, too: a store that loses its last commit has not lost the key.
-    Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out.
+    Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out. Nor is
+    one spent for a certificate that nginx serves and the store has lost, unless the operator insists.
     """
+    if not journey.insists:
+        spare_order(journey.domain, world)
     if solver is None:
         _require_challenge(journey, world)
     replaces = None
@@ -121,28 +126,36 @@ def is_live(row: DomainRow | None, world: World) -> bool:
     return row.served > 0 and row.certificate.not_after > world.clock.now()
 
 
-def deploy(journeys: Sequence[Journey], world: World) -> None:
+def deploy(journeys: Sequence[Journey], world: World, leaving: Sequence[Journey] = ()) -> None:
     """Publish → reload → confirm: all sites with one test and one reload, or each alone if that fails.
 
     When nginx refuses a batch, or a place cannot be written, halves are tried on their own, so one site never stops
-    another.
+    another. Who is leaving is taken out in the same change, the first that nginx takes; ``changed``, or the error,
+    says how that went.
     """
     ready = [journey for journey in journeys if journey.ok]
     for journey in ready:
         _catch_up(journey, world)
     ready = [journey for journey in ready if journey.ok]
-    if not ready:
+    if not ready and not leaving:
         return
     try:
-        _deploy_together(ready, world)
+        _deploy_together(ready, leaving, world)
     except CertctlError as error:
-        if len(ready) == 1 or not _may_be_one_sites_fault(error):
+        for journey in leaving:
+            journey.error = error
+        if len(ready) + bool(leaving) <= 1 or not _may_be_one_sites_fault(error):
             for journey in ready:
                 journey.fail(error.after_spending() if journey.has_ordered else error, world)
         else:
-            middle = len(ready) // 2
-            deploy(ready[:middle], world)
-            deploy(ready[middle:], world)
+            _deploy_apart(ready, leaving, world)
+
+
+def _deploy_apart(ready: Sequence[Journey], leaving: Sequence[Journey], world: World) -> None:
+    """Try halves, with whoever has not left by then; the leaving without the last single site, and then that."""
+    middle = len(ready) // 2
+    deploy(ready[:middle], world, leaving)
+    deploy(ready[middle:], world, [journey for journey in leaving if not journey.changed] if middle else ())
 
 
 def _may_be_one_sites_fault(error: CertctlError) -> bool:
@@ -152,15 +165,20 @@ def _may_be_one_sites_fault(error: CertctlError) -> bool:
     return isinstance(error, WebServerFailed) and error.slug not in _NOT_ONE_SITES_FAULT
 
 
-def _deploy_together(journeys: Sequence[Journey], world: World) -> None:
-    with world.web.change([journey.site for journey in journeys if journey.site]) as change:
+def _deploy_together(journeys: Sequence[Journey], leaving: Sequence[Journey], world: World) -> None:
+    sites = [journey.site for journey in journeys if journey.site]
+    with world.web.change(sites, gone=[journey.domain for journey in leaving]) as change:
         # Again, now that nginx's lock is ours: whoever renews or removes a domain says so first and waits for it.
         caught_up = [_catch_up(journey, world) for journey in journeys]
-        is_current = all(caught_up)
-        changed = is_current and _take_steps(journeys, change)
+        still_leaving = [journey for journey in leaving if not _is_back(journey.domain, world)]
+        is_current = all(caught_up) and len(still_leaving) == len(leaving)
+        _note_removals(still_leaving, world)
+        changed = is_current and _take_steps(journeys, leaving, change)
     if not is_current:
-        deploy(journeys, world)
+        deploy(journeys, world, still_leaving)
         return
+    for journey in leaving:
+        journey.changed, journey.error = True, None
     with world.store.together():
         for journey in journeys:
             if journey.certificate:
@@ -180,9 +198,25 @@ def let_copy_go(journey: Journey, world: World) -> None:
             journey.warn(error, world)
 
 
-def _take_steps(journeys: Sequence[Journey], change: Change) -> bool:
-    published = take_together(journeys, Step.PUBLISH, change.publish)
-    reloaded = take_together(journeys, Step.RELOAD, change.reload)
+def _is_back(domain: Domain, world: World) -> bool:
+    """Tell whether a domain was issued since it was found to be leaving: it is nobody's leftover."""
+    row = world.store.domain(domain)
+    return row is not None and row.certificate is not None and row.state is not State.REMOVED
+
+
+def _note_removals(leaving: Sequence[Journey], world: World) -> None:
+    """Note anew that these are removed, whenever that was begun: the handshakes that follow are no first visits."""
+    with world.store.together():
+        for journey in leaving:
+            row = world.store.domain(journey.domain)
+            if row and row.state is State.REMOVED:
+                world.store.set_state(journey.domain, State.REMOVED)
+
+
+def _take_steps(journeys: Sequence[Journey], leaving: Sequence[Journey], change: Change) -> bool:
+    everyone = [*journeys, *leaving]
+    published = take_together(everyone, Step.PUBLISH, change.publish)
+    reloaded = take_together(everyone, Step.RELOAD, change.reload)
     for journey in journeys:
         journey.step(Step.CONFIRM, change.confirm, journey.domain)
     return published.changed or reloaded.changed
@@ -203,6 +237,7 @@ def _catch_up(journey: Journey, world: World) -> bool:
         if mode is not row.mode:
             world.store.set_mode(journey.domain, mode)
         if carried is None or (carried.certificate, carried.mode) != (row.certificate, mode):
+            require_newest(journey.domain, row, world)
             journey.site = Site(row.certificate, world.store.pem(row.certificate), mode)
         journey.certificate, journey.state = row.certificate, row.state
     return journey.ok and journey.site is carried

@@ -36,6 +36,7 @@ class Step(StrEnum):
     RELOAD = "reload"
     CONFIRM = "confirm"
     REVOKE = "revoke"
+    ADOPT = "adopt"
 
 
 @dataclass(frozen=True, slots=True)

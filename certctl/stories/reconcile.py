@@ -1,63 +1,109 @@
 """The story: make the mirror and nginx equal to the store, after a crash, a restore or a hand's mistake."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from certctl.domain import Domain
 from certctl.stories.issue import deploy
-from certctl.stories.journey import Journey, Step, take_together
+from certctl.stories.journey import Journey
+from certctl.stories.unknown import is_unknown, lack
 from certctl.values import State
 from certctl.world import World
 
+Start = Callable[[Domain], Journey]
 
-def reconcile(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
-    """Publish every live domain of the store and take out what the store does not know.
 
-    Idempotent: where nothing differs, nothing is written and nginx is not reloaded.
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a run did, and what it left alone.
+
+    Attributes:
+        journeys: The domains the store knows.
+        less: The domains of which it knows less than nginx serves, and what it lacks.
     """
-    return [*publish_everyone(world, start), *_take_out(world, start)]
+
+    journeys: Sequence[Journey]
+    less: Mapping[Domain, str | None]
 
 
-def publish_everyone(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
-    """Publish every live domain of the store, each as it is to be served now."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The domains nginx has files for and the store has no certificate of.
+
+    Attributes:
+        leaving: The store says they were removed; or their server block names no pair, so that it serves nobody and
+            keeps nginx from starting.
+        unknown: The store does not say so. They stay.
+    """
+
+    leaving: Sequence[Domain]
+    unknown: Sequence[Domain]
+
+
+def reconcile(world: World, start: Start) -> Reconciled:
+    """Publish every live domain of the store, take out what it says is removed, and leave what it does not know.
+
+    One change: nginx would not take the one without the other. Idempotent: where nothing differs, nothing is
+    written, and nginx is not reloaded.
+    """
+    found = sort_out(world)
+    leaving = [start(domain) for domain in found.leaving]
+    finished = [domain for domain in found.leaving if _is_certificate_left(domain, world)]
+    journeys = publish_everyone(world, start, leaving)
+    for journey in leaving:
+        _end(journey, world)
+    for domain in finished:
+        world.web.discard(domain)  # the operator removed it, and that run was killed: nothing is kept
+    outdated = [journey.domain for journey in journeys if _is_less(journey)]
+    less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*found.unknown, *outdated)}
+    known = [journey for journey in journeys if not _is_less(journey)]
+    return Reconciled([*known, *leaving], less)
+
+
+def sort_out(world: World) -> Found:
+    """Look at nginx's files for what the store has no certificate of."""
+    names = world.web.names()
+    known = {row.domain for row in world.store.domains() if row.certificate}
+    leaving, unknown = list[Domain](), list[Domain]()
+    for domain in names:
+        if domain in known:
+            continue
+        row = world.store.domain(domain)
+        is_removed = row is not None and row.state is State.REMOVED
+        if is_removed or (is_unknown(row) and world.web.breaks(domain)):
+            leaving.append(domain)
+        elif is_unknown(row):
+            unknown.append(domain)
+    return Found(leaving, unknown)
+
+
+def publish_everyone(world: World, start: Start, leaving: Sequence[Journey] = ()) -> Sequence[Journey]:
+    """Publish every live domain of the store, each as it is to be served now, and take others out with that."""
     journeys = [begin(row.domain, start, world) for row in world.store.domains() if row.certificate]
-    deploy(journeys, world)
+    deploy(journeys, world, leaving)
     return journeys
 
 
-def begin(domain: Domain, start: Callable[[Domain], Journey], world: World) -> Journey:
+def begin(domain: Domain, start: Start, world: World) -> Journey:
     """Start a journey for a domain that has its certificate already."""
     journey = start(domain)
     journey.before = world.store.domain(domain)
     return journey
 
 
-def _take_out(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
-    gone = world.web.orphans(_known(world))
-    journeys = [start(domain) for domain in gone]
-    if not journeys:
-        return []
-    with world.web.change([], gone=gone) as change:
-        # Again, now that nginx's lock is ours: a domain that was issued meanwhile is nobody's leftover.
-        is_current = not set(gone) & set(_known(world))
-        if is_current:
-            _note_removals(gone, world)
-            take_together(journeys, Step.PUBLISH, change.publish)
-            take_together(journeys, Step.RELOAD, change.reload)
-    if not is_current:
-        return _take_out(world, start)
-    for journey in journeys:
-        journey.state, journey.changed = State.REMOVED, True
-    return journeys
+def _end(journey: Journey, world: World) -> None:
+    row = world.store.domain(journey.domain)
+    journey.state = row.state if row else None
+    if journey.error:
+        journey.fail(journey.error)
+    else:
+        journey.succeed("remove", world)
 
 
-def _note_removals(gone: Sequence[Domain], world: World) -> None:
-    """Note anew that these are removed, whenever that was begun: the handshakes that follow are no first visits."""
-    with world.store.together():
-        for domain in gone:
-            row = world.store.domain(domain)
-            if row and row.state is State.REMOVED:
-                world.store.set_state(domain, State.REMOVED)
+def _is_certificate_left(domain: Domain, world: World) -> bool:
+    row = world.store.domain(domain)
+    return row is not None and row.certificate is not None
 
 
-def _known(world: World) -> Sequence[Domain]:
-    return [row.domain for row in world.store.domains() if row.certificate]
+def _is_less(journey: Journey) -> bool:
+    return journey.error is not None and journey.error.slug == "store-knows-less"

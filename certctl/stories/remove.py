@@ -1,12 +1,13 @@
 """The story: a customer leaves. The server block goes, nginx reloads, then the certificate goes."""
 
+from contextlib import suppress
 from datetime import datetime
 from math import ceil
 
-from certctl.errors import ConfigInvalid, NotApproved
+from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import STAYS_AWAY, is_void
 from certctl.stories.journey import Journey, Step
-from certctl.values import Approval, Certificate, DomainRow, Done, State
+from certctl.values import Approval, Certificate, DomainRow, Done, Pem, State
 from certctl.world import World
 
 
@@ -49,26 +50,40 @@ def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None)
 def _take_out(journey: Journey, world: World, *, revoke: bool, keep_certificate: bool) -> None:
     domain = journey.domain
     row = world.store.domain(domain)
-    if row is None:
+    is_served = domain in world.web.names() if row is None or row.certificate is None else True
+    if row is None and not is_served:
         raise ConfigInvalid("unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"])
-    journey.certificate = row.certificate
-    if row.state is State.REMOVED and row.certificate is None and domain not in world.web.orphans([]):
+    journey.certificate = row.certificate if row else None
+    if row and row.state is State.REMOVED and not is_served:
+        world.web.discard(domain)
         journey.state = State.REMOVED
         return
+    pair = _pair(journey, world) if revoke else None
     world.store.set_state(domain, State.REMOVED)
     with world.web.change([], gone=[domain]) as change:
         journey.step(Step.PUBLISH, change.publish)
         journey.step(Step.RELOAD, change.reload)
         journey.step(Step.CONFIRM, change.confirm, domain)
-    if revoke and row.certificate:
-        journey.step(Step.REVOKE, _revoke, row.certificate, world)
-    if row.certificate:
+    if pair:
+        journey.step(Step.REVOKE, _revoke, *pair, world)
+    if row and row.certificate:
         world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
+    world.web.discard(domain)
     world.store.forget(domain, keep_certificate=keep_certificate)
     journey.state, journey.changed = State.REMOVED, True
     journey.succeed("remove", world)
 
 
-def _revoke(certificate: Certificate, world: World) -> Done:
-    world.ca.revoke(certificate, world.store.pem(certificate))
+def _pair(journey: Journey, world: World) -> tuple[Certificate, Pem] | None:
+    """Return what is to be revoked: what the store has, or else what nginx serves without it."""
+    if journey.certificate:
+        return journey.certificate, world.store.pem(journey.certificate)
+    with suppress(Unreachable):
+        site = world.web.in_force(journey.domain, world.clock.now())
+        return site.certificate, site.pem
+    return None
+
+
+def _revoke(certificate: Certificate, pem: Pem, world: World) -> Done:
+    world.ca.revoke(certificate, pem)
     return Done(f"serial {certificate.serial}")

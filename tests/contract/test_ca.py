@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certctl.ca.authority import Authority
-from certctl.ca.keys import same_key
+from certctl.certificates import same_key
 from certctl.errors import Refused, Unreachable
 from certctl.txt import Opened
 from certctl.values import Certificate, Issued

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Event
 
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.errors import ConfigInvalid, Unreachable, WebServerFailed
 from certctl.values import Done, Site
 
 
@@ -27,6 +28,9 @@ class FakeWeb:
         tests: How often the whole was tested.
         reloads: How often it was reloaded; a failed one counts.
         may_reload: Cleared, it keeps a reload from ending.
+        broken: Domains whose server block names a pair that is gone: nothing passes the test while one is there.
+        damaged: Domains whose pair in force is none.
+        aside: What was taken out and is kept.
     """
 
     files: dict[Domain, Site] = field(default_factory=dict)
@@ -41,6 +45,9 @@ class FakeWeb:
     tests: int = 0
     reloads: int = 0
     may_reload: Event = field(default_factory=Event, repr=False, compare=False)
+    broken: set[Domain] = field(default_factory=set)
+    damaged: set[Domain] = field(default_factory=set)
+    aside: list[Domain] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.may_reload.set()
@@ -50,6 +57,7 @@ class FakeWeb:
         files, reloads = dict(self.files), self.reloads
         try:
             yield FakeChange(self, {site.domain: site for site in sites}, list(gone))
+            self.aside += [domain for domain in gone if domain in files and domain not in self.files]
         except WebServerFailed as error:
             self._put_back(files, reloads, keep=error.slug == "nginx-not-running")
             raise
@@ -69,8 +77,30 @@ class FakeWeb:
             raise WebServerFailed("nginx-not-running", "nginx is not running")
         return Done("port 443 answers TLS", changed=False)
 
-    def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
-        return sorted(set(self.files) - set(known))
+    def names(self) -> Sequence[Domain]:
+        return sorted(set(self.files))
+
+    def leaf(self, domain: Domain) -> str | None:
+        site = self.files.get(domain)
+        return site.certificate.fingerprint if site and domain not in self.broken else None
+
+    def in_force(self, domain: Domain, now: datetime) -> Site:
+        site = self.files.get(domain)
+        if site is None or domain in self.broken | self.damaged or now >= site.certificate.not_after:
+            raise Unreachable(
+                "store-knows-less", f"the pair of {domain} is none", next=[f"certctl remove {domain}"]
+            )
+        return site
+
+    def require_shown(self, site: Site) -> None:
+        if self.served(site.domain) != site.certificate.fingerprint:
+            raise Unreachable("store-knows-less", f"nginx does not show the pair of {site.domain}")
+
+    def breaks(self, domain: Domain) -> bool:
+        return domain in self.broken
+
+    def discard(self, domain: Domain) -> None:
+        self.aside = [each for each in self.aside if each != domain]
 
     def served(self, domain: Domain) -> str | None:
         """Return the fingerprint a handshake would show."""
@@ -102,6 +132,8 @@ class FakeChange:
         if self.web.shut & set(self.sites):
             raise ConfigInvalid("state-unwritable", "cannot write /var/lib/certctl-sites: Read-only file system")
         self.web.tests += 1
+        if self.web.broken & set(wanted):
+            raise WebServerFailed("nginx-already-broken", "a server block names a pair that is gone")
         if bad := self.web.refused & set(self.sites):
             raise WebServerFailed("nginx-test-failed", f"nginx refused the server block of {min(bad)}")
         self.web.files = wanted

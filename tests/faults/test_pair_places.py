@@ -92,7 +92,7 @@ def test_a_name_taken_out_leaves_neither_place(host: RealNginx) -> None:
         change.reload()
         for domain in (site.domain, old.domain):
             change.confirm(domain)
-    assert list(host.web.orphans([])) == []
+    assert list(host.web.names()) == []
 
 
 def test_a_row_that_takes_another_customers_name_is_written_into_no_block(host: RealNginx) -> None:

@@ -208,7 +208,7 @@ def test_the_floor_plan_shows_every_unit() -> None:
 def test_the_readme_begins_with_a_transcript_that_the_code_could_have_printed() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     first, second = (body for _, body in _BLOCK.findall(text)[:2])
-    steps = [str(step) for step in Step if step not in {Step.PROBE, Step.ORDER, Step.REVOKE}]
+    steps = [str(step) for step in Step if step not in {Step.PROBE, Step.ORDER, Step.REVOKE, Step.ADOPT}]
     assert re.findall(r"^  \S (\w+) ", first, re.MULTILINE) == steps
     assert re.search(r"^Ready in .* renews itself around \d{4}-\d\d-\d\d\.$", first, re.MULTILINE)
     (slug,) = re.findall(r"^error\[([a-z-]+)\]: ", second, re.MULTILINE)

@@ -34,6 +34,10 @@ ELSEWHERE = {
         "tests/host/test_next.py",
         "test_keys_out_of_reach_leads_through_the_line_it_shows_to_the_move",
     ),
+    "store-knows-less": (
+        "tests/faults/test_whole_unknown.py",
+        "test_a_store_that_lost_names_takes_nobody_out_and_what_is_next_brings_all_back",
+    ),
     "interrupted": ("tests/faults/test_whole_crash.py", "whole: reconcile after every kill"),
 }
 

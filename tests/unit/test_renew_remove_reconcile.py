@@ -228,16 +228,18 @@ def test_a_removed_domain_can_come_back(fake: FakeWorld) -> None:
     assert fake.ca.orders == 2
 
 
-def test_reconcile_puts_back_what_is_missing_and_takes_out_what_is_not_ours(fake: FakeWorld) -> None:
-    domains = live(fake, "a.example.com", "b.example.com")
-    site = fake.web.files.pop(domains[0])
-    fake.web.files[Domain("ghost.example.com")] = site
-    journeys = reconcile(fake.world, fake.journey)
-    assert sorted(journey.domain.name for journey in journeys if journey.changed) == [
-        "a.example.com", "b.example.com", "ghost.example.com",
+def test_reconcile_puts_back_what_is_missing_and_takes_out_what_was_removed(fake: FakeWorld) -> None:
+    *domains, left = live(fake, "a.example.com", "b.example.com", "left.example.com")
+    fake.web.files.pop(domains[0])
+    fake.store.set_state(left, State.REMOVED)  # and here its removal was killed
+    fake.store.forget(left, keep_certificate=False)
+    done = reconcile(fake.world, fake.journey)
+    assert sorted(journey.domain.name for journey in done.journeys if journey.changed) == [
+        "a.example.com", "b.example.com", "left.example.com",
     ]  # fmt: skip
+    assert not done.less
     assert set(fake.web.serving) == set(domains)
-    assert not any(journey.changed for journey in reconcile(fake.world, fake.journey))
+    assert not any(journey.changed for journey in reconcile(fake.world, fake.journey).journeys)
 
 
 def test_a_domain_the_operator_no_longer_wants_is_parked_and_still_served(fake: FakeWorld) -> None:
@@ -340,10 +342,11 @@ def test_a_domain_issued_while_reconcile_looks_around_is_nobodys_leftover(fake: 
     class Hurried(FakeWeb):
         """Somebody else issues a domain between the look and the lock."""
 
-        def orphans(self, known: Sequence[Domain]) -> Sequence[Domain]:
-            if domain not in known:
+        def names(self) -> Sequence[Domain]:
+            found = super().names()
+            if fake.store.domain(domain) is None:
                 issue(fake.journeys(domain), fake.world)
-            return super().orphans(known)
+            return [*found, domain]
 
     world = replace(fake.world, web=Hurried(files=fake.web.files, serving=fake.web.serving))
     fake.world = world

@@ -1,0 +1,163 @@
+"""What is taken out is put aside: renamed, so that it needs no space, and closed to everybody but root.
+
+    /var/lib/certctl/aside/20261127T201500Z-status.example.com/{live,certctl-sites}/…
+
+Nothing is published from there or given back from there; a person may look. After 14 days any change of ours
+deletes it. In modes ``shared`` and ``lua`` the state is another user's, who may put links in root's way: so each
+directory is opened first, never through a link, and the rename goes from one to the other. Where that cannot be
+done, as between two file systems (rename(2), EXDEV), the place is ``.aside`` beside the pairs themselves.
+"""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from calendar import timegm
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+from certctl.domain import Domain
+from certctl.io.files import PRIVATE, write_new
+from certctl.io.rights import acting_as, as_root
+from certctl.nginx import mirror
+from certctl.nginx.settings import NginxSettings
+
+NAME = "aside"
+KEPT = timedelta(days=14)
+_NEAR = f".{NAME}"
+_CLOSED = 0o700
+_STAMP = "%Y%m%dT%H%M%SZ"
+_ENTRY = re.compile(r"(\d{8}T\d{6}Z)-(.+)")
+_ELSEWHERE = {errno.EXDEV, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.EROFS}
+
+
+def stamp() -> str:
+    """Return the beginning of the name of what is put aside now."""
+    return time.strftime(_STAMP, time.gmtime())
+
+
+def put(settings: NginxSettings, domain: Domain, block: str | None = None) -> None:
+    """Put a domain's pairs aside, and what its server block said.
+
+    Raises:
+        OSError: a pair could not be moved; it stays where it is.
+    """
+    entry, top = f"{stamp()}-{domain.stem}", _top(settings)
+    for place in (settings.catch_all_pairs, settings.block_pairs):
+        if not place.has(domain):
+            continue
+        home = mirror.domain_path(place.path, domain)
+        try:
+            with as_root():
+                _rename(home, top, entry)
+        except OSError as error:
+            if error.errno not in _ELSEWHERE:
+                raise
+            with place.reached():
+                _rename(home, place.path / _NEAR, entry)
+    if block:
+        with suppress(OSError), as_root(), _opened(top) as above, _directory(entry, above):
+            write_new(top / entry / f"{domain.stem}.conf", block.encode("utf-8", "surrogateescape"), PRIVATE)
+
+
+def discard(settings: NginxSettings, domain: Domain) -> None:
+    """Delete all that is aside of a domain; also what root found of it when it took the state over."""
+
+    def is_meant(entry: str, _: os.stat_result) -> bool:
+        named = _ENTRY.fullmatch(entry)
+        return named is not None and named[2] == domain.stem
+
+    _delete(settings, is_meant)
+    with suppress(OSError), as_root(), _opened(_top(settings)) as top:
+        for entry in _entries(top):
+            with suppress(OSError), _directory(entry, top) as found, _directory(settings.live.name, found) as live:
+                _remove(domain.directory, live)
+
+
+def expire(settings: NginxSettings) -> None:
+    """Delete what has been aside for longer than 14 days, whoever put it there; who may not look leaves it."""
+    oldest = time.time() - KEPT.total_seconds()
+    _delete(settings, lambda entry, facts: _since(entry, facts) < oldest)
+
+
+def _top(settings: NginxSettings) -> Path:
+    return settings.live.parent / NAME
+
+
+def _delete(settings: NginxSettings, is_meant: Callable[[str, os.stat_result], bool]) -> None:
+    tops: list[tuple[Path, AbstractContextManager[None]]] = [(_top(settings), as_root())]
+    places = (settings.catch_all_pairs, settings.block_pairs)
+    for top, rights in [*tops, *((place.path / _NEAR, place.reached()) for place in places)]:
+        with suppress(OSError), rights, _opened(top) as directory:
+            for entry in _entries(directory):
+                if is_meant(entry, os.stat(entry, dir_fd=directory, follow_symlinks=False)):
+                    _remove(entry, directory)
+
+
+def _since(entry: str, facts: os.stat_result) -> float:
+    """Return since when something is aside: its name says so, or else its last rename does."""
+    named = _ENTRY.fullmatch(entry)
+    with suppress(ValueError):
+        if named:
+            return timegm(time.strptime(named[1], _STAMP))
+    return facts.st_ctime
+
+
+def _rename(home: Path, top: Path, entry: str) -> None:
+    with suppress(FileExistsError):
+        top.mkdir(_CLOSED)
+    with _opened(top) as above:
+        with suppress(FileExistsError):
+            os.mkdir(entry, _CLOSED, dir_fd=above)
+        with _directory(entry, above) as into, _directory(home.parent) as place:
+            name = home.parent.name
+            name += f"-{secrets.token_hex(4)}" if name in _entries(into) else ""
+            os.rename(home.name, name, src_dir_fd=place, dst_dir_fd=into)
+            for directory in (into, above, place):
+                os.fsync(directory)
+
+
+def _entries(directory: int) -> list[str]:
+    return os.listdir(directory)
+
+
+def _remove(name: str, directory: int) -> None:
+    with suppress(OSError):
+        if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=directory)
+        else:
+            os.unlink(name, dir_fd=directory)
+
+
+@contextmanager
+def _opened(top: Path) -> Iterator[int]:
+    """Open a place aside that is ours, and close it to everybody else.
+
+    Raises:
+        PermissionError: somebody else put it there.
+        OSError: it is a link, or not there.
+    """
+    with _directory(top) as directory:
+        facts, acting = os.fstat(directory), acting_as()
+        if facts.st_uid != (acting.uid if acting else os.geteuid()):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(top))
+        if stat.S_IMODE(facts.st_mode) != _CLOSED:
+            os.fchmod(directory, _CLOSED)
+        yield directory
+
+
+@contextmanager
+def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """Open a directory. A link is followed only where nobody else can have put it."""
+    is_ours = within is None and Path(path).parent.stat().st_uid == os.geteuid()
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_ours else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

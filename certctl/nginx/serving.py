@@ -1,0 +1,108 @@
+"""What nginx serves of a domain by our files, whatever the store knows: which pair is in force, and is it one?"""
+
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from hashlib import sha256
+
+from certctl.domain import Domain
+from certctl.errors import Unreachable
+from certctl.io.files import read_regular
+from certctl.nginx import handshake, mirror
+from certctl.nginx.place import Place
+from certctl.nginx.publish import is_our_block, read
+from certctl.nginx.serverblock import names_of
+from certctl.nginx.settings import NginxSettings
+from certctl.values import Mode, Site
+
+_MOST = 64 * 1024 + 1
+_END = "-----END CERTIFICATE-----"
+
+
+def leaf(settings: NginxSettings, domain: Domain) -> str | None:
+    """Return the SHA-256 of the leaf that ``current`` names, None where there is none to read."""
+    with suppress(OSError, ValueError):
+        if place := _place(settings, domain):
+            pair = _pair(place, domain)
+            first, end, _ = pair[0].decode("ascii").partition(_END)
+            return sha256(ssl.PEM_cert_to_DER_cert(first + end)).hexdigest()
+    return None
+
+
+def site(settings: NginxSettings, domain: Domain, now: datetime) -> Site:
+    """Return a domain as nginx serves it now, as far as it can be told: its mode of its own, and its version.
+
+    The pair is looked at as one from a CA is.
+
+    Raises:
+        Unreachable: ``store-knows-less``, with what is wrong with the pair.
+    """
+    from certctl.certificates import NotUsable, checked
+
+    place = _place(settings, domain)
+    if place is None:
+        raise _not_taken(domain, "it is not there")
+    try:
+        pair = _pair(place, domain)
+        issued = checked(domain, names_of(domain), *pair, now)
+    except OSError as fault:
+        raise _not_taken(domain, f"it cannot be read ({fault.strerror})") from fault
+    except NotUsable as fault:
+        raise _not_taken(domain, fault.why, fault.seen, fault.expected) from fault
+    certificate = replace(issued.certificate, version=mirror.number(place.target(domain) or ""))
+    return Site(certificate, issued.pem, _mode(settings, domain))
+
+
+def require_shown(settings: NginxSettings, site: Site) -> None:
+    """Refuse a pair that nginx does not show; perhaps another server block has the name.
+
+    Raises:
+        Unreachable: ``store-knows-less``.
+    """
+    seen = handshake.look(settings, handshake.names_to_ask(names_of(site.domain))[0])
+    if seen.fingerprint != site.certificate.fingerprint:
+        raise _not_taken(site.domain, "nginx does not show it", [seen.text], [site.certificate.fingerprint])
+
+
+def breaks(settings: NginxSettings, domain: Domain) -> bool:
+    """Tell whether a server block of ours stops nginx from starting: what it names is gone, or cannot be loaded."""
+    if not is_our_block(settings.block_path(domain)):
+        return False
+    place = _place(settings, domain) or settings.block_pairs
+    with suppress(OSError), place.reached():  # what only cannot be read now is not gone
+        return not mirror.loads(place.path, domain)
+    return False
+
+
+def _place(settings: NginxSettings, domain: Domain) -> Place | None:
+    """Return where the pair is that nginx goes to: where the server block says, else where there is one."""
+    blocks, catch_all = settings.block_pairs, settings.catch_all_pairs
+    path = settings.block_path(domain)
+    text = (read(path) or "") if is_our_block(path) else ""
+    named = [place for place in (blocks, catch_all) if f" {place.link(domain)}/" in text]
+    usual = (blocks, catch_all) if settings.mode is Mode.BLOCKS else (catch_all, blocks)
+    return next((place for place in (*named, *(() if named else usual)) if place.target(domain)), None)
+
+
+def _pair(place: Place, domain: Domain) -> tuple[bytes, bytes]:
+    home = mirror.domain_path(place.path, domain) / (place.target(domain) or mirror.CURRENT)
+    with place.reached():
+        return read_regular(home / mirror.CHAIN, _MOST), read_regular(home / mirror.KEY, _MOST)
+
+
+def _mode(settings: NginxSettings, domain: Domain) -> Mode | None:
+    """Return the mode the operator chose for it, which its server block shows where others have none."""
+    is_apart = settings.mode is not Mode.BLOCKS and not domain.is_wildcard
+    return Mode.BLOCKS if is_apart and is_our_block(settings.block_path(domain)) else None
+
+
+def _not_taken(domain: Domain, why: str, seen: Sequence[str] = (), expected: Sequence[str] = ()) -> Unreachable:
+    return Unreachable(
+        "store-knows-less",
+        f"the store does not take in the pair of {domain} that nginx's files name: {why}",
+        seen=seen,
+        expected=expected,
+        next=["certctl doctor", f"certctl remove {domain}"],
+    )

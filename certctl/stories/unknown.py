@@ -1,0 +1,93 @@
+"""What nginx serves although the store knows less: nothing of it, or only an older certificate.
+
+The store was lost, restored from a backup, or is another host's. What it knows less than the host shows is never a
+reason to take anything away: such a name stays as it is served until the operator says what it is.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from certctl.domain import Domain
+from certctl.due import due_at
+from certctl.errors import Unreachable
+from certctl.values import Certificate, DomainRow, State
+from certctl.world import World
+
+
+def newer_in_force(domain: Domain, row: DomainRow | None, world: World) -> Certificate | None:
+    """Return the certificate in force when the store has none of the domain, or only an older one; else None.
+
+    Dates decide, not numbers: another store counts versions of its own. What is one of the store's own versions is
+    its past, and what is no pair that still holds is nobody's loss.
+    """
+    known = row.certificate if row else None
+    leaf = world.web.leaf(domain)
+    if leaf is None or (known and (leaf == known.fingerprint or world.store.has(domain, leaf))):
+        return None
+    with suppress(Unreachable):
+        found = world.web.in_force(domain, world.clock.now()).certificate
+        if known is None or (found.not_before, found.not_after) > (known.not_before, known.not_after):
+            return found
+    return None
+
+
+def lack(domain: Domain, row: DomainRow | None, world: World) -> str | None:
+    """Return what the store lacks of a domain that nginx has files for; None when it knows all there is to know."""
+    if is_unknown(row):
+        return "not in the store"
+    if row is None or row.certificate is None or row.state is State.REMOVED:
+        return None
+    found = newer_in_force(domain, row, world)
+    until = f"in the store until {row.certificate.not_after:%Y-%m-%d}"
+    return f"served until {found.not_after:%Y-%m-%d}, {until}" if found else None
+
+
+def require_newest(domain: Domain, row: DomainRow, world: World) -> None:
+    """Refuse to publish an older certificate over a newer one that is in force.
+
+    Raises:
+        Unreachable: ``store-knows-less``.
+    """
+    if lacks := lack(domain, row, world):
+        raise store_knows_less({domain: lacks})
+
+
+def spare_order(domain: Domain, world: World) -> None:
+    """Refuse to order for a domain that nginx serves with a certificate which the store lacks and which is not due.
+
+    Once that is due it is ordered like any other: nobody's page ends because the operator did not come.
+
+    Raises:
+        Unreachable: ``store-knows-less``.
+    """
+    row = world.store.domain(domain)
+    if row and row.state is State.REMOVED:
+        return
+    found = newer_in_force(domain, row, world)
+    if found and world.clock.now() < due_at(found, world.fallback_fraction):
+        raise store_knows_less({domain: lack(domain, row, world) or "not in the store"})
+
+
+def is_unknown(row: DomainRow | None) -> bool:
+    """Tell whether the store has no certificate of a domain and does not say either that it was removed."""
+    return row is None or (row.certificate is None and row.state is not State.REMOVED)
+
+
+def find_unknown(world: World) -> Mapping[Domain, str]:
+    """Return every domain of which the store knows less than nginx's files show, and what it lacks."""
+    lacks = ((domain, lack(domain, world.store.domain(domain), world)) for domain in world.web.names())
+    return {domain: text for domain, text in lacks if text}
+
+
+def store_knows_less(domains: Mapping[Domain, str | None]) -> Unreachable:
+    """Build the one error about all domains of which the store knows less; what it lacks by domain."""
+    first = next(iter(domains))
+    alone = len(domains) == 1
+    which = str(first) if alone else f"{len(domains)} domains"
+    return Unreachable(
+        "store-knows-less",
+        f"the store knows less of {which} than nginx serves: nothing of {'it' if alone else 'theirs'} was changed",
+        seen=[f"{domain}: {lacks or 'known by now'}" for domain, lacks in domains.items()],
+        expected=["the store of this host, in its newest state"],
+        next=["certctl reconcile --adopt", f"certctl remove {first if alone else 'DOMAIN'}"],
+    )
