@@ -97,7 +97,6 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.stop)
-        listeners.miss.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         misses, _ = await loop.create_datagram_endpoint(lambda: Misses(self._on_demand.hint), sock=listeners.miss)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.serve(sockets=[listeners.serve]))

@@ -12,10 +12,11 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.stop import stopping
+from certctl.serve.answers import PREPARING
 from certctl.serve.settings import Rate
 from certctl.stories.issue import issue, obtain
 from certctl.stories.remove import remove
-from certctl.values import State
+from certctl.values import Certificate, State
 from tests.fakes.serving import Serving, does_not_answer, nobody_approves, on_a_loop, serving, until
 from tests.fakes.world import FakeWorld
 
@@ -53,7 +54,7 @@ async def test_a_handshake_is_told_that_the_mirror_has_it_and_never_the_key(here
     here.fakes.customer(NAME)
     async with serving(here):
         answer = await here.handshake(NAME)
-    assert (answer.status, answer.body) == (200, "ready\n")
+    assert (answer.status, answer.body, answer.headers["cache-control"]) == (200, "ready\n", "no-store")
 
 
 @on_a_loop
@@ -351,6 +352,26 @@ async def test_a_name_whose_files_are_gone_is_published_from_the_store_without_a
 
 
 @on_a_loop
+async def test_a_name_whose_certificate_is_due_is_renewed_for_its_visitor_outside_the_limits(here: Serving) -> None:
+    domain = here.fakes.customer(NAME)
+    async with serving(here):
+        await here.visit(NAME)
+        first = certificate_of(here, domain)
+        later(here, timedelta(days=70))
+        here.ca.clock = here.fakes.clock.now()
+        assert (await here.visit(NAME)).status == 200
+    assert here.ca.replaced == [first.fingerprint]
+    assert certificate_of(here, domain).fingerprint != first.fingerprint
+
+
+def certificate_of(here: Serving, domain: Domain) -> Certificate:
+    row = here.fakes.store.domain(domain)
+    assert row
+    assert row.certificate
+    return row.certificate
+
+
+@on_a_loop
 async def test_a_removed_name_comes_back_only_as_a_new_one_would(here: Serving) -> None:
     domain = here.fakes.customer(NAME)
     async with serving(here):
@@ -462,10 +483,37 @@ async def test_it_takes_on_no_name_while_everything_is_approved_and_goes_on_by_i
         answer = await here.handshake(here.fakes.customer(NAME).name)
         assert (answer.status, answer.body) == (503, "unsure approval-approves-everything\n")
         assert (await here.handshake("status.live.com")).status == 200
+        said = len(here.heard.said)
+        verdict[0] = does_not_answer  # which is no sign that it has ended
+        await until(lambda: len(here.heard.said) > said + 1)
+        assert (await here.handshake(NAME)).body == "unsure approval-approves-everything\n"
         assert here.fakes.dns.asked == []
         verdict[0] = lambda: None
         await until(lambda: here.on_demand.refusing is None)
         assert (await here.handshake(NAME)).status == 200
+
+
+@on_a_loop
+async def test_an_endpoint_that_is_as_it_should_be_is_not_spoken_of(here: Serving) -> None:
+    asked: list[None] = []
+    async with serving(here, lambda: asked.append(None), SLOWLY / 20):
+        await until(lambda: len(asked) > 3)
+        assert here.heard.said == []
+
+
+@on_a_loop
+async def test_while_it_stops_no_name_is_taken_on_whatever_the_endpoint_says(here: Serving) -> None:
+    asked: list[None] = []
+    here.ca.gate.clear()
+    async with serving(here, lambda: asked.append(None), SLOWLY / 20) as daemon:
+        visit = asyncio.create_task(here.visit(here.fakes.customer(NAME).name))
+        await until(lambda: here.ca.inside == 1)
+        daemon.stop()
+        await visit
+        until_now = len(asked)
+        await until(lambda: len(asked) > until_now + 2)
+        assert here.on_demand.consider(here.fakes.customer("status.late.com").name) == PREPARING
+        here.ca.gate.set()
 
 
 def approves_everything() -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certctl.domain import Domain, parse_domain
-from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused
+from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused, Unreachable
 from certctl.serve import monitor as under_test
 from certctl.serve.answers import READY, Answer, Kind, Outcome, of_journey
 from certctl.serve.issuing import Silent
@@ -114,18 +114,24 @@ def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
         assert ours.store_up() is True
 
 
-def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors() -> None:
-    def points_elsewhere(domain: Domain) -> Delegation:
-        raise NotReady("dns-cname-mismatch", f"{domain} points elsewhere")
+@pytest.mark.parametrize(
+    ("error", "kind", "seconds", "who"),
+    [
+        (NotReady("dns-cname-mismatch", "it points elsewhere"), Kind.REFUSED, 30, "customer"),
+        (Unreachable("dns-unreachable", "no resolver answers"), Kind.UNSURE, 10, "nobody"),
+    ],
+)
+def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors(
+    error: CertctlError, kind: Kind, seconds: int, who: str
+) -> None:
+    def points_elsewhere(_: Domain) -> Delegation:
+        raise error
 
     with monitored() as here:
         ours = unprivileged(here, points_elsewhere)
         outcome = ours(NAME)
-        assert (outcome.answer.kind, outcome.answer.slug, outcome.who) == (
-            Kind.REFUSED,
-            "dns-cname-mismatch",
-            "customer",
-        )
+        assert outcome.answer == Answer(kind, timedelta(seconds=seconds), error.slug)
+        assert (outcome.who, outcome.message) == (who, error.message)
     assert here.issuer.asked == []
 
 
@@ -255,6 +261,7 @@ def test_a_monitor_that_ends_is_missed_at_once() -> None:
         (Step.OBTAIN, Refused("ca-refused", "no"), 1),
         (Step.OBTAIN, Busy("serve-busy", "no turn"), 0),
         (Step.OBTAIN, Interrupted("interrupted", "stopped before"), 0),
+        (Step.OBTAIN, ConfigInvalid("state-unwritable", "too little room"), 0),
         (Step.VERIFY, NotReady("dns-no-such-name", "nothing"), 0),
     ],
 )
@@ -264,5 +271,7 @@ def test_an_order_counts_when_the_ca_was_asked(failed: Step, error: CertctlError
         journey.steps.append(StepTaken(step, step is not failed, 1, ""))
         if step is failed:
             break
+    journey.changed = bool(orders)
     journey.fail(error)
-    assert of_journey(journey, SETTINGS, datetime(2026, 11, 23, tzinfo=UTC)).orders == orders
+    outcome = of_journey(journey, SETTINGS, datetime(2026, 11, 23, tzinfo=UTC))
+    assert (outcome.orders, outcome.changed) == (orders, bool(orders))
