@@ -6,9 +6,11 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from certctl.due import shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
-from certctl.values import Certificate, Event, Issued, Pem, State, Suggestion
+from certctl.values import Certificate, DnsSolver, Event, Issued, Mode, Pem, State, Suggestion
 from tests.fakes.world import FakeClock
 
 DOMAIN = Domain("status.example.com")
@@ -161,6 +163,74 @@ def test_the_ca_is_asked_about_what_is_active_and_was_not_asked_about_lately(sto
     assert [row.domain for row in store.unasked(BORN)] == [new, old]
     store.suggest([(kept[new], Suggestion(BORN, BORN + timedelta(hours=6)))])
     assert [row.domain for row in store.unasked(BORN)] == [old]
+
+
+OTHER = Domain("status.example.net")
+TOKENS = [
+    Spend(bucket, key) for bucket in (Bucket.FAILURES, Bucket.CONSECUTIVE) for key in (DOMAIN.name, OTHER.name)
+]
+WRITES: dict[str, Callable[[SqliteStore, Certificate], object]] = {
+    "keep": lambda store, _: [store.keep(issued(serial)) for serial in ("02", "03", "04")],
+    "served": lambda store, kept: store.served(kept),
+    "failed": lambda store, _: store.failed(DOMAIN, "ca-dns", BORN + timedelta(hours=2)),
+    "failed without the CA": lambda store, _: store.failed(DOMAIN, "dns-no-data", None),
+    "spend": lambda store, _: store.spend(TOKENS[:1], BORN),
+    "refund": lambda store, _: store.refund(TOKENS[:1], BORN),
+    "forgive": lambda store, _: store.forgive(TOKENS[0]),
+    "suggest": lambda store, kept: store.suggest([(kept, Suggestion(None, BORN))]),
+    "set_mode": lambda store, _: store.set_mode(DOMAIN, Mode.SHARED),
+    "set_solver": lambda store, _: store.set_solver(DOMAIN, DnsSolver("rfc2136")),
+    "a yes": lambda store, _: store.remember_answer(DOMAIN, approved=True, at=BORN + timedelta(days=1)),
+    "a no": lambda store, _: store.remember_answer(DOMAIN, approved=False, at=BORN),
+    "record": lambda store, _: store.record(Event(BORN, DOMAIN.name, "issue", ok=True, slug=None, detail="")),
+    "forget": lambda store, _: store.forget(DOMAIN, keep_certificate=False),
+    "forget but its key": lambda store, _: store.forget(DOMAIN, keep_certificate=True),
+    **{state: partial(lambda state, store, _: store.set_state(DOMAIN, state), state) for state in State},
+}
+
+
+def rows(path: Path) -> list[str]:
+    """Return every row of every table as text."""
+    with closing(sqlite3.connect(path)) as db:
+        tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return [f"{table} {row}" for table in tables for row in db.execute(f"SELECT * FROM {table}")]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_is_written_about_one_domain_touches_no_row_of_another(
+    store: SqliteStore, path: Path, write: str
+) -> None:
+    for domain in (DOMAIN, OTHER):
+        store.keep(issued("01", domain))
+        kept = store.keep(issued("02", domain))
+        store.failed(domain, "nginx-not-served", BORN + timedelta(hours=1))
+        store.suggest([(kept, Suggestion(BORN, BORN))])
+        store.remember_answer(domain, approved=True, at=BORN)
+        store.record(Event(BORN, domain.name, "verify", ok=True, slug=None, detail=""))
+    ours = store.domain(DOMAIN)
+    store.spend(TOKENS, BORN)
+    before = rows(path)
+    assert ours
+    assert ours.certificate
+    WRITES[write](store, ours.certificate)
+    after = rows(path)
+    assert [row for row in after if DOMAIN.name not in row] == [row for row in before if DOMAIN.name not in row]
+    assert after != before or write == State.ACTIVE
+
+
+def test_a_token_is_given_back_alone_and_a_success_empties_one_bucket(store: SqliteStore) -> None:
+    token, sibling = TOKENS[0], TOKENS[2]  # of another bucket, for the same name
+
+    def counted(spend: Spend) -> int:
+        return len(store.spent(spend, LETS_ENCRYPT[spend.bucket], BORN + timedelta(minutes=1)))
+
+    store.spend([token, token, sibling], BORN)
+    store.spend([token], BORN + timedelta(seconds=1))
+    store.refund([token], BORN)
+    store.refund([token], BORN - timedelta(seconds=1))
+    assert (counted(token), counted(sibling)) == (2, 1)
+    store.forgive(token)
+    assert (counted(token), counted(sibling)) == (0, 1)
 
 
 def test_a_no_takes_back_a_yes(store: SqliteStore) -> None:
