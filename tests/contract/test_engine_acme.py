@@ -344,6 +344,37 @@ def test_an_order_that_ends_without_a_certificate_is_a_failure(
     assert (caught.value.slug, server.asked["cert"]) == ("ca-unrecognised", 0)
 
 
+@pytest.mark.parametrize(
+    ("answer", "slug"),
+    [
+        (Answer(200, {}), ""),
+        (problem("alreadyRevoked", "it is", 400), ""),
+        (problem("unauthorized", "not your key", 403), "ca-account"),
+        (page(503), "ca-unreachable"),
+    ],
+)
+def test_a_revocation_is_done_once_the_ca_says_so_and_leaves_no_key_behind(
+    server: FakeAcme, party: Authority, acme_dir: Path, answer: Answer, slug: str
+) -> None:
+    issued = obtain(party)
+    server.faults.answers["revoke"] = answer
+    if slug:
+        with pytest.raises(CertctlError) as caught:
+            party.revoke(issued.certificate, issued.pem)
+        assert caught.value.slug == slug
+    else:
+        party.revoke(issued.certificate, issued.pem)
+    assert server.asked["revoke"] == 1
+    assert list((acme_dir / "revocation").iterdir()) == []
+
+
+def test_nothing_is_ordered_while_the_clocks_do_not_agree(server: FakeAcme, party: Authority) -> None:
+    server.faults.clock = timedelta(days=2)
+    with pytest.raises(ConfigInvalid) as caught:
+        obtain(party)
+    assert (caught.value.slug, server.orders) == ("clock-wrong", 0)
+
+
 def test_nothing_is_ordered_that_could_not_be_kept(
     server: FakeAcme, party: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,15 @@ class Signer:
         self.intermediate = self._certificate("intermediate", self.key, "root", self.root_key, days=10)
         self.expired = self._certificate("intermediate", self.key, "root", self.root_key, days=-1)
 
-    def leaf(self, names: list[str], key: ec.EllipticCurvePublicKey, *, days: int = 5, since: int = -20) -> bytes:
+    def leaf(
+        self,
+        names: list[str],
+        key: ec.EllipticCurvePublicKey,
+        *,
+        days: int = 5,
+        since: int = -20,
+        serial: int = 0,
+    ) -> bytes:
         """Sign a leaf for these names and key, valid from ``since`` days to ``days`` days from now."""
         now = datetime.now(UTC)
         san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
@@ -110,7 +118,7 @@ class Signer:
             .subject_name(x509.Name([]))
             .issuer_name(_name("intermediate"))
             .public_key(key)
-            .serial_number(x509.random_serial_number())
+            .serial_number(serial or x509.random_serial_number())
             .not_valid_before(now + timedelta(days=since))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(san, critical=True)

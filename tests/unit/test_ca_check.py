@@ -94,9 +94,29 @@ def test_another_type_of_key_than_asked_for_is_refused(ca: Signer, key: ec.Ellip
 def test_a_clock_that_is_a_little_slow_is_forgiven(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
     chain = ca.leaf([DOMAIN.name], key.public_key(), since=0) + pem(ca.intermediate)
     since = describe(chain.decode(), DOMAIN).not_before
-    assert check(chain, key, now=since - timedelta(minutes=4)).certificate.not_before == since
+    assert check(chain, key, now=since - timedelta(minutes=5)).certificate.not_before == since
     with pytest.raises(Refused):
-        check(chain, key, now=since - timedelta(minutes=6))
+        check(chain, key, now=since - timedelta(minutes=5, seconds=1))
+
+
+def test_a_certificate_is_good_until_the_second_it_ends(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
+    chain = good(ca, key)
+    until = describe(chain.decode(), DOMAIN).not_after
+    assert check(chain, key, now=until - timedelta(seconds=1)).certificate.not_after == until
+    with pytest.raises(Refused):
+        check(chain, key, now=until)
+
+
+def test_a_name_in_capitals_is_the_same_name(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
+    chain = ca.leaf([DOMAIN.name.upper()], key.public_key()) + pem(ca.intermediate)
+    assert check(chain, key).certificate.names == (DOMAIN.name.upper(),)
+
+
+@pytest.mark.parametrize(("serial", "shown"), [(0x123, "0123"), (0xAB12, "ab12")])
+def test_a_serial_is_shown_in_whole_bytes(
+    ca: Signer, key: ec.EllipticCurvePrivateKey, serial: int, shown: str
+) -> None:
+    assert describe(ca.leaf([DOMAIN.name], key.public_key(), serial=serial).decode(), DOMAIN).serial == shown
 
 
 def test_the_order_of_the_names_does_not_matter(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:

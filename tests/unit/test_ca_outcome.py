@@ -52,10 +52,28 @@ def test_a_failed_challenge_is_named_by_its_type(kind: str, slug: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        ("dns", f"certctl verify {NAME}"),
+        ("caa", f"certctl verify {NAME}"),
+        ("connection", "certctl doctor"),
+        ("unauthorized", "certctl doctor"),
+        ("serverInternal", "certctl doctor"),
+    ],
+)
+def test_a_failed_challenge_says_what_looks_at_the_same_thing(kind: str, command: str) -> None:
+    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME, "http-01"),))
+    assert classify(found, NAME, NOW).next[0] == command
+
+
+@pytest.mark.parametrize(
     ("kind", "slug"),
     [
         ("accountDoesNotExist", "ca-account"),
         ("externalAccountRequired", "ca-account"),
+        ("invalidContact", "ca-account"),
+        ("unsupportedContact", "ca-account"),
+        ("userActionRequired", "ca-account"),
         ("unauthorized", "ca-account"),
         ("badNonce", "ca-bad-nonce"),
         ("badCSR", "ca-refused"),
@@ -129,6 +147,34 @@ def test_lets_encrypts_prose_is_read_when_the_header_is_missing() -> None:
 )
 def test_without_an_answer_the_exception_decides(exception: str, slug: str) -> None:
     assert slug_of(f"2027-01-01 00:00:00,124:DEBUG:certbot._internal.log:Traceback:\n{exception}\n") == slug
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "exception", "slug"),
+    [
+        (200, "<html>", "json.decoder.JSONDecodeError: no", "ca-unreachable"),
+        (200, "<html>", "acme.errors.ClientError: no", "ca-unreachable"),
+        (200, "<html>", "certbot.errors.SomethingNew: ?", "ca-unrecognised"),
+        (200, '{"status": "pending"}', "certbot.errors.AuthorizationError: ?", "ca-timeout"),
+        (200, '{"status": "processing"}', "certbot.errors.AuthorizationError: ?", "ca-timeout"),
+        (200, '{"status": "ready"}', "certbot.errors.AuthorizationError: ?", "ca-timeout"),
+        (200, '{"status": "valid"}', "certbot.errors.AuthorizationError: ?", "ca-unrecognised"),
+        (200, '{"status": "pending"}', "certbot.errors.SomethingNew: ?", "ca-unrecognised"),
+        (299, "{}", "certbot.errors.SomethingNew: ?", "ca-unrecognised"),
+        (300, "{}", "certbot.errors.SomethingNew: ?", "ca-unreachable"),
+        (500, "{}", "certbot.errors.SomethingNew: ?", "ca-unreachable"),
+    ],
+)
+def test_without_a_problem_document_the_last_answer_and_the_exception_decide(
+    status: int, body: str, exception: str, slug: str
+) -> None:
+    assert slug_of(logged(status, body) + exception + "\n") == slug
+
+
+@pytest.mark.parametrize(("status", "wait"), [(499, None), (500, 120), (503, 120)])
+def test_a_server_error_may_say_how_long_it_lasts(status: int, wait: int | None) -> None:
+    error = classify(evidence(1, "", logged(status, "<html>", "Retry-After: 120")), NAME, NOW)
+    assert (error.slug, error.retry_after) == ("ca-unreachable", wait)
 
 
 def test_our_deadline_is_a_timeout_whatever_certbot_was_doing() -> None:

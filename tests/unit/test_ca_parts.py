@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,8 @@ from certctl.ca.directory import Directory
 from certctl.ca.examine import examine
 from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
-from certctl.ca.scratch import Scratch
+from certctl.ca.remake import remake
+from certctl.ca.scratch import Begun, Scratch
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solving import Solving
@@ -292,6 +293,80 @@ def test_a_copy_that_may_go_does_not_go_while_another_run_has_the_name(settings:
         assert scratch.root.exists()
     Authority(settings).settled(issued.certificate)
     assert not scratch.root.exists()
+
+
+@pytest.mark.parametrize("ends", [None, datetime(2027, 1, 8, tzinfo=UTC)])
+@pytest.mark.parametrize("handed_in", [False, True])
+def test_an_order_is_noted_as_it_is_until_it_is_let_go(
+    settings: CaSettings, ends: datetime | None, *, handed_in: bool
+) -> None:
+    scratch = Scratch(settings.work / "status.example.com")
+    scratch.make(settings)
+    assert (scratch.begun(), scratch.presented(), scratch.result()) == (None, [], None)
+    begun = Begun("https://ca.example.org/order/1", datetime(2027, 1, 1, tzinfo=UTC), ends, is_handed_in=handed_in)
+    scratch.note_begun(begun)
+    scratch.note_presented([CHALLENGE])
+    assert (scratch.begun(), scratch.presented()) == (begun, [CHALLENGE])
+    scratch.forget_begun()
+    assert scratch.begun() is None
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_where_keys_are_made_nobody_else_may_look(
+    settings: CaSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = replace(settings, acme_dir=Path("acme"))
+    scratch, before = Scratch(here.work / "status.example.com"), os.umask(umask)
+    try:
+        scratch.make(here)
+        scratch.ask(order_for(Domain("status.example.com"), here))
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if not path.is_symlink()}
+    assert modes == {0o700, 0o600}
+    assert (scratch.config / "accounts").resolve() == tmp_path / "acme/accounts"
+
+
+CHANGES: dict[str, Callable[[Scratch, CaSettings], object]] = {
+    "make": lambda scratch, settings: scratch.make(settings),
+    "ask": lambda scratch, settings: scratch.ask(order_for(Domain("status.example.com"), settings)),
+    "note an order": lambda scratch, _: scratch.note_begun(Begun("https://ca/1", datetime.now(UTC), None)),
+    "let an order go": lambda scratch, _: scratch.forget_begun(),
+    "note challenges": lambda scratch, _: scratch.note_presented([CHALLENGE]),
+    "keep a chain": lambda scratch, _: scratch.keep(b"chain"),
+    "try again": lambda scratch, _: scratch.forget_result(),
+    "flush": lambda scratch, _: scratch.flush(),
+    "remove": lambda scratch, _: scratch.remove(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_working_directory_that_cannot_be_written_is_a_fault_of_this_host(
+    settings: CaSettings, tmp_path: Path, change: str
+) -> None:
+    (tmp_path / "acme").touch()
+    with pytest.raises(ConfigInvalid) as caught:
+        CHANGES[change](Scratch(settings.work / "status.example.com"), settings)
+    assert caught.value.slug == "state-unwritable"
+
+
+def test_what_a_run_left_to_go_on_with_is_taken_over_whole_and_nothing_else(
+    settings: CaSettings, tmp_path: Path
+) -> None:
+    kept = {
+        "privkey.pem", "request.pem", "cert.pem", "chain.pem", "fullchain.pem", "order.json", "begun.json",
+        "presented.json",
+    }  # fmt: skip
+    left = settings.work / "status.example.com"
+    left.mkdir(parents=True)
+    for name in kept | {"cli.ini", "planted"}:
+        (left / name).write_text(name)
+    remake(settings.acme_dir, tmp_path / "fresh")
+    made = tmp_path / "fresh/work/status.example.com"
+    assert {path.name: path.read_text() for path in made.iterdir() if path.is_file()} == {
+        name: name for name in kept
+    }
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", "null"])
