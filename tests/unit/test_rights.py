@@ -139,6 +139,23 @@ def test_going_back_to_root_is_a_step_of_its_own(place: Path) -> None:
 
 
 @AS_ROOT
+def test_a_root_whose_own_the_state_is_keeps_what_its_login_has(place: Path) -> None:
+    script = "os.setgroups([4242]); rights.work_as(Owner(0, 0)); print(os.getgroups(), rights.acting_as())"
+    assert said(place, script) == ["[4242] None"]
+
+
+@AS_ROOT
+def test_who_is_not_root_stays_who_it_is(place: Path) -> None:
+    script = """
+os.setgroups([]); os.setgid(4322); os.setuid(4321)
+rights.work_as(Owner(1, 1))
+with rights.as_root():
+    print(rights.acting_as(), rights.working_for(), may_read_roots())
+"""
+    assert said(place, script) == ["None None False"]
+
+
+@AS_ROOT
 def test_credentials_that_the_owner_cannot_read_are_no_reason_to_be_root(place: Path) -> None:
     script = f"""
 rights.work_as({OWNER})

@@ -1,7 +1,9 @@
 """What a flood of names can make the daemon keep: nothing that grows."""
 
+import re
 import tracemalloc
 from datetime import timedelta
+from html import escape
 
 import pytest
 from hypothesis import given
@@ -9,12 +11,17 @@ from hypothesis import strategies as st
 
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
-from certctl.serve.answers import Kind, of_error
+from certctl.serve.answers import READY, Answer, Kind, Outcome, of_error
 from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
+from certctl.serve.metrics import Metrics
 from certctl.serve.misses import missed_name
+from certctl.serve.ondemand import Landing
+from certctl.serve.pages import page
 from certctl.serve.settings import Rate, ServeSettings
+from certctl.values import Mode
 from tests.fakes.serving import Time
+from tests.fakes.world import FakeClock
 
 LINE = (
     '<187>Nov 26 23:13:00 certctl: 2026/11/26 23:13:00 [error] 12298#12298: *4 cannot load certificate "{path}": '
@@ -39,6 +46,13 @@ def test_what_was_asked_for_last_stays_longest() -> None:
         memory.put(key, number, 5)
     memory.get("a")
     memory.put("c", 2, 5)
+    assert [memory.get(key) is not None for key in "abc"] == [True, False, True]
+
+
+def test_what_was_learnt_anew_stays_longest_too() -> None:
+    memory = Memory[str, int](2, Time())
+    for number, key in enumerate("abac"):
+        memory.put(key, number, 5)
     assert [memory.get(key) is not None for key in "abc"] == [True, False, True]
 
 
@@ -89,6 +103,58 @@ def test_every_error_is_told_to_a_visitor_and_remembered_for_a_time_that_ends(sl
 
 
 @pytest.mark.parametrize(
+    ("kind", "asks_to_come_back", "comes_by_itself"),
+    [
+        (Kind.REFUSED, False, False),
+        (Kind.RESTING, True, False),
+        (Kind.PREPARING, True, True),
+        (Kind.UNSURE, True, True),
+        (Kind.BUSY, True, True),
+    ],
+)
+@pytest.mark.parametrize("host", ["status.example.com", "<b>", ""])
+def test_a_page_comes_back_by_itself_where_waiting_helps_and_is_kept_by_nobody(
+    kind: Kind, host: str, *, asks_to_come_back: bool, comes_by_itself: bool
+) -> None:
+    text, headers = page(Answer(kind, timedelta(seconds=7)), host)
+    assert headers.get("Retry-After") == ("7" if asks_to_come_back else None)
+    assert headers.get("Refresh") == ("7" if comes_by_itself else None)
+    assert headers["Cache-Control"] == "no-store"
+    assert (escape(host or "this address") in text, "<b>" in text) == (True, False)
+    title = re.search("<title>(.+)</title>", text)
+    assert title
+    assert f"<h1>{title[1]}</h1>" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_trouble"),
+    [
+        (Kind.READY, False), (Kind.REFUSED, False), (Kind.PREPARING, False),
+        (Kind.RESTING, True), (Kind.UNSURE, True), (Kind.BUSY, True),
+    ],
+)  # fmt: skip
+def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit(
+    kind: Kind, *, is_trouble: bool
+) -> None:
+    metrics = Metrics(FakeClock(), lambda: True, Mode.LUA)
+    metrics.landed(Landing(Domain("status.example.com"), Outcome(Answer(kind, slug="x"), orders=1), 0.5))
+    summary = metrics.summary()
+    assert summary["last_error"] == ({"code": "x", "at": "2026-11-23T12:00:00Z"} if is_trouble else None)
+    is_first = kind is Kind.READY
+    quantile = 500 if is_first else None
+    assert summary["first_hit"] == {"count": int(is_first), "p50_ms": quantile, "p95_ms": quantile}
+    assert summary["orders"] == 1
+
+
+def test_half_of_the_first_visits_were_as_fast_as_the_median() -> None:
+    metrics = Metrics(FakeClock(), lambda: False, Mode.LUA)
+    for tenth in range(20, 0, -1):
+        metrics.landed(Landing(Domain("status.example.com"), Outcome(READY), tenth / 10))
+    assert metrics.summary()["first_hit"] == {"count": 20, "p50_ms": 1000, "p95_ms": 1900}
+    assert metrics.summary()["store_up"] is False
+
+
+@pytest.mark.parametrize(
     "name", ["status.example.com", "Status.Example.COM", "xn--bcher-kva.example", "a" * 63 + ".de"]
 )
 def test_a_missed_name_is_read_from_nginxs_line(name: str) -> None:
@@ -100,6 +166,7 @@ def test_a_missed_name_is_read_from_nginxs_line(name: str) -> None:
     "path",
     [
         "/var/lib/certctl/live/_default/current/fullchain.pem",
+        "/var/lib/certctl/live/certctl-check.invalid/current/fullchain.pem",  # our own look at TLS
         "/var/lib/certctl/live/../current/fullchain.pem",
         "/var/lib/certctl/live/a/b.example.com/current/fullchain.pem",
         "/var/lib/certctl/live/status.example.com/current/privkey.pem",

@@ -1,6 +1,7 @@
 """The daemon from outside: who waits, who is told what, and what strangers cost."""
 
 import asyncio
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -487,10 +488,25 @@ async def test_it_takes_on_no_name_while_everything_is_approved_and_goes_on_by_i
         verdict[0] = does_not_answer  # which is no sign that it has ended
         await until(lambda: len(here.heard.said) > said + 1)
         assert (await here.handshake(NAME)).body == "unsure approval-approves-everything\n"
+        assert (await here.status())["refusing"] == "approval-approves-everything"
         assert here.fakes.dns.asked == []
         verdict[0] = lambda: None
         await until(lambda: here.on_demand.refusing is None)
         assert (await here.handshake(NAME)).status == 200
+
+
+@on_a_loop
+async def test_an_endpoint_that_approves_everything_is_spoken_of_once(here: Serving) -> None:
+    asked: list[None] = []
+
+    def at_first_a_no() -> None:
+        asked.append(None)
+        if len(asked) > 1:
+            approves_everything()
+
+    async with serving(here, at_first_a_no, SLOWLY / 20):
+        await until(lambda: len(asked) > 4)
+        assert here.heard.said == ["http://x approves probe.example.net; no name is taken on until that ends"]
 
 
 @on_a_loop
@@ -540,14 +556,18 @@ async def test_status_and_metrics_tell_the_same_story(here: Serving) -> None:
     assert status["orders"] == 1
     assert status["answers"] == {"ready": 1, "refused": 1}
     assert status["reasons"] == {"dns-no-such-name": 1}
+    assert status["refusing"] is None
     assert (status["waiters"], status["flights"], status["store_up"], status["last_error"]) == (0, 0, True, None)
     for line in (
         "certctl_first_hit_seconds_sum 0.25",
         'certctl_serve_answers_total{answer="refused",code="dns-no-such-name"} 1.0',
         "certctl_serve_orders_total 1.0",
+        "certctl_serve_remembered 1.0",
         "certctl_store_up 1.0",
     ):
         assert f"\n{line}\n" in metrics
+    bounds = re.findall(r'certctl_first_hit_seconds_bucket\{le="([0-9.]+)"\}', metrics)
+    assert [float(bound) for bound in bounds] == [0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 9, 15, 30, 60, 120]
 
 
 @on_a_loop

@@ -1,6 +1,8 @@
 """The line between the process without rights and the one with them: a name goes over, and nothing else does."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -225,6 +227,32 @@ def test_a_process_that_dies_ends_what_is_done_for_it(unread: bytes, stopping: t
         here.line.close()  # with an answer unread the other end hears of a reset, not of an end
         assert here.ended()
         assert stopping.is_set()
+
+
+def test_a_monitor_whose_listener_died_does_not_wait_for_what_is_at_the_ca(stopping: threading.Event) -> None:
+    with monitored(Issuer(gate=threading.Event())) as here:
+        here.line.sendall(b"1 " + ASKED)
+        while not here.issuer.asked:
+            time.sleep(0.01)
+        here.line.close()
+        here.thread.join(SECONDS / 6)
+        assert (here.thread.is_alive(), stopping.is_set()) == (False, True)
+        assert here.issuer.gate
+        here.issuer.gate.set()
+
+
+def test_the_monitor_ends_as_its_listener_did_and_a_signal_that_comes_too_late_is_no_trouble() -> None:
+    script = """
+import os, signal
+from certctl.serve.monitor import Duties, part
+from certctl.serve.settings import ServeSettings
+from tests.unit.test_serve_monitor import Issuer
+code = part(lambda line: 5, [], Duties(str, Issuer(), print, bool), ServeSettings(threads=1))
+os.kill(os.getpid(), signal.SIGTERM)
+print(code)
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "5\n"), ended.stderr
 
 
 def test_the_approval_endpoint_is_probed_by_who_asks_it() -> None:

@@ -258,6 +258,18 @@ def test_asked_to_stop_it_sends_the_waiting_away_and_ends_when_the_question_is_o
         assert daemon.ended()[0] == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("mode", ["blocks", "shared"])
+def test_each_signal_that_asks_it_to_stop_is_heard_and_obeyed_with_care(
+    place: Place, mode: str, number: signal.Signals
+) -> None:
+    place.configure(mode=mode)
+    with running(place) as daemon:
+        daemon.hears("READY=1")
+        code, said = daemon.stop(number)
+    assert (code, "stopping: no new names" in said) == (0, True)
+
+
 def test_asked_twice_it_ends_at_once(place: Place) -> None:
     with running(place) as daemon:
         daemon.hears("READY=1")
