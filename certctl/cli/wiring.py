@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from certctl.nginx.web import Nginx
     from certctl.notify import Notifier
     from certctl.store.sqlite import SqliteStore
-    from certctl.values import DnsSolver, Mode
+    from certctl.values import DnsSolver, Mode, Site
     from certctl.world import World
 
 T = TypeVar("T")
@@ -238,8 +238,18 @@ class House:
                 group=s.group,
                 socket=self.path(self.settings.serve.socket),
                 lock_file=self.run / "locks/nginx.lock",
-            )
+            ),
+            self._recalled,
         )
+
+    def _recalled(self, domain: Domain) -> "Site | None":
+        """Return a site as the store has it, for a server block whose pair is gone."""
+        from certctl.values import Site, State
+
+        row = self.store.domain(domain)
+        if row is None or row.certificate is None or row.state is State.REMOVED:
+            return None
+        return Site(row.certificate, self.store.pem(row.certificate), row.mode)
 
     @cached_property
     def world(self) -> "World":

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from hashlib import sha256
 
 from certctl.domain import Domain
 from certctl.io.locks import lock
 from certctl.nginx import aside
+from certctl.nginx.broken import Mender, Recall
 from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.guard import Guard
-from certctl.nginx.publish import GuardedChange, in_force, is_our_block
+from certctl.nginx.publish import GuardedChange, Work, in_force
+from certctl.nginx.serverblock import is_our_block
 from certctl.nginx.settings import NginxSettings
-from certctl.values import Done, Mode, Site
+from certctl.values import Done, Mode
 
 _STRIPES = 256  # lock files for all names: a change of 100,000 sites must not need as many descriptors
 
@@ -40,20 +41,9 @@ class SiteChange:
         return next(part for part in self._parts if part.is_about(domain)).confirm(domain)
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """The sites to publish and the domains to take out, of one part."""
-
-    sites: list[Site]
-    gone: list[Domain]
-
-    def __bool__(self) -> bool:
-        return bool(self.sites or self.gone)
-
-
 @contextmanager
 def open_change(
-    settings: NginxSettings, command: NginxCommand, locked: Locked, sites: Sequence[Site], gone: Sequence[Domain]
+    settings: NginxSettings, command: NginxCommand, locked: Locked, recall: Recall, work: Work
 ) -> Iterator[SiteChange]:
     """Take the locks that a change needs; on any exception each part puts back what it did.
 
@@ -62,27 +52,29 @@ def open_change(
     """
     with ExitStack() as held:
         if settings.mode is not Mode.BLOCKS:
-            held.enter_context(_locked_sites(settings, map(_stripe, (*(site.domain for site in sites), *gone))))
-        blocks, rest = _split(in_force(settings), sites, gone)
+            held.enter_context(
+                _locked_sites(settings, map(_stripe, (*(site.domain for site in work.sites), *work.gone)))
+            )
+        blocks, rest = _split(in_force(settings), work)
         parts: list[GuardedChange | MirrorChange] = []
         if blocks or settings.mode is Mode.BLOCKS:
-            parts.append(held.enter_context(_guarded(settings, command, locked, blocks)))
+            parts.append(held.enter_context(_guarded(settings, command, locked, recall, blocks)))
         if rest or not parts:
             parts.append(held.enter_context(_mirrored(settings, command, rest)))
         yield SiteChange(parts)
     aside.expire(settings)
 
 
-def _split(settings: NginxSettings, sites: Sequence[Site], gone: Sequence[Domain]) -> tuple[Work, Work]:
+def _split(settings: NginxSettings, work: Work) -> tuple[Work, Work]:
     """Split a change into what touches server blocks and what does not."""
 
     def touches_block(domain: Domain) -> bool:
         return settings.mode is Mode.BLOCKS or is_our_block(settings.block_path(domain))
 
     blocks, rest = Work([], []), Work([], [])
-    for site in sites:
+    for site in work.sites:
         (blocks if settings.has_block(site) or touches_block(site.domain) else rest).sites.append(site)
-    for domain in gone:
+    for domain in work.gone:
         (blocks if touches_block(domain) else rest).gone.append(domain)
     return blocks, rest
 
@@ -111,10 +103,12 @@ def _locked_sites(settings: NginxSettings, stripes: Iterable[int]) -> Iterator[N
 
 
 @contextmanager
-def _guarded(settings: NginxSettings, command: NginxCommand, locked: Locked, work: Work) -> Iterator[GuardedChange]:
+def _guarded(
+    settings: NginxSettings, command: NginxCommand, locked: Locked, recall: Recall, work: Work
+) -> Iterator[GuardedChange]:
     with locked() as guard:
         settings = in_force(settings)  # only now: what a killed run did to the base file has been taken back
-        change = GuardedChange(settings, command, guard, work.sites, work.gone)
+        change = GuardedChange(settings, command, guard, Mender(settings, command, recall), work)
         try:
             yield change
         except BaseException as error:

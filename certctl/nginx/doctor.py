@@ -10,8 +10,7 @@ from certctl.nginx import checkup, foresee, mainconf
 from certctl.nginx.base import base_files
 from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
-from certctl.nginx.publish import read
-from certctl.nginx.serverblock import is_edited, is_ours, owner_of
+from certctl.nginx.serverblock import is_edited, is_ours, owner_of, read
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Finding, Level
 

@@ -160,12 +160,39 @@ def loads(live: Path, domain: Domain) -> bool:
     Raises:
         OSError: it is there, and cannot be read.
     """
-    home = domain_path(live, domain)
+    version = target(live, domain)
+    return version is not None and is_pair(domain_path(live, domain) / version, thoroughly=True)
+
+
+def is_pair(directory: Path, *, thoroughly: bool) -> bool:
+    """Tell whether a pair is there: two files that are not empty; ``thoroughly``, two that OpenSSL can load.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
     try:
-        _check_loads(home / (home / CURRENT).readlink().name, domain)
+        facts = [(directory / name).stat() for name in (CHAIN, KEY)]
+        if not all(stat.S_ISREG(each.st_mode) and each.st_size for each in facts):
+            return False
+        if thoroughly:
+            with open_regular(directory / CHAIN) as chain, open_regular(directory / KEY) as key:
+                _load(chain.fileno(), key.fileno(), Domain(directory.parent.name))
     except (FileNotFoundError, NotADirectoryError, NotRegular, WebServerFailed):
         return False
     return True
+
+
+def require_loadable(site: Site) -> None:
+    """Refuse a pair of the store that OpenSSL cannot load; nothing is written.
+
+    Raises:
+        WebServerFailed: ``nginx-test-failed``.
+    """
+    with os.fdopen(os.memfd_create(CHAIN), "wb") as chain, os.fdopen(os.memfd_create(KEY), "wb") as key:
+        for file, text in ((chain, site.pem.fullchain), (key, site.pem.private_key)):
+            file.write(text.encode())
+            file.flush()
+        _load(chain.fileno(), key.fileno(), site.domain)
 
 
 def target(live: Path, domain: Domain) -> str | None:
@@ -259,7 +286,8 @@ def _build(home: Path, site: Site, rights: Rights) -> Path:
         make_directory(fresh, rights.directory)
         write_new(fresh / KEY, site.pem.private_key.encode(), rights.key)
         write_new(fresh / CHAIN, site.pem.fullchain.encode(), PUBLIC)
-        _check_loads(fresh, site.domain)
+        with open_regular(fresh / CHAIN) as chain, open_regular(fresh / KEY) as key:
+            _load(chain.fileno(), key.fileno(), site.domain)
         sync_directory(fresh)
     except BaseException:
         remove_tree(fresh)
@@ -267,18 +295,15 @@ def _build(home: Path, site: Site, rights: Rights) -> Path:
     return fresh
 
 
-def _check_loads(directory: Path, domain: Domain) -> None:
+def _load(chain: int, key: int, domain: Domain) -> None:
     """Load the pair as nginx will (measured: an empty or mismatched pair stops nginx for every customer).
 
     OpenSSL opens it by descriptor: by name it could find something else there meanwhile, and wait for it.
     """
     try:
-        with open_regular(directory / CHAIN) as chain, open_regular(directory / KEY) as key:
-            opened = "/proc/self/fd/{}".format
-            # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                opened(chain.fileno()), opened(key.fileno()), lambda: b""
-            )
+        opened = "/proc/self/fd/{}".format
+        # An empty answer keeps OpenSSL from asking the terminal about an encrypted key.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(opened(chain), opened(key), lambda: b"")
     except (ssl.SSLError, ValueError) as error:
         raise WebServerFailed(
             "nginx-test-failed",

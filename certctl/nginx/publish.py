@@ -2,25 +2,36 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
 from certctl.io.files import writing
-from certctl.io.rights import as_root
 from certctl.nginx import aside, handshake, mainconf, mirror
 from certctl.nginx.base import serves_the_mirror
+from certctl.nginx.broken import Mender
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard, Swap
 from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Master
-from certctl.nginx.refusals import not_included, not_ours, not_served
-from certctl.nginx.serverblock import is_edited, is_ours, names_of, server_block
+from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone
+from certctl.nginx.serverblock import is_edited, is_our_block, is_ours, names_of, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Mode, Site
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The sites to publish and the domains to take out."""
+
+    sites: list[Site]
+    gone: list[Domain]
+
+    def __bool__(self) -> bool:
+        return bool(self.sites or self.gone)
 
 
 class GuardedChange:
@@ -31,19 +42,18 @@ class GuardedChange:
         settings: NginxSettings,
         command: NginxCommand,
         guard: Guard,
-        sites: Sequence[Site],
-        gone: Sequence[Domain],
+        mender: Mender,
+        work: Work,
     ) -> None:
         self._settings = settings
         self._command = command
         self._guard = guard
-        self._sites = {site.domain: site for site in sites}
+        self._mender = mender
+        self._sites = {site.domain: site for site in work.sites}
+        self._names = {name for site in work.sites for name in site.certificate.names}
         self._places = (settings.block_pairs, settings.catch_all_pairs)
-        self._gone = {
-            domain: frozenset[str]().union(*(place.fingerprints(domain) for place in self._places))
-            for domain in gone
-            if domain not in self._sites
-        }
+        self._gone = {domain: self._leaves(domain) for domain in work.gone if domain not in self._sites}
+        self._mended: list[Domain] = []
         self._blocks_before: dict[Domain, str | None] = {}
         self._published = False
         self._changed = False
@@ -52,11 +62,22 @@ class GuardedChange:
     def publish(self) -> Done:
         """Write the mirror and the server blocks of all sites, then let nginx test the whole, once.
 
+        Blocks whose pair is gone are mended with it: nginx would take nothing while they are there.
+
         Raises:
             WebServerFailed: ``nginx-test-failed``, ``nginx-conflict``, ``nginx-already-broken``,
                 ``nginx-cannot-test``, ``nginx-timeout``, ``nginx-missing``. Nothing of ours remains.
             ConfigInvalid: ``state-unwritable``, ``config-invalid``; likewise.
         """
+        self._mend(thoroughly=False)
+        try:
+            return self._publish()
+        except WebServerFailed as error:
+            if error.slug != "nginx-already-broken" or not self._mend(thoroughly=True):
+                raise
+            return self._publish()
+
+    def _publish(self) -> Done:
         wanted = {**self._wanted_blocks(), **self._unwanted_blocks()}
         current = {path: read(path) for path in wanted}
         files = {path: text for path, text in wanted.items() if text != current[path]}
@@ -152,7 +173,7 @@ class GuardedChange:
             place.link(site.domain): slot.directory.name for place, slot, site in staged
         }
         created = [slot.created for _, slot, _ in staged if slot.created]
-        return Swap(files, {**links, **self._dropped_links()}, created, stage, self._names())
+        return Swap(files, {**links, **self._dropped_links()}, created, stage, self._names)
 
     def _dropped_links(self) -> dict[Path, str | None]:
         """Return the links of domains that go away: behind a catch-all, one that stayed would be served on."""
@@ -166,13 +187,33 @@ class GuardedChange:
         paths = [self._settings.block_path(domain) for domain in (*shared, *self._gone)]
         return {path: None for path in paths if is_our_block(path)}
 
-    def _names(self) -> set[str]:
-        return {name for site in self._sites.values() for name in site.certificate.names}
+    def _mend(self, *, thoroughly: bool) -> bool:
+        """Take blocks whose pair is gone into this change; return whether there is more to do than was known.
+
+        Raises:
+            WebServerFailed: ``nginx-already-broken``: nobody but the operator can say what is to become of one.
+        """
+        found = self._mender.find({*self._sites, *self._gone}, thoroughly=thoroughly)
+        self._sites |= {site.domain: site for site in found.sites}
+        self._gone |= {domain: self._leaves(domain) for domain in found.gone}
+        self._mended += [*(site.domain for site in found.sites), *found.gone]
+        if thoroughly and found.kept:
+            raise pair_gone(found.kept)
+        return bool(found.sites or found.gone)
+
+    def _leaves(self, domain: Domain) -> frozenset[str]:
+        return frozenset[str]().union(*(place.fingerprints(domain) for place in self._places))
 
     def _summary(self) -> str:
-        parts = [f"{len(self._sites)} server blocks"] if len(self._sites) > 1 else []
-        parts += [f"server block of {domain}" for domain in self._sites if len(self._sites) == 1]
-        parts += [f"{len(self._gone)} taken out"] if self._gone else []
+        sites = [domain for domain in self._sites if domain not in self._mended]
+        gone = [domain for domain in self._gone if domain not in self._mended]
+        parts = (
+            [f"server block of {sites[0]}" if len(sites) == 1 else f"{len(sites)} server blocks"] if sites else []
+        )
+        parts += [f"{len(gone)} taken out"] if gone else []
+        for domain in self._mended:
+            what = "published again" if domain in self._sites else "put aside"
+            parts.append(f"{domain} {what}, for its pair was gone")
         return ", ".join(parts)
 
     def _wire_agrees(self) -> bool:
@@ -216,21 +257,6 @@ def in_force(settings: NginxSettings) -> NginxSettings:
     if settings.mode is Mode.BLOCKS or serves_the_mirror(settings, read(settings.base_path)):
         return settings
     return replace(settings, mode=Mode.BLOCKS)
-
-
-@as_root()
-def read(path: Path) -> str | None:
-    """Return the text of a generated file, None when there is none; bytes that are not UTF-8 are kept apart."""
-    try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    except FileNotFoundError:
-        return None
-
-
-@as_root()
-def is_our_block(path: Path) -> bool:
-    """Tell whether there is a file that certctl wrote."""
-    return not path.is_symlink() and is_ours(read(path) or "not there")
 
 
 def _is_gone(seen: Seen, old: frozenset[str]) -> bool:

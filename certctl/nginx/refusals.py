@@ -96,14 +96,16 @@ def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSe
     )
 
 
+def _some(domains: Sequence[Domain]) -> str:
+    more = f" and {len(domains) - _NAMED} more" if domains[_NAMED:] else ""
+    return ", ".join(map(str, domains[:_NAMED])) + more
+
+
 def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
     """Make the error for a base file that would leave names unserved: they have no server block."""
-    which = ", ".join(map(str, domains[:_NAMED])) + (
-        f" and {len(domains) - _NAMED} more" if domains[_NAMED:] else ""
-    )
     return WebServerFailed(
         "nginx-not-served",
-        f"mode blocks would not serve {which}: only the catch-all does, so it stays",
+        f"mode blocks would not serve {_some(domains)}: only the catch-all does, so it stays",
         expected=["a server block for each"],
         next=["certctl init --mode blocks", "certctl status --all"],
     )
@@ -187,6 +189,16 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
         + (f": see {verdict.where}" if verdict.where else ""),
         seen=verdict.faults[:5],
         next=["certctl reconcile"] if ours else [_test_by_hand(settings)],
+    )
+
+
+def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
+    """Make the error for blocks that nginx could not start with, of names that it serves until then."""
+    return WebServerFailed(
+        "nginx-already-broken",
+        f"the pair of {_some(domains)} is gone, and the store has none: nginx serves it from its memory, and could "
+        "not start again",
+        next=[f"certctl remove {domains[0]}"],
     )
 
 

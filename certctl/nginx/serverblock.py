@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from certctl.domain import Domain
@@ -75,6 +76,21 @@ def _require_own_names(certificate: Certificate) -> None:
 def sealed(owner: str, body: str) -> str:
     """Put our header over a text: the mark, the domain, and a checksum by which a hand edit is noticed."""
     return f"{_MARK}\n{_DOMAIN}{owner}\n{_CHECKSUM}{sha256(body.encode()).hexdigest()}\n{body}"
+
+
+@as_root()
+def read(path: Path) -> str | None:
+    """Return the text of a generated file, None when there is none; bytes that are not UTF-8 are kept apart."""
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return None
+
+
+@as_root()
+def is_our_block(path: Path) -> bool:
+    """Tell whether there is a file that certctl wrote."""
+    return not path.is_symlink() and is_ours(read(path) or "not there")
 
 
 def is_ours(text: str) -> bool:

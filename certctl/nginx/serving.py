@@ -12,8 +12,7 @@ from certctl.errors import Unreachable
 from certctl.io.files import read_regular
 from certctl.nginx import handshake, mirror
 from certctl.nginx.place import Place
-from certctl.nginx.publish import is_our_block, read
-from certctl.nginx.serverblock import names_of
+from certctl.nginx.serverblock import is_our_block, names_of, read
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode, Site
 

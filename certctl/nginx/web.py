@@ -24,25 +24,32 @@ from certctl.nginx import (
 )
 from certctl.nginx.base import base_files, serves_the_mirror
 from certctl.nginx.blocks import Blocks
+from certctl.nginx.broken import Recall
 from certctl.nginx.change import SiteChange, every_site_locked, open_change
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED, Footprint, footprint
 from certctl.nginx.guard import PENDING, Guard, Swap
 from certctl.nginx.master import Master, not_reached
 from certctl.nginx.place import Place
-from certctl.nginx.publish import in_force, is_our_block, read
+from certctl.nginx.publish import Work, in_force
 from certctl.nginx.refusals import already_broken, intercepted, no_tls, only_behind_catch_all, unanswered
-from certctl.nginx.serverblock import is_ours, owner_of, server_block
+from certctl.nginx.serverblock import is_our_block, is_ours, owner_of, read, server_block
 from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
 
 class Nginx:
-    """Fits ``world.WebServer``."""
+    """Fits ``world.WebServer``.
 
-    def __init__(self, settings: NginxSettings) -> None:
+    Args:
+        settings: What to know of this host.
+        recall: Returns a site as the store has it, for a server block whose pair is gone.
+    """
+
+    def __init__(self, settings: NginxSettings, recall: Recall = lambda _: None) -> None:
         self._settings = settings
+        self._recall = recall
         self._command = NginxCommand(settings)
         self._master = Master(settings, self._command)
         self._blocks = Blocks(settings, self._command)
@@ -58,7 +65,8 @@ class Nginx:
             ConfigInvalid: ``state-unwritable``, ``config-invalid``.
             Busy: another run holds nginx's lock, or a site's, for too long.
         """
-        return open_change(self._settings, self._command, self._locked, sites, gone)
+        work = Work([*sites], [*gone])
+        return open_change(self._settings, self._command, self._locked, self._recall, work)
 
     def require_running(self, why: str) -> None:
         """Refuse to go on where nginx is down; a reload command may reach one that does not answer here.
