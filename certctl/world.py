@@ -180,6 +180,14 @@ class WebServer(Protocol):
         """
         ...
 
+    def require_room(self, domain: Domain) -> None:
+        """Refuse to order for a domain what could not be published here; ``require_challenge`` does so, too.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
+        ...
+
     def require_tls(self) -> Done:
         """Raise ``nginx-not-running`` where no TLS is spoken."""
         ...

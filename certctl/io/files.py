@@ -33,13 +33,22 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        named = Path(str(error.filename or path))  # within a descriptor it names too little to a person
-        where = named if named.is_absolute() else path
         raise ConfigInvalid(
             "state-unwritable",
-            f"cannot write {where}: {error.strerror or error}",
+            f"cannot write {reason(error, path)}",
             next=["certctl doctor"],
         ) from error
+
+
+def reason(error: OSError, path: Path) -> str:
+    """Return what could not be reached, and why; what the error itself names may say too little to a person.
+
+    Args:
+        error: The kernel's: it names nothing after a failed flush, and a part of a path within a descriptor.
+        path: Where it happened.
+    """
+    named = Path(str(error.filename or path))
+    return f"{named if named.is_absolute() else path}: {error.strerror or error}"
 
 
 def require_room(path: Path) -> None:

@@ -4,18 +4,19 @@ nginx is neither tested nor reloaded: it opens what the link points at when some
 is killed leaves each site as it was or as it should be; the next run does the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Deadline
-from certctl.io.files import swap_symlink, sync_directory, writing
+from certctl.io.files import reason, swap_symlink, sync_directory, writing
 from certctl.nginx import aside, handshake
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import not_reached
+from certctl.nginx.named import named_elsewhere
 from certctl.nginx.publish import leave_other_places
-from certctl.nginx.refusals import not_served
+from certctl.nginx.refusals import not_served, pair_in_use
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import BeforeImages, undisturbed
 from certctl.values import Done, Site
@@ -34,6 +35,7 @@ class MirrorChange:
         self._sites = {site.domain: site for site in sites}
         self._live = settings.catch_all_pairs
         self._gone = {d: self._live.fingerprints(d) for d in gone if d not in self._sites}
+        self._named: Mapping[Domain, str] = {}
         self._before = BeforeImages()
         self._published = False
 
@@ -46,7 +48,9 @@ class MirrorChange:
         """
         self._published = True
         stale = [site for site in self._sites.values() if not self._live.holds(site)]
-        leaving = [domain for domain in self._gone if self._live.has(domain)]
+        here = [domain for domain in self._gone if self._live.has(domain)]
+        self._named = named_elsewhere(self._settings, self._command, here)
+        leaving = [domain for domain in here if domain not in self._named]
         with writing(self._live.path):
             for site in stale:
                 self._point(site)
@@ -76,9 +80,11 @@ class MirrorChange:
         """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
 
         Raises:
-            WebServerFailed: ``nginx-not-served``.
+            WebServerFailed: ``nginx-not-served``; ``nginx-conflict``, somebody else's server block needs the pair.
         """
         deadline = Deadline.after(self._settings.confirm_deadline)
+        if domain in self._named:
+            raise pair_in_use(domain, self._named[domain])
         if domain in self._gone:
             old = self._gone[domain]
             seen = handshake.wait_until(self._settings, [domain.name], lambda s: s.fingerprint not in old, deadline)
@@ -114,7 +120,7 @@ class MirrorChange:
         except OSError as problem:
             raise ConfigInvalid(
                 "state-unwritable",
-                f"the previous certificates could not all be put back ({problem.filename}: {problem.strerror})",
+                f"the previous certificates could not all be put back ({reason(problem, self._live.path)})",
                 next=["certctl reconcile", "certctl doctor"],
             ) from problem
 
@@ -126,7 +132,7 @@ class MirrorChange:
                 return
             for site in self._sites.values():
                 self._live.prune(site.certificate)
-            for domain in self._gone:
+            for domain in (domain for domain in self._gone if domain not in self._named):
                 aside.put(self._settings, domain)
             leave_other_places(self._settings, self._command, self._sites.values())
 

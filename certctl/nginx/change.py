@@ -1,12 +1,15 @@
 """A change of what nginx serves, in up to two parts: server blocks under nginx's lock, and the mirror alone."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from datetime import timedelta
 from hashlib import sha256
 
-from certctl.domain import Domain
+from certctl.domain import NOBODY, Domain
+from certctl.errors import Busy
 from certctl.io.locks import lock
-from certctl.nginx import aside
+from certctl.nginx import aside, mirror, probe
 from certctl.nginx.broken import Mender, Recall
 from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
@@ -119,6 +122,7 @@ def _guarded(
 
 @contextmanager
 def _mirrored(settings: NginxSettings, command: NginxCommand, work: Work) -> Iterator[MirrorChange]:
+    _sweep(settings)
     change = MirrorChange(settings, command, work.sites, work.gone)
     try:
         yield change
@@ -126,6 +130,13 @@ def _mirrored(settings: NginxSettings, command: NginxCommand, work: Work) -> Ite
         change.give_up(error)
         raise
     change.settle()
+
+
+def _sweep(settings: NginxSettings) -> None:
+    """Take away what a killed proof left; whoever has nginx's lock may be proving, and has taken it away before."""
+    if os.path.lexists(mirror.domain_path(settings.live, NOBODY)):
+        with suppress(Busy), lock(settings.lock_file, timedelta(), "nginx"):
+            probe.sweep(settings)
 
 
 def _joined(done: Sequence[Done]) -> Done:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from certctl.errors import CertctlError, ConfigInvalid
-from certctl.io.files import PUBLIC, make_directory, swap_symlink, sync_directory, write_atomic, writing
+from certctl.io.files import PUBLIC, make_directory, reason, swap_symlink, sync_directory, write_atomic, writing
 from certctl.io.rights import as_root
+from certctl.nginx import probe
 from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
 from certctl.nginx.refusals import already_broken, cannot_test, conflict, reload_failed, test_failed, timed_out
@@ -69,6 +70,7 @@ class Guard:
                 make_directory(self._settings.conf_dir, 0o755)
             if self._undo.recover():
                 self._set_pending()
+            probe.sweep(self._settings)
         self._was_pending = self.is_reload_pending
 
     @property
@@ -193,7 +195,7 @@ class Guard:
         except OSError as error:
             raise ConfigInvalid(
                 "state-unwritable",
-                f"the previous files could not all be put back ({error.filename}: {error.strerror}); "
+                f"the previous files could not all be put back ({reason(error, self._settings.conf_dir)}); "
                 "the next run tries again",
                 next=["certctl reconcile", "certctl doctor"],
             ) from error

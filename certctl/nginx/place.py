@@ -11,7 +11,7 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.io.files import make_directory, narrow, swap_symlink
+from certctl.io.files import make_directory, narrow, require_room, swap_symlink
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.mirror import Rights, Slot
@@ -45,23 +45,15 @@ class Place:
             if self.is_roots:
                 narrow(self.path, self.rights.directory)
 
-    def require_writable(self) -> None:
-        """Refuse to begin what root could not publish; the process that listens publishes nothing itself.
+    def require_room(self) -> None:
+        """Refuse to begin what could not be put here; who is not root puts nothing where only root may.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
         """
-        if os.geteuid() != 0:
-            return
-        with self.reached():
-            if os.access(self.path if self.path.exists() else self.path.parent, os.W_OK):
-                return
-        raise ConfigInvalid(
-            "state-unwritable",
-            f"{self.path} cannot be written, and pairs of server blocks go there: nothing was ordered",
-            expected=["ReadWritePaths with it in the unit that runs this"],
-            next=["certctl timer install", "certctl serve --install", "certctl doctor"],
-        )
+        if os.geteuid() == 0 or not self.is_roots:
+            with self.reached():
+                require_room_for("a pair", self.path)
 
     def link(self, domain: Domain) -> Path:
         """Return the link nginx goes through."""
@@ -124,3 +116,20 @@ class Place:
         if self.has(domain):
             with self.reached():
                 mirror.remove(self.path, domain)
+
+
+def require_room_for(what: str, path: Path) -> None:
+    """Refuse to begin where something that is to go into a directory could not be written, or would not fit.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    there = next(place for place in (path, *path.parents) if place.exists())
+    if not os.access(there, os.W_OK):
+        raise ConfigInvalid(
+            "state-unwritable",
+            f"{path} cannot be written, and {what} has to go there: nothing was ordered",
+            expected=["ReadWritePaths with it in the unit that runs this"],
+            next=["certctl timer install", "certctl serve --install", "certctl doctor"],
+        )
+    require_room(there)

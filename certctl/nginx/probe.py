@@ -1,5 +1,6 @@
 """Prove that the catch-all works before anybody depends on it: by a name that is nobody's."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -36,6 +37,13 @@ def prove(settings: NginxSettings) -> None:
         raise not_served("the catch-all does not serve what is in the mirror", seen[0], "the certificate", settings)
 
 
+def sweep(settings: NginxSettings) -> None:
+    """Take away what a killed proof left, which may be a customer's key; nobody may be proving meanwhile."""
+    nobody = mirror.domain_path(settings.live, NOBODY)
+    if os.path.lexists(nobody):
+        remove_tree(nobody)
+
+
 def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
     """Find pairs; while a host moves here from server blocks, theirs are the only ones."""
     for place in (settings.catch_all_pairs, settings.block_pairs):
@@ -57,7 +65,7 @@ def _look(settings: NginxSettings, place: Place, domain: Domain) -> Seen | None:
 def _borrowed(settings: NginxSettings, place: Place, domain: Domain) -> Iterator[None]:
     """Let nobody's name lead to another's certificate; the key is copied only from where workers do not look."""
     nobody = mirror.domain_path(settings.live, NOBODY)
-    remove_tree(nobody)
+    sweep(settings)
     try:
         make_directory(nobody, settings.rights.directory)
         if place.is_roots:

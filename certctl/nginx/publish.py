@@ -1,6 +1,6 @@
 """One change of server blocks: publish → reload → confirm, for any number of sites at once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,8 @@ from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard, Swap
 from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Master
-from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone
+from certctl.nginx.named import named_elsewhere
+from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone, pair_in_use
 from certctl.nginx.serverblock import is_edited, is_our_block, is_ours, names_of, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Mode, Site
@@ -55,6 +56,7 @@ class GuardedChange:
         self._gone = {domain: self._leaves(domain) for domain in work.gone if domain not in self._sites}
         self._mended: list[Domain] = []
         self._blocks_before: dict[Domain, str | None] = {}
+        self._named: Mapping[Domain, str] = {}
         self._published = False
         self._changed = False
         self._agrees = False
@@ -83,6 +85,7 @@ class GuardedChange:
         files = {path: text for path, text in wanted.items() if text != current[path]}
         stale = [site for site in self._sites.values() if not self._settings.place_of(site).holds(site)]
         leftovers = [d for d in self._gone if any(place.has(d) for place in self._places)]
+        self._named = named_elsewhere(self._settings, self._command, leftovers)
         self._published = True
         self._blocks_before = {d: current.get(self._settings.block_path(d)) for d in self._gone}
         if files or stale or self._dropped_links():
@@ -113,9 +116,12 @@ class GuardedChange:
         """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
 
         Raises:
-            WebServerFailed: ``nginx-not-served``; ``nginx-not-included`` when that is why.
+            WebServerFailed: ``nginx-not-served``; ``nginx-not-included`` when that is why; ``nginx-conflict`` when
+                behind a catch-all somebody else's server block needs the pair.
         """
         deadline = Deadline.after(self._settings.confirm_deadline)
+        if domain in self._named and self._settings.mode is not Mode.BLOCKS:
+            raise pair_in_use(domain, self._named[domain])
         if domain in self._gone:
             old = self._gone[domain]
             names = handshake.names_to_ask(names_of(domain))
@@ -148,7 +154,7 @@ class GuardedChange:
                 self._settings.place_of(site).prune(site.certificate)
             if not self._guard.is_reload_pending:  # or nginx, as it runs, may still go there
                 leave_other_places(self._settings, self._command, self._sites.values())
-            for domain in self._gone:
+            for domain in (domain for domain in self._gone if domain not in self._named):
                 aside.put(self._settings, domain, self._blocks_before.get(domain))
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
@@ -180,7 +186,8 @@ class GuardedChange:
         if self._settings.mode is Mode.BLOCKS:
             return {}
         live = self._settings.catch_all_pairs
-        return {live.link(domain): None for domain in self._gone if live.target(domain)}
+        leaving = [domain for domain in self._gone if domain not in self._named]
+        return {live.link(domain): None for domain in leaving if live.target(domain)}
 
     def _unwanted_blocks(self) -> dict[Path, str | None]:
         shared = [site.domain for site in self._sites.values() if not self._settings.has_block(site)]

@@ -202,6 +202,17 @@ def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
     )
 
 
+def pair_in_use(domain: Domain, place: str) -> WebServerFailed:
+    """Make the error for a name that cannot be taken out, because another file names its pair."""
+    file = place.rpartition(":")[0]
+    return WebServerFailed(
+        "nginx-conflict",
+        f"{domain} is still served: nginx could not start without its pair, which another file names",
+        seen=[f"the pair of {domain} at {place}"],
+        next=[f"take it out of {file}"],
+    )
+
+
 def cannot_test(verdict: Verdict) -> WebServerFailed:
     """Make the error for a test that this user or sandbox may not run."""
     in_a_service = ["certctl timer install", "certctl serve --install"]

@@ -1,12 +1,14 @@
 """What the nginx party needs to know of this host, and the names of the files it writes."""
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
+from certctl.io.rights import as_root
 from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights, rights_of
-from certctl.nginx.place import Place
+from certctl.nginx.place import Place, require_room_for
 from certctl.values import Mode, Site
 
 BASE_NAME = "00-certctl-base.conf"
@@ -75,6 +77,16 @@ class NginxSettings:
     def block_path(self, domain: Domain) -> Path:
         """Return the server block of one domain."""
         return self.conf_dir / f"{domain.stem}.conf"
+
+    def require_room_for_blocks(self) -> None:
+        """Refuse to begin what could not be written into the include directory; only root writes there.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
+        if os.geteuid() == 0:
+            with as_root():
+                require_room_for("a server block", self.conf_dir)
 
     @property
     def lua_path(self) -> Path:

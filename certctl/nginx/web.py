@@ -82,10 +82,9 @@ class Nginx:
 
         Raises:
             WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-included``, ``nginx-not-running``.
-            ConfigInvalid: ``state-unwritable``; also where no pair could be put, as by an older unit.
+            ConfigInvalid: ``state-unwritable``, as ``require_room``.
         """
-        if self._settings.mode is Mode.BLOCKS:
-            self._settings.block_pairs.require_writable()
+        self.require_room(domain)
         answer = challenge.ask(self._settings, domain.name)
         if not answer.is_right:
             foresee.require_included(self._settings)
@@ -94,6 +93,19 @@ class Nginx:
         if not answer.is_right:
             raise intercepted(domain.name, answer, self._blocks.answering(domain.name), self._settings)
         return Done(f"port {self._settings.http_port} answers the challenge", changed=False)
+
+    def require_room(self, domain: Domain) -> None:
+        """Refuse to order what could not be published, for want of rights, as under an older unit, or of room.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
+        settings = self._settings
+        if settings.mode is not Mode.BLOCKS:
+            settings.catch_all_pairs.require_room()
+        if settings.mode is Mode.BLOCKS or domain.is_wildcard:
+            settings.block_pairs.require_room()
+            settings.require_room_for_blocks()
 
     def require_tls(self) -> Done:
         """Shake hands for nobody's name, to see that nginx speaks TLS at all.

@@ -89,12 +89,15 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
     What a killed run left is the result of no new order if the store has it. The new certificate stays where it was
     made until nginx has it, too: a store that loses its last commit has not lost the key.
     Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out. Nor is
-    one spent for a certificate that nginx serves and the store has lost, unless the operator insists.
+    one spent for a certificate that nginx serves and the store has lost, unless the operator insists, nor for one
+    that could not be published.
     """
     if not journey.insists:
         spare_order(journey.domain, world)
     if solver is None:
         _require_challenge(journey, world)
+    else:
+        world.web.require_room(journey.domain)
     replaces = None
     if journey.certificate:
         world.ca.settled(journey.certificate)

@@ -51,6 +51,7 @@ def begin(journey: Journey, world: World) -> None:
         if row and not journey.insists and _is_done(row, BY_HAND, held):
             return
         approval = approve_own(journey, BY_HAND, held)
+        held.web.require_room(domain)
         if journey.certificate:
             held.ca.settled(journey.certificate)
         request = request_for(domain, renewal=journey.certificate is not None)

@@ -20,6 +20,7 @@ class FakeWeb:
         serving: What handshakes would show.
         refused: Domains whose server block does not pass the test.
         shut: Domains whose pair goes where nothing can be written.
+        is_full: Nothing more fits where server blocks and pairs go.
         keeps_old: The test passes, the reload does not take.
         not_served: Domains that another file serves although the reload took.
         is_running: Whether there is a master to reload.
@@ -37,6 +38,7 @@ class FakeWeb:
     serving: dict[Domain, Site] = field(default_factory=dict)
     refused: set[Domain] = field(default_factory=set)
     shut: set[Domain] = field(default_factory=set)
+    is_full: bool = False
     keeps_old: bool = False
     not_served: set[Domain] = field(default_factory=set)
     is_running: bool = True
@@ -65,8 +67,13 @@ class FakeWeb:
             self._put_back(files, reloads, keep=False)
             raise
 
+    def require_room(self, domain: Domain) -> None:
+        if self.is_full:
+            raise ConfigInvalid("state-unwritable", f"there is too little room for {domain}")
+
     def require_challenge(self, domain: Domain) -> Done:
         self.probed.append(domain)
+        self.require_room(domain)
         self.require_tls()
         if domain in self.intercepted:
             raise WebServerFailed("nginx-challenge-intercepted", f"another server block answers for {domain}")

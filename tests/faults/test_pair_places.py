@@ -2,14 +2,17 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from certctl.domain import Domain
+from certctl.domain import NOBODY, Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.io.locks import lock
 from certctl.nginx import mirror
 from certctl.nginx.web import Nginx
 from certctl.values import Mode, Site
@@ -125,13 +128,135 @@ def test_nobody_waits_for_what_was_put_in_a_pairs_place(tmp_path: Path, name: st
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: a unit of root's; run as root")
-def test_a_unit_that_may_not_write_there_is_said_before_anything_is_ordered(host: RealNginx) -> None:
+@pytest.mark.parametrize("place", ["sites", "conf_dir"])
+def test_a_unit_that_may_not_write_there_is_said_before_anything_is_ordered(host: RealNginx, place: str) -> None:
+    nowhere = Path("/proc/nobody-writes-here/pairs")
+    settings = host.settings
+    shut = Nginx(replace(settings, sites=nowhere) if place == "sites" else replace(settings, conf_dir=nowhere))
+    for refuse in (shut.require_challenge, shut.require_room):
+        with pytest.raises(ConfigInvalid) as caught:
+            refuse(Domain("new.test"))
+        assert caught.value.slug == "state-unwritable"
     shutil.rmtree(host.settings.sites)
-    shut = Nginx(replace(host.settings, sites=Path("/proc/nobody-writes-here/sites")))
-    with pytest.raises(ConfigInvalid) as caught:
-        shut.require_challenge(Domain("new.test"))
-    assert caught.value.slug == "state-unwritable"
     host.web.require_challenge(Domain("new.test"))
+    host.web.require_room(Domain("new.test"))
+
+
+def full(paths: Sequence[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a disk under these paths say that it has no byte left."""
+    statvfs = os.statvfs
+
+    def ask(path: Path) -> os.statvfs_result:
+        seen = statvfs(path)
+        return os.statvfs_result((*seen[:4], 0, *seen[5:])) if path in paths else seen
+
+    monkeypatch.setattr(os, "statvfs", ask)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: what only root publishes; run as root")
+@pytest.mark.parametrize(
+    ("mode", "name", "places"),
+    [
+        (Mode.BLOCKS, "new.test", {"sites", "conf_dir"}),
+        (Mode.SHARED, "new.test", {"live"}),
+        (Mode.SHARED, "*.zone.test", {"sites", "conf_dir", "live"}),
+    ],
+)
+def test_a_full_disk_under_a_place_that_the_site_needs_is_said_before_anything_is_ordered(
+    host: RealNginx, monkeypatch: pytest.MonkeyPatch, mode: Mode, name: str, places: set[str]
+) -> None:
+    put_live(host, host.site("first.test"))
+    settings = replace(host.settings, mode=mode)
+    for place in ("sites", "conf_dir", "live"):
+        with monkeypatch.context() as patch:
+            full([getattr(settings, place)], patch)
+            with pytest.raises(ConfigInvalid) if place in places else nullcontext():
+                Nginx(settings).require_room(Domain(name))
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
+def test_a_key_that_a_killed_proof_left_is_taken_away_by_the_next_change(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        left = mirror.current_path(host.settings.live, NOBODY)
+        left.mkdir(parents=True)
+        (left / mirror.KEY).write_text("a customer's")
+        with host.web.change([host.site("new.test")]) as change:
+            assert not left.parent.exists()
+            change.publish()
+
+
+def test_what_somebody_proves_now_is_not_taken_from_them(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        left = mirror.current_path(host.settings.live, NOBODY)
+        left.mkdir(parents=True)
+        with lock(host.settings.lock_file, timedelta(seconds=1), "nginx"):
+            put_live(host, host.site("new.test"))
+            assert left.exists()
+
+
+def named_by_somebody_else(host: RealNginx, pair: Path) -> Path:
+    return host.foreign(
+        f"server {{ listen 127.0.0.1:{host.settings.https_port} ssl; server_name theirs.test;\n"
+        f"ssl_certificate {pair}/fullchain.pem; ssl_certificate_key {pair}/privkey.pem; }}\n"
+    )
+
+
+def take_out(host: RealNginx, *names: str) -> None:
+    gone = [Domain(name) for name in names]
+    with host.web.change([], gone=gone) as change:
+        change.publish()
+        change.reload()
+        for domain in gone:
+            change.confirm(domain)
+
+
+def test_a_pair_of_a_name_taken_out_stays_for_somebody_elses_block_that_names_it(host: RealNginx) -> None:
+    first, second = host.site("first.test"), host.site("second.test")
+    put_live(host, first, second)
+    pair = mirror.current_path(host.settings.sites, first.domain)
+    theirs = named_by_somebody_else(host, pair)
+    take_out(host, "first.test", "second.test")
+    assert host.cold_start_works()
+    assert host.look("first.test") is None
+    assert (pair / "privkey.pem").exists()
+    assert not host.settings.block_pairs.has(second.domain)
+    put_live(host, host.site("new.test"))
+    theirs.unlink()
+    take_out(host, "first.test")
+    assert not host.settings.block_pairs.has(first.domain)
+
+
+def test_behind_a_catch_all_a_name_whose_pair_somebody_else_needs_is_not_called_taken_out(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        site = host.site("first.test")
+        put_live(host, site, host.site("second.test"))
+        theirs = named_by_somebody_else(host, mirror.current_path(host.settings.live, site.domain))
+        with canary(host, site) as failures, pytest.raises(WebServerFailed) as caught:
+            take_out(host, "first.test")
+        assert failures == []
+        assert (caught.value.slug, caught.value.next[0]) == ("nginx-conflict", f"take it out of {theirs}")
+        assert f"{theirs}:2" in caught.value.seen[0]
+        assert host.cold_start_works()
+        take_out(host, "second.test")
+        theirs.unlink()
+        take_out(host, "first.test")
+        assert list(host.web.names()) == []
+
+
+def test_a_name_with_a_block_before_the_catch_all_is_treated_alike(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        site = host.site("first.test")
+        put_live(host, replace(site, mode=Mode.BLOCKS))
+        host.settings.catch_all_pairs.put(site)
+        theirs = named_by_somebody_else(host, mirror.current_path(host.settings.live, site.domain))
+        before = host.snapshot()
+        with pytest.raises(WebServerFailed) as caught:
+            take_out(host, "first.test")
+        assert caught.value.slug == "nginx-conflict"
+        assert host.snapshot() == before
+        theirs.unlink()
+        take_out(host, "first.test")
+        assert list(host.web.names()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: workers that cannot read keys; run as root")

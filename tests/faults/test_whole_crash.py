@@ -27,21 +27,22 @@ MAKING = {
 }
 PUBLISHING = {
     "the mirror has no place for it": Point("mkdir", path=f"{_LIVE}/{{name}}"),
-    "its first version has no name yet": Point("rename", 1),
-    "the journal is to be written": Point("rename", 2),
+    "the journal is to be written": Point("rename", 1),
+    "its first version has no name yet": Point("rename", 2),
     "the link is to be swapped": Point("rename", 3),
     "the server block is to be swapped": Point("rename", 4),
-    "tested, the journal is to be closed": Point("unlink", 2, f"{_CONF_DIR}/.undo.json"),
+    "tested, the journal is to say that all stays": Point("rename", 2, f"{_CONF_DIR}/.undo.json"),
     "nginx is to be reloaded": Point("fsync", 12),
     "reloaded, the marker says it is not": Point("unlink", 1, f"{_CONF_DIR}/.reload-pending"),
-    "all is proven, the history lacks it": Point("rename", 5),
+    "the time that the reload took is to be noted": Point("rename", 6),
+    "all is proven, what was there before is to be forgotten": Point("unlink", 1, f"{_CONF_DIR}/.kept.json"),
     "it is served, the copy of its key is to be taken away": Point("unlink", path=f"{_WORK}/privkey.pem"),
 }
 REMOVING = {
     "the wish is to be stored": Point("fdatasync", 3),
     "the journal is to be written": Point("rename", 1),
     "the server block is to be taken out": Point("unlink", 1, f"{_CONF_DIR}/{{name}}.conf"),
-    "tested, the journal is to be closed": Point("unlink", 2, f"{_CONF_DIR}/.undo.json"),
+    "tested, the journal is to say that all stays": Point("rename", 2, f"{_CONF_DIR}/.undo.json"),
     "reloaded, the mirror is to be emptied": Point("openat", 1, f"{_LIVE}/{{name}}"),
     "the store is to forget the key": Point("fdatasync", 5),
 }

@@ -1,5 +1,6 @@
 """Private from the first byte, whole or not at all."""
 
+import errno
 import os
 import shutil
 import socket
@@ -23,6 +24,7 @@ from certctl.io.files import (
     narrow,
     open_regular,
     read_regular,
+    reason,
     require_room,
     rewrite,
     swap_symlink,
@@ -196,6 +198,14 @@ def test_an_os_error_becomes_a_sentence_with_the_path(tmp_path: Path) -> None:
         (tmp_path / "absent" / "file").write_text("x")
     assert caught.value.slug == "state-unwritable"
     assert str(tmp_path / "absent" / "file") in caught.value.message
+
+
+@pytest.mark.parametrize("named", [None, 7, "file"])
+def test_an_os_error_that_names_no_path_is_said_with_the_place_it_happened_in(named: str | int | None) -> None:
+    """The kernel names nothing after a failed flush, and a name within a descriptor alone."""
+    error = OSError(errno.ENOSPC, "No space left on device", named)
+    assert reason(error, Path("/etc/nginx")) == "/etc/nginx: No space left on device"
+    assert reason(OSError(errno.EIO, "broken", "/a/b"), Path("/etc/nginx")) == "/a/b: broken"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -116,6 +116,14 @@ def test_one_place_that_cannot_be_written_leaves_all_the_others_live(fake: FakeW
     assert [domain for domain in domains if not fake.web.served(domain)] == [domains[3]]
 
 
+def test_where_nothing_could_be_published_nothing_is_ordered(fake: FakeWorld) -> None:
+    fake.web.is_full = True
+    (journey,) = journeys = fake.journeys(fake.customer("status.example.com"))
+    issue(journeys, fake.world)
+    assert journey.error
+    assert (journey.error.slug, fake.ca.orders) == ("state-unwritable", 0)
+
+
 def test_what_nginx_refused_is_published_next_time_without_a_new_order(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     fake.web.refused.add(domain)

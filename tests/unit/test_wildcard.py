@@ -92,6 +92,21 @@ def test_a_zone_that_is_not_ours_costs_no_order(fake: FakeWorld) -> None:
     assert (journey.error.slug, fake.ca.orders) == ("approval-refused", 0)
 
 
+@pytest.mark.parametrize("solver", [BY_HAND, BY_PLUGIN])
+def test_where_it_could_not_be_published_no_wildcard_is_ordered_nor_begun(
+    fake: FakeWorld, solver: DnsSolver
+) -> None:
+    fake.web.is_full = True
+    journey = fake.journey(STAR)
+    wildcard(journey, solver, fake.world)
+    assert journey.error
+    assert (journey.error.slug, fake.ca.orders, fake.ca.solved_by) == ("state-unwritable", 0, {})
+    journey = fake.journey(STAR)
+    begin(journey, fake.world)
+    assert journey.error
+    assert (journey.error.slug, journey.demand) == ("state-unwritable", None)
+
+
 def test_an_automated_wildcard_renews_unattended(fake: FakeWorld) -> None:
     made(fake, BY_PLUGIN)
     fake.days_pass(61)
