@@ -143,7 +143,7 @@ def _adopted(house: House, report: Report) -> Sequence[Journey]:
 
 def _what_became(o: Outcome, taken: AbstractSet[Domain]) -> str:
     put = "put right" if o.changed else "as it was"
-    if o.state == State.REMOVED:
+    if o.state == State.REMOVED or (o.changed and o.certificate is None):
         return "taken out"
     if Domain(o.domain) in taken and o.certificate:
         return f"taken into the store, until {o.certificate.not_after:%Y-%m-%d}; {put}"
