@@ -1,0 +1,256 @@
+"""A sandbox in which one run after another is killed, and what must hold in it after each run."""
+
+import grp
+import http.client
+import os
+import pwd
+import re
+import signal
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import copy
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
+from tests.faults.whole import Watch, ended, start, until
+
+_POOL = 100  # names that become customers' at once
+_MOST_LIVE = 12
+_STOCK = 6
+_CLOSED = {"directory 700 root:root", "privkey.pem 600 root:root", "fullchain.pem 644 root:root"}
+_OPEN = {f"{what} {DAEMON}:{GROUP}" for what in ("directory 750", "privkey.pem 640", "fullchain.pem 644")}
+
+
+@dataclass
+class KilledHost:
+    """A sandbox with live customers, and names that are to become some.
+
+    Attributes:
+        live: Who is served, and must be at every moment.
+    """
+
+    sandbox: Sandbox
+    engine: str
+    live: list[str] = field(default_factory=list)
+    watch: Watch = field(init=False)
+    _made: int = 0
+    _fresh: list[str] = field(default_factory=list)
+    _stocks: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        rewrite(self.sandbox.layout.config, "[ca]\n", f'[ca]\nengine = "{self.engine}"\n')
+        self.canary, self.neighbour, self.subject = (self.fresh() for _ in range(3))
+        self.live += [self.canary, self.neighbour, self.subject]
+        self.sandbox.must("issue", *self.live, "--jobs", "8")
+        if self.mode != "blocks":
+            self.live.append(self.fresh())
+            self.sandbox.must("issue", self.live[-1], "--mode", "blocks")
+        self.keep = len(self.live)
+        for _ in range(2):  # then a version goes with each that comes
+            self.sandbox.must("renew", self.subject, "--force")
+        self.watch = Watch(self.sandbox, self.canary)
+
+    @property
+    def root(self) -> Path:
+        return self.sandbox.layout.root
+
+    @property
+    def mode(self) -> str:
+        """Return the mode the configuration names."""
+        found = re.search(r'^mode = "(\w+)"', self.sandbox.layout.config.read_text(), re.MULTILINE)
+        assert found
+        return found[1]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Return what differs from sandbox to sandbox."""
+        ports = {
+            name: str(self.sandbox.addresses[name]) for name in ("http", "https", "approval", "acme_directory")
+        }
+        numbers = {name: re.findall(r":(\d+)", address)[0] for name, address in ports.items()}
+        return numbers | {"root": str(self.root)}
+
+    def fresh(self) -> str:
+        """Return a customer's name that certctl has never seen."""
+        if not self._fresh:
+            self._fresh = [f"n{number}.test" for number in range(self._made, self._made + _POOL)]
+            self.sandbox.customers(self._fresh)
+            self._made += _POOL
+        return self._fresh.pop()
+
+    def stocked(self, command: str) -> str:
+        """Return a name that was issued, or only obtained, in a batch."""
+        stock = self._stocks.setdefault(command, [])
+        if not stock:
+            stock += [self.fresh() for _ in range(_STOCK)]
+            self.sandbox.must(command, *stock, "--jobs", "8")
+        return stock.pop()
+
+    def thin_out(self) -> None:
+        """Remove customers of earlier points: each that is live is asked for after each run."""
+        if len(self.live) > _MOST_LIVE:
+            self.sandbox.must("remove", *self.live[self.keep :])
+            del self.live[self.keep :]
+
+    def pair(self, name: str) -> Path:
+        """Return the directory of a name's pairs."""
+        places = [self.root / "var/lib" / at / name for at in ("certctl-sites", "certctl/live")]
+        return next(place for place in places if (place / "current").exists())
+
+    def stored(self) -> dict[str, tuple[int, str]]:
+        """Return the newest version of each name, and its fingerprint; a copy is asked, so that nobody notices."""
+        with tempfile.TemporaryDirectory() as place:
+            for path in (self.root / "var/lib/certctl").glob("certctl.db*"):
+                if not path.name.endswith("-shm"):
+                    copy(path, place)
+            with closing(sqlite3.connect(Path(place) / "certctl.db")) as store:
+                rows = store.execute(
+                    "SELECT domain, version, fingerprint FROM certificate ORDER BY version"
+                ).fetchall()
+        return {name: (version, fingerprint) for name, version, fingerprint in rows}
+
+    def version(self, name: str) -> int:
+        """Return the newest version of a name in the store, 0 for none."""
+        return self.stored().get(name, (0, ""))[0]
+
+    def is_noted(self, name: str) -> bool:
+        """Tell whether what the CA did for a name is on the disk: its order, or the chain."""
+        work = self.root / "var/lib/certctl/acme/work" / name
+        chain = work / "fullchain.pem"
+        return (work / "begun.json").exists() or (chain.exists() and chain.stat().st_size > 0)
+
+    # What must hold after each run
+
+    def is_whole(self, dark: Collection[str] = (), damaged: Collection[str] = ()) -> None:
+        """Insist that nginx's test passes, each customer has the own leaf, pairs load and keys are private.
+
+        Args:
+            dark: Who need not be served.
+            damaged: Whose files a test has spoilt, and no run has mended yet.
+        """
+        argv = ["nginx", "-t", "-p", str(self.root), "-e", "stderr", "-c", str(self.sandbox.layout.nginx_conf)]
+        test = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert test.returncode == 0, f"nginx could not start now: {test.stderr}"
+        for name in self.live:
+            assert name in dark or self.watch.is_served(name), f"{name} is not served"
+        for place in self.pairs():
+            assert place.parent.name in damaged or loads(place), f"{place} does not load"
+        for path in self.watch.files():
+            assert set(path.parts) & set(damaged) or not is_open_key(path), f"{path} can be read by others"
+
+    def pairs(self) -> list[Path]:
+        """Return every version in the mirror."""
+        tops = [self.root / "var/lib" / at for at in ("certctl-sites", "certctl/live")]
+        found = [path for top in tops for path in top.glob("*/*")]
+        return [path for path in found if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")]
+
+    def is_well(self) -> None:
+        """Insist that each customer has the leaf in the store, that nothing lies about, and on every right."""
+        self.is_whole()
+        stored = self.stored()
+        for name in self.live:
+            assert self.watch.served(name) == stored[name][1], f"{name} is served with another than the store's"
+        assert not (left := self.watch.leftovers()), f"left over: {left}"
+        if os.geteuid() == 0:
+            assert self.rights("certctl-sites") <= _CLOSED
+            assert self.rights("certctl/live") <= (_CLOSED if self.mode == "blocks" else _OPEN)
+
+    def rights(self, place: str) -> set[str]:
+        """Return the mode and the owner of everything in a place of the mirror."""
+        top = self.root / "var/lib" / place
+        paths = [path for path in (top, *top.rglob("*")) if not path.is_symlink() and not path.name.startswith(".")]
+        return {f"{'directory' if path.is_dir() else path.name} {owned(path)}" for path in paths}
+
+    def is_gone(self, name: str, key: bytes) -> None:
+        """Insist that a name is nowhere but in the history, and its key nowhere at all."""
+        assert not self.watch.is_served(name), f"{name} is still served"
+        homes = [path for at in ("etc", "var/lib") for path in (self.root / at).rglob(f"{name}*")]
+        assert not [path for path in homes if path.suffix != ".lock"], homes
+        for path in self.watch.files():
+            assert key not in path.read_bytes(), f"the key of {name} is still in {path}"
+
+    # The daemon
+
+    @contextmanager
+    def daemon(self, prefix: Collection[str] = ()) -> Iterator["subprocess.Popen[str]"]:
+        """Run ``certctl serve`` until it listens; at the end it is told to stop, unless it has died."""
+        self.sandbox.layout.serve_socket.unlink(missing_ok=True)
+        run = start(self.sandbox, "serve", prefix=[*prefix])
+        try:
+            until(lambda: run.poll() is not None or self.sandbox.layout.serve_socket.exists())
+            yield run
+        finally:
+            if run.poll() is None:
+                run.send_signal(signal.SIGTERM)
+
+    def knock(self, name: str) -> None:
+        """Visit a name on port 80, whatever comes of it."""
+        address, _, port = str(self.sandbox.addresses["http"]).rpartition(":")
+        with suppress(OSError, http.client.HTTPException):
+            visitor = http.client.HTTPConnection(address, int(port), timeout=30)
+            visitor.request("GET", "/", headers={"Host": name})
+            visitor.getresponse().read()
+            visitor.close()
+
+    def visit(self, name: str) -> None:
+        """Be the first visitor of a name: it must be live then."""
+        with self.daemon() as run:
+            assert run.poll() is None, f"certctl serve has ended: {ended(run)}"
+            self.knock(name)
+            assert self.watch.is_served(name), f"{name} is not served after a first visit"
+        ran = ended(run, 60)
+        assert ran.code in {0, 130}, f"certctl serve ended with {ran.code}: {ran.err}"
+
+
+@dataclass
+class Hosts:
+    """One host at a time: the one for a mode and an engine, until another is asked for or it is thrown away."""
+
+    _up: ExitStack = field(default_factory=ExitStack)
+    _host: KilledHost | None = None
+    _wanted: tuple[str, str] = ("", "")
+
+    def get(self, mode: str, engine: str) -> KilledHost:
+        if self._host is None or self._wanted != (mode, engine):
+            self.throw_away()
+            sandbox = self._up.enter_context(own_host("--mode", mode))
+            self._host, self._wanted = KilledHost(sandbox, engine), (mode, engine)
+        return self._host
+
+    def throw_away(self) -> None:
+        self._up.close()
+        self._host = None
+
+
+def loads(place: Path) -> bool:
+    """Tell whether a version has a chain and a key that fit."""
+    try:
+        leaf = x509.load_pem_x509_certificates((place / "fullchain.pem").read_bytes())[0]
+        key = load_pem_private_key((place / "privkey.pem").read_bytes(), None)
+    except (OSError, ValueError):
+        return False
+    return leaf.public_key() == key.public_key()
+
+
+def owned(path: Path) -> str:
+    """Return the mode of a path and who it belongs to."""
+    found = path.lstat()
+    return f"{found.st_mode & 0o7777:o} {pwd.getpwuid(found.st_uid).pw_name}:{grp.getgrgid(found.st_gid).gr_name}"
+
+
+def is_open_key(path: Path) -> bool:
+    """Tell whether others may read a private key than its owner, or nginx's workers where these must."""
+    with suppress(FileNotFoundError):
+        if b"PRIVATE KEY" in path.read_bytes():
+            is_shared = (
+                "live" in path.parts and owned(path).startswith("640 ") and owned(path).endswith(f":{GROUP}")
+            )
+            return bool(path.stat().st_mode & 0o077) and not is_shared
+    return False

@@ -1,0 +1,324 @@
+"""Each command, killed before every kind of change it makes; then another command, then the same one again.
+
+Real nginx, Pebble, certbot and DNS packets. ``./check`` tries the points whose numbers end like the count of
+commits, ``./check --faults`` all of them. ``CERTCTL_KILL`` says which: ``all``, or numbers.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.killed_host import Hosts, KilledHost
+from tests.faults.killing import Killer, Point, build, points, read
+from tests.faults.whole import KILLED, ended, start
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
+
+MODES = ("blocks", "shared", "lua")
+MOVES = [(old, new) for old in MODES for new in MODES if old != new]
+LEAST = 5  # points that each course has, or its record is not what it seems
+
+
+@dataclass(frozen=True)
+class Act:
+    """One command that is to be killed, on a host that is ready for it.
+
+    Attributes:
+        about: The name it is about; empty when it is about all.
+        orders: How many orders it needs if nothing is lost.
+        dark: Who need not be served until it has ended well.
+        damaged: Whose files are spoilt until then.
+        end: What else must hold when it has ended well.
+    """
+
+    argv: tuple[str, ...]
+    about: str = ""
+    orders: int = 0
+    dark: frozenset[str] = frozenset()
+    damaged: frozenset[str] = frozenset()
+    end: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class Course:
+    """A command in a mode with an engine; ``ready`` makes a host ready for it."""
+
+    command: str
+    mode: str
+    engine: str
+    ready: Callable[[KilledHost], Act]
+
+    def __str__(self) -> str:
+        return f"{self.command}-{self.mode}-{self.engine}"
+
+    def has(self, point: Point) -> bool:
+        """Tell whether a point is this course's.
+
+        What follows the CA is the same with both engines, what comes before it the same in both modes with a
+        catch-all, whether it is issued or renewed.
+        """
+        is_the_cas = "acme/" in point.about or "challenges/" in point.about
+        is_its_first = (self.command, self.mode) in {("issue", "blocks"), ("issue", "shared"), ("serve", "shared")}
+        if self.engine == "certbot":
+            return is_the_cas
+        return not is_the_cas or is_its_first or (self.command, self.mode) == ("renew", "blocks")
+
+
+def issue(host: KilledHost) -> Act:
+    name = host.fresh()
+    return Act(("issue", name), name, 1, end=lambda: host.live.append(name))
+
+
+def renew(host: KilledHost) -> Act:
+    return Act(("renew", host.subject, "--force"), host.subject, 1)
+
+
+def publish(host: KilledHost) -> Act:
+    """Publish a name that was obtained; a reload shows it."""
+    name = host.stocked("obtain")
+
+    def end() -> None:
+        host.sandbox.must("reload")
+        host.live.append(name)
+
+    return Act(("publish", name), name, end=end)
+
+
+def remove(host: KilledHost) -> Act:
+    name = host.stocked("issue")
+    key = (host.pair(name) / "current/privkey.pem").read_bytes().splitlines()[1]
+    return Act(("remove", name), name, end=lambda: host.is_gone(name, key))
+
+
+def reconcile(host: KilledHost) -> Act:
+    """Mend a name whose block and pair were lost, and a key that somebody opened to all."""
+    lost, opened = host.live[-1], host.subject
+    (host.sandbox.layout.conf_dir / f"{lost}.conf").unlink(missing_ok=True)
+    subprocess.run(["rm", "-r", str(host.pair(lost))], check=True)
+    (host.pair(opened) / "current/privkey.pem").chmod(0o644)
+    return Act(("reconcile",), dark=frozenset({lost}), damaged=frozenset({lost, opened}))
+
+
+def serve(host: KilledHost) -> Act:
+    name = host.fresh()
+    return Act(("serve",), name, 1, end=lambda: host.live.append(name))
+
+
+def move_from(old: str, new: str) -> Callable[[KilledHost], Act]:
+    """Return what makes a host ready to be moved."""
+
+    def ready(host: KilledHost) -> Act:
+        if host.mode != old:
+            host.sandbox.must("init", "--mode", old)
+
+        def end() -> None:
+            assert host.mode == new
+
+        return Act(("init", "--mode", new), end=end)
+
+    return ready
+
+
+COMMANDS = {
+    "issue": issue, "renew": renew, "remove": remove, "reconcile": reconcile, "publish": publish, "serve": serve
+}  # fmt: skip
+COURSES = [
+    *(Course(command, mode, "acme", ready) for mode in MODES for command, ready in COMMANDS.items()),
+    *(Course(f"init-to-{new}", old, "acme", move_from(old, new)) for old, new in MOVES),
+    *(Course("issue", mode, "certbot", issue) for mode in ("blocks", "shared")),
+    Course("renew", "blocks", "certbot", renew),
+]
+
+# Another command, and how many orders it takes.
+OTHERS: dict[str, Callable[[KilledHost], int]] = {}
+
+
+def another(command: str) -> Callable[[Callable[[KilledHost], int]], Callable[[KilledHost], int]]:
+    """Note a command that may follow a killed one."""
+
+    def note(run: Callable[[KilledHost], int]) -> Callable[[KilledHost], int]:
+        OTHERS[command] = run
+        return run
+
+    return note
+
+
+@another("issue")
+def issue_another(host: KilledHost) -> int:
+    host.sandbox.must("issue", name := host.fresh())
+    host.live.append(name)
+    return 1
+
+
+@another("renew")
+def renew_the_neighbour(host: KilledHost) -> int:
+    host.sandbox.must("renew", host.neighbour, "--force")
+    return 1
+
+
+@another("reconcile")
+def reconcile_all(host: KilledHost) -> int:
+    host.sandbox.must("reconcile")
+    return 0
+
+
+@another("serve")
+def first_visit_of_another(host: KilledHost) -> int:
+    host.visit(name := host.fresh())
+    host.live.append(name)
+    return 1
+
+
+def follower(course: Course, point: Point) -> str:
+    """Return which other command follows at a point: each in turn."""
+    others = [command for command in OTHERS if command != course.command]
+    return others[point.number // 10 % len(others)]
+
+
+@dataclass
+class Trial:
+    """One course on one host after another: whoever was harmed on a host is not to disturb the next point."""
+
+    course: Course
+    killer: Killer
+    place: Path
+    hosts: Hosts
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> KilledHost:
+        return self.hosts.get(self.course.mode, self.course.engine)
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return the exit codes of a run that nobody kills; the daemon is stopped."""
+        return (0, 130) if self.course.command == "serve" else (0,)
+
+    def recorded(self) -> list[Point]:
+        """Run the command once; return where it may be killed."""
+        log = self.place / "changes"
+        act = self.course.ready(self.host)
+        self.run(act, self.killer.record(log), *self.ends)
+        act.end()
+        self.host.is_well()
+        found = [point for point in points(str(self.course), read(log, self.host.places)) if self.course.has(point)]
+        assert len(found) >= LEAST, found
+        return found
+
+    def run(self, act: Act, prefix: list[str], *codes: int) -> None:
+        """Run a command to an end it may come to; a daemon gets its first visit."""
+        if act.argv == ("serve",):
+            with self.host.daemon(prefix) as run:
+                if run.poll() is None:
+                    self.host.knock(act.about)
+        else:
+            run = start(self.host.sandbox, *act.argv, prefix=prefix)
+        ran = ended(run, 120)
+        assert ran.code in codes, f"{' '.join(act.argv)} ended with {ran.code}, not {codes}: {ran.err[-2000:]}"
+
+    def at(self, point: Point) -> None:
+        """Kill, look; run another command, look; run the same again, look."""
+        host = self.host
+        act = self.course.ready(host)
+        ca = Orders(host, act)
+        self.run(act, self.killer.kill(point, host.places), KILLED)
+        ca.look()
+        host.is_whole(act.dark, act.damaged)
+        ca.allowed += OTHERS[follower(self.course, point)](host)
+        host.is_whole(act.dark, act.damaged)
+        self.run(act, [], *self.ends)
+        act.end()
+        host.is_well()
+        ca.judge()
+        host.thin_out()
+
+    def every(self, chosen: list[Point]) -> None:
+        for point in chosen:
+            began = time.monotonic()
+            try:
+                self.at(point)
+                verdict = "well"
+            except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+                verdict = f"then {follower(self.course, point)}: {error}"
+                self.failures.append(f"{point}: {verdict}\n    again: {repeat(point)}")
+                self.hosts.throw_away()
+            print(f"{time.monotonic() - began:5.1f} s  {point}: {verdict}")
+
+
+@dataclass
+class Orders:
+    """What the CA may be asked for: once for a name, and again only when nobody could know that it was."""
+
+    host: KilledHost
+    act: Act
+    allowed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.allowed = self.act.orders
+        self.before = (self.host.sandbox.orders(), self.host.watch.issued)
+        self.version = self.host.version(self.act.about)
+
+    def look(self) -> None:
+        """Look right after the kill: what was noted need not be done again, what was stored is done."""
+        is_stored = self.host.version(self.act.about) > self.version
+        is_asked = self.host.sandbox.orders() > self.before[0]
+        if is_stored and "--force" in self.act.argv:
+            self.allowed += 1  # somebody insists once more
+        elif is_asked and not is_stored and not self.host.is_noted(self.act.about):
+            self.allowed += 1
+
+    def judge(self) -> None:
+        orders, issued = self.host.sandbox.orders() - self.before[0], self.host.watch.issued - self.before[1]
+        assert max(orders, issued) <= self.allowed, f"{orders} orders, {issued} certificates, {self.allowed} needed"
+
+
+def repeat(point: Point) -> str:
+    """Return what tries one point again."""
+    return f"CERTCTL_KILL={point.number} .venv/bin/pytest -s tests/faults/test_killed.py -k {point.course}"
+
+
+def is_chosen(point: Point) -> bool:
+    """Tell whether a point is to be tried in this session: the share of this commit, unless CERTCTL_KILL says."""
+    asked = os.environ.get("CERTCTL_KILL", "")
+    if asked:
+        return asked == "all" or point.number in map(int, asked.split(","))
+    return point.number % 10 == commits() % 10
+
+
+def commits() -> int:
+    """Count the commits so far; 0 where there is no history."""
+    argv = ["git", "-c", "safe.directory=*", "rev-list", "--count", "HEAD"]
+    try:
+        found = subprocess.run(argv, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return 0
+    return int(found.stdout) if found.returncode == 0 else 0
+
+
+@pytest.fixture(scope="session")
+def killer(tmp_path_factory: pytest.TempPathFactory) -> Killer:
+    return build(tmp_path_factory.mktemp("killer"))
+
+
+@pytest.fixture(scope="session")
+def hosts(real_parts: None) -> Iterator[Hosts]:  # noqa: ARG001
+    hosts = Hosts()
+    yield hosts
+    hosts.throw_away()
+
+
+@pytest.mark.parametrize("course", COURSES, ids=str)
+def test_killed_anywhere_nobody_is_harmed_and_whatever_comes_next_ends_well(
+    course: Course, killer: Killer, hosts: Hosts, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    trial = Trial(course, killer, tmp_path, hosts)
+    found = trial.recorded()
+    chosen = [point for point in found if is_chosen(point)]
+    trial.every(chosen)
+    record_property("killed", (len(chosen), len(found)))
+    assert not trial.failures, f"{len(trial.failures)} of {len(chosen)}:\n" + "\n".join(trial.failures)
