@@ -22,6 +22,7 @@ from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
 from tests.faults.whole import Watch, ended, start, until
 
 _POOL = 100  # names that become customers' at once
+_MIRRORS = ("var/lib/certctl-sites", "var/lib/certctl/live")
 _MOST_LIVE = 12
 _STOCK = 6
 _CLOSED = {"directory 700 root:root", "privkey.pem 600 root:root", "fullchain.pem 644 root:root"}
@@ -101,7 +102,7 @@ class KilledHost:
 
     def pair(self, name: str) -> Path:
         """Return the directory of a name's pairs."""
-        places = [self.root / "var/lib" / at / name for at in ("certctl-sites", "certctl/live")]
+        places = [self.root / top / name for top in _MIRRORS]
         return next(place for place in places if (place / "current").exists())
 
     def stored(self) -> dict[str, tuple[int, str]]:
@@ -140,16 +141,15 @@ class KilledHost:
         assert test.returncode == 0, f"nginx could not start now: {test.stderr}"
         for name in self.live:
             assert name in dark or self.watch.is_served(name), f"{name} is not served"
-        for place in self.pairs():
+        for place in self.pairs("current"):
             assert place.parent.name in damaged or loads(place), f"{place} does not load"
         for path in self.watch.files():
             assert set(path.parts) & set(damaged) or not is_open_key(path), f"{path} can be read by others"
 
-    def pairs(self) -> list[Path]:
-        """Return every version in the mirror."""
-        tops = [self.root / "var/lib" / at for at in ("certctl-sites", "certctl/live")]
-        found = [path for top in tops for path in top.glob("*/*")]
-        return [path for path in found if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")]
+    def pairs(self, version: str) -> list[Path]:
+        """Return versions in the mirror: those in force, or all."""
+        found = [path for top in _MIRRORS for path in (self.root / top).glob(f"*/{version}")]
+        return [path for path in found if path.is_symlink() or path.is_dir()]
 
     def is_well(self) -> None:
         """Insist that each customer has the leaf in the store, that nothing lies about, and on every right."""
@@ -158,6 +158,7 @@ class KilledHost:
         for name in self.live:
             assert self.watch.served(name) == stored[name][1], f"{name} is served with another than the store's"
         assert not (left := self.watch.leftovers()), f"left over: {left}"
+        assert not (broken := [place for place in self.pairs("*") if not loads(place)]), f"do not load: {broken}"
         if os.geteuid() == 0:
             assert self.rights("certctl-sites") <= _CLOSED
             assert self.rights("certctl/live") <= (_CLOSED if self.mode == "blocks" else _OPEN)

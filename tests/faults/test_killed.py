@@ -189,6 +189,7 @@ class Trial:
     place: Path
     hosts: Hosts
     failures: list[str] = field(default_factory=list)
+    after: str = ""
 
     @property
     def host(self) -> KilledHost:
@@ -224,13 +225,17 @@ class Trial:
     def at(self, point: Point) -> None:
         """Kill, look; run another command, look; run the same again, look."""
         host = self.host
+        self.after = "getting ready"
         act = self.course.ready(host)
         ca = Orders(host, act)
+        self.after = "the kill"
         self.run(act, self.killer.kill(point, host.places), KILLED)
         ca.look()
         host.is_whole(act.dark, act.damaged)
-        ca.allowed += OTHERS[follower(self.course, point)](host)
+        self.after = other = follower(self.course, point)
+        ca.allowed += OTHERS[other](host)
         host.is_whole(act.dark, act.damaged)
+        self.after = f"{other} and the same again"
         self.run(act, [], *self.ends)
         act.end()
         host.is_well()
@@ -244,7 +249,7 @@ class Trial:
                 self.at(point)
                 verdict = "well"
             except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
-                verdict = f"then {follower(self.course, point)}: {error}"
+                verdict = f"after {self.after}: {error}"
                 self.failures.append(f"{point}: {verdict}\n    again: {repeat(point)}")
                 self.hosts.throw_away()
             print(f"{time.monotonic() - began:5.1f} s  {point}: {verdict}")
