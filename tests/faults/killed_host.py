@@ -142,7 +142,7 @@ class KilledHost:
         for name in self.live:
             assert name in dark or self.watch.is_served(name), f"{name} is not served"
         for place in self.pairs("current"):
-            assert place.parent.name in damaged or loads(place), f"{place} does not load"
+            assert place.parent.name in {*dark, *damaged} or loads(place), f"{place} does not load"
         for path in self.watch.files():
             assert set(path.parts) & set(damaged) or not is_open_key(path), f"{path} can be read by others"
 

@@ -92,7 +92,7 @@ def publish(host: KilledHost) -> Act:
 def remove(host: KilledHost) -> Act:
     name = host.stocked("issue")
     key = (host.pair(name) / "current/privkey.pem").read_bytes().splitlines()[1]
-    return Act(("remove", name), name, end=lambda: host.is_gone(name, key))
+    return Act(("remove", name), name, dark=frozenset({name}), end=lambda: host.is_gone(name, key))
 
 
 def reconcile(host: KilledHost) -> Act:
