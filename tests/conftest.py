@@ -21,3 +21,14 @@ def command() -> Iterator[None]:
     """Close what a test opened with ``open_house``, as the end of a command does."""
     with click.Context(click.Command("test")):
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many kill points were tried, and how to try one again (``tests/faults/test_killed.py``)."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    tried = [value for report in reports for key, value in report.user_properties if key == "killed"]
+    if tried:
+        chosen, found, seconds = map(sum, zip(*tried, strict=True))
+        again = "CERTCTL_KILL=NUMBER .venv/bin/pytest -s tests/faults/test_killed.py -k COURSE"
+        each = seconds / max(chosen, 1)
+        terminalreporter.write_line(f"kill points: {chosen} of {found}, {each:.1f} s each; one again: {again}")

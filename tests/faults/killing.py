@@ -19,7 +19,7 @@ _RANDOM = (
     (r"\.[0-9a-f]{16}\.(?P<rest>\w+)", ".RANDOM.{rest}", "." + _HEX * 16 + ".{rest}"),
     (r"certctl-probe-[\w-]{32}", "PROBE", "certctl-probe-*"),
     (r"[\w-]{43}", "TOKEN", _BASE64URL * 43),
-    (r"\d{8}T\d{6}Z-[0-9a-f]+(?P<rest>[\w.-]*)", "TIME{rest}", "[0-9]*{rest}"),
+    (r"\d{8}T\d{6}Z-.+", "TIME", "[0-9]*"),
     (r"[0-9a-f]{32}", "ACCOUNT", _HEX * 32),
     (r"[a-z0-9-]+\.test(?P<rest>(\.\w+)?)", "NAME{rest}", "*.test{rest}"),
     (r"127\.0\.0\.1:\d+", "CA", "127.0.0.1:*"),
