@@ -211,11 +211,13 @@ static void forget(pid_t pid) {
     *task = tasks[--count];
 }
 
-/* Kill all that was started, wait until nothing of it runs, and die the same death. */
+/* Kill all that was started, also what begins only now; wait until nothing of it runs, and die the same death. */
 static void die(void) {
+    int status;
+    pid_t pid;
     for (size_t i = 0; i < count; i++) kill(tasks[i].pid, SIGKILL);
-    while (waitpid(-1, NULL, __WALL) > 0 || errno == EINTR) {}
-    signal(SIGKILL, SIG_DFL);
+    while ((pid = waitpid(-1, &status, __WALL)) > 0 || errno == EINTR)
+        if (pid > 0 && WIFSTOPPED(status)) kill(pid, SIGKILL);
     raise(SIGKILL);
 }
 
