@@ -199,21 +199,23 @@ class KilledHost:
             if run.poll() is None:
                 run.send_signal(signal.SIGTERM)
 
-    def knock(self, name: str) -> None:
-        """Visit a name on port 80, whatever comes of it."""
+    def knock(self, name: str) -> str:
+        """Visit a name on port 80, whatever comes of it; return the answer in words."""
         address, _, port = str(self.sandbox.addresses["http"]).rpartition(":")
-        with suppress(OSError, http.client.HTTPException):
-            visitor = http.client.HTTPConnection(address, int(port), timeout=30)
-            visitor.request("GET", "/", headers={"Host": name})
-            visitor.getresponse().read()
-            visitor.close()
+        with closing(http.client.HTTPConnection(address, int(port), timeout=30)) as visitor:
+            try:
+                visitor.request("GET", "/", headers={"Host": name})
+                answer = visitor.getresponse()
+                return f"{answer.status} {answer.read()!r}"
+            except (OSError, http.client.HTTPException) as error:
+                return repr(error)
 
     def visit(self, name: str) -> None:
         """Be the first visitor of a name: it must be live then."""
         with self.daemon() as run:
             assert run.poll() is None, f"certctl serve has ended: {ended(run)}"
-            self.knock(name)
-            assert self.watch.is_served(name), f"{name} is not served after a first visit"
+            answer = self.knock(name)
+            assert self.watch.is_served(name), f"{name} is not served after a first visit: {answer}"
         ran = ended(run, 60)
         assert ran.code in {0, 130}, f"certctl serve ended with {ran.code}: {ran.err}"
 
