@@ -1,20 +1,24 @@
 """What a story may expect of party 4, on the fake and on a real nginx."""
 
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 
+from certctl.certificates import facts
 from certctl.domain import Domain
-from certctl.errors import WebServerFailed
+from certctl.errors import Unreachable, WebServerFailed
 from certctl.values import Mode, Pem, Site
 from certctl.world import WebServer
 from tests.fakes.web import FakeWeb
 from tests.real_nginx import RealNginx, make_site, real_nginx
 
 # With nginx's default hash bucket of 64 it refuses names of 47 characters and more (measured, nginx 1.22.1).
+NOW = datetime.now(UTC)
 REFUSED = f"{'a' * 60}.example.com"
 
 
@@ -29,6 +33,8 @@ class Host:
     refuse_reloads: Callable[[], None]
     stop: Callable[[], None]
     intercept: Callable[[str], None]
+    lose_pair: Callable[[str], object]
+    is_aside: Callable[[str], bool]
     ca: trustme.CA
     mode: Mode = Mode.BLOCKS
 
@@ -46,6 +52,12 @@ class Host:
 
     def site(self, name: str, version: int = 1) -> Site:
         return make_site(self.ca, name, version)
+
+    def pair(self, name: str, version: int = 1) -> Site:
+        """A pair as a CA makes it, signed by an intermediate."""
+        made = make_site(self.ca.create_child_ca(), name, version)
+        certificate = facts(made.pem.fullchain.encode(), made.domain)
+        return replace(made, certificate=replace(certificate, version=version))
 
     def put_live(self, *sites: Site, then: BaseException | None = None) -> None:
         with self.web.change(sites) as change:
@@ -71,6 +83,8 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
             refuse_reloads=lambda: setattr(fake, "keeps_old", True),
             stop=lambda: setattr(fake, "is_running", False),
             intercept=lambda name: fake.intercepted.add(Domain(name)),
+            lose_pair=lambda name: fake.broken.add(Domain(name)),
+            is_aside=lambda name: Domain(name) in fake.aside,
             ca=ca,
         )
         return
@@ -78,7 +92,8 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     with real_nginx(tmp_path, extra="server_names_hash_bucket_size 64;", mode=mode) as real:
         yield Host(
             real.web, real.look, real.tests_run, real.reloads, real.refuse_reloads, real.stop,
-            lambda name: intercept(real, name), ca, mode,
+            lambda name: intercept(real, name), lambda name: shutil.rmtree(real.settings.sites / name),
+            lambda name: any((real.root / "aside").glob(f"*-{name}/*/*/privkey.pem")), ca, mode,
         )  # fmt: skip
 
 
@@ -215,3 +230,61 @@ def test_a_wildcard_site_serves_its_zone_and_one_label_below(host: Host) -> None
     site = host.site("*.example.com")
     host.put_live(site)
     assert list(host.web.names()) == [site.domain]
+
+
+def test_what_is_in_force_is_told_with_its_pair_and_its_version(host: Host) -> None:
+    site, newer = host.pair("status.example.com"), host.pair("status.example.com", 7)
+    for each in (site, newer):
+        host.put_live(each)
+        assert host.web.leaf(site.domain) == each.certificate.fingerprint
+        assert host.web.in_force(site.domain, NOW) == each
+        host.web.require_shown(each)
+    assert host.web.leaf(Domain("never.example.com")) is None
+    for site_not_shown in (site, host.pair("never.example.com")):
+        with pytest.raises(Unreachable) as caught:
+            host.web.require_shown(site_not_shown)
+        assert caught.value.slug == "store-knows-less"
+
+
+def test_a_pair_that_has_expired_or_is_not_there_is_none_to_take_in(host: Host) -> None:
+    site = host.pair("status.example.com")
+    host.put_live(site)
+    expired = site.certificate.not_after + timedelta(seconds=1)
+    for domain, moment in ((site.domain, expired), (Domain("never.example.com"), NOW)):
+        with pytest.raises(Unreachable) as caught:
+            host.web.in_force(domain, moment)
+        assert caught.value.slug == "store-knows-less"
+
+
+@pytest.mark.parametrize("host", ["fake", pytest.param("blocks", marks=pytest.mark.e2e)], indirect=True)
+def test_a_server_block_whose_pair_is_gone_breaks_nginx_until_it_goes_in_the_change_that_publishes_others(
+    host: Host,
+) -> None:
+    dead, canary = host.pair("dead.example.com"), host.site("canary.example.com")
+    host.put_live(dead)
+    assert not host.web.breaks(dead.domain)
+    host.lose_pair("dead.example.com")
+    assert host.web.breaks(dead.domain)
+    assert host.web.leaf(dead.domain) is None
+    with pytest.raises(WebServerFailed) as caught:
+        host.put_live(canary)
+    assert caught.value.slug == "nginx-already-broken"
+    with host.web.change([canary], gone=[dead.domain]) as change:
+        change.publish()
+        change.reload()
+        change.confirm(canary.domain)
+    assert list(host.web.names()) == [canary.domain]
+
+
+def test_what_is_taken_out_is_aside_until_it_is_discarded(host: Host) -> None:
+    canary, site = host.site("canary.example.com"), host.site("status.example.com")
+    host.put_live(canary, site)
+    with host.web.change([], gone=[site.domain]) as change:
+        change.publish()
+        change.reload()
+    assert host.is_aside("status.example.com")
+    assert not host.is_aside("canary.example.com")
+    host.web.discard(canary.domain)
+    assert host.is_aside("status.example.com")
+    host.web.discard(site.domain)
+    assert not host.is_aside("status.example.com")

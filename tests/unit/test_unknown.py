@@ -93,13 +93,15 @@ def test_adopting_brings_all_back_without_an_order_a_test_or_a_reload(fake: Fake
     lose_store(fake, tmp_path)
     adopted = adopt(fake.world, fake.journey)
     assert all(journey.ok and journey.changed for journey in adopted)
+    assert {(row.served, row.certificate.version) for row in fake.store.domains() if row.certificate} == {
+        (1, 1),
+        (2, 2),
+    }
     done = reconcile(fake.world, fake.journey)
     assert not done.less
     assert not any(journey.changed for journey in done.journeys)
     assert (leaves(fake, domains), fake.web.tests, fake.web.reloads, fake.ca.orders) == before
     assert fake.web.files == files
-    rows = {row.domain: row for row in fake.store.domains()}
-    assert {(row.served, row.certificate.version) for row in rows.values() if row.certificate} == {(1, 1), (2, 2)}
     assert not adopt(fake.world, fake.journey)
 
 
@@ -307,3 +309,16 @@ def test_one_refused_site_does_not_keep_a_dead_block_in_everybodys_way(fake: Fak
     told = {journey.domain: journey.error.slug if journey.error else None for journey in done.journeys}
     assert told == {refused: "nginx-test-failed", known: None, dead: None}
     assert fake.web.served(known)
+
+
+def test_an_older_certificate_that_the_store_has_forgotten_is_replaced(fake: FakeWorld) -> None:
+    """Such as nginx's files from a backup: two versions are kept, and that one is older than both."""
+    (domain,) = live(fake, "a.example.com")
+    old = fake.web.files[domain]
+    for _ in range(2):
+        fake.days_pass(1)
+        renew(fake.journeys(domain, insists=True), fake.world)
+    newest = leaves(fake, [domain])
+    fake.web.files[domain] = fake.web.serving[domain] = old
+    assert not reconcile(fake.world, fake.journey).less
+    assert leaves(fake, [domain]) == newest
