@@ -69,7 +69,7 @@ def take_over(house: "House") -> None:
     for path in sorted(house.state.iterdir()):
         if path.name not in kept and path.lstat().st_uid != 0:
             path.rename(aside / path.name)
-    _tidy(aside)
+    _tidy(aside, house)
     if house.run.is_dir():
         hand_over(house.run, 0, 0, drop_links=True)
     sync_directory(house.state)
@@ -113,13 +113,32 @@ def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
     fresh.rename(path)
 
 
-def _tidy(aside: Path) -> None:
-    """Keep aside only what certctl did not make."""
+def _tidy(aside: Path, house: "House") -> None:
+    """Keep aside only what certctl did not make, and the pairs of which the store knows less."""
     for path in (aside / "acme", aside / "challenges", aside / "live"):
-        if path.is_dir() and not path.is_symlink() and not _has_odd(path):
+        is_spare = path.name != "live" or _is_in_store(path, house)
+        if path.is_dir() and not path.is_symlink() and is_spare and not _has_odd(path):
             remove_tree(path)
     if not any(aside.iterdir()):
         aside.rmdir()
+
+
+def _is_in_store(live: Path, house: "House") -> bool:
+    """Tell whether the store knows all that is here: what was removed, and else the certificate in force."""
+    from certctl.domain import Domain
+    from certctl.nginx.mirror import CLOSED
+    from certctl.nginx.place import Place
+    from certctl.values import State
+
+    place = Place(live, CLOSED, is_roots=True)
+    for home in live.glob("[!.]*"):
+        domain = Domain(home.name.replace("_wildcard", "*"))
+        row = house.store.domain(domain)
+        is_removed = row is not None and row.state is State.REMOVED
+        leaf = place.leaf(domain)
+        if leaf and not is_removed and not house.store.has(domain, leaf):
+            return False
+    return True
 
 
 def _has_odd(tree: Path) -> bool:

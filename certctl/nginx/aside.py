@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
-from certctl.io.files import PRIVATE, write_new
+from certctl.io.files import PRIVATE
 from certctl.io.rights import acting_as, as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
@@ -61,8 +61,8 @@ def put(settings: NginxSettings, domain: Domain, block: str | None = None) -> No
             with place.reached():
                 _rename(home, place.path / _NEAR, entry)
     if block:
-        with suppress(OSError), as_root(), _opened(top) as above, _directory(entry, above):
-            write_new(top / entry / f"{domain.stem}.conf", block.encode("utf-8", "surrogateescape"), PRIVATE)
+        with suppress(OSError), as_root(), _entered(top, entry) as (into, _):  # on a full disk the pair is enough
+            _write(f"{domain.stem}.conf", block, into)
 
 
 def discard(settings: NginxSettings, domain: Domain) -> None:
@@ -109,17 +109,30 @@ def _since(entry: str, facts: os.stat_result) -> float:
 
 
 def _rename(home: Path, top: Path, entry: str) -> None:
+    with _entered(top, entry) as (into, above), _directory(home.parent) as place:
+        name = home.parent.name
+        name += f"-{secrets.token_hex(4)}" if name in _entries(into) else ""
+        os.rename(home.name, name, src_dir_fd=place, dst_dir_fd=into)
+        for directory in (into, above, place):
+            os.fsync(directory)
+
+
+def _write(name: str, text: str, directory: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, PRIVATE, dir_fd=directory), "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def _entered(top: Path, entry: str) -> Iterator[tuple[int, int]]:
+    """Open the directory for one domain, and the one above it; each is made when it is missing."""
     with suppress(FileExistsError):
         top.mkdir(_CLOSED)
     with _opened(top) as above:
         with suppress(FileExistsError):
             os.mkdir(entry, _CLOSED, dir_fd=above)
-        with _directory(entry, above) as into, _directory(home.parent) as place:
-            name = home.parent.name
-            name += f"-{secrets.token_hex(4)}" if name in _entries(into) else ""
-            os.rename(home.name, name, src_dir_fd=place, dst_dir_fd=into)
-            for directory in (into, above, place):
-                os.fsync(directory)
+        with _directory(entry, above) as into:
+            yield into, above
 
 
 def _entries(directory: int) -> list[str]:

@@ -208,12 +208,21 @@ def is_version(name: str | None, version: int) -> bool:
 
 def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
     """Return the SHA-256 of the leaf of every version that is here; nginx may still serve an older one."""
-    found = set[str]()
-    for chain in domain_path(live, domain).glob(f"*/{CHAIN}"):
-        with suppress(OSError, ValueError):
-            leaf, end, _ = read_regular(chain, _MOST).decode("ascii").partition("-----END CERTIFICATE-----")
-            found.add(sha256(ssl.PEM_cert_to_DER_cert(leaf + end)).hexdigest())
-    return frozenset(found)
+    found = map(_fingerprint, domain_path(live, domain).glob(f"*/{CHAIN}"))
+    return frozenset(filter(None, found))
+
+
+def leaf(live: Path, domain: Domain) -> str | None:
+    """Return the SHA-256 of the leaf in force, None where there is none to read."""
+    name = target(live, domain)
+    return _fingerprint(domain_path(live, domain) / name / CHAIN) if name else None
+
+
+def _fingerprint(chain: Path) -> str | None:
+    with suppress(OSError, ValueError):
+        first, end, _ = read_regular(chain, _MOST).decode("ascii").partition("-----END CERTIFICATE-----")
+        return sha256(ssl.PEM_cert_to_DER_cert(first + end)).hexdigest()
+    return None
 
 
 def prune(live: Path, certificate: Certificate) -> None:

@@ -89,6 +89,11 @@ class Place:
         with self.reached():
             return mirror.fingerprints(self.path, domain)
 
+    def leaf(self, domain: Domain) -> str | None:
+        """Return the leaf in force; see ``mirror.leaf``."""
+        with self.reached():
+            return mirror.leaf(self.path, domain)
+
     def slot(self, site: Site) -> Slot:
         """Find the directory for a version; see ``mirror.slot``."""
         with self.reached():

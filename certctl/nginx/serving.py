@@ -1,11 +1,9 @@
 """What nginx serves of a domain by our files, whatever the store knows: which pair is in force, and is it one?"""
 
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from hashlib import sha256
 
 from certctl.domain import Domain
 from certctl.errors import Unreachable
@@ -17,17 +15,12 @@ from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode, Site
 
 _MOST = 64 * 1024 + 1
-_END = "-----END CERTIFICATE-----"
 
 
 def leaf(settings: NginxSettings, domain: Domain) -> str | None:
     """Return the SHA-256 of the leaf that ``current`` names, None where there is none to read."""
-    with suppress(OSError, ValueError):
-        if place := _place(settings, domain):
-            pair = _pair(place, domain)
-            first, end, _ = pair[0].decode("ascii").partition(_END)
-            return sha256(ssl.PEM_cert_to_DER_cert(first + end)).hexdigest()
-    return None
+    place = _place(settings, domain)
+    return place.leaf(domain) if place else None
 
 
 def site(settings: NginxSettings, domain: Domain, now: datetime) -> Site:
