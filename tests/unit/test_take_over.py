@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from certctl.ca.remake import remake
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.io.clock import SystemClock
 from certctl.io.files import hand_over
+from certctl.store.sqlite import SqliteStore
+from certctl.values import Issued, Site
+from tests.real_nginx import make_site
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take over what is another user's")
 OWNER = 4321
@@ -118,6 +123,42 @@ def test_what_the_owner_planted_goes_aside_and_what_the_ca_made_stays(place: Pat
     assert {path.name for path in found.iterdir()} == {"acme", "live", "planted"}
     assert take(place) == 0
     assert [path.name for path in (state / "aside").iterdir()] == [found.name], "it is taken over once"
+
+
+@AS_ROOT
+def test_the_last_pairs_of_names_that_the_store_has_lost_stay_aside(place: Path) -> None:
+    state = build(place)
+    put_pair(state, "lost.example.com")
+    assert take(place) == 0
+    (found,) = (state / "aside").glob("*-taken-over")
+    assert (found / "live/lost.example.com/1/privkey.pem").exists()
+
+
+@AS_ROOT
+def test_pairs_that_the_store_has_are_not_kept_twice(place: Path) -> None:
+    state = build(place)
+    (state / "live/victim.example.com").unlink()
+    site = put_pair(state, "known.example.com")
+    store = SqliteStore(state / "certctl.db", SystemClock())
+    store.keep(Issued(site.certificate, site.pem))
+    store.close()
+    for path in state.glob("certctl.db*"):
+        os.chown(path, OWNER, OWNER)
+    assert take(place) == 0
+    (found,) = (state / "aside").glob("*-taken-over")
+    assert not (found / "live").exists()
+
+
+def put_pair(state: Path, name: str) -> Site:
+    """Put a pair where the owner of the state has them."""
+    site = make_site(trustme.CA(), name, 1)
+    (home := state / "live" / name / "1").mkdir(parents=True, exist_ok=True)
+    (home / "privkey.pem").write_text(site.pem.private_key)
+    (home / "fullchain.pem").write_text(site.pem.fullchain)
+    (home.parent / "current").symlink_to("1")
+    for path in (home.parent, *home.parent.rglob("*")):
+        os.chown(path, OWNER, OWNER, follow_symlinks=False)
+    return site
 
 
 @AS_ROOT
