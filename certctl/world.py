@@ -216,10 +216,6 @@ class WebServer(Protocol):
         """
         ...
 
-    def breaks(self, domain: Domain) -> bool:
-        """Tell whether nginx could not start because of this domain's server block: its pair cannot be loaded."""
-        ...
-
     def discard(self, domain: Domain) -> None:
         """Delete what was put aside of a domain that was taken out."""
         ...

@@ -154,16 +154,6 @@ def holds(live: Path, site: Site, rights: Rights) -> bool:
     return _holds(domain_path(live, site.domain) / str(in_force), site.pem, rights)
 
 
-def loads(live: Path, domain: Domain) -> bool:
-    """Tell whether OpenSSL can load what ``current`` names, as nginx has to.
-
-    Raises:
-        OSError: it is there, and cannot be read.
-    """
-    version = target(live, domain)
-    return version is not None and is_pair(domain_path(live, domain) / version, thoroughly=True)
-
-
 def is_pair(directory: Path, *, thoroughly: bool) -> bool:
     """Tell whether a pair is there: two files that are not empty; ``thoroughly``, two that OpenSSL can load.
 

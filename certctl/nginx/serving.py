@@ -1,7 +1,6 @@
 """What nginx serves of a domain by our files, whatever the store knows: which pair is in force, and is it one?"""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -56,16 +55,6 @@ def require_shown(settings: NginxSettings, site: Site) -> None:
     seen = handshake.look(settings, handshake.names_to_ask(names_of(site.domain))[0])
     if seen.fingerprint != site.certificate.fingerprint:
         raise _not_taken(site.domain, "nginx does not show it", [seen.text], [site.certificate.fingerprint])
-
-
-def breaks(settings: NginxSettings, domain: Domain) -> bool:
-    """Tell whether a server block of ours stops nginx from starting: what it names is gone, or cannot be loaded."""
-    if not is_our_block(settings.block_path(domain)):
-        return False
-    place = _place(settings, domain) or settings.block_pairs
-    with suppress(OSError), place.reached():  # what only cannot be read now is not gone
-        return not mirror.loads(place.path, domain)
-    return False
 
 
 def _place(settings: NginxSettings, domain: Domain) -> Place | None:

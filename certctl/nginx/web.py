@@ -145,10 +145,6 @@ class Nginx:
         """
         serving.require_shown(self._settings, site)
 
-    def breaks(self, domain: Domain) -> bool:
-        """Tell whether nginx could not start because of this domain's server block."""
-        return serving.breaks(in_force(self._settings), domain)
-
     def discard(self, domain: Domain) -> None:
         """Delete what was put aside of a domain that was taken out."""
         aside.discard(self._settings, domain)

@@ -25,7 +25,7 @@ def adopt(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]
 
 
 def _is_lacking(domain: Domain, world: World) -> bool:
-    return lack(domain, world.store.domain(domain), world) is not None and not world.web.breaks(domain)
+    return lack(domain, world.store.domain(domain), world) is not None
 
 
 def _take(journey: Journey, world: World) -> Done:

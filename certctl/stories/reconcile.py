@@ -31,8 +31,7 @@ class Found:
     """The domains nginx has files for and the store has no certificate of.
 
     Attributes:
-        leaving: The store says they were removed; or their server block names no pair, so that it serves nobody and
-            keeps nginx from starting.
+        leaving: The store says that they were removed.
         unknown: The store does not say so. They stay.
     """
 
@@ -69,8 +68,7 @@ def sort_out(world: World) -> Found:
         if domain in known:
             continue
         row = world.store.domain(domain)
-        is_removed = row is not None and row.state is State.REMOVED
-        if is_removed or (is_unknown(row) and world.web.breaks(domain)):
+        if row and row.state is State.REMOVED:
             leaving.append(domain)
         elif is_unknown(row):
             unknown.append(domain)

@@ -1,6 +1,5 @@
 """What a story may expect of party 4, on the fake and on a real nginx."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,6 @@ class Host:
     refuse_reloads: Callable[[], None]
     stop: Callable[[], None]
     intercept: Callable[[str], None]
-    lose_pair: Callable[[str], object]
     is_aside: Callable[[str], bool]
     ca: trustme.CA
     mode: Mode = Mode.BLOCKS
@@ -83,7 +81,6 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
             refuse_reloads=lambda: setattr(fake, "keeps_old", True),
             stop=lambda: setattr(fake, "is_running", False),
             intercept=lambda name: fake.intercepted.add(Domain(name)),
-            lose_pair=lambda name: fake.broken.add(Domain(name)),
             is_aside=lambda name: Domain(name) in fake.aside,
             ca=ca,
         )
@@ -92,7 +89,7 @@ def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     with real_nginx(tmp_path, extra="server_names_hash_bucket_size 64;", mode=mode) as real:
         yield Host(
             real.web, real.look, real.tests_run, real.reloads, real.refuse_reloads, real.stop,
-            lambda name: intercept(real, name), lambda name: shutil.rmtree(real.settings.sites / name),
+            lambda name: intercept(real, name),
             lambda name: any((real.root / "aside").glob(f"*-{name}/*/*/privkey.pem")), ca, mode,
         )  # fmt: skip
 
@@ -254,26 +251,6 @@ def test_a_pair_that_has_expired_or_is_not_there_is_none_to_take_in(host: Host) 
         with pytest.raises(Unreachable) as caught:
             host.web.in_force(domain, moment)
         assert caught.value.slug == "store-knows-less"
-
-
-@pytest.mark.parametrize("host", ["fake", pytest.param("blocks", marks=pytest.mark.e2e)], indirect=True)
-def test_a_server_block_whose_pair_is_gone_breaks_nginx_until_it_goes_in_the_change_that_publishes_others(
-    host: Host,
-) -> None:
-    dead, canary = host.pair("dead.example.com"), host.site("canary.example.com")
-    host.put_live(dead)
-    assert not host.web.breaks(dead.domain)
-    host.lose_pair("dead.example.com")
-    assert host.web.breaks(dead.domain)
-    assert host.web.leaf(dead.domain) is None
-    with pytest.raises(WebServerFailed) as caught:
-        host.put_live(canary)
-    assert caught.value.slug == "nginx-already-broken"
-    with host.web.change([canary], gone=[dead.domain]) as change:
-        change.publish()
-        change.reload()
-        change.confirm(canary.domain)
-    assert list(host.web.names()) == [canary.domain]
 
 
 def test_what_is_taken_out_is_aside_until_it_is_discarded(host: Host) -> None:

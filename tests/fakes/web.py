@@ -29,7 +29,6 @@ class FakeWeb:
         tests: How often the whole was tested.
         reloads: How often it was reloaded; a failed one counts.
         may_reload: Cleared, it keeps a reload from ending.
-        broken: Domains whose server block names a pair that is gone: nothing passes the test while one is there.
         damaged: Domains whose pair in force is none.
         aside: What was taken out and is kept.
     """
@@ -47,7 +46,6 @@ class FakeWeb:
     tests: int = 0
     reloads: int = 0
     may_reload: Event = field(default_factory=Event, repr=False, compare=False)
-    broken: set[Domain] = field(default_factory=set)
     damaged: set[Domain] = field(default_factory=set)
     aside: list[Domain] = field(default_factory=list)
 
@@ -89,11 +87,11 @@ class FakeWeb:
 
     def leaf(self, domain: Domain) -> str | None:
         site = self.files.get(domain)
-        return site.certificate.fingerprint if site and domain not in self.broken else None
+        return site.certificate.fingerprint if site else None
 
     def in_force(self, domain: Domain, now: datetime) -> Site:
         site = self.files.get(domain)
-        if site is None or domain in self.broken | self.damaged or now >= site.certificate.not_after:
+        if site is None or domain in self.damaged or now >= site.certificate.not_after:
             raise Unreachable(
                 "store-knows-less", f"the pair of {domain} is none", next=[f"certctl remove {domain}"]
             )
@@ -102,9 +100,6 @@ class FakeWeb:
     def require_shown(self, site: Site) -> None:
         if self.served(site.domain) != site.certificate.fingerprint:
             raise Unreachable("store-knows-less", f"nginx does not show the pair of {site.domain}")
-
-    def breaks(self, domain: Domain) -> bool:
-        return domain in self.broken
 
     def discard(self, domain: Domain) -> None:
         self.aside = [each for each in self.aside if each != domain]
@@ -139,8 +134,6 @@ class FakeChange:
         if self.web.shut & set(self.sites):
             raise ConfigInvalid("state-unwritable", "cannot write /var/lib/certctl-sites: Read-only file system")
         self.web.tests += 1
-        if self.web.broken & set(wanted):
-            raise WebServerFailed("nginx-already-broken", "a server block names a pair that is gone")
         if bad := self.web.refused & set(self.sites):
             raise WebServerFailed("nginx-test-failed", f"nginx refused the server block of {min(bad)}")
         self.web.files = wanted

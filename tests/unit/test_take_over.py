@@ -128,6 +128,7 @@ def test_what_the_owner_planted_goes_aside_and_what_the_ca_made_stays(place: Pat
 @AS_ROOT
 def test_the_last_pairs_of_names_that_the_store_has_lost_stay_aside(place: Path) -> None:
     state = build(place)
+    (state / "live/victim.example.com").unlink()
     put_pair(state, "lost.example.com")
     assert take(place) == 0
     (found,) = (state / "aside").glob("*-taken-over")

@@ -282,33 +282,16 @@ def test_what_a_reconcile_takes_out_is_kept_aside_unless_it_finishes_a_removal(f
     assert fake.web.aside == [stale]
 
 
-def test_a_block_whose_pair_is_gone_goes_first_and_one_run_is_enough(fake: FakeWorld, tmp_path: Path) -> None:
-    known, dead, other = live(fake, *NAMES)
-    lose_store(fake, tmp_path, but=(known,))
-    del fake.web.files[known]
-    fake.web.broken.add(dead)
-    done = reconcile(fake.world, fake.journey)
-    assert {journey.domain: (journey.ok, journey.changed) for journey in done.journeys} == {
-        known: (True, True),
-        dead: (True, True),
-    }
-    assert list(done.less) == [other]
-    assert fake.web.served(known)
-    assert fake.web.served(other)
-    assert fake.web.aside == [dead]
-    assert fake.store.domain(dead) is None
-
-
-def test_one_refused_site_does_not_keep_a_dead_block_in_everybodys_way(fake: FakeWorld, tmp_path: Path) -> None:
-    refused, known, dead = live(fake, *NAMES)
-    lose_store(fake, tmp_path, but=(refused, known))
+def test_one_refused_site_does_not_keep_in_who_was_removed(fake: FakeWorld) -> None:
+    refused, known, gone = live(fake, *NAMES)
+    fake.store.set_state(gone, State.REMOVED)  # and here 'certctl remove' was killed
     del fake.web.files[refused], fake.web.files[known]
-    fake.web.broken.add(dead)
     fake.web.refused.add(refused)
     done = reconcile(fake.world, fake.journey)
     told = {journey.domain: journey.error.slug if journey.error else None for journey in done.journeys}
-    assert told == {refused: "nginx-test-failed", known: None, dead: None}
+    assert told == {refused: "nginx-test-failed", known: None, gone: None}
     assert fake.web.served(known)
+    assert not fake.web.served(gone)
 
 
 def test_an_older_certificate_that_the_store_has_forgotten_is_replaced(fake: FakeWorld) -> None:
