@@ -27,7 +27,7 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
     """
     with writing(path):
         make_directory(path.parent, 0o700)
-        os.close(_open(path))
+        os.close(_open(path))  # filelock before 3.20.1 follows a link
         held = filelock.FileLock(path, timeout=0, mode=0o600, thread_local=False)
     with writing(path):
         _take(held.acquire, filelock.Timeout, path, wait, f"{what} is in the hands of another certctl")

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -309,6 +310,33 @@ def test_who_does_not_get_a_lock_is_told_who_has_it(tmp_path: Path, take: Take) 
         pass
     assert f"(process {os.getpid()})" in caught.value.message
     assert str(path) in caught.value.seen[0]
+
+
+@contextmanager
+def held_elsewhere(path: Path) -> Iterator[None]:
+    """Have another process hold a lock."""
+    argv = ["flock", "--no-fork", str(path), "sh", "-c", "echo held; exec sleep 600"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout
+            assert other.stdout.readline() == b"held\n"
+            yield
+        finally:
+            other.kill()
+
+
+@LOCKS
+def test_nobody_is_named_who_holds_another_lock(tmp_path: Path, take: Take) -> None:
+    path = tmp_path / "nginx.lock"
+    with held_elsewhere(tmp_path / "one"), take(path, timedelta(0), "nginx"), held_elsewhere(tmp_path / "two"):
+        message = refusal(path, take)
+    assert f"(process {os.getpid()})" in message
+
+
+def refusal(path: Path, take: Take) -> str:
+    with pytest.raises(Busy) as caught, take(path, timedelta(0), "nginx"):
+        pass
+    return caught.value.message
 
 
 @LOCKS
