@@ -20,8 +20,10 @@ from certctl.ca.authority import Authority
 from certctl.ca.dns_update import Office, Updates
 from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
+from certctl.ca.solver import Challenge, HttpTokens
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
+from certctl.io.files import make_directory
 from certctl.txt import Opened
 from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
@@ -318,6 +320,25 @@ def test_what_a_run_left_is_taken_up_while_it_is_of_use(  # noqa: PLR0913, PLR09
     scratch.note_begun(replace(begun, since=begun.since - timedelta(hours=hours)))
     obtain(party, name)
     assert server.orders == orders
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_what_a_killed_run_left_on_show_is_taken_away(
+    server: FakeAcme, party: Authority, acme_dir: Path, *, is_begun: bool
+) -> None:
+    name = f"n{next(NUMBERS)}.example.com"
+    server.faults.answers["cert" if is_begun else "/order"] = page(503)
+    with pytest.raises(Unreachable):
+        obtain(party, name)
+    server.faults = Faults(proven=True)
+    left = Challenge(name, "http-01", "left" * 11, "left.thumbprint")
+    HttpTokens(acme_dir.parent / "challenges").present([left])
+    scratch = Scratch(acme_dir / "work" / name)
+    make_directory(scratch.root, 0o700)
+    scratch.key.touch()
+    scratch.note_presented([left])
+    obtain(party, name)
+    assert list((acme_dir.parent / "challenges").iterdir()) == []
 
 
 def test_a_ca_that_is_not_ready_for_the_request_is_handed_it_once_more(server: FakeAcme, party: Authority) -> None:
