@@ -558,7 +558,8 @@ def test_deny_wins_over_allow_and_allow_over_the_endpoint() -> None:
 def test_every_answer_is_remembered_with_its_time() -> None:
     with serving(status("200 OK")) as server:
         endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
-        endpoint.ask(CUSTOMER)
+        answer = endpoint.ask(CUSTOMER)
+        assert answer.summary.startswith(f"http://127.0.0.1:{server.port} answered 200 in ")
         server.script = status("404 Not Found")
         endpoint.ask(STRANGER)
     assert memory.answers == {CUSTOMER.name: START, STRANGER.name: None}
