@@ -1,5 +1,6 @@
 """What a program may know of us, how long it may run, and what is left of it afterwards: nothing."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,11 @@ def test_a_program_that_does_not_end_in_time_is_ended_with_all_it_started(tmp_pa
     until(lambda: not lives(int((tmp_path / "pid").read_text())))
 
 
+def test_a_program_is_asked_to_end_before_it_is_made_to() -> None:
+    script = "trap 'echo asked; exit' TERM; sleep 600 & wait"
+    assert run(["sh", "-c", script], deadline=timedelta(seconds=1)).output == "asked\n"
+
+
 def test_what_a_program_leaves_behind_is_ended_too(tmp_path: Path) -> None:
     ended = run(["sh", "-c", f"sleep 600 & echo $! > {tmp_path}/pid"], deadline=LONG)
     assert ended.ok
@@ -96,7 +102,7 @@ def test_a_program_is_looked_for_where_a_service_would_and_by_hand_on_the_own_pa
     mine.write_text("#!/bin/sh\n")
     mine.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert find("sh") == find_by_hand("sh")
+    assert find("sh") == find_by_hand("sh") == shutil.which("sh", path="/usr/bin:/bin")
     assert find_by_hand("mine") == str(mine)
     with pytest.raises(Missing) as caught:
         find("mine")
