@@ -156,7 +156,7 @@ def plant_socket(path: Path) -> None:
 
 
 NOT_FILES: dict[str, Callable[[Path], object]] = {
-    "link": lambda path: path.symlink_to("/etc/passwd"),
+    "link": lambda path: path.symlink_to(__file__),
     "dangling link": lambda path: path.symlink_to("nowhere"),
     "FIFO": os.mkfifo,
     "directory": Path.mkdir,
@@ -211,16 +211,19 @@ def test_an_os_error_that_names_no_path_is_said_with_the_place_it_happened_in(na
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_tree_is_handed_over_and_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
-    (tmp_path / "one/two").mkdir(parents=True)
-    (tmp_path / "one/two/key").touch(0o400)
-    (tmp_path / "one/link").symlink_to("/etc/passwd")
-    (tmp_path / "one/away").symlink_to("/etc/init.d")
-    hand_over(tmp_path, 4321, 4322)
-    owners = {path.lstat().st_uid: path.lstat().st_gid for path in tmp_path.rglob("*")}
+    tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
+    (tree / "one/two").mkdir(parents=True)
+    (tree / "one/two/key").touch(0o400)
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (tree / "one/link").symlink_to(elsewhere / "file")
+    (tree / "one/away").symlink_to(elsewhere)
+    hand_over(tree, 4321, 4322)
+    owners = {path.lstat().st_uid: path.lstat().st_gid for path in (tree, *tree.rglob("*"))}
     assert owners == {4321: 4322}
-    for elsewhere in (Path("/etc/passwd"), *Path("/etc/init.d").iterdir()):
-        assert elsewhere.stat().st_uid == 0, "a link is given away, not where it leads"
-    assert mode(tmp_path / "one/two/key") == 0o400
+    for roots in (elsewhere, elsewhere / "file"):
+        assert roots.stat().st_uid == 0, "a link is given away, not where it leads"
+    assert mode(tree / "one/two/key") == 0o400
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
