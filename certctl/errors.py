@@ -261,6 +261,7 @@ _KINDS = (
     Kind("serve-busy", Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
     Kind("store-unreachable", Unreachable, _OPERATOR, True, "the store cannot be read or written"),
     Kind("store-knows-less", Unreachable, _OPERATOR, False, "nginx serves what the store does not know"),
+    Kind("store-row-damaged", ConfigInvalid, _OPERATOR, False, "what the store has of one domain is damaged"),
     Kind("state-unwritable", ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
     Kind("needs-root", ConfigInvalid, _OPERATOR, False, "whoever ran the command may not do what it does"),
     Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),

@@ -48,7 +48,7 @@ class Store(Protocol):
         ...
 
     def keep(self, issued: Issued) -> Certificate:
-        """Store a new version with its key, make the domain active and forget its failures.
+        """Store a new version with its key, make the domain active and forget its failures; mend a damaged row.
 
         The number of a version that was in use already, as in the mirror, is kept where it is free.
         """

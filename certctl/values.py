@@ -194,6 +194,7 @@ class DomainRow:
         solver: None means HTTP-01.
         served: The certificate version that was last seen on the wire; 0 when none was.
         mode: How nginx serves it, where the operator chose that for it; None is as the host serves everyone.
+        damage: What of it the store cannot read; whatever stands for that here decides nothing.
     """
 
     domain: Domain
@@ -207,6 +208,7 @@ class DomainRow:
     solver: DnsSolver | None = None
     served: int = 0
     mode: Mode | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

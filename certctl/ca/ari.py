@@ -99,12 +99,12 @@ class RenewalInfo:
 def identifier(pem: Pem) -> str:
     """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial.
 
-    It is empty for a certificate that does not name its issuer's key: the CA cannot be told which one is meant.
+    It is empty for one that is damaged or does not name its issuer's key: the CA cannot be told which one is meant.
     """
-    leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
     try:
+        leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
         issuer = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    except x509.ExtensionNotFound:
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.InvalidVersion):
         return ""
     serial = leaf.serial_number.to_bytes(leaf.serial_number.bit_length() // 8 + 1)  # DER: a zero before a high bit
     return ".".join(urlsafe_b64encode(part).decode().rstrip("=") for part in (issuer, serial)) if issuer else ""

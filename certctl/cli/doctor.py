@@ -19,6 +19,7 @@ from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.accounts import Owner
 from certctl.io.files import PRIVATE
 from certctl.io.process import Missing, find
+from certctl.stories.damage import mending
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
@@ -26,6 +27,7 @@ from certctl.values import DomainRow, Finding, Level
 _LOW_DISK_BYTES = 50_000_000
 _LISTED = 5
 _ASKED = 3
+_SHOWN = 80
 _ROOT = Owner(0, 0)
 _STORE_PARTS = ("", "-wal", "-shm")  # SQLite's write-ahead log has the mode its database had
 
@@ -58,6 +60,7 @@ def _mended(house: House, report: Report) -> Iterator[Finding]:
     """Apply the fixes; one that cannot be applied is a finding, beside whatever else is wrong."""
     try:
         prepare_directories(house)
+        house.store.strike_unwritten()
         report.note(house.web.install_base().summary)
     except CertctlError as error:
         yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", _elsewhere(error))
@@ -106,7 +109,7 @@ def _some_customers(house: House) -> Sequence[Domain]:
 def wildcards(house: House) -> Iterator[Finding]:
     """Look at the zones of our own: who renews them, and where the CA looks for their challenge."""
     for row in house.world.candidates():
-        if not row.domain.is_wildcard:
+        if not row.domain.is_wildcard or row.damage:
             continue
         sight = house.txt_watch.look(row.domain.zone)
         if sight.owner != sight.asked:
@@ -199,7 +202,15 @@ def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:
 
 
 def _store(house: House) -> list[Finding]:
-    return [Finding("store", Level.OK, f"{house.settings.store.url}, {house.store.count()} domains")]
+    url, strange = house.settings.store.url, house.store.unwritten()
+    findings = [
+        Finding("store", Level.PROBLEM, f"the row of {row.domain} is damaged: {row.damage}", mending(row))
+        for row in house.store.damaged()
+    ]
+    if strange:
+        text = f"{len(strange)} rows of names that certctl never wrote, such as {strange[0][:_SHOWN]!a}"
+        findings.append(Finding("store", Level.PROBLEM, text, "certctl doctor --fix"))
+    return findings or [Finding("store", Level.OK, f"{url}, {house.store.count()} domains")]
 
 
 def sites(house: House) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def _named(names: tuple[str, ...], house: House, report: Report, *, insists: boo
 
 
 def _is_renewable(row: DomainRow | None) -> bool:
-    return row is not None and row.certificate is not None and row.state is not State.REMOVED
+    return row is not None and (row.certificate is not None or bool(row.damage)) and row.state is not State.REMOVED
 
 
 def _unknown(domain: Domain) -> ConfigInvalid:
@@ -94,6 +94,7 @@ def _unknown(domain: Domain) -> ConfigInvalid:
 
 def _foreseen(party: Party, house: House, report: Report) -> Party:
     """Tell what a run would do, by what is known: renew, leave alone, or refuse."""
+    from certctl.stories.damage import damaged
     from certctl.stories.renew import is_waiting, resting
     from certctl.stories.wildcard import by_hand, needs_person
 
@@ -102,6 +103,8 @@ def _foreseen(party: Party, house: House, report: Report) -> Party:
         row = house.store.domain(journey.domain)
         if row is None or not (journey.insists or is_waiting(row, house.world)):
             report.note(f"{journey.domain}: not due")
+        elif row.damage and not journey.insists:
+            refused.append(Outcome(str(row.domain), error=damaged(row)))
         elif needs_person(row):
             refused.append(Outcome(str(row.domain), error=by_hand(row, house.world)))
         elif not journey.insists and resting(house.world, [row]):

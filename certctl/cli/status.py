@@ -15,6 +15,7 @@ from certctl.cli.timer_host import next_run
 from certctl.cli.wiring import House, open_house
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.stories.damage import mending
 from certctl.stories.ending import PARKED
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
@@ -83,6 +84,8 @@ def _notes(counts: Counter[str], total: int, shown: int, house: House) -> list[s
 
 def _condition(row: DomainRow, now: datetime, house: House) -> str:
     """Say in one word how a domain is doing."""
+    if row.damage:
+        return "failing"
     if row.certificate and row.certificate.remaining(now) <= timedelta(0):
         return "expired"
     if row.state is State.ACTIVE and row.certificate and needs_person(row):
@@ -107,6 +110,8 @@ def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[s
 
 def _note(row: DomainRow, now: datetime, house: House) -> str:
     """Say what is wrong and what ends it."""
+    if row.damage:
+        return f"store-row-damaged; {mending(row)}"
     if row.state is State.MOVED:
         return f"{row.last_error}; comes back by itself once it points to {house.settings.dns.target}"
     if row.state is State.UNWANTED:
@@ -133,7 +138,7 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
         )
     condition = _condition(row, house.clock.now(), house)
     facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
-    if domain.is_wildcard:
+    if domain.is_wildcard and not row.damage:
         facts += [["dns", _solved_by(row)]]
     if certificate := row.certificate:
         renews = row_due_at(row, house.settings.renewal.fallback_fraction)

@@ -13,6 +13,7 @@ from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
+from certctl.stories.damage import require_readable
 from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey, Step
 from certctl.stories.reconcile import reconcile as reconcile_story
@@ -153,7 +154,7 @@ def _what_became(o: Outcome, taken: AbstractSet[Domain]) -> str:
 def _foresee(house: House, report: Report, *, adopts: bool) -> int:
     """Show what a run would change; what it would leave alone for want of knowledge is its exit code too."""
     lacks = find_unknown(house.world)
-    rows = [row for row in house.store.domains() if row.certificate and row.domain not in lacks]
+    rows = [row for row in house.store.domains() if not row.damage and row.domain not in lacks]
     sites = [Site(row.certificate, house.store.pem(row.certificate), row.mode) for row in rows if row.certificate]
     stale = [
         str(site.domain)
@@ -189,6 +190,7 @@ def _restarting(house: House) -> House:
 
 def _stored(journey: Journey, house: House) -> Site:
     row = house.store.domain(journey.domain)
+    require_readable(row)
     if row is None or row.certificate is None or row.state is State.REMOVED:
         raise ConfigInvalid(
             "unknown-domain",

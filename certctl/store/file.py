@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import ELOOP
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from certctl.io.files import make_directory, writing
 
 _BUSY_SECONDS = 30
 _POLL_SECONDS = 0.01
+_READABLE = partial(
+    str, encoding="utf-8", errors="replace"
+)  # bytes that are no text damage one field, not a listing
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -27,6 +31,7 @@ def open_database(path: Path) -> sqlite3.Connection:
         make_directory(path.parent, 0o711)  # nginx's workers pass through to challenges/
         _create(path)
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.text_factory = _READABLE
     try:
         # FULL: a certificate the CA counted must survive a power cut. secure_delete: removed keys are overwritten.
         _use_wal(db)

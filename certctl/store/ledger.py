@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from certctl.budget import Bucket, Limit, Spend
-from certctl.store.rows import text
+from certctl.store.rows import moment, text
 
 
 def missing(
@@ -41,7 +41,7 @@ def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> S
             "SELECT at FROM spend WHERE bucket = ? AND key = ? AND at <= ? ORDER BY at DESC LIMIT ?",
             (token.bucket, token.key, latest, wanted),
         ).fetchall()
-        moments = [datetime.fromisoformat(moment) for (moment,) in reversed(rows)]
+        moments = [taken for (at_text,) in reversed(rows) if (taken := moment(at_text))]
         if len(rows) < wanted or limit.is_told_by(moments, at):
             return moments
         wanted *= 4

@@ -2,14 +2,14 @@
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from certctl.due import Shares
 from certctl.moments import ASKED_AGAIN_WITHIN
-from certctl.store.rows import domain_row, text
-from certctl.values import DomainRow, Event, State
+from certctl.store.rows import domain_row, is_written, moment, text
+from certctl.values import DomainRow, Event, Mode, State
 
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode"
+_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode, d.version"
 _SUGGESTED = "s.renew_at, s.ask_at"
 _FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
 _ROWS = f"""
@@ -19,11 +19,20 @@ _ROWS = f"""
 """  # noqa: S608 - constants only
 
 _LIFETIME = "(julianday(c.not_after) - julianday(c.not_before))"
+_MAY_BE_DAMAGED = f"""
+    d.mode NOT IN ({", ".join(f"'{mode}'" for mode in Mode)}) OR substr(d.solver, 1, 1) <> '{{'
+    OR substr(c.names, 1, 2) <> '["' OR length(c.fingerprint) <> 64
+    OR c.not_before >= c.not_after OR length(c.not_after) <> {len(text(datetime.now(UTC)))}
+"""
 _CANDIDATE = f"""
     d.state <> '{State.ACTIVE}' OR d.last_error IS NOT NULL OR d.name LIKE '*.%'
     OR c.version IS NULL OR c.version > max(d.served, 1) OR s.renew_at <= :now
-    OR julianday(c.not_after) - {_LIFETIME} * iif({_LIFETIME} < :short_below, :short, :usual)
-        <= julianday(:now) + :slack
+    OR coalesce(
+        julianday(c.not_after) - {_LIFETIME} * iif({_LIFETIME} < :short_below, :short, :usual)
+            <= julianday(:now) + :slack,
+        TRUE
+    )
+    OR {_MAY_BE_DAMAGED}
 """
 _DAY, _SLACK = timedelta(days=1), timedelta(minutes=1)  # more than rounding can do to a julian day
 
@@ -35,9 +44,20 @@ def one(db: sqlite3.Connection, name: str, now: datetime) -> DomainRow | None:
 
 
 def listed(db: sqlite3.Connection, now: datetime, where: str = "TRUE", **values: object) -> Sequence[DomainRow]:
-    """Return the domains that were not removed and of which this is true, by name."""
+    """Return the domains that were not removed and of which this is true, by name; see ``unwritten``."""
     condition = f" WHERE d.state <> '{State.REMOVED}' AND ({where}) ORDER BY d.name"
-    return [domain_row(row, now) for row in db.execute(_ROWS + condition, {"now": text(now), **values})]
+    rows = db.execute(_ROWS + condition, {"now": text(now), **values})
+    return [domain_row(row, now) for row in rows if is_written(row[0])]
+
+
+def unwritten(db: sqlite3.Connection) -> Sequence[tuple[int, str]]:
+    """Return rows and names that certctl never wrote: they are nobody's, and no other question is about them."""
+    return [(row, name) for row, name in db.execute("SELECT rowid, name FROM domain") if not is_written(name)]
+
+
+def damaged(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
+    """Return the domains of which something cannot be read, whatever that is: every row is looked at."""
+    return [row for row in listed(db, now) if row.damage]
 
 
 def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequence[DomainRow]:
@@ -77,7 +97,7 @@ def expiries(db: sqlite3.Connection) -> Sequence[datetime]:
         " WHERE d.state <> ?",
         (State.REMOVED,),
     )
-    return [datetime.fromisoformat(moment) for (moment,) in rows]
+    return [expiry for (not_after,) in rows if (expiry := moment(not_after))]
 
 
 def events(db: sqlite3.Connection, domain: str | None, limit: int) -> Sequence[Event]:
@@ -88,6 +108,7 @@ def events(db: sqlite3.Connection, domain: str | None, limit: int) -> Sequence[E
         (domain, limit),
     )
     return [
-        Event(datetime.fromisoformat(at), name, step, bool(ok), slug, detail)
+        Event(noted, name, step, bool(ok), slug, detail)
         for at, name, step, ok, slug, detail in rows
+        if (noted := moment(at))
     ]

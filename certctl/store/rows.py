@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TypeVar
 
 from certctl.domain import Domain
 from certctl.errors import Unreachable
@@ -12,54 +12,109 @@ from certctl.moments import LONGEST_REST, is_void
 from certctl.values import Certificate, DnsSolver, DomainRow, Mode, State, Suggestion
 
 _WRITTEN = re.compile(r"(?:\*\.)?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_WITH_CERTIFICATE = frozenset({State.ACTIVE, State.MOVED, State.UNWANTED})
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_SHOWN = 40
+
+T = TypeVar("T")
+
+
+class Faults:
+    """What cannot be read of one row; each field has a value to go on with, and the row says that it is damaged."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def read(self, what: str, parse: Callable[[], T], stored: object, otherwise: T) -> T:
+        """Return a field, or what stands for one that certctl never wrote."""
+        try:
+            return parse()
+        except (ValueError, TypeError, LookupError, AttributeError):
+            self._found.append(f"{what}: {str(stored)[:_SHOWN]!a}")
+            return otherwise
+
+    def __str__(self) -> str:
+        """Say all of it in one line."""
+        return "; ".join(self._found)
+
+
+def is_written(name: object) -> bool:
+    """Tell whether certctl may have written this name.
+
+    The daemon's user may own the store, and for root a name is a path and a line of nginx's configuration.
+    """
+    return _WRITTEN.fullmatch(str(name)) is not None
 
 
 def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
     """Read a domain with its newest certificate; the columns are those of the store's one query.
 
-    A rest that no rule could have given is none: a clock was wrong when it was written.
+    A rest that no rule could have given is none: a clock was wrong when it was written. A moment that is not one is
+    void as well. What else cannot be read makes the row a damaged one.
 
     Raises:
-        Unreachable: ``store-unreachable``: a name certctl never wrote. The daemon's user may own the store, and
-            for root a name is a path and a line of nginx's configuration.
+        Unreachable: ``store-unreachable``: a name certctl never wrote.
     """
-    name, state, since, attempts, last_error, retry_at, solver, served, mode, renew_at, ask_at, *facts = row
-    if not _WRITTEN.fullmatch(str(name)):
+    name, state, since, attempts, last_error, retry_at, solver, served, mode, version, renew_at, ask_at, *facts = (
+        row
+    )
+    if not is_written(name):
         raise Unreachable("store-unreachable", f"the store has a name that certctl never wrote: {str(name)[:80]!a}")
-    domain, rests_until = Domain(str(name)), _moment(retry_at)
+    domain, rests_until, faults = Domain(str(name)), moment(retry_at), Faults()
     if rests_until and is_void(rests_until, now, LONGEST_REST):
         rests_until = None
+    asks_at = moment(ask_at)
+    life = faults.read("state", lambda: State(str(state)), state, State.ACTIVE)
+    known = facts[-1] is not None or (life in _WITH_CERTIFICATE and version != 0)
     return DomainRow(
         domain,
-        State(str(state)),
-        datetime.fromisoformat(str(since)),
-        _certificate(domain, facts) if facts[-1] is not None else None,
+        life,
+        moment(since) or _LONG_AGO,
+        faults.read("certificate", lambda: _certificate(domain, facts), facts, None) if known else None,
         int(str(attempts)),
         str(last_error) if last_error else None,
         rests_until,
-        Suggestion(_moment(renew_at), datetime.fromisoformat(str(ask_at))) if ask_at else None,
-        _solver(json.loads(str(solver))) if solver else None,
+        Suggestion(moment(renew_at), asks_at) if asks_at else None,
+        faults.read("solver", lambda: _solver(str(solver)), solver, None) if solver is not None else None,
         int(str(served)),
-        Mode(str(mode)) if mode else None,
+        faults.read("mode", lambda: Mode(str(mode)), mode, None) if mode is not None else None,
+        str(faults),
     )
 
 
-def _solver(stored: dict[str, Any]) -> DnsSolver:
-    return DnsSolver(str(stored["plugin"]), tuple(sorted(stored["options"].items())))
+def _solver(stored: str) -> DnsSolver:
+    found = json.loads(stored)
+    plugin, options = found["plugin"], tuple(sorted(found["options"].items()))
+    if not all(isinstance(text, str) for text in (plugin, *(part for option in options for part in option))):
+        raise TypeError
+    return DnsSolver(plugin, options)
 
 
-def _moment(stored: object) -> datetime | None:
-    return datetime.fromisoformat(str(stored)) if stored else None
+def moment(stored: object) -> datetime | None:
+    """Read a time; what is none, or has no zone, is void."""
+    try:
+        return _time(str(stored)) if stored else None
+    except ValueError:
+        return None
+
+
+def _time(stored: str) -> datetime:
+    at = datetime.fromisoformat(stored)
+    if at.tzinfo is None:
+        raise ValueError(stored)
+    return at
 
 
 def _certificate(domain: Domain, facts: Sequence[object]) -> Certificate:
     names, serial, issuer, not_before, not_after, key_type, fingerprint, version = map(str, facts)
-    return Certificate(
-        domain, tuple(json.loads(names)), serial, issuer, datetime.fromisoformat(not_before),
-        datetime.fromisoformat(not_after), key_type, fingerprint, int(version),
-    )  # fmt: skip
+    listed, since, until = json.loads(names), _time(not_before), _time(not_after)
+    is_list = isinstance(listed, list) and all(isinstance(name, str) for name in listed)
+    if not is_list or not since < until or not _FINGERPRINT.fullmatch(fingerprint):
+        raise ValueError(names)
+    return Certificate(domain, tuple(listed), serial, issuer, since, until, key_type, fingerprint, int(version))
 
 
-def text(moment: datetime) -> str:
+def text(at: datetime) -> str:
     """Write a time so that it sorts as text."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")

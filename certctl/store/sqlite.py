@@ -16,7 +16,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.store import ledger, reading
 from certctl.store.file import open_database, translated
-from certctl.store.rows import text
+from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
 
 _KEPT_VERSIONS = 2
@@ -75,6 +75,21 @@ class SqliteStore:
         with self._reading() as db:
             return reading.unasked(db, now)
 
+    def damaged(self) -> Sequence[DomainRow]:
+        """Return the domains of which something cannot be read."""
+        with self._reading() as db:
+            return reading.damaged(db, self._clock.now())
+
+    def unwritten(self) -> Sequence[str]:
+        """Return the names that certctl never wrote."""
+        with self._reading() as db:
+            return [name for _, name in reading.unwritten(db)]
+
+    def strike_unwritten(self) -> None:
+        """Delete the rows of names that certctl never wrote: what is served is no file of theirs."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM domain WHERE rowid = ?", [(row,) for row, _ in reading.unwritten(db)])
+
     def expiries(self) -> Sequence[datetime]:
         """Return when every certificate in use expires."""
         with self._reading() as db:
@@ -84,15 +99,20 @@ class SqliteStore:
         """Store a new version and its key, make the domain active, forget its failures, keep two versions.
 
         A version that has a number, as in the mirror, keeps it where that is higher than any here.
+        Of a damaged row what could be read stays, and the rest is as for a new domain.
         """
         facts, name = issued.certificate, issued.certificate.domain.name
         with self._transaction() as db:
+            row = reading.one(db, name, self._clock.now())
             self._enter_state(db, name, State.ACTIVE)
             (version,) = db.execute(
-                "UPDATE domain SET version = max(version + 1, ?), attempts = 0, last_error = NULL, retry_at = NULL"
-                " WHERE name = ? RETURNING version",
-                (facts.version, name),
+                "UPDATE domain SET version = max(?2, 1 + version,"
+                " (SELECT 1 + coalesce(max(version), 0) FROM certificate WHERE domain = ?1)), attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?1"
+                " RETURNING version",
+                (name, facts.version),
             ).fetchone()
+            if row and row.damage:
+                _mend(db, row)
             db.execute(
                 "INSERT INTO certificate VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -232,7 +252,7 @@ class SqliteStore:
                 " ON CONFLICT (name) DO UPDATE SET solver = ?4",
                 (
                     domain.name, State.PENDING, text(self._clock.now()),
-                    json.dumps({"plugin": solver.plugin, "options": dict(solver.options)}),
+                    _written(solver),
                 ),
             )  # fmt: skip
 
@@ -248,7 +268,7 @@ class SqliteStore:
         """Return when the endpoint last said yes, unless it has said no since."""
         with self._reading() as db:
             row = db.execute("SELECT at FROM approval WHERE domain = ? AND approved", (domain.name,)).fetchone()
-        return datetime.fromisoformat(row[0]) if row else None
+        return moment(row[0]) if row else None
 
     def record(self, event: Event) -> None:
         """Append to the history."""
@@ -278,7 +298,8 @@ class SqliteStore:
         """Note a state and since when; each removal counts anew, so that its own proof is no first visit."""
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
-            " SET state = ?2, since = CASE WHEN state = ?2 AND ?2 <> ?4 THEN since ELSE ?3 END",
+            " SET state = ?2,"
+            " since = CASE WHEN state = ?2 AND ?2 <> ?4 AND julianday(since) IS NOT NULL THEN since ELSE ?3 END",
             (name, state, text(self._clock.now()), State.REMOVED),
         )
 
@@ -305,6 +326,16 @@ class SqliteStore:
                 if db.in_transaction:  # on a full disk SQLite has already rolled back by itself
                     db.execute("ROLLBACK")
                 raise
+
+
+def _mend(db: sqlite3.Connection, row: DomainRow) -> None:
+    """Write what was read of a damaged row, so that it is none any more."""
+    solver = _written(row.solver) if row.solver else None
+    db.execute("UPDATE domain SET mode = ?, solver = ? WHERE name = ?", (row.mode, solver, row.domain.name))
+
+
+def _written(solver: DnsSolver) -> str:
+    return json.dumps({"plugin": solver.plugin, "options": dict(solver.options)})
 
 
 def _end_yes(db: sqlite3.Connection, name: str) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 
 from certctl.domain import Domain
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
+from certctl.stories.damage import require_readable
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.remove import stay_away
 from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
@@ -58,8 +60,10 @@ def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approv
 
     Raises:
         NotApproved: ``removed-lately``, of an approval that was handed in.
+        ConfigInvalid: ``store-row-damaged``.
     """
     row = journey.before = world.store.domain(journey.domain)
+    require_readable(row, insists=journey.insists)
     journey.certificate = row.certificate if row else None
     if row and row.certificate and not journey.insists and is_settled(row, world):
         return None  # perhaps another run finished it while we waited
@@ -101,7 +105,8 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
     replaces = None
     if journey.certificate:
         world.ca.settled(journey.certificate)
-        replaces = world.store.pem(journey.certificate)
+        with suppress(ConfigInvalid):  # its pair is gone from the store: it is replaced all the same
+            replaces = world.store.pem(journey.certificate)
     request = request_for(journey.domain, renewal=journey.certificate is not None)
     with spending(request, world):
         issued = journey.step(Step.OBTAIN, world.ca.obtain, approval, solver, replaces=replaces)
@@ -233,6 +238,7 @@ def _catch_up(journey: Journey, world: World) -> bool:
     carried = journey.site
     with journey.attempt():
         row = world.store.domain(journey.domain)
+        require_readable(row)
         if row is None or row.certificate is None or row.state is State.REMOVED:
             message = f"{journey.domain} was removed by another run meanwhile"
             raise ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"])

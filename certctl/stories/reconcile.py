@@ -7,7 +7,7 @@ from certctl.domain import Domain
 from certctl.stories.issue import deploy
 from certctl.stories.journey import Journey
 from certctl.stories.unknown import is_unknown, lack
-from certctl.values import State
+from certctl.values import DomainRow, State
 from certctl.world import World
 
 Start = Callable[[Domain], Journey]
@@ -62,7 +62,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
 def sort_out(world: World) -> Found:
     """Look at nginx's files for what the store has no certificate of."""
     names = world.web.names()
-    known = {row.domain for row in world.store.domains() if row.certificate}
+    known = {row.domain for row in world.store.domains() if _is_served(row)}
     leaving, unknown = list[Domain](), list[Domain]()
     for domain in names:
         if domain in known:
@@ -77,7 +77,7 @@ def sort_out(world: World) -> Found:
 
 def publish_everyone(world: World, start: Start, leaving: Sequence[Journey] = ()) -> Sequence[Journey]:
     """Publish every live domain of the store, each as it is to be served now, and take others out with that."""
-    journeys = [begin(row.domain, start, world) for row in world.store.domains() if row.certificate]
+    journeys = [begin(row.domain, start, world) for row in world.store.domains() if _is_served(row)]
     deploy(journeys, world, leaving)
     return journeys
 
@@ -105,3 +105,8 @@ def _is_certificate_left(domain: Domain, world: World) -> bool:
 
 def _is_less(journey: Journey) -> bool:
     return journey.error is not None and journey.error.slug == "store-knows-less"
+
+
+def _is_served(row: DomainRow) -> bool:
+    """Tell whether a domain is to be served, or may be, if only its row could be read."""
+    return row.certificate is not None or bool(row.damage)

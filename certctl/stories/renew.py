@@ -8,6 +8,7 @@ from functools import partial
 
 from certctl.due import is_due, is_late
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, NotReady
+from certctl.stories.damage import require_readable
 from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey, Step
@@ -45,6 +46,7 @@ def succeed_to(journey: Journey, world: World) -> None:
         row = held.store.domain(journey.domain)
         if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, held)):
             return  # another run renewed or removed it while we waited for the lock
+        require_readable(row, insists=journey.insists)
         journey.before, journey.certificate, journey.state = row, row.certificate, row.state
         due = journey.insists or is_due(row, held.clock.now(), held.fallback_fraction)
         if row.certificate and _is_unpublished(row) and not due:
@@ -96,7 +98,12 @@ def resting(world: World, rows: Sequence[DomainRow]) -> Sequence[DomainRow]:
 
 
 def is_waiting(row: DomainRow, world: World) -> bool:
-    """Tell whether a domain's certificate is due or unpublished, or whether it is parked and may have come back."""
+    """Tell whether a domain's certificate is due or unpublished, or whether it is parked and may have come back.
+
+    A damaged row does not tell, and waits for the operator, who learns of it so.
+    """
+    if row.damage:
+        return True
     if row.certificate is None or row.state not in {State.ACTIVE, *PARKED}:
         return False
     due = is_due(row, world.clock.now(), world.fallback_fraction)

@@ -70,7 +70,7 @@ def spare_order(domain: Domain, world: World) -> None:
 
 def is_unknown(row: DomainRow | None) -> bool:
     """Tell whether the store has no certificate of a domain and does not say either that it was removed."""
-    return row is None or (row.certificate is None and row.state is not State.REMOVED)
+    return row is None or (row.certificate is None and not row.damage and row.state is not State.REMOVED)
 
 
 def find_unknown(world: World) -> Mapping[Domain, str]:

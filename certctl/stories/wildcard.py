@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from certctl.due import is_due, is_late, row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.moments import is_void
+from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey, Step
 from certctl.stories.spending import keep_resting, request_for, spending
@@ -33,6 +34,7 @@ def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
     domain = journey.domain
     with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
         row = held.store.domain(domain)
+        require_readable(row, insists=journey.insists)
         journey.before, journey.certificate = row, row.certificate if row else None
         if not (row and row.certificate and not journey.insists and _is_done(row, solver, held)):
             approval = approve_own(journey, solver, held)
@@ -47,6 +49,7 @@ def begin(journey: Journey, world: World) -> None:
     domain = journey.domain
     with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
         row = held.store.domain(domain)
+        require_readable(row, insists=journey.insists)
         journey.before, journey.certificate = row, row.certificate if row else None
         if row and not journey.insists and _is_done(row, BY_HAND, held):
             return
@@ -73,7 +76,7 @@ def solver_of(row: DomainRow) -> DnsSolver:
 
 def needs_person(row: DomainRow) -> bool:
     """Tell whether nobody but a person can renew this."""
-    return row.domain.is_wildcard and solver_of(row).is_manual
+    return row.domain.is_wildcard and not row.damage and solver_of(row).is_manual
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Party 3 without a network: a CA that signs for real, counts its orders, and fails when told to."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -56,8 +57,8 @@ class FakeCa:
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
         domain = approval.domain
-        if replaces:
-            self.replaced.append(describe(replaces.fullchain, domain).fingerprint)
+        with suppress(Refused):  # a damaged one cannot be named to a CA, which is no reason to refuse
+            self.replaced += [describe(replaces.fullchain, domain).fingerprint] if replaces else []
         self.solved_by[domain] = solver
         if domain in self.unsettled:
             return self.unsettled[domain]

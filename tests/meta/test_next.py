@@ -38,6 +38,7 @@ ELSEWHERE = {
         "tests/faults/test_whole_unknown.py",
         "test_a_store_that_lost_names_takes_nobody_out_and_what_is_next_brings_all_back",
     ),
+    "store-row-damaged": ("tests/unit/test_damaged_rows.py", "test_the_fix_that_is_named_works"),
     "interrupted": ("tests/faults/test_whole_crash.py", "whole: reconcile after every kill"),
 }
 

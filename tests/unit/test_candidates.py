@@ -39,7 +39,7 @@ def pasts(draw: st.DrawFn) -> Past:
     lifetime = draw(st.timedeltas(timedelta(seconds=1), timedelta(days=4000)) | around_short)
     born = BORN + draw(st.timedeltas(timedelta(days=-20_000), timedelta(days=20_000)))
     domain = Domain(draw(st.sampled_from(["a.example.com"] * 5 + ["*.example.com"])))
-    certificate = Certificate(domain, (domain.name,), "01", "CA", born, born + lifetime, "ecdsa-p256", "00")
+    certificate = Certificate(domain, (domain.name,), "01", "CA", born, born + lifetime, "ecdsa-p256", "00" * 32)
     fraction = draw(st.sampled_from([0.1, 1 / 3, 0.5, 0.9]))
     suggested = draw(st.none() | st.floats(-0.5, 1.5).map(lambda share: born + lifetime * share))
     second = st.timedeltas(timedelta(seconds=-1), timedelta(seconds=1))
@@ -98,7 +98,7 @@ def test_whoever_the_rules_pick_is_a_candidate(fake: FakeWorld, past: Past) -> N
 
 def test_whoever_is_well_is_no_candidate_until_a_minute_before_it_is_due(fake: FakeWorld) -> None:
     domain = Domain("a.example.com")
-    born = Certificate(domain, (domain.name,), "01", "CA", BORN, BORN + timedelta(days=90), "ecdsa-p256", "00")
+    born = Certificate(domain, (domain.name,), "01", "CA", BORN, BORN + timedelta(days=90), "ecdsa-p256", "00" * 32)
     due = due_at(born, 1 / 3)
     for now, found in ((BORN, 0), (due - timedelta(minutes=2), 0), (due - timedelta(seconds=30), 1), (due, 1)):
         assert len(settle(fake, Past(born, None, State.ACTIVE, 1, None, 1 / 3, now)).candidates()) == found, now
