@@ -16,6 +16,7 @@ from certctl.values import (
     Issued,
     Mode,
     Pem,
+    Removal,
     State,
     Suggestion,
 )
@@ -122,6 +123,14 @@ class Store(Protocol):
 
     def events(self, domain: str | None, limit: int) -> Sequence[Event]:
         """Return the history, newest first."""
+        ...
+
+    def begin_removal(self, domain: Domain, removal: Removal) -> None:
+        """Mark a domain removed, and remember what is to be done about it until ``forget`` says that it is done."""
+        ...
+
+    def half_removed(self) -> Sequence[DomainRow]:
+        """Return the domains whose removal was begun and is not done."""
         ...
 
     def forget(self, domain: Domain, *, keep_certificate: bool) -> None:

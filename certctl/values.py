@@ -107,6 +107,25 @@ class State(StrEnum):
     REMOVED = "removed"
 
 
+class Removal(StrEnum):
+    """What the operator wishes when a domain is removed, besides that it is served no more."""
+
+    FORGET = "forget"
+    KEEP = "keep"
+    REVOKE = "revoke"
+    REVOKE_AND_KEEP = "revoke-and-keep"
+
+    @property
+    def keeps(self) -> bool:
+        """Tell whether the certificate and its key stay in the store."""
+        return self in {Removal.KEEP, Removal.REVOKE_AND_KEEP}
+
+    @property
+    def revokes(self) -> bool:
+        """Tell whether the CA is asked to revoke the certificate."""
+        return self in {Removal.REVOKE, Removal.REVOKE_AND_KEEP}
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A domain as nginx should serve it: its certificate and its PEM.
@@ -194,6 +213,7 @@ class DomainRow:
         solver: None means HTTP-01.
         served: The certificate version that was last seen on the wire; 0 when none was.
         mode: How nginx serves it, where the operator chose that for it; None is as the host serves everyone.
+        removal: What was wished when it was removed, until that is done.
         damage: What of it the store cannot read; whatever stands for that here decides nothing.
     """
 
@@ -208,6 +228,7 @@ class DomainRow:
     solver: DnsSolver | None = None
     served: int = 0
     mode: Mode | None = None
+    removal: Removal | None = None
     damage: str = ""
 
 

@@ -16,9 +16,15 @@ from certctl.errors import ConfigInvalid
 from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey
 from certctl.stories.spending import backing_off, command_for
-from certctl.values import DomainRow, State
+from certctl.values import DomainRow, Removal, State
 
 _NAMED = 3
+_WISHES = {
+    (False, False): Removal.FORGET,
+    (False, True): Removal.KEEP,
+    (True, False): Removal.REVOKE,
+    (True, True): Removal.REVOKE_AND_KEEP,
+}
 
 
 @command(
@@ -49,6 +55,7 @@ def renew(
     a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
     from certctl.cli.alerts import alert
+    from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
 
     house, report = open_house(invocation), open_report(invocation)
@@ -62,7 +69,9 @@ def renew(
     if dry_run:
         return finish(party, report, lambda o: f"{o.domain}: due", fails)
     report.expect(len(party.journeys))
+    ended = [] if domains else finish_removals(house.world, lambda domain: Journey(domain, report))
     story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
+    party = Party([*ended, *party.journeys], party.refused)
     code = finish(party, report, _renewed, fails)
     alert(house, party.outcomes, code, report, whole=not domains)
     return code
@@ -156,6 +165,8 @@ def _asleep(row: DomainRow, house: House) -> Outcome:
 def _renewed(done: Outcome) -> str:
     if done.ending and done.ending.word is Word.RETURNED:
         return f"{done.domain}: points here and is wanted again"
+    if done.state == State.REMOVED:
+        return f"{done.domain}: removed, as was begun"
     if not done.changed or not done.certificate:
         return f"{done.domain}: not due"
     return f"{done.domain}: renewed, expires {done.certificate.not_after:%Y-%m-%d}"
@@ -189,7 +200,7 @@ def remove(
     house, report = open_house(invocation), open_report(invocation)
     party = set_out(domains, house, report, wildcards=True)
     for journey in party.journeys:
-        story(journey, house.world, revoke=revoke, keep_certificate=keep_certificate)
+        story(journey, house.world, _WISHES[revoke, keep_certificate])
     _say_who_may_return(party, report)
     return finish(party, report, lambda o: f"{o.domain}: " + ("removed" if o.changed else "already gone"))
 

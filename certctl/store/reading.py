@@ -9,7 +9,8 @@ from certctl.moments import ASKED_AGAIN_WITHIN
 from certctl.store.rows import domain_row, is_written, moment, text
 from certctl.values import DomainRow, Event, Mode, State
 
-_DOMAIN = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at, d.solver, d.served, d.mode, d.version"
+_LIFE = "d.name, d.state, d.since, d.attempts, d.last_error, d.retry_at"
+_DOMAIN = f"{_LIFE}, d.solver, d.served, d.mode, d.version, d.removal"
 _SUGGESTED = "s.renew_at, s.ask_at"
 _FACTS = "c.names, c.serial, c.issuer, c.not_before, c.not_after, c.key_type, c.fingerprint, c.version"
 _ROWS = f"""
@@ -47,6 +48,12 @@ def listed(db: sqlite3.Connection, now: datetime, where: str = "TRUE", **values:
     """Return the domains that were not removed and of which this is true, by name; see ``unwritten``."""
     condition = f" WHERE d.state <> '{State.REMOVED}' AND ({where}) ORDER BY d.name"
     rows = db.execute(_ROWS + condition, {"now": text(now), **values})
+    return [domain_row(row, now) for row in rows if is_written(row[0])]
+
+
+def half_removed(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
+    """Return the domains whose removal was begun and is not done."""
+    rows = db.execute(_ROWS + " WHERE d.state = ? AND d.removal IS NOT NULL ORDER BY d.name", (State.REMOVED,))
     return [domain_row(row, now) for row in rows if is_written(row[0])]
 
 

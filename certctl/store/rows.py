@@ -9,7 +9,7 @@ from typing import TypeVar
 from certctl.domain import Domain
 from certctl.errors import Unreachable
 from certctl.moments import LONGEST_REST, is_void
-from certctl.values import Certificate, DnsSolver, DomainRow, Mode, State, Suggestion
+from certctl.values import Certificate, DnsSolver, DomainRow, Mode, Removal, State, Suggestion
 
 _WRITTEN = re.compile(r"(?:\*\.)?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -56,9 +56,22 @@ def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
     Raises:
         Unreachable: ``store-unreachable``: a name certctl never wrote.
     """
-    name, state, since, attempts, last_error, retry_at, solver, served, mode, version, renew_at, ask_at, *facts = (
-        row
-    )
+    (
+        name,
+        state,
+        since,
+        attempts,
+        last_error,
+        retry_at,
+        solver,
+        served,
+        mode,
+        version,
+        removal,
+        renew_at,
+        ask_at,
+        *facts,
+    ) = row
     if not is_written(name):
         raise Unreachable("store-unreachable", f"the store has a name that certctl never wrote: {str(name)[:80]!a}")
     domain, rests_until, faults = Domain(str(name)), moment(retry_at), Faults()
@@ -79,6 +92,7 @@ def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
         faults.read("solver", lambda: _solver(str(solver)), solver, None) if solver is not None else None,
         int(str(served)),
         faults.read("mode", lambda: Mode(str(mode)), mode, None) if mode is not None else None,
+        faults.read("removal", lambda: Removal(str(removal)), removal, None) if removal is not None else None,
         str(faults),
     )
 

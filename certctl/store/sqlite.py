@@ -17,7 +17,7 @@ from certctl.io.clock import Clock
 from certctl.store import ledger, reading
 from certctl.store.file import open_database, translated
 from certctl.store.rows import moment, text
-from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, State, Suggestion
+from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
 
 _KEPT_VERSIONS = 2
 
@@ -107,8 +107,8 @@ class SqliteStore:
             self._enter_state(db, name, State.ACTIVE)
             (version,) = db.execute(
                 "UPDATE domain SET version = max(?2, 1 + version,"
-                " (SELECT 1 + coalesce(max(version), 0) FROM certificate WHERE domain = ?1)), attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?1"
-                " RETURNING version",
+                " (SELECT 1 + coalesce(max(version), 0) FROM certificate WHERE domain = ?1)),"
+                " attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?1 RETURNING version",
                 (name, facts.version),
             ).fetchone()
             if row and row.damage:
@@ -283,12 +283,24 @@ class SqliteStore:
         with self._reading() as db:
             return reading.events(db, domain, limit)
 
+    def begin_removal(self, domain: Domain, removal: Removal) -> None:
+        """Mark a domain removed, and remember what is to be done about it until ``forget`` says that it is done."""
+        with self._transaction() as db:
+            self.set_state(domain, State.REMOVED)
+            db.execute("UPDATE domain SET removal = ? WHERE name = ?", (removal, domain.name))
+
+    def half_removed(self) -> Sequence[DomainRow]:
+        """Return the domains whose removal was begun and is not done."""
+        with self._reading() as db:
+            return reading.half_removed(db, self._clock.now())
+
     def forget(self, domain: Domain, *, keep_certificate: bool) -> None:
         """Mark a domain removed; unless told otherwise delete its certificates and keys."""
         with self._transaction() as db:
             self._enter_state(db, domain.name, State.REMOVED)
             db.execute(
-                "UPDATE domain SET attempts = 0, last_error = NULL, retry_at = NULL WHERE name = ?", (domain.name,)
+                "UPDATE domain SET attempts = 0, last_error = NULL, retry_at = NULL, removal = NULL WHERE name = ?",
+                (domain.name,),
             )
             _end_yes(db, domain.name)
             if not keep_certificate:
@@ -298,7 +310,7 @@ class SqliteStore:
         """Note a state and since when; each removal counts anew, so that its own proof is no first visit."""
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
-            " SET state = ?2,"
+            " SET state = ?2, removal = CASE WHEN ?2 = ?4 THEN removal END,"
             " since = CASE WHEN state = ?2 AND ?2 <> ?4 AND julianday(since) IS NOT NULL THEN since ELSE ?3 END",
             (name, state, text(self._clock.now()), State.REMOVED),
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from certctl.domain import Domain
 from certctl.stories.issue import deploy
 from certctl.stories.journey import Journey
+from certctl.stories.remove import finish_removals
 from certctl.stories.unknown import is_unknown, lack
 from certctl.values import DomainRow, State
 from certctl.world import World
@@ -42,9 +43,10 @@ class Found:
 def reconcile(world: World, start: Start) -> Reconciled:
     """Publish every live domain of the store, take out what it says is removed, and leave what it does not know.
 
-    One change: nginx would not take the one without the other. Idempotent: where nothing differs, nothing is
-    written, and nginx is not reloaded.
+    What a killed ``remove`` began is ended first. The rest is one change: nginx would not take the one without the
+    other. Idempotent: where nothing differs, nothing is written, and nginx is not reloaded.
     """
+    ended = finish_removals(world, start)
     found = sort_out(world)
     leaving = [start(domain) for domain in found.leaving]
     finished = [domain for domain in found.leaving if _is_certificate_left(domain, world)]
@@ -56,7 +58,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
     outdated = [journey.domain for journey in journeys if _is_less(journey)]
     less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*found.unknown, *outdated)}
     known = [journey for journey in journeys if not _is_less(journey)]
-    return Reconciled([*known, *leaving], less)
+    return Reconciled([*ended, *known, *leaving], less)
 
 
 def sort_out(world: World) -> Found:

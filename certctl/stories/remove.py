@@ -1,27 +1,40 @@
 """The story: a customer leaves. The server block goes, nginx reloads, then the certificate goes."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from math import ceil
 
+from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import STAYS_AWAY, is_void
 from certctl.stories.journey import Journey, Step
-from certctl.values import Approval, Certificate, DomainRow, Done, Pem, State
+from certctl.values import Approval, Certificate, DomainRow, Done, Pem, Removal, State
 from certctl.world import World
 
 
-def remove(journey: Journey, world: World, *, revoke: bool = False, keep_certificate: bool = False) -> None:
-    """Take one domain out of nginx, prove it is gone, then forget its certificate and key.
+def remove(journey: Journey, world: World, removal: Removal = Removal.FORGET) -> None:
+    """Take one domain out of nginx, prove it is gone, then forget its certificate and key, unless told otherwise.
 
-    The intention is stored first, so a run that dies half-way is finished by the next one or by ``reconcile``; and
-    so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is asked whether a
-    later visit would bring the domain back.
+    The wish is stored first, so a run that dies half-way is finished by the next one, or by ``reconcile`` or
+    ``renew``; and so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is
+    asked whether a later visit would bring the domain back.
     """
     with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
-        _take_out(journey, held, revoke=revoke, keep_certificate=keep_certificate)
+        _take_out(journey, held, removal)
     if journey.ok and not journey.domain.is_wildcard:
         journey.still_approved = world.operator.would_approve(journey.domain)
+
+
+def finish_removals(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
+    """Do the rest of what ``remove`` began and did not end: nothing of it is kept that was not to be kept."""
+    journeys = [start(row.domain) for row in world.store.half_removed()]
+    for journey in journeys:
+        with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
+            row = held.store.domain(journey.domain)
+            if row and row.removal and row.state is State.REMOVED:  # another run may have ended it meanwhile
+                _take_out(journey, held, row.removal)
+    return journeys
 
 
 def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:
@@ -47,19 +60,19 @@ def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None)
     )
 
 
-def _take_out(journey: Journey, world: World, *, revoke: bool, keep_certificate: bool) -> None:
+def _take_out(journey: Journey, world: World, removal: Removal) -> None:
     domain = journey.domain
     row = world.store.domain(domain)
     is_served = domain in world.web.names() if row is None or row.certificate is None else True
     if row is None and not is_served:
         raise ConfigInvalid("unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"])
     journey.certificate = row.certificate if row else None
-    if row and row.state is State.REMOVED and not is_served:
+    if row and row.state is State.REMOVED and not (is_served or row.removal):
         world.web.discard(domain)
         journey.state = State.REMOVED
         return
-    pair = _pair(journey, world) if revoke else None
-    world.store.set_state(domain, State.REMOVED)
+    pair = _pair(journey, world) if removal.revokes else None
+    world.store.begin_removal(domain, removal)
     with world.web.change([], gone=[domain]) as change:
         journey.step(Step.PUBLISH, change.publish)
         journey.step(Step.RELOAD, change.reload)
@@ -69,7 +82,7 @@ def _take_out(journey: Journey, world: World, *, revoke: bool, keep_certificate:
     if row and row.certificate:
         world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
     world.web.discard(domain)
-    world.store.forget(domain, keep_certificate=keep_certificate)
+    world.store.forget(domain, keep_certificate=removal.keeps)
     journey.state, journey.changed = State.REMOVED, True
     journey.succeed("remove", world)
 

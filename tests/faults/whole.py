@@ -3,12 +3,14 @@
 import os
 import re
 import signal
+import sqlite3
 import ssl
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -149,6 +151,11 @@ class Watch:
         """Return the fingerprints the store has."""
         results = self.sandbox.must("status", "--all", "--json").json["results"]
         return {r["domain"]: r["certificate"]["fingerprint_sha256"] for r in results if r["certificate"]}
+
+    def stored_keys(self) -> set[str]:
+        """Return the names of which the store has a private key, removed ones too."""
+        with closing(sqlite3.connect(f"file:{self.state}/certctl.db?mode=ro", uri=True)) as db:
+            return {name for (name,) in db.execute("SELECT DISTINCT domain FROM pem")}
 
     def is_served(self, name: str) -> bool:
         """Tell whether nginx shows a certificate for a name."""

@@ -13,7 +13,7 @@ from certctl.stories.issue import issue, obtain
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove, stay_away
 from certctl.stories.renew import renew, succeed_to, waiting
-from certctl.values import State
+from certctl.values import Removal, State
 from tests.fakes.web import FakeWeb
 from tests.fakes.world import FakeWorld
 
@@ -142,7 +142,7 @@ def test_what_another_run_renewed_meanwhile_is_left_alone(fake: FakeWorld) -> No
 def test_a_removed_domain_is_gone_everywhere(fake: FakeWorld) -> None:
     leaves, stays = live(fake, "leaves.example.com", "stays.example.com")
     journey = fake.journey(leaves)
-    remove(journey, fake.world, revoke=True)
+    remove(journey, fake.world, Removal.REVOKE)
     assert journey.ok
     assert not fake.web.served(leaves)
     assert fake.web.served(stays)
@@ -309,7 +309,7 @@ def test_what_was_only_obtained_waits_for_the_operators_own_publish(fake: FakeWo
 
 def test_a_removed_domain_stays_removed_even_if_its_renewal_is_insisted_on(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
-    remove(fake.journey(domain), fake.world, keep_certificate=True)
+    remove(fake.journey(domain), fake.world, Removal.KEEP)
     renew(fake.journeys(domain, insists=True), fake.world)
     row = fake.store.domain(domain)
     assert row
@@ -319,7 +319,7 @@ def test_a_removed_domain_stays_removed_even_if_its_renewal_is_insisted_on(fake:
 
 def test_what_was_kept_at_removal_is_used_when_the_customer_returns(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
-    remove(fake.journey(domain), fake.world, keep_certificate=True)
+    remove(fake.journey(domain), fake.world, Removal.KEEP)
     issue(fake.journeys(domain), fake.world)
     assert fake.web.served(domain)
     assert fake.ca.orders == 1
