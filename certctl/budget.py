@@ -86,6 +86,15 @@ class Limit:
         """
         return self._level(0, spent, now) == self._level(self.capacity, spent, now)
 
+    def forgotten(self, spent: Sequence[datetime], now: datetime) -> int:
+        """Return how many of the earliest requests matter no more: the bucket was full again after them."""
+        level, last, count = 0.0, None, 0
+        for index, moment in enumerate([*sorted(min(moment, now) for moment in spent), now]):
+            level = level if last is None else min(self.capacity, level - 1 + (moment - last) / self.refill)
+            count = index if level >= self.capacity else count
+            last = moment
+        return count
+
     def _level(self, level: float, spent: Iterable[datetime], now: datetime) -> float:
         last = None
         for moment in [*sorted(min(moment, now) for moment in spent), now]:

@@ -1,6 +1,6 @@
 """The store as the stories see it: the truth that nginx and the CA are measured by."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -131,6 +131,13 @@ class Store(Protocol):
 
     def half_removed(self) -> Sequence[DomainRow]:
         """Return the domains whose removal was begun and is not done."""
+        ...
+
+    def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
+        """Delete what was written before a moment and counts no more; yield how many rows each transaction took.
+
+        The newest event of each domain stays, and what a limit counts at ``at``; domains are never deleted.
+        """
         ...
 
     def forget(self, domain: Domain, *, keep_certificate: bool) -> None:

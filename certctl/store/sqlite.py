@@ -14,7 +14,7 @@ from certctl.domain import Domain
 from certctl.due import Shares
 from certctl.errors import ConfigInvalid
 from certctl.io.clock import Clock
-from certctl.store import ledger, reading
+from certctl.store import ledger, pruning, reading
 from certctl.store.file import open_database, translated
 from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
@@ -305,6 +305,22 @@ class SqliteStore:
             _end_yes(db, domain.name)
             if not keep_certificate:
                 db.execute("DELETE FROM certificate WHERE domain = ?", (domain.name,))
+
+    def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
+        """Delete what was written before a moment and counts no more; yield how many rows each transaction took."""
+        after: int | None = 0
+        while after is not None:
+            with self._transaction() as db:
+                gone, after = pruning.old_events(db, after, before)
+                db.executemany("DELETE FROM event WHERE id = ?", [(row,) for row in gone])
+            yield len(gone)
+        with self._reading() as db:
+            old_spends, after = pruning.OldSpends(db, before, limits, at), 0
+        while after is not None:
+            with self._transaction() as db:
+                gone, after = old_spends.next(after)
+                db.executemany("DELETE FROM spend WHERE rowid = ?", [(row,) for row in gone])
+            yield len(gone)
 
     def _enter_state(self, db: sqlite3.Connection, name: str, state: State) -> None:
         """Note a state and since when; each removal counts anew, so that its own proof is no first visit."""
