@@ -15,7 +15,7 @@ from certctl.stories.remove import remove
 from certctl.stories.renew import renew, waiting
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, wildcard
-from certctl.values import DnsSolver, Issued, Mode, State
+from certctl.values import DnsSolver, Issued, Mode, Removal, State
 from tests.fakes.world import FakeWorld
 
 NAMES = ("a.example.com", "b.example.com", "c.example.com")
@@ -256,7 +256,7 @@ def test_removing_an_unknown_name_takes_it_out_and_keeps_nothing(fake: FakeWorld
     leaf = fake.web.served(leaves_)
     lose_store(fake, tmp_path)
     journey = fake.journey(leaves_)
-    remove(journey, fake.world, revoke=True)
+    remove(journey, fake.world, Removal.REVOKE)
     assert (journey.ok, journey.changed) == (True, True)
     assert not fake.web.served(leaves_)
     assert fake.web.served(stays)

@@ -1,6 +1,6 @@
 """How long a store with a million lines of history and as many of the ledger takes to prune.
 
-python -m tests.bench.pruning [ROWS]
+python -m tests.bench.bench_pruning [ROWS]
 """
 
 import sqlite3
@@ -42,8 +42,8 @@ def main(rows: int = 1_000_000) -> None:
         print(f"{gone} of {2 * rows} rows in {last - began:.1f} s, the longest transaction {longest * 1000:.0f} ms")
         began = time.perf_counter()
         list(store.prune(now - KEPT, LETS_ENCRYPT, now))
-        store.close()
         print(f"again, with nothing old: {(time.perf_counter() - began) * 1000:.1f} ms")
+        store.close()
 
 
 if __name__ == "__main__":
