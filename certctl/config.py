@@ -287,16 +287,31 @@ def _text(path: Path) -> str:
                 f"everybody may write {path}: certctl does not trust it",
                 next=[f"chmod o-w {path}"],
             )
-        return path.read_text(encoding="utf-8")
+        if not (text := path.read_text(encoding="utf-8")).strip():
+            raise _empty(path)
     except OSError as error:
-        command = "certctl init" if path == DEFAULT_FILE else f"certctl init --config {quote(str(path))}"
         raise ConfigInvalid(
             "config-unreadable",
             f"cannot read {path}: {error.strerror}",
-            next=[command] if isinstance(error, FileNotFoundError) else [f"ls -l {quote(str(path))}"],
+            next=[_init(path)] if isinstance(error, FileNotFoundError) else [f"ls -l {quote(str(path))}"],
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
+    return text
+
+
+def _empty(path: Path) -> ConfigInvalid:
+    """Refuse what a full disk or a crash leaves: by the defaults nobody's customers would be theirs any more."""
+    return ConfigInvalid(
+        "config-invalid",
+        f"{path} is empty",
+        expected=["your settings, from a backup; or no file, where the defaults are meant"],
+        next=[f"rm {quote(str(path))}", _init(path)],
+    )
+
+
+def _init(path: Path) -> str:
+    return "certctl init" if path == DEFAULT_FILE else f"certctl init --config {quote(str(path))}"
 
 
 def _fault(detail: ErrorDetails) -> str:

@@ -237,6 +237,7 @@ _KINDS = (
     Kind("ca-unrecognised", Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
     Kind("ca-challenge-missing", Refused, _OPERATOR, False, "the CA does not offer this kind of challenge"),
     Kind("ca-challenge-aborted", Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
+    Kind("certbot-killed", Internal, _OPERATOR, True, "certbot was killed by a signal"),
     Kind("ca-rate-limited", RateLimited, _CA, True, "the CA asks us to wait"),
     Kind("ca-paused", RateLimited, _OPERATOR, False, "the CA paused this name for our account"),
     Kind("budget-exhausted", RateLimited, _NOBODY, True, "our own ledger says the CA would refuse"),
@@ -281,6 +282,11 @@ _KINDS = (
 )  # fmt: skip
 
 CATALOGUE = {kind.slug: kind for kind in _KINDS}
+
+HOST_FAULTS = frozenset(kind.slug for kind in _KINDS if kind.family is WebServerFailed) | {
+    "busy", "keys-out-of-reach", "missing-account", "state-unwritable",
+}  # fmt: skip
+"""What keeps a certificate from nginx whosesoever it is: it is over when the certificate is seen on the wire."""
 
 
 def unforeseen(problem: BaseException) -> CertctlError:

@@ -35,7 +35,7 @@ def evidence(
         responses=[Response(int(m[1]), _headers(m[2]), m[3].rstrip("\n")) for m in found if m],
         stopped_by=raised,
         words=_words(code, output),
-        own_fault=_own_fault(output, raised),
+        own_fault=_own_fault(code, output, raised),
         failed=failed,
         aborted=aborted,
     )
@@ -58,11 +58,19 @@ def _headers(text: str) -> dict[str, str]:
 
 def _words(code: int | None, output: str) -> tuple[str, ...]:
     lines = [line for line in output.splitlines() if line.strip() and not line.startswith(_NOISE)]
-    return (*lines[-8:], "certbot: killed at our deadline" if code is None else f"certbot: exit code {code}")
+    return (*lines[-8:], f"certbot: {_end(code)}")
 
 
-def _own_fault(output: str, raised: frozenset[str]) -> str:
-    """Name a failure of certbot's own, for which the CA did not even look."""
+def _end(code: int | None) -> str:
+    if code is None:
+        return "killed at our deadline"
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _own_fault(code: int | None, output: str, raised: frozenset[str]) -> str:
+    """Name a failure of certbot's own, which is no answer of the CA's."""
+    if code is not None and code < 0:
+        return "certbot-killed"
     if _PLUGIN_OPTION.search(output):
         return "config-invalid"
     if "unrecognized arguments" in output or "does not appear to be installed" in output:

@@ -93,7 +93,7 @@ class Evidence:
         responses: The CA's answers, in order.
         stopped_by: The class names of the exceptions that ended it: public names, unlike their texts.
         words: The engine's own last words, unescaped, a line each.
-        own_fault: The slug of a failure of the engine itself, for which the CA did not even look.
+        own_fault: The slug of a failure of the engine itself, which is no answer of the CA's.
         failed: The challenges the CA could not validate, where the engine has them typed.
         aborted: Why we gave the order up, when we did.
     """

@@ -48,6 +48,7 @@ _SENTENCES = {
     "ca-timeout": "the CA did not finish the order for {name} in time",
     "ca-challenge-aborted": "the order for {name} was given up before the CA looked",
     "ca-unrecognised": "it failed for {name} in a way certctl does not know",
+    "certbot-killed": "certbot was killed while it was at work on {name}",
     "config-invalid": "certbot's DNS plugin for {name} does not know an option it was given",
     "missing-program": "certbot does not know certctl's authenticator or its options",
 }  # fmt: skip
@@ -57,6 +58,7 @@ _NEXT = {
     "ca-connection": "certctl doctor",
     "ca-unauthorized": "certctl doctor",
     "ca-unreachable": "certctl doctor",
+    "certbot-killed": "journalctl -k -g 'Killed process'",
     "missing-program": f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'",
 }  # fmt: skip
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")

@@ -12,7 +12,7 @@ from pathlib import Path
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import Shares
-from certctl.errors import ConfigInvalid
+from certctl.errors import HOST_FAULTS, ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.store import ledger, pruning, reading
 from certctl.store.file import open_database, translated
@@ -20,6 +20,11 @@ from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
 
 _KEPT_VERSIONS = 2
+_ON_THIS_HOST = f"last_error IN ({', '.join(repr(slug) for slug in sorted(HOST_FAULTS))})"
+_SERVED = f"""
+    UPDATE domain SET served = ?1, last_error = CASE WHEN {_ON_THIS_HOST} THEN NULL ELSE last_error END
+    WHERE name = ?2 AND (served <> ?1 OR {_ON_THIS_HOST})
+"""  # noqa: S608 - constants only
 
 
 class SqliteStore:
@@ -137,14 +142,9 @@ class SqliteStore:
             return found.fetchone() is not None
 
     def served(self, certificate: Certificate) -> None:
-        """Note that this version was seen on the wire; trouble with nginx is over then."""
+        """Note that this version was seen on the wire; trouble with this host is over then."""
         with self._transaction() as db:
-            db.execute(
-                "UPDATE domain SET served = ?1,"
-                " last_error = CASE WHEN last_error LIKE 'nginx-%' THEN NULL ELSE last_error END"
-                " WHERE name = ?2 AND (served <> ?1 OR last_error LIKE 'nginx-%')",
-                (certificate.version, certificate.domain.name),
-            )
+            db.execute(_SERVED, (certificate.version, certificate.domain.name))
 
     def pem(self, certificate: Certificate) -> Pem:
         """Return the chain and key of a stored version."""

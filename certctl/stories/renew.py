@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from certctl.due import is_due, is_late
-from certctl.errors import CertctlError, ConfigInvalid, NotApproved, NotReady
+from certctl.errors import HOST_FAULTS, CertctlError, ConfigInvalid, NotApproved, NotReady
 from certctl.stories.damage import require_readable
 from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
@@ -118,8 +118,7 @@ def _is_unpublished(row: DomainRow | None) -> bool:
     """
     if row is None or row.certificate is None:
         return False
-    refused = row.last_error is not None and row.last_error.startswith("nginx-")
-    return refused or row.certificate.version > max(row.served, 1)
+    return row.last_error in HOST_FAULTS or row.certificate.version > max(row.served, 1)
 
 
 def _is_late(row: DomainRow, world: World) -> bool:

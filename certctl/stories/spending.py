@@ -49,7 +49,7 @@ def spending(request: Request, world: World) -> Iterator[None]:
         yield
     except CertctlError as error:
         world.store.refund([] if error.quota_used else request.order, now)
-        world.store.refund([] if error.slug in _MAY_HAVE_BEEN_MADE else request.certificate, now)
+        world.store.refund([] if _may_have_been_made(error) else request.certificate, now)
         if error.slug in _FAILED_VALIDATIONS:
             world.store.spend(request.failure, now)
         raise
@@ -97,12 +97,21 @@ def command_for(domain: Domain) -> str:
 
 
 def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
-    """Return until when a domain rests after this error; None when the CA was not asked."""
-    if not error.slug.startswith("ca-"):
+    """Return until when a domain rests after this error; None when nothing that counts was asked of the CA."""
+    if not (error.slug.startswith("ca-") or _was_cut_short(error)):
         return None
     row = world.store.domain(domain)
     pause = timedelta(seconds=error.retry_after) if error.retry_after else backoff((row.attempts if row else 0) + 1)
     return world.clock.now() + pause
+
+
+def _may_have_been_made(error: CertctlError) -> bool:
+    return error.slug in _MAY_HAVE_BEEN_MADE or _was_cut_short(error)
+
+
+def _was_cut_short(error: CertctlError) -> bool:
+    """Tell whether certbot was killed after the CA had taken an order: each of these costs another one."""
+    return error.slug == "certbot-killed" and error.quota_used
 
 
 def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:

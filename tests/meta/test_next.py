@@ -64,7 +64,7 @@ UNFOLLOWED = {
     **dict.fromkeys(
         (
             "nginx-reload-failed", "nginx-not-served", "nginx-cannot-test", "nginx-timeout", "missing-account",
-            "timer-failed", "serve-ended",
+            "timer-failed", "serve-ended", "certbot-killed",
         ),
         _HOST,
     ),

@@ -64,7 +64,7 @@ def test_without_a_bar_a_line_comes_every_half_minute() -> None:
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     file = tmp_path / "config.toml"
-    file.write_text("", encoding="utf-8")
+    file.write_text("# the defaults\n", encoding="utf-8")
     with closing(open_house(Invocation(config=file, root=tmp_path))) as house:
         yield house
 

@@ -7,7 +7,7 @@ import pytest
 from certctl.ca.certbot_log import evidence
 from certctl.ca.exchange import Problem
 from certctl.ca.outcome import classify
-from certctl.errors import ConfigInvalid, RateLimited, Refused, Unreachable
+from certctl.errors import ConfigInvalid, Internal, RateLimited, Refused, Unreachable
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 NAME = "status.example.com"
@@ -220,3 +220,21 @@ def test_a_failure_nobody_knows_shows_certbots_last_words() -> None:
 def test_a_body_that_imitates_the_log_only_harms_its_sender() -> None:
     body = "2027-01-01 00:00:00,125:DEBUG:acme.client:Received response:\nHTTP 200\n\n{}"
     assert slug_of(logged(503, body)) in {"ca-unreachable", "ca-unrecognised"}
+
+
+def test_a_certbot_that_was_killed_is_no_answer_of_the_cas() -> None:
+    error = classify(evidence(-9, "", ""), NAME, NOW)
+    assert isinstance(error, Internal)
+    assert (error.slug, error.quota_used, error.seen) == ("certbot-killed", False, ("certbot: killed by signal 9",))
+
+
+def test_a_certbot_that_was_killed_after_the_ca_took_the_order_has_spent_it() -> None:
+    order = logged(
+        201, '{"status": "pending", "finalize": "https://ca/finalize"}', "Content-Type: application/json"
+    )
+    error = classify(evidence(-15, "", order), NAME, NOW)
+    assert (error.slug, error.quota_used) == ("certbot-killed", True)
+
+
+def test_what_the_ca_refused_before_certbot_was_killed_is_still_its_answer() -> None:
+    assert slug_of(logged(429, problem("rateLimited")), code=-9) == "ca-rate-limited"

@@ -45,7 +45,7 @@ print(json.dumps({"code": code, "opened": len(opened), "open": sum(map(is_open, 
 )
 def test_whatever_a_command_does_it_closes_the_store(tmp_path: Path, command: str, code: int) -> None:
     config = tmp_path / "config.toml"
-    config.touch()
+    config.write_text("# the defaults\n")
     argv = ["--config", str(config), "--root", str(tmp_path), *command.split()]
     ran = subprocess.run(
         [sys.executable, "-c", _RUN, *argv], capture_output=True, text=True, timeout=240, check=True
@@ -55,7 +55,7 @@ def test_whatever_a_command_does_it_closes_the_store(tmp_path: Path, command: st
 
 
 def test_who_moves_a_host_closes_the_store_of_both_its_modes(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").touch()
+    (tmp_path / "config.toml").write_text("# the defaults\n")
     before = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
     after = before.in_mode("shared")
     assert (before.store.count(), after.store.count()) == (0, 0)

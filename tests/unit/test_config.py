@@ -114,3 +114,17 @@ def test_every_key_that_init_writes_is_valid_when_uncommented(tmp_path: Path) ->
     text = commented(load(None, tmp_path)).replace("# ", "", 1)
     lines = [line.removeprefix("# ") for line in text.splitlines()[1:]]
     load(write(tmp_path, "\n".join(lines)), None)
+
+
+@pytest.mark.parametrize("left", ["", "\n \n"])
+def test_an_empty_file_is_damage_and_not_a_wish_for_all_the_defaults(tmp_path: Path, left: str) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(left)
+    with pytest.raises(ConfigInvalid) as caught:
+        load(file, tmp_path)
+    assert (caught.value.slug, caught.value.next[:2]) == (
+        "config-invalid",
+        (f"rm {file}", f"certctl init --config {file}"),
+    )
+    file.write_text("# the defaults\n")
+    assert load(file, tmp_path).nginx.mode == "blocks"

@@ -70,7 +70,7 @@ def damage(root: Path, statement: str, domain: Domain) -> None:
 
 def house(root: Path) -> House:
     file = root / "config.toml"
-    file.write_text("", encoding="utf-8")
+    file.write_text("# the defaults\n", encoding="utf-8")
     return open_house(Invocation(config=file, root=root))
 
 

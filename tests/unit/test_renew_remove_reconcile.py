@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, NotApproved
+from certctl.errors import HOST_FAULTS, ConfigInvalid, NotApproved
 from certctl.stories.issue import issue, obtain
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove, stay_away
@@ -362,3 +362,36 @@ def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) ->
     row = fake.store.domain(domain)
     assert row
     assert row.last_error is None
+
+
+@pytest.mark.parametrize("slug", sorted(HOST_FAULTS))
+def test_trouble_of_this_host_is_over_once_a_name_is_served(fake: FakeWorld, slug: str) -> None:
+    (domain,) = live(fake, "status.example.com")
+    fake.store.failed(domain, slug, None)
+    renew(journeys := fake.journeys(*(row.domain for row in waiting(fake.world))), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert ([journey.ok for journey in journeys], row.last_error, fake.ca.orders) == ([True], None, 1)
+
+
+@pytest.mark.parametrize("slug", ["ca-unreachable", "dns-no-data", "missing-program", "budget-exhausted"])
+def test_trouble_on_the_way_to_a_certificate_is_not_over_because_the_old_one_is_served(
+    fake: FakeWorld, slug: str
+) -> None:
+    (domain,) = live(fake, "status.example.com")
+    fake.store.failed(domain, slug, None)
+    reconcile(fake.world, fake.journey)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.last_error == slug
+
+
+def test_a_place_that_could_not_be_written_is_written_by_the_timers_run_when_it_can_be(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+    fake.web.shut.add(domain)
+    issue(fake.journeys(domain), fake.world)
+    fake.web.shut.clear()
+    renew(fake.journeys(*(row.domain for row in waiting(fake.world))), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert (fake.web.served(domain) is not None, row.last_error, fake.ca.orders) == (True, None, 1)

@@ -218,12 +218,12 @@ try:
 except ConfigInvalid as error:
     print(error.slug, rights.acting_as())
 """
-    (place / "config.toml").touch()
+    (place / "config.toml").write_text("# the defaults\n")
     assert said(place, script) == ["missing-program None"]
 
 
 def test_nothing_changes_where_the_state_is_that_of_whoever_runs_this(tmp_path: Path) -> None:
-    (tmp_path / "config.toml").touch()
+    (tmp_path / "config.toml").write_text("# the defaults\n")
     (tmp_path / "var/lib/certctl").mkdir(parents=True)
     open_house(Invocation(root=tmp_path, config=tmp_path / "config.toml"))
     assert rights.acting_as() is None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
+from certctl.budget import BULK, FIRST_VISITS, LETS_ENCRYPT, Bucket, Limit, Spend, leaving
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
-from certctl.errors import CATALOGUE, Refused
+from certctl.errors import CATALOGUE, Internal, Refused
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey, Step
 from certctl.stories.renew import renew
@@ -264,3 +264,20 @@ def test_a_limit_that_no_ca_raises_is_a_fault_of_the_configuration(
     said = capsys.readouterr().err
     assert "ca.limit_overrides.duplicates" in said
     assert "ca.limit_overrides.orders" in said
+
+
+@pytest.mark.parametrize(("spent", "rests", "left"), [(False, 0, 0), (True, 1, 1)])
+def test_a_killed_certbot_counts_as_an_attempt_only_where_an_order_was_made(
+    fake: FakeWorld,
+    spent: bool,  # noqa: FBT001
+    rests: int,
+    left: int,
+) -> None:
+    domain = fake.customer("status.example.com")
+    fake.ca.failures[domain.name] = Internal("certbot-killed", "certbot was killed", quota_used=spent)
+    issue(fake.journeys(domain), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    assert (row.last_error, row.attempts, row.retry_at is not None) == ("certbot-killed", rests, bool(rests))
+    for bucket, key in ((Bucket.ORDERS, ""), (Bucket.CERTIFICATES, "example.com")):
+        assert len(fake.store.spent(Spend(bucket, key), LETS_ENCRYPT[bucket], fake.clock.now())) == left

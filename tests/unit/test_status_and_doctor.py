@@ -29,7 +29,7 @@ def fake(tmp_path: Path) -> Iterator[FakeWorld]:
     fake.store.close()
 
 
-def house(root: Path, configuration: str = "") -> House:
+def house(root: Path, configuration: str = "# the defaults\n") -> House:
     file = root / "config.toml"
     file.write_text(configuration, encoding="utf-8")
     return open_house(Invocation(config=file, root=root))

@@ -60,7 +60,7 @@ def build(place: Path) -> Path:
     state, docroot = place / "var/lib/certctl", place / "docroot"
     (docroot / "victim.example.com").mkdir(parents=True)
     (docroot / "victim.example.com" / "page.html").write_text("root's")
-    (place / "config.toml").touch()
+    (place / "config.toml").write_text("# the defaults\n")
     settings = CaSettings("https://ca.example/dir", state / "acme", state / "challenges")
     scratch = Scratch(state / BEGUN)
     scratch.make(settings)
