@@ -167,7 +167,7 @@ def test_who_sets_only_the_target_hears_where_customers_names_go(tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        ("", "--target NAME --approval-url URL --zone ZONE"),
+        ("# nothing of mine\n", "--target NAME --approval-url URL --zone ZONE"),
         (TARGET + URL, "--zone ZONE"),
         (TARGET + ZONE, "--approval-url URL"),
         (URL + ZONE, "--target NAME"),

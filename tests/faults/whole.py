@@ -3,14 +3,12 @@
 import os
 import re
 import signal
-import sqlite3
 import ssl
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
@@ -152,11 +150,6 @@ class Watch:
         results = self.sandbox.must("status", "--all", "--json").json["results"]
         return {r["domain"]: r["certificate"]["fingerprint_sha256"] for r in results if r["certificate"]}
 
-    def stored_keys(self) -> set[str]:
-        """Return the names of which the store has a private key, removed ones too."""
-        with closing(sqlite3.connect(f"file:{self.state}/certctl.db?mode=ro", uri=True)) as db:
-            return {name for (name,) in db.execute("SELECT DISTINCT domain FROM pem")}
-
     def is_served(self, name: str) -> bool:
         """Tell whether nginx shows a certificate for a name."""
         try:
@@ -191,11 +184,8 @@ class Watch:
         trees = [self.root / name for name in _SEARCHED]
         return [path for tree in trees for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]
 
-    def leftovers(self, waiting: Collection[str] = ()) -> list[str]:
-        """Return tokens, temporary files, journals and working directories that nobody needs any more.
-
-        A name that waits to be published has its working directory until then.
-        """
+    def leftovers(self) -> list[str]:
+        """Return tokens, temporary files, journals and working directories that nobody needs any more."""
         tokens = list(self.challenges.iterdir())
         files = [p for p in self.sandbox.layout.conf_dir.iterdir() if p.name.startswith(".")]
         mirror = [
@@ -204,7 +194,7 @@ class Watch:
             for p in (self.root / "var/lib" / at).rglob(".*")
             if p.name != ".last-reload"
         ]
-        work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir() and p.name not in waiting]
+        work = [p for p in (self.state / "acme/work").glob("*") if p.is_dir()]
         return [str(path) for path in (*tokens, *files, *mirror, *work)]
 
     def all_is_well(self, names: Collection[str], when: str = "") -> None:
