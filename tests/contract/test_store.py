@@ -21,7 +21,7 @@ from certctl.due import shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
-from certctl.values import Certificate, DnsSolver, Event, Issued, Mode, Pem, State, Suggestion
+from certctl.values import Certificate, DnsSolver, Event, Issued, Mode, Pem, Removal, State, Suggestion
 from tests.fakes.world import FakeClock
 
 DOMAIN = Domain("status.example.com")
@@ -292,6 +292,27 @@ def test_moments_that_no_rule_could_have_given_are_void_wherever_rows_are_read(p
     assert store.domain(DOMAIN).retry_at == ahead  # type: ignore[union-attr]
     assert not store.unasked(clock.now())
     store.close()
+
+
+@pytest.mark.parametrize("removal", Removal)
+def test_what_was_wished_at_a_removal_is_known_until_it_is_done_or_the_domain_is_back(
+    store: SqliteStore, removal: Removal
+) -> None:
+    def wished() -> Removal | None:
+        row = store.domain(DOMAIN)
+        return row.removal if row else None
+
+    store.keep(issued())
+    for end in (
+        lambda: store.forget(DOMAIN, keep_certificate=True),
+        lambda: store.set_state(DOMAIN, State.PENDING),
+        lambda: store.keep(issued("02")),
+    ):
+        store.begin_removal(DOMAIN, removal)
+        store.set_state(DOMAIN, State.REMOVED)
+        assert (wished(), [row.domain for row in store.half_removed()]) == (removal, [DOMAIN])
+        end()
+        assert (wished(), list(store.half_removed())) == (None, [])
 
 
 def test_threads_and_processes_keep_side_by_side(store: SqliteStore, path: Path) -> None:

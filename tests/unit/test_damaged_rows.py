@@ -22,7 +22,8 @@ from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import refresh_suggestions, renew, waiting
-from certctl.stories.wildcard import reminders, wildcard
+from certctl.stories.unknown import find_unknown
+from certctl.stories.wildcard import begin, reminders, wildcard
 from certctl.values import DnsSolver, Finding, Level, Mode, Pem
 from certctl.world import World
 from tests.fakes.world import FakeWorld
@@ -96,6 +97,11 @@ def test_reconcile_neither_takes_out_nor_rewrites_what_it_cannot_read(hurt: Fake
     assert (hurt.web.serving, hurt.web.tests) == (before, tests)
 
 
+def test_what_is_damaged_is_not_called_unknown(hurt: FakeWorld) -> None:
+    assert find_unknown(hurt.world) == {}
+    assert reconcile(hurt.world, hurt.journey).less == {}
+
+
 def test_the_fix_that_is_named_works(hurt: FakeWorld) -> None:
     issue(refused := hurt.journeys(HURT), hurt.world)
     (error,) = (journey.error for journey in refused)
@@ -162,6 +168,10 @@ def test_a_wildcard_whose_solver_is_damaged_is_not_called_a_persons_and_is_mende
     (error,) = (journey.error for journey in journeys)
     assert error
     assert error.next[0] == "certctl wildcard hyperping.io --force"
+    wildcard(again := fake.journey(STAR), plugin, fake.world)
+    begin(begun := fake.journey(STAR), fake.world)
+    assert slugs(again) == slugs(begun) == {STAR.name: "store-row-damaged"}
+    assert fake.ca.orders == 1
     wildcard(mended := fake.journey(STAR, insists=True), plugin, fake.world)
     row = fake.store.domain(STAR)
     assert row

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import finish_removals, remove
 from certctl.stories.renew import renew
 from certctl.values import Removal, State
-from tests.fakes.world import FakeWorld
+from tests.fakes.world import FakeWorld, ThreadLocks
 
 NAME, OTHER = Domain("status.example.com"), Domain("other.example.com")
 
@@ -92,6 +93,15 @@ def test_a_removal_that_cannot_be_ended_is_a_failure_and_tried_again(fake: FakeW
     (journey,) = finish_removals(fake.world, fake.journey)
     assert journey.ok
     assert keys(fake) == [OTHER.name]
+
+
+def test_a_domain_is_held_while_its_removal_is_ended(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_after_the_wish(fake, Removal.FORGET)
+    locks = ThreadLocks()
+    held: list[bool] = []
+    monkeypatch.setattr(fake.ca, "settled", lambda _: held.append(locks.held[NAME].locked()))
+    finish_removals(replace(fake.world, locks=locks), fake.journey)
+    assert held == [True]
 
 
 @pytest.mark.parametrize("kill", KILLS)

@@ -264,7 +264,7 @@ def test_the_doctor_sees_that_nginx_moved_its_logs_away_from_the_units(
         (with_systemd / name).mkdir()
     nginx_conf(with_systemd, f"{with_systemd}/old")
     certctl("timer", "install")
-    configure(with_systemd, "")
+    configure(with_systemd, "# the defaults")
     looked = partial(renewers, open_house(Invocation(root=with_systemd)))
     assert [finding.level for finding in looked()] == [Level.OK]
     nginx_conf(with_systemd, f"{with_systemd}/new")
