@@ -11,7 +11,7 @@ from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import parse_name
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house
 
 _WIDTH = 20
 _SHOWN = 10
@@ -33,7 +33,7 @@ def budget(invocation: Invocation, domain: str | None) -> int:
     Computed from our own ledger of past requests; the CA is not asked. What another certctl or another account
     spent for the same names is not in it.
     """
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = inspect_house(invocation), open_report(invocation)
     now = house.clock.now()
     gauges = [_gauge(spend, limit, house, now) for spend, limit in _spends(domain, house, now)]
     rows = [[g.bucket, g.key, _bar(g.left / g.capacity), f"{int(g.left)} of {g.capacity}", g.next] for g in gauges]

@@ -3,8 +3,12 @@
 import json
 import re
 import tomllib
+from typing import TypeAlias
 
 from certctl.errors import ConfigInvalid
+
+Key: TypeAlias = tuple[str, str]
+"""A section and a key in it."""
 
 
 def with_value(text: str, section: str, key: str, value: str) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from certctl.cli import identity
+from certctl.cli import identity, moves
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import aside, directories, owner, planted, prepare_directories
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house, open_house_alone
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.accounts import Owner
@@ -46,7 +46,8 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
 
     Exit 1 if anything is broken; warnings alone are exit 0.
     """
-    house, report = open_house(invocation), open_report(invocation)
+    opened = open_house_alone if fix else inspect_house
+    house, report = opened(invocation), open_report(invocation)
     findings = [*(_mended(house, report) if fix else ()), *examine(house)]
     counts = {level: sum(f.level is level for f in findings) for level in Level}
     rows = [[f.area, f.level, f.text + (f"\n  fix: {f.fix}" if f.fix else "")] for f in findings]
@@ -155,6 +156,7 @@ def _state(house: House) -> list[Finding]:
         Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
         for path in aside(house)
     ]
+    findings += _cut_short(house)
     for path, widest in directories(house).items():
         if path in odd:
             continue
@@ -180,6 +182,13 @@ def _state(house: House) -> list[Finding]:
             findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
     findings += _open_store(house, odd)
     return [*findings, *_room(house, is_sound=not findings)]
+
+
+def _cut_short(house: House) -> Iterator[Finding]:
+    """Look for a move that a killed run left: until it is finished, what follows may be half of each mode."""
+    if move := moves.found(house.sites):
+        text = f"{move.text} is under way, or a run was killed that had begun it"
+        yield Finding("state", Level.PROBLEM, text, "certctl reconcile")
 
 
 def _open_store(house: House, odd: Sequence[Path]) -> Iterator[Finding]:

@@ -7,10 +7,9 @@ from typing import Any
 
 import click
 
+from certctl.cli.config_line import Key
 from certctl.cli.wiring import House
 from certctl.errors import NameRejected
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)

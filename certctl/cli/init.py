@@ -1,32 +1,25 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
-import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import click
 
-from certctl import __version__
 from certctl.cli import identity
 from certctl.cli.base import Invocation, command
-from certctl.cli.config_line import with_value
-from certctl.cli.move import bring_pairs_over, move
+from certctl.cli.config_file import write
+from certctl.cli.config_line import Key
+from certctl.cli.move import Plan, bring_pairs_over, move, plan, require_nginx
 from certctl.cli.names import Party, finish
 from certctl.cli.reports import Report, Rows, open_report
 from certctl.cli.state import prepare_directories
 from certctl.cli.sudo import require_write
-from certctl.cli.wiring import House, open_new_house
-from certctl.config import parse
+from certctl.cli.wiring import House, inspect_house, open_house_alone, read_new_house
 from certctl.io import accounts
-from certctl.io.files import PUBLIC, make_directory, rewrite, writing
 from certctl.io.rights import as_root
 from certctl.stories.journey import Journey
 from certctl.values import Mode, Preview
 
-if TYPE_CHECKING:
-    from certctl.config import Settings
-
-_CONFIG_MODE = 0o640
 _NEXT = "Next: certctl doctor, then: certctl issue DOMAIN"
 _UNITS_DIFFER = (
     "Next, for whichever is installed, as units differ by mode: certctl timer install; "
@@ -60,12 +53,14 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
     values = identity.checked(given)
-    old, report = open_new_house(invocation), open_report(invocation)
+    opened = inspect_house if dry_run else open_house_alone
+    old, report = opened(invocation, read_new_house), open_report(invocation)
     require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
     found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
-    config = _config_file(old, found | values | ({("nginx", "mode"): mode} if mode else {}))
-    new = old.set_to(parse(config.text, old.file, invocation.root))
-    new = new.in_mode(mode) if mode else new
+    said = found | values | ({("nginx", "mode"): mode} if mode else {})
+    host = plan(old, said, invocation.root)
+    host = replace(host, new=host.new.in_mode(mode)) if mode else host
+    new, config = host.new, host.config
     if not dry_run:
         _make_accounts(new)
     new.web.require_access()
@@ -79,9 +74,12 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     if dry_run:
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
         return 0
-    if mode and any(row.certificate for row in new.store.domains()):
-        new.web.require_running("the move would take every site out of an nginx that cannot show it")
-    journeys = _move(old, new, config, included, report) if mode else _settle_in(new, [config, *included], report)
+    if mode:
+        require_nginx(new)
+        write(new, included)
+        journeys = _move(host, said, report)
+    else:
+        journeys = _settle_in(new, [config, *included], report)
     failing = Party([journey for journey in journeys if not journey.ok], [])
     if failing.outcomes:
         return finish(failing, report, str)
@@ -93,7 +91,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     return 0
 
 
-def _warn(house: House, values: Mapping[identity.Key, str], report: Report) -> None:
+def _warn(house: House, values: Mapping[Key, str], report: Report) -> None:
     """Say what somebody should know who believes that the configuration is done."""
     for variable in identity.overridden(house, values):
         report.warn(f"{variable} in the environment wins over what the file says")
@@ -116,56 +114,14 @@ def _make_accounts(house: House) -> None:
 
 def _settle_in(house: House, files: Sequence[Preview], report: Report) -> Sequence[Journey]:
     prepare_directories(house)
-    _write(house, files)
+    write(house, files)
     house.web.install_base()
     return bring_pairs_over(house, report)
 
 
-def _move(
-    old: House, new: House, config: Preview, included: Sequence[Preview], report: Report
-) -> Sequence[Journey]:
-    """Move the sites; the configuration says so last, so that a run cut short is not half believed."""
-    _write(new, included)
-    journeys = move(old, new, report)
-    _write(new, [config])
-    return journeys
-
-
-def _write(house: House, previews: Sequence[Preview]) -> None:
-    for preview in previews:
-        if preview.diff():
-            with writing(preview.path), as_root():
-                make_directory(preview.path.parent, 0o755)
-                rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
-
-
-@as_root()
-def _config_file(house: House, values: Mapping[identity.Key, str]) -> Preview:
-    """Return the configuration with these values; where there is none, a commented one with what is in force."""
-    current = house.file.read_bytes().decode("utf-8") if house.file.exists() else ""
-    text = current if house.file.exists() else commented(house.settings)
-    for (section, key), value in values.items():
-        text = with_value(text, section, key, value)
-    return Preview(house.file, text, current)
-
-
-def commented(settings: "Settings") -> str:
-    """Write every key with its meaning; one that nobody set stays commented out."""
-    lines = [f"# certctl {__version__}: every key is optional; 'certctl config show' prints what is in force."]
-    for section, model in settings:
-        defaults = type(model)()
-        lines += ["", f"[{section}]"]
-        for key, field in type(model).model_fields.items():
-            value = getattr(model, key)
-            mark = "# " if value == getattr(defaults, key) and key not in model.model_fields_set else ""
-            lines.append(f"{mark}{key} = {_toml(value)}  # {field.description}")
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items()) + " }"
-    return json.dumps(list(value) if isinstance(value, tuple) else value)
+def _move(host: Plan, said: Mapping[Key, str], report: Report) -> Sequence[Journey]:
+    report.expect(len(host.new.store.domains()))
+    return move(host, host.written_down(said), report)
 
 
 @as_root()

@@ -11,7 +11,7 @@ from certctl.cli.completion import known_domains
 from certctl.cli.names import finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.due import due_at
 from certctl.errors import ConfigInvalid
 from certctl.values import Mode
@@ -58,7 +58,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     from certctl.stories.issue import issue as story
     from certctl.stories.preflight import preflight
 
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
     _check_mode(mode, house)
     world = replace(house.world, waits_for_orders=wait_for_limits)
     if wait:

@@ -9,7 +9,7 @@ from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome, failed, wakes
 from certctl.cli.reports import Report, open_report
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import ConfigInvalid
@@ -59,7 +59,7 @@ def renew(
     from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
 
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
     asks = not dry_run
     if domains:
         party, fails = _named(domains, house, report, insists=force), failed

@@ -9,7 +9,7 @@ from certctl.cli.completion import known_domains, known_slugs
 from certctl.cli.names import finish, parse_name, set_out
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
-from certctl.cli.wiring import open_house, read_house
+from certctl.cli.wiring import inspect_house, read_house
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError
 from certctl.io.escape import one_line
@@ -85,7 +85,7 @@ def _told(done: Outcome) -> str:
 @click.pass_obj
 def log(invocation: Invocation, domain: str | None, limit: int) -> int:
     """Show what happened, newest first."""
-    house = open_house(invocation)
+    house = inspect_house(invocation)
     name = str(parse_name(domain, house)) if domain else None
     events = house.store.events(name, limit)
     payload = [

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 import certctl
-from certctl.cli.take_over import finish
 from certctl.errors import ConfigInvalid
 from certctl.io import rights
 from certctl.io.accounts import Owner
@@ -34,7 +33,6 @@ def work_as_owner(house: "House") -> None:
     if os.geteuid() != 0 or not house.state.exists():
         return
     with writing(house.state):
-        finish(house)
         facts = house.state.stat()
         if facts.st_uid != 0 and not house.run.exists():
             make_directory(house.run, _RUN_MODE)

@@ -203,8 +203,23 @@ def _give_up_rights(house: House) -> None:
     user, group = house.settings.serve.user, house.settings.nginx.group
     owner = accounts.require(user, group)
     if house.mode is not Mode.BLOCKS:
+        _require_own(house, owner.uid)
         make_directory(house.run, 0o755)
         # The unit's root has no CAP_DAC_OVERRIDE: it cannot look into a directory that is the user's already.
         if house.run.stat().st_uid != owner.uid:
             hand_over(house.run, owner.uid, owner.gid)
     accounts.become(user, group)
+
+
+def _require_own(house: House, uid: int) -> None:
+    """Refuse to take the run directory where the state is somebody else's, as while a host moves.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    if house.state.exists() and house.state.stat().st_uid != uid:
+        raise ConfigInvalid(
+            "state-unwritable",
+            f"{house.state} does not belong to {house.settings.serve.user}, as whom the daemon runs in this mode",
+            next=["certctl reconcile", "certctl init", "certctl doctor"],
+        )

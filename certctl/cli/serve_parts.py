@@ -2,16 +2,19 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 
 from certctl.budget import FIRST_VISITS, leaving
+from certctl.cli import moves
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.wiring import House
 from certctl.dns import CustomerDns
 from certctl.domain import NOBODY, Domain, parse_domain
-from certctl.errors import CertctlError, ExitCode
+from certctl.errors import Busy, CertctlError, ConfigInvalid, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
 from certctl.serve.app import application
@@ -23,7 +26,7 @@ from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
 from certctl.values import Mode
-from certctl.world import World
+from certctl.world import Locks, World
 
 _DNS_DEADLINE = timedelta(seconds=5)
 _LOCK_WAIT = timedelta(seconds=30)
@@ -100,6 +103,50 @@ class Parts:
         os._exit(ExitCode.FAILED)
 
 
+class StayingLocks:
+    """The locks of a daemon, which takes none any more once its host serves in another mode.
+
+    It was started for another owner of the state: root's monitor would make files there that the new owner cannot
+    open, and would follow what that owner put there.
+    """
+
+    def __init__(self, locks: Locks, state: Path, sites: Path) -> None:
+        self._locks = locks
+        self._state = state
+        self._sites = sites
+        self._owner = _owner_of(state)
+
+    @contextmanager
+    def domain(self, domain: Domain) -> Iterator[None]:
+        """Hold one domain.
+
+        Raises:
+            Busy: a move is under way; as ``HostLocks.domain``.
+            ConfigInvalid: ``state-unwritable``: the host has moved.
+        """
+        if moves.found(self._sites):
+            raise Busy("busy", "this host is moving to another way of serving", next=["certctl doctor"])
+        with moves.turn(self._sites, alone=False, wait=_LOCK_WAIT):
+            self._require_own()
+            with self._locks.domain(domain):
+                yield
+
+    def _require_own(self) -> None:
+        if _owner_of(self._state) != self._owner:
+            raise ConfigInvalid(
+                "state-unwritable",
+                f"{self._state} has another owner since this daemon was started: the host serves in another mode",
+                next=["certctl serve --install"],
+            )
+
+
+def _owner_of(state: Path) -> int | None:
+    try:
+        return state.stat().st_uid
+    except FileNotFoundError:
+        return None
+
+
 def _dns(house: House) -> CustomerDns:
     """Return party 1 with a deadline that suits a visitor who waits."""
     return CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE))
@@ -111,7 +158,7 @@ def _world(house: House) -> World:
         house.world,
         dns=_dns(house),
         ca=house.ca_by("acme"),
-        locks=HostLocks(house.run / "locks/domains", _LOCK_WAIT),
+        locks=StayingLocks(HostLocks(house.run / "locks/domains", _LOCK_WAIT), house.state, house.sites),
         limits=leaving(house.limits, FIRST_VISITS),
     )
 

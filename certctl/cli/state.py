@@ -3,10 +3,13 @@
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from certctl.cli import moves
+from certctl.cli.moves import Kind, Move
 from certctl.cli.owner import work_as_owner
-from certctl.cli.take_over import take_over
+from certctl.cli.take_over import require_plain_store, take_over
 from certctl.cli.wiring import House
 from certctl.io import accounts
 from certctl.io.accounts import Owner
@@ -83,16 +86,40 @@ def prepare_directories(house: House) -> None:
     Raises:
         ConfigInvalid: ``state-unwritable``, ``missing-account``.
     """
-    with writing(house.state), as_root():
-        if os.geteuid() == 0 and owner(house) == _ROOT and house.state.exists() and house.state.stat().st_uid != 0:
+    changes = changes_owner(house)
+    with writing(house.state), as_root(), _written_down(house, changes=changes) as half_done:
+        if (changes or half_done) and owner(house) == _ROOT:
             take_over(house)
         for path, mode in directories(house).items():
             make_directory(path, mode)
             narrow(path, mode)
+        house.web.set_rights()
         if os.geteuid() == 0:
             whose = owner(house)
-            hand_over(house.state, whose.uid, whose.gid, sparing=ASIDE)
-            hand_over(house.run, whose.uid, whose.gid)
             hand_over(house.sites, _ROOT.uid, _ROOT.gid)
-        house.web.set_rights()
+            hand_over(house.run, whose.uid, whose.gid)
+            hand_over(house.state, whose.uid, whose.gid, sparing=ASIDE)  # its top last: it says whom root works as
     work_as_owner(house)
+
+
+def changes_owner(house: House) -> bool:
+    """Tell whether the state belongs to somebody else than it should in this mode.
+
+    Raises:
+        ConfigInvalid: ``missing-account``.
+    """
+    return os.geteuid() == 0 and house.state.exists() and house.state.stat().st_uid != owner(house).uid
+
+
+@contextmanager
+def _written_down(house: House, *, changes: bool) -> Iterator[bool]:
+    """Have a change of the owner written down; yield whether a run before this one may have left it half done."""
+    found = moves.found(house.sites)
+    if found or not changes:
+        yield found is not None and found.changes_owner
+        return
+    if owner(house) == _ROOT:
+        require_plain_store(house)
+    moves.begin(house.sites, Move(Kind.OWNER, house.mode, house.mode, house.file, changes_owner=True))
+    yield False
+    moves.end(house.sites)

@@ -12,7 +12,7 @@ from certctl.cli.names import parse_name
 from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import next_run
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.stories.damage import mending
@@ -49,7 +49,7 @@ def status(
     """Show every domain, or one in full. Always succeeds: looking is not failing."""
     from certctl.cli.serve_sight import look
 
-    house, report = open_house(invocation), open_report(invocation)
+    house, report = inspect_house(invocation), open_report(invocation)
     if domain:
         return report.listing(*_one(domain, house))
     now = house.clock.now()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from certctl.cli.base import Invocation
 from certctl.errors import CertctlError, ConfigInvalid
+from certctl.io.rights import as_root
 
 
 def require_write(invocation: Invocation, *places: Path) -> None:
@@ -18,10 +19,18 @@ def require_write(invocation: Invocation, *places: Path) -> None:
     """
     if os.geteuid() == 0:
         return
+    if place := first_unwritable(*places):
+        raise needs_root(invocation, f"user {os.geteuid()} may not write {place}")
+
+
+@as_root()
+def first_unwritable(*places: Path) -> Path | None:
+    """Return the first of some places that this run may not write, or not make; None when it may all."""
     for place in places:
         nearest = next(path for path in (place, *place.parents) if path.exists())
         if not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0), effective_ids=True):
-            raise needs_root(invocation, f"user {os.geteuid()} may not write {place}")
+            return place
+    return None
 
 
 def explained(error: CertctlError, invocation: Invocation) -> CertctlError:

@@ -2,7 +2,7 @@
 
 That user may have put anything there, such as ``acme/work -> /srv``, behind which root would then write and remove.
 So nothing is given to root as it lies: what certctl keeps is made anew from plain files and the store, and what is
-not certctl's goes aside. A kill at any moment is made good by the next command, by a mark where root alone writes.
+not certctl's goes aside. Call it again after a kill: ``cli/moves.py`` has it written down meanwhile.
 """
 
 import os
@@ -21,30 +21,13 @@ from certctl.io.files import (
     open_regular,
     remove_tree,
     sync_directory,
-    write_atomic,
 )
 from certctl.io.rights import as_root
 
 if TYPE_CHECKING:
     from certctl.cli.wiring import House
 
-_MARK = ".taking-over"
 _CLOSED, _SHOWN = 0o700, 0o755
-
-
-@as_root()
-def finish(house: "House") -> None:
-    """Go on where a run was killed while it took the state over.
-
-    Raises: as ``take_over``.
-    """
-    mark = house.sites / _MARK
-    if os.geteuid() != 0 or not mark.exists():
-        return
-    if house.state.stat().st_uid == 0:
-        take_over(house)
-    else:
-        mark.unlink()  # it had not begun
 
 
 @as_root()
@@ -55,9 +38,7 @@ def take_over(house: "House") -> None:
         ConfigInvalid: ``state-unwritable``: the store is no plain file.
         OSError: something cannot be written.
     """
-    _require_plain_store(house)
-    make_directory(house.sites, _CLOSED)
-    write_atomic(house.sites / _MARK, "")
+    require_plain_store(house)
     _own(house.state)  # from here on nobody else can put anything right below it
     aside = _aside(house.state)
     for path in _store_files(house):
@@ -73,7 +54,6 @@ def take_over(house: "House") -> None:
     if house.run.is_dir():
         hand_over(house.run, 0, 0, drop_links=True)
     sync_directory(house.state)
-    (house.sites / _MARK).unlink()
 
 
 def _makers(house: "House") -> dict[str, Callable[[Path], None]]:
@@ -183,7 +163,8 @@ def _store_files(house: "House") -> list[Path]:
     return [path for path in files if os.path.lexists(path)]
 
 
-def _require_plain_store(house: "House") -> None:
+@as_root()
+def require_plain_store(house: "House") -> None:
     """Refuse a store that may be somebody else's file.
 
     Raises:

@@ -10,7 +10,7 @@ from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
 from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report, open_report
-from certctl.cli.wiring import House, open_house
+from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
 from certctl.stories.damage import require_readable
@@ -37,7 +37,8 @@ from certctl.values import Site, State
 @click.pass_obj
 def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: bool) -> int:  # noqa: FBT001
     """Write mirror and server block from the store and let nginx test them; no reload."""
-    house, report = open_house(invocation), open_report(invocation)
+    house = (inspect_house if show or diff else open_house)(invocation)
+    report = open_report(invocation)
     party = set_out(domains, house, report, wildcards=True)
     shown = []
     for journey in party.journeys:
@@ -120,9 +121,9 @@ def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool)
     nginx cannot reload into other addresses on a port that it has open. --restart writes its base file as well, and
     restarts nginx for it and for the sites, by its unit of systemd. What nginx does not start with is taken back.
     """
-    house, report = open_house(invocation), open_report(invocation)
     if dry_run:
-        return _foresee(house, report, adopts=adopt)
+        return _foresee(inspect_house(invocation), open_report(invocation), adopts=adopt)
+    house, report = open_house(invocation), open_report(invocation)
     if restart:
         house = _restarting(house)
         report.note(house.web.install_base().summary)

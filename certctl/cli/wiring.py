@@ -5,19 +5,23 @@ Each party is imported when it is first needed, so looking at the store does not
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 import click
 
+from certctl.cli import moves
 from certctl.cli.base import Invocation
+from certctl.cli.later import NoMemory, later
+from certctl.cli.nginx_found import nginx_found
 from certctl.cli.owner import work_as_owner
 from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
+from certctl.io.rights import as_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,8 +37,6 @@ if TYPE_CHECKING:
     from certctl.store.sqlite import SqliteStore
     from certctl.values import DnsSolver, Mode, Site
     from certctl.world import World
-
-T = TypeVar("T")
 
 _LOCK_WAIT = timedelta(minutes=5)
 
@@ -70,6 +72,10 @@ class House:
     def close(self) -> None:
         """Close every store that was opened; the next use opens it again."""
         self._opened.close()
+
+    def keep(self, held: ExitStack) -> None:
+        """Hold something until this house is closed."""
+        self._opened.push(held)
 
     def path(self, absolute: str | Path) -> Path:
         """Relocate a path below ``[paths] root``."""
@@ -260,8 +266,8 @@ class House:
         locks = HostLocks(self.run / "locks/domains", _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
         return World(
-            _later(lambda: self.dns), _later(lambda: self.operator), _later(lambda: self.ca),
-            _later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
+            later(lambda: self.dns), later(lambda: self.operator), later(lambda: self.ca),
+            later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
         )  # fmt: skip
 
     @property
@@ -294,58 +300,80 @@ def _zone_updates(solver: "DnsSolver") -> "ZoneUpdates":
     return ZoneUpdates(Path(dict(solver.options).get("credentials", "")))
 
 
-class NoMemory:
-    """Remembers nothing."""
-
-    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Let it go."""
-
-    def remembered_yes(self, domain: Domain) -> datetime | None:  # noqa: ARG002 - the question does not matter
-        """Return None."""
-        return None
-
-
-class _Later:
-    """A party nobody has spoken to yet."""
-
-    def __init__(self, party: "Callable[[], object]") -> None:
-        self._party = party
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the party has
-        return getattr(self._party(), name)
-
-
-def _later(party: "Callable[[], T]") -> "T":
-    return cast("T", _Later(party))
+if TYPE_CHECKING:
+    Read: TypeAlias = Callable[[Invocation], House]
 
 
 def open_house(invocation: Invocation) -> House:
     """Read the configuration this run was given, and work in the state as its owner from now on.
 
+    A move that was cut short is finished first, or taken back; none begins while this run works.
+
     Raises:
         ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
+        Busy: a move takes too long.
     """
-    house = read_house(invocation)
+    return _opened(invocation, read_house, alone=False)
+
+
+def open_house_alone(invocation: Invocation, read: "Read | None" = None) -> House:
+    """Open the house of a command that may change whose the state is: no other works meanwhile.
+
+    Raises:
+        ConfigInvalid: as ``open_house``.
+        Busy: others work for too long.
+    """
+    return _opened(invocation, read or read_house, alone=True)
+
+
+def inspect_house(invocation: Invocation, read: "Read | None" = None) -> House:
+    """Open the house of a command that changes nothing: it waits for nobody, and leaves a move that was cut short.
+
+    Raises:
+        ConfigInvalid: as ``open_house``.
+    """
+    house = (read or read_house)(invocation)
     require_write(invocation, house.state)
     work_as_owner(house)
     return house
 
 
-def open_new_house(invocation: Invocation) -> House:
-    """Open the house of a command that makes the configuration: the file that was named may not be there yet.
+def _opened(invocation: Invocation, read: "Read", *, alone: bool) -> House:
+    before = read(invocation)
+    require_write(invocation, before.state)
+    _finish_move(before, invocation)
+    with ExitStack() as held:
+        held.enter_context(moves.turn(before.sites, alone=alone))
+        with as_root():  # a move that was finished made us the state's owner, who may not read it
+            house = read(invocation)  # only now: whoever had the turn may have written it
+        house.keep(held.pop_all())
+    work_as_owner(house)
+    return house
+
+
+def _finish_move(house: House, invocation: Invocation) -> None:
+    """Go on where a move was cut short; one that is under way is waited for."""
+    if not moves.found(house.sites):
+        return
+    from certctl.cli.move import resume
+
+    with moves.turn(house.sites, alone=True):
+        if cut_short := moves.found(house.sites):
+            resume(invocation, cut_short)
+
+
+def read_new_house(invocation: Invocation) -> House:
+    """Read the configuration of a command that makes one: the file that was named may not be there yet.
 
     Raises:
-        ConfigInvalid: as ``open_house``.
+        ConfigInvalid: as ``read_house``.
     """
     from certctl.config import chosen_file, parse
 
     chosen = chosen_file(invocation.config)
     if chosen is None or chosen.exists():
-        return open_house(invocation)
-    house = House(parse("", chosen, invocation.root), chosen)
-    require_write(invocation, house.state)
-    work_as_owner(house)
-    return house
+        return read_house(invocation)
+    return House(parse("", chosen, invocation.root), chosen)
 
 
 def read_house(invocation: Invocation) -> House:
@@ -359,24 +387,10 @@ def read_house(invocation: Invocation) -> House:
     chosen = chosen_file(invocation.config)
     settings = load(chosen, invocation.root)
     root = Path(settings.paths.root or "/")
-    found = _nginx_found(settings)
+    found = nginx_found(settings)
     nginx = settings.nginx.model_copy(update=found)
     file = chosen or root / str(DEFAULT_FILE).lstrip("/")
     house = House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
     if running := click.get_current_context(silent=True):
         running.call_on_close(house.close)
     return house
-
-
-def _nginx_found(settings: "Settings") -> "dict[str, str]":
-    """Return where nginx is on a host whose nginx is not Debian's, by the key that would say so.
-
-    What somebody set stays. Below another root this host's nginx is not meant.
-    """
-    from certctl.nginx.layout import look
-
-    given = settings.nginx.model_fields_set
-    if settings.paths.root or "binary" in given or (layout := look()) is None:
-        return {}
-    found = {"binary": layout.binary, "config": layout.config, "conf_dir": layout.conf_dir}
-    return {key: str(path) for key, path in found.items() if key not in given}

@@ -84,6 +84,22 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextmanager
+def directory_lock(descriptor: int, path: Path, wait: timedelta, complaint: str, *, shared: bool) -> Iterator[None]:
+    """Hold a directory that was opened, alone or with others who share it, and close it: no file is left of it.
+
+    Raises:
+        Busy: somebody else held it for all of ``wait``.
+        Interrupted: this process was asked to stop while it waited.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        _take(partial(fcntl.flock, descriptor, kind | fcntl.LOCK_NB), BlockingIOError, path, wait, complaint)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _open(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 

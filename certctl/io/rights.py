@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certctl.errors import ConfigInvalid
@@ -16,6 +17,7 @@ from certctl.errors import ConfigInvalid
 if TYPE_CHECKING:
     from certctl.io.accounts import Owner
 
+_CAP_CHOWN = 1 << 0
 _ASK = 0xFFFF_FFFF  # no id: setfsuid(2) then changes nothing and returns the one in force
 _stepped_down = False
 _owner: "Owner | None" = None
@@ -53,6 +55,14 @@ def acting_as() -> "Owner | None":
 def working_for() -> "Owner | None":
     """Return whose state this root works in, also while it reaches files as root; None when it is its own."""
     return _owner
+
+
+def may_change_owners() -> bool:
+    """Tell whether root may give files away here, as a hardened service's may not (capabilities(7), CAP_CHOWN)."""
+    with as_root():  # setfsuid(2) takes it from whoever else works
+        status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
+    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective.split()[1], 16) & _CAP_CHOWN)
 
 
 @contextmanager

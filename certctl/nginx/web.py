@@ -221,7 +221,7 @@ class Nginx:
     def without_block(self) -> Sequence[Domain]:
         """Return the domains that the catch-all in force serves, and this mode's base file would not."""
         settings = self._settings
-        if not self._ends_the_catch_all():
+        if not self.ends_the_catch_all:
             return []
         live = settings.catch_all_pairs
         found = filter(None, map(_parse, self._named_by(live)))
@@ -357,9 +357,10 @@ class Nginx:
         return [name.replace("_wildcard", "*") for name in found]
 
     def _no_site_changing(self) -> AbstractContextManager[None]:
-        return every_site_locked(self._settings) if self._ends_the_catch_all() else nullcontext()
+        return every_site_locked(self._settings) if self.ends_the_catch_all else nullcontext()
 
-    def _ends_the_catch_all(self) -> bool:
+    @property
+    def ends_the_catch_all(self) -> bool:
         """Tell whether the installed base file serves names without a server block, and this mode's would not."""
         settings = self._settings
         return settings.mode is Mode.BLOCKS and serves_the_mirror(settings, read(settings.base_path))

@@ -109,7 +109,7 @@ def require_taken(place: Path) -> None:
     assert names == {"acme", "aside", "certctl.db", "challenges", "live"}
     assert (place / "docroot/victim.example.com/page.html").read_text() == "root's"
     assert (state / "aside").stat().st_mode & 0o777 == 0o700
-    assert not (place / "var/lib/certctl-sites/.taking-over").exists()
+    assert not (place / "var/lib/certctl-sites/.moving").exists()
 
 
 @AS_ROOT
