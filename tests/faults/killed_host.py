@@ -54,8 +54,6 @@ class KilledHost:
             self.live.append(self.fresh())
             self.sandbox.must("issue", self.live[-1], "--mode", "blocks")
         self.keep = len(self.live)
-        for _ in range(2):  # then a version goes with each that comes
-            self.sandbox.must("renew", self.subject, "--force")
         self.watch = Watch(self.sandbox, self.canary)
 
     @property
@@ -229,13 +227,17 @@ class Hosts:
     _wanted: tuple[str, str] = ("", "")
 
     def get(self, mode: str, engine: str) -> KilledHost:
+        """Return a host in a mode."""
         if self._host is None or self._wanted != (mode, engine):
             self.throw_away()
             sandbox = self._up.enter_context(own_host("--mode", mode))
             self._host, self._wanted = KilledHost(sandbox, engine), (mode, engine)
+        if self._host.mode != mode:
+            self._host.sandbox.must("init", "--mode", mode)
         return self._host
 
     def throw_away(self) -> None:
+        """Take it down: whoever was harmed there is not to disturb what comes next."""
         self._up.close()
         self._host = None
 

@@ -24,7 +24,7 @@ _RANDOM = (
     (r"[a-z0-9-]+\.test(?P<rest>(\.\w+)?)", "NAME{rest}", "*.test{rest}"),
     (r"127\.0\.0\.1:\d+", "CA", "127.0.0.1:*"),
     (r"[0-9a-f]{2}\.lock", "LOCK", "[0-9a-f][0-9a-f].lock"),
-    (r"\d+", "VERSION", "[0-9]*"),
+    (r"\d+(\.\d+)?", "VERSION", "[0-9]*"),
 )
 # nginx's own, certbot's own, and what certbot's log says.
 _OURS = re.compile(r"(tcp:|unix:)?\{|signal:")
