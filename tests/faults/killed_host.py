@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -191,7 +192,7 @@ class KilledHost:
         self.sandbox.layout.serve_socket.unlink(missing_ok=True)
         run = start(self.sandbox, "serve", prefix=[*prefix])
         try:
-            until(lambda: run.poll() is not None or self.sandbox.layout.serve_socket.exists())
+            until(lambda: run.poll() is not None or listens(self.sandbox.layout.serve_socket))
             yield run
         finally:
             if run.poll() is None:
@@ -240,6 +241,12 @@ class Hosts:
         """Take it down: whoever was harmed there is not to disturb what comes next."""
         self._up.close()
         self._host = None
+
+
+def listens(path: Path) -> bool:
+    """Tell whether somebody listens on a socket."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 def loads(place: Path) -> bool:
