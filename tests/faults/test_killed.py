@@ -243,6 +243,7 @@ class Trial:
         ca.allowed += OTHERS[other](host)
         host.is_whole(act.dark, act.damaged)
         self.after = f"{other} and the same again"
+        host.let_probes_age()
         self.run(act, [], *self.ends)
         act.end()
         host.is_well()
