@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from shutil import copy
 
@@ -54,7 +55,7 @@ class KilledHost:
         if self.mode != "blocks":
             self.live.append(self.fresh())
             self.sandbox.must("issue", self.live[-1], "--mode", "blocks")
-        self.keep = len(self.live)
+        self.regulars = len(self.live)
         self.watch = Watch(self.sandbox, self.canary)
 
     @property
@@ -94,10 +95,18 @@ class KilledHost:
         return stock.pop()
 
     def thin_out(self) -> None:
-        """Remove customers of earlier points: each that is live is asked for after each run."""
+        """Remove customers of earlier points when there are many: each that is live is looked at after each run."""
         if len(self.live) > _MOST_LIVE:
-            self.sandbox.must("remove", *self.live[self.keep :])
-            del self.live[self.keep :]
+            self.sandbox.must("remove", *self.live[self.regulars :])
+            del self.live[self.regulars :]
+
+    def send_home(self) -> None:
+        """Remove all customers but the first ones, so that a run that takes each along does the same every time."""
+        extra = [*self.live[self.regulars :], *chain.from_iterable(self._stocks.values())]
+        if extra:
+            self.sandbox.must("remove", *extra)
+        del self.live[self.regulars :]
+        self._stocks.clear()
 
     def pair(self, name: str) -> Path:
         """Return the directory of a name's pairs."""
@@ -119,12 +128,6 @@ class KilledHost:
     def version(self, name: str) -> int:
         """Return the newest version of a name in the store, 0 for none."""
         return self.stored().get(name, (0, ""))[0]
-
-    def is_noted(self, name: str) -> bool:
-        """Tell whether what the CA did for a name is on the disk: its order, or the chain."""
-        work = self.root / "var/lib/certctl/acme/work" / name
-        chain = work / "fullchain.pem"
-        return (work / "begun.json").exists() or (chain.exists() and chain.stat().st_size > 0)
 
     def let_probes_age(self) -> None:
         """Make the probes of killed runs as old as they will be: one that is young may be another run's."""
@@ -163,9 +166,10 @@ class KilledHost:
         for name in self.live:
             assert self.watch.served(name) == stored[name][1], f"{name} is served with another than the store's"
         assert not (left := self.leftovers()), f"left over: {left}"
+        known = {*self.live, *chain.from_iterable(self._stocks.values())}
         for place in self.pairs("*"):
             assert loads(place), f"{place} does not load"
-            assert place.parent.name in self.live + self._stocks.get("issue", []), f"nobody needs {place}"
+            assert place.parent.name in known, f"nobody needs {place}"
         if os.geteuid() == 0:
             assert self.rights("certctl-sites") <= _CLOSED
             assert self.rights("certctl/live") <= (_CLOSED if self.mode == "blocks" else _OPEN)

@@ -7,7 +7,7 @@ of path, whatever the customer, the version or the token is called.
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from errno import EINPROGRESS
 from hashlib import sha256
 from pathlib import Path
@@ -57,6 +57,7 @@ class Point:
         course: Which run, in words.
         about: The class of its subject.
         pattern: How to know the subject, with the places of a sandbox as ``{root}`` and so on.
+        index: Which of the changes of the recorded run it was.
     """
 
     course: str
@@ -65,6 +66,7 @@ class Point:
     which: str
     pattern: str
     occurrence: int
+    index: int = field(default=0, compare=False)
 
     @property
     def number(self) -> int:
@@ -155,7 +157,7 @@ def _point(course: str, about: str, which: str, changes: Sequence[Change], index
     pattern = _replaced(subject, 2)
     alike = re.compile(_as_regex(pattern))
     occurrence = sum(1 for each in changes[: index + 1] if each.call == call and alike.fullmatch(each.subject))
-    return Point(course, call, about, which, pattern, occurrence)
+    return Point(course, call, about, which, pattern, occurrence, index)
 
 
 def _becomes(changes: Sequence[Change]) -> dict[str, str]:
