@@ -268,7 +268,8 @@ class Trial:
                 self.at(point)
                 verdict = "well"
             except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
-                verdict = f"after {self.after}: {error}"
+                words, _, _ = str(error).partition("\nassert ")
+                verdict = f"after {self.after}: {words}"
                 self.failures.append(f"{point}: {verdict}\n    again: {repeat(point)}")
                 self.hosts.throw_away()
             print(f"{time.monotonic() - began:5.1f} s  {point}: {verdict}")
