@@ -44,10 +44,11 @@ def reason(error: OSError, path: Path) -> str:
     """Return what could not be reached, and why; what the error itself names may say too little to a person.
 
     Args:
-        error: The kernel's: it names nothing after a failed flush, and a part of a path within a descriptor.
+        error: The kernel's: it names nothing after a failed flush, a part of a path within a descriptor, and of two
+            names the one that is temporary first.
         path: Where it happened.
     """
-    named = Path(str(error.filename or path))
+    named = Path(str(error.filename2 or error.filename or path))
     return f"{named if named.is_absolute() else path}: {error.strerror or error}"
 
 

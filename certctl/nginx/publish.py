@@ -19,7 +19,7 @@ from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Master
 from certctl.nginx.named import named_elsewhere
 from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone, pair_in_use
-from certctl.nginx.serverblock import is_edited, is_our_block, is_ours, names_of, read, server_block
+from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, names_of, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Done, Mode, Site
 
@@ -161,8 +161,7 @@ class GuardedChange:
         blocks = dict[Path, str | None]()
         for site in filter(self._settings.has_block, self._sites.values()):
             path = self._settings.block_path(site.domain)
-            text = read(path)
-            if path.is_symlink() or (text is not None and not is_ours(text)):
+            if is_foreign(path):
                 raise not_ours(path)
             blocks[path] = server_block(self._settings, site.certificate, self._command.version)
         return blocks

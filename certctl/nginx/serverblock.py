@@ -93,6 +93,13 @@ def is_our_block(path: Path) -> bool:
     return not path.is_symlink() and is_ours(read(path) or "not there")
 
 
+@as_root()
+def is_foreign(path: Path) -> bool:
+    """Tell whether somebody else's file or link stands there."""
+    text = read(path)
+    return path.is_symlink() or (text is not None and not is_ours(text))
+
+
 def is_ours(text: str) -> bool:
     """Tell whether certctl wrote a file; one that a power cut emptied counts, for nobody else's would be lost."""
     return text.startswith(_MARK) or not text.strip("\0 \n")

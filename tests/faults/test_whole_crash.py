@@ -28,7 +28,7 @@ MAKING = {
 PUBLISHING = {
     "the link is to be swapped": Point("rename", 3),
     "the server block is to be swapped": Point("rename", 4),
-    "tested, the journal is to say that all stays": Point("rename", 2, f"{_CONF_DIR}/.undo.json"),
+    "tested, the journal is to say that all stays": Point("rename", 1, f"{_CONF_DIR}/.undo.json"),
 }
 
 

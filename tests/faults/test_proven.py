@@ -1,0 +1,207 @@
+"""What a change insists on before it is kept, and what it says where it cannot be taken back; on a real nginx."""
+
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.nginx import mirror
+from certctl.values import Mode, Site
+from tests.real_nginx import RealNginx, canary, environment, put_live, real_nginx
+
+pytestmark = pytest.mark.e2e
+
+_GAMES = 5, 60  # Debian base-passwd
+_AS_ANOTHER = """
+import pickle, sys
+from pathlib import Path
+from certctl.io.accounts import Owner
+from certctl.io.rights import work_as
+from certctl.nginx.web import Nginx
+settings, (apart, plain, newer), owner = pickle.loads(Path(sys.argv[1]).read_bytes())
+work_as(Owner(*owner))
+web = Nginx(settings)
+
+def go(sites, gone=()):
+    with web.change(sites, gone=gone) as change:
+        change.publish()
+        change.reload()
+        for domain in (*(site.domain for site in sites), *gone):
+            change.confirm(domain)
+
+with web.change([apart]) as change:
+    change.publish()
+assert web.is_reload_pending
+go([apart, plain])
+assert not web.is_reload_pending
+assert web.holds(apart) and web.holds(plain) and web.is_published(apart.certificate, apart.mode)
+assert not web.preview(apart).diff()
+assert not web.install_base().changed
+go([newer])
+try:
+    with web.change([apart]) as change:
+        change.publish()
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    pass
+assert web.holds(newer) and web.served(newer.domain) == newer.certificate.fingerprint
+assert web.names() == sorted([apart.domain, plain.domain])
+go([], [apart.domain, plain.domain])
+assert not web.names()
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[RealNginx]:
+    with real_nginx(tmp_path) as nginx:
+        nginx.settings = replace(nginx.settings, confirm_deadline=timedelta(seconds=0.5))
+        yield nginx
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: root that works for another user; run as root")
+def test_root_reaches_its_own_places_while_it_works_as_the_owner_of_the_state(tmp_path: Path) -> None:
+    """Nobody but root may look into the include directory, nor where pairs of server blocks lie."""
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        for place in (host.settings.live, host.root / "run"):
+            place.mkdir(exist_ok=True)
+            for path in (place, *place.rglob("*")):
+                os.chown(path, *_GAMES)
+        host.settings.conf_dir.chmod(0o700)
+        apart, newer = host.site("apart.test"), host.site("apart.test", 2)
+        sites = replace(apart, mode=Mode.BLOCKS), host.site("plain.test"), replace(newer, mode=Mode.BLOCKS)
+        plan = host.root / "plan"
+        plan.write_bytes(pickle.dumps((host.settings, sites, _GAMES)))
+        run = subprocess.run(
+            [sys.executable, "-c", _AS_ANOTHER, str(plan)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        assert {path.name for path in host.settings.conf_dir.iterdir()} == {"00-certctl-base.conf"}
+
+
+def served_by_a_copy(host: RealNginx, site: Site) -> None:
+    """Let a block of the operator's serve a name with a copy of its pair."""
+    copy = host.root / "copy"
+    shutil.copytree(host.settings.place_of(site).link(site.domain), copy)
+    host.foreign(
+        f"server {{ listen 127.0.0.1:{host.settings.https_port} ssl; server_name {site.domain};\n"
+        f"ssl_certificate {copy}/fullchain.pem; ssl_certificate_key {copy}/privkey.pem; }}\n"
+    )
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
+def test_a_name_that_is_served_on_is_not_called_taken_out(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        host.settings = replace(host.settings, confirm_deadline=timedelta(seconds=0.5))
+        site = host.site("staying.test")
+        put_live(host, site)
+        served_by_a_copy(host, site)
+        if mode is not Mode.BLOCKS:
+            host.web.force_reload()
+        before = host.snapshot()
+        with canary(host, site) as failures, pytest.raises(WebServerFailed) as caught:
+            take_out(host, site.domain)
+        assert failures == []
+        assert (caught.value.slug, caught.value.message[:28]) == (
+            "nginx-not-served",
+            "staying.test is still served",
+        )
+        assert host.snapshot() == before
+
+
+def take_out(host: RealNginx, domain: Domain) -> None:
+    with host.web.change([], gone=[domain]) as change:
+        change.publish()
+        change.reload()
+        change.confirm(domain)
+
+
+def test_behind_the_catch_all_another_leaf_on_the_wire_is_not_called_served(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        host.settings = replace(host.settings, confirm_deadline=timedelta(seconds=0.5))
+        old, new = host.site("new.test"), host.site("new.test", 2)
+        put_live(host, old)
+        served_by_a_copy(host, old)
+        host.web.force_reload()
+        before = host.snapshot()
+        with pytest.raises(WebServerFailed) as caught:
+            put_live(host, new)
+        assert caught.value.slug == "nginx-not-served"
+        assert old.certificate.fingerprint in caught.value.seen[0]
+        assert host.snapshot() == before
+
+
+def test_what_cannot_be_put_back_is_said_and_the_next_run_puts_it_back(host: RealNginx) -> None:
+    put_live(host, host.site("live.test"))
+    block = host.settings.conf_dir / "new.test.conf"
+    hindering = host.root / "hindering-nginx"
+    hindering.write_text(
+        f'#!/bin/sh\n[ "$1" = -t ] && rm {block} && mkdir {block}\nexec /usr/sbin/nginx -bad "$@"\n'
+    )
+    hindering.chmod(0o755)
+    hindered = replace(host, settings=replace(host.settings, binary=str(hindering)))
+    with pytest.raises(ConfigInvalid) as caught:
+        put_live(hindered, host.site("live.test", 2), host.site("new.test"))
+    assert caught.value.slug == "state-unwritable"
+    assert f"could not all be put back ({block}: Is a directory)" in caught.value.message
+    block.rmdir()
+    put_live(host, host.site("other.test"))
+    assert host.look("live.test") == host.site("live.test").certificate.fingerprint
+    assert host.settings.block_pairs.target(Domain("live.test")) == "1"
+    assert not host.settings.block_pairs.has(Domain("new.test"))
+    assert [path.name for path in host.settings.conf_dir.glob(".*")] == []
+
+
+def test_a_link_that_cannot_be_put_back_is_said(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        host.settings = replace(host.settings, confirm_deadline=timedelta(seconds=0.5))
+        site = host.site("live.test")
+        put_live(host, site)
+        link = mirror.current_path(host.settings.live, site.domain)
+
+        with pytest.raises(ConfigInvalid) as caught:
+            put_live_but_for(host, link)
+        assert caught.value.slug == "state-unwritable"
+        assert f"could not all be put back ({link}: Is a directory)" in caught.value.message
+        link.rmdir()
+        put_live(host, site)
+
+
+def put_live_but_for(host: RealNginx, link: Path) -> None:
+    """Put a directory in a link's place between the change and its proof."""
+    site = host.site("live.test", 2)
+    with host.web.change([site]) as change:
+        change.publish()
+        link.unlink()
+        link.mkdir()
+        change.confirm(site.domain)
+
+
+def test_a_reload_that_fails_after_nginx_was_told_is_tried_again_by_the_next_change(host: RealNginx) -> None:
+    """What nginx runs is not known then: the files are the old ones, and so must be what it runs."""
+    put_live(host, host.site("live.test"))
+    failing = host.root / "reload"
+    failing.write_text(f"#!/bin/sh\nkill -HUP $(cat {host.root}/nginx.pid)\nexit 1\n")
+    failing.chmod(0o755)
+    broken = replace(host, settings=replace(host.settings, reload_command=(str(failing),)))
+    with pytest.raises(WebServerFailed) as caught:
+        put_live(broken, host.site("new.test"))
+    assert caught.value.slug == "nginx-reload-failed"
+    marker, reloads = host.settings.conf_dir / ".reload-pending", host.reloads()
+    assert marker.exists()
+    put_live(host, host.site("live.test"))
+    assert not marker.exists()
+    assert host.reloads() > reloads
+    assert host.look("new.test") is None
