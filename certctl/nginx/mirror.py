@@ -232,11 +232,10 @@ def prune(live: Path, certificate: Certificate) -> None:
 def remove(live: Path, domain: Domain) -> None:
     """Remove all versions of a domain: first none is in force, so that what is killed here goes on."""
     home = domain_path(live, domain)
-    with suppress(FileNotFoundError):
-        if not home.is_symlink():
-            (home / CURRENT).unlink(missing_ok=True)
-        discard(home)
-        sync_directory(live)
+    if not home.is_symlink():
+        (home / CURRENT).unlink(missing_ok=True)
+    discard(home)
+    sync_directory(live)
 
 
 def set_rights(live: Path, rights: Rights) -> None:

@@ -15,6 +15,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.nginx import mirror
+from certctl.nginx.change import _stripe
 from certctl.values import Mode, Site
 from tests.real_nginx import RealNginx, canary, environment, put_live, real_nginx
 
@@ -205,3 +206,30 @@ def test_a_reload_that_fails_after_nginx_was_told_is_tried_again_by_the_next_cha
     assert not marker.exists()
     assert host.reloads() > reloads
     assert host.look("new.test") is None
+
+
+def test_a_first_change_makes_the_include_directory(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, base=False, start=False) as host:
+        host.settings.conf_dir.rmdir()
+        assert host.web.install_base().changed
+        assert host.settings.conf_dir.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
+def test_what_is_in_place_is_said_to_be_and_each_part_says_what_it_did(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        plain, apart = host.site("plain.test"), replace(host.site("apart.test"), mode=Mode.BLOCKS)
+        put_live(host, plain)
+        with host.web.change([plain]) as change:
+            done, reloaded = change.publish(), change.reload()
+        assert (done.summary, done.changed, reloaded.changed) == ("already in place", False, False)
+        with host.web.change([plain, apart]) as change:
+            done, reloaded = change.publish(), change.reload()
+            assert change.confirm(apart.domain).summary.endswith("seen on the wire")
+        what = "2 server blocks" if mode is Mode.BLOCKS else "server block of apart.test"
+        assert (done.summary, done.changed, reloaded.changed) == (what, True, True)
+
+
+def test_any_number_of_names_takes_256_locks() -> None:
+    stripes = {_stripe(Domain(f"status{number}.example.com")) for number in range(3000)}
+    assert stripes == set(range(256))

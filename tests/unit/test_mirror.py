@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.mirror import CLOSED, FOR_WORKERS
@@ -128,13 +129,13 @@ def test_the_way_a_certctl_before_repaired_is_finished(live: Place, site: Site) 
 
 
 def test_the_newest_other_version_is_kept_and_twins_are_not(live: Place) -> None:
-    sites = [make_site(_CA, "a.test", version) for version in (1, 2, 9, 10)]
+    sites = [make_site(_CA, "a.test", version) for version in (1, 2, 9, 10, 11)]
     for site in sites:
         live.put(site)
-    shutil.copytree(live.path / "a.test" / "10", live.path / "a.test" / "10.1")
+    shutil.copytree(live.path / "a.test" / "11", live.path / "a.test" / "11.1")
     (live.path / "a.test" / "notes").mkdir()
     live.prune(sites[-1].certificate)
-    assert names(live) == {"9", "10", "notes", "current"}
+    assert names(live) == {"10", "11", "notes", "current"}
 
 
 def test_a_name_taken_out_is_out_of_force_before_its_files_go(
@@ -155,3 +156,60 @@ def test_a_key_for_workers_is_another_key_than_one_for_root(live: Place, site: S
     assert not open_place.holds(site)
     open_place.put(site)
     assert (live.link(site.domain) / mirror.KEY).stat().st_mode & 0o777 == 0o640
+
+
+def test_of_two_right_twins_the_one_in_force_stays_so(live: Place, site: Site) -> None:
+    live.put(site)
+    home = live.path / "a.test"
+    shutil.copytree(home / "1", home / "1.1")
+    live.link(site.domain).unlink()
+    live.link(site.domain).symlink_to("1.1")
+    assert live.slot(site) == mirror.Slot(home / "1.1", None)
+    assert live.holds(site)
+
+
+def test_a_version_that_came_into_force_meanwhile_is_not_replaced(live: Place, site: Site) -> None:
+    live.put(site)
+    home = live.path / "a.test"
+    with pytest.raises(OSError, match="not empty"):
+        live.stage(mirror.Slot(home / "1", home / "1"), site)
+    assert names(live) == {"1", "current"}
+    assert live.holds(site)
+
+
+def test_only_those_who_may_read_keys_may_look_into_a_domains_directory(live: Place, site: Site) -> None:
+    live.put(site)
+    home = live.path / "a.test"
+    assert [path.stat().st_mode & 0o777 for path in (live.path, home, home / "1")] == [0o700] * 3
+
+
+@pytest.mark.parametrize("name", [mirror.KEY, mirror.CHAIN])
+@pytest.mark.parametrize("damage", ["gone", "empty", "directory", "garbage"])
+def test_a_pair_of_which_half_is_none_is_no_pair(live: Place, site: Site, name: str, damage: str) -> None:
+    live.put(site)
+    pair = live.link(site.domain)
+    assert mirror.is_pair(pair, thoroughly=False)
+    assert mirror.is_pair(pair, thoroughly=True)
+    (pair / name).unlink()
+    if damage == "directory":
+        (pair / name).mkdir()
+    elif damage != "gone":
+        (pair / name).write_text("" if damage == "empty" else "garbage")
+    assert mirror.is_pair(pair, thoroughly=False) is (damage == "garbage")  # what is in it is not read then
+    assert not mirror.is_pair(pair, thoroughly=True)
+
+
+def test_a_version_that_is_no_certificate_hides_no_other_leaf(live: Place, site: Site) -> None:
+    live.put(site)
+    for name, text in (("7", b"garbage"), ("8", b"\xff")):
+        (live.path / "a.test" / name).mkdir()
+        (live.path / "a.test" / name / mirror.CHAIN).write_bytes(text)
+    assert live.fingerprints(site.domain) == {site.certificate.fingerprint}
+
+
+def test_a_wildcards_name_that_no_directory_can_have_is_made_short() -> None:
+    for length, is_short in ((255, False), (256, True)):
+        label = "a" * (length - len("_wildcard."))
+        domain = Domain(f"*.{label}")
+        assert len(domain.directory) == length
+        assert (mirror.domain_path(Path("/live"), domain).name == domain.stem) is is_short
