@@ -12,7 +12,7 @@ from certctl.io.rights import as_root
 from certctl.nginx import probe
 from certctl.nginx.command import NginxCommand, Verdict
 from certctl.nginx.master import Master
-from certctl.nginx.refusals import already_broken, cannot_test, conflict, reload_failed, test_failed, timed_out
+from certctl.nginx.refusals import already_broken, conflict, reload_failed, test_failed, timed_out
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import Undo, undisturbed
 
@@ -209,8 +209,6 @@ class Guard:
             raise timed_out(self._settings)
         if verdict.ok:
             raise conflict(min(verdict.conflicts & names), self._command.dump(), ours)
-        if verdict.is_environment:
-            raise cannot_test(verdict)
         again = self._command.test()
         if not again.ok:
             raise already_broken(again, self._settings)

@@ -1,5 +1,6 @@
 """What a change insists on before it is kept, and what it says where it cannot be taken back; on a real nginx."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -17,7 +18,7 @@ from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.change import _stripe
 from certctl.values import Mode, Site
-from tests.real_nginx import RealNginx, canary, environment, put_live, real_nginx
+from tests.real_nginx import RealNginx, canary, environment, put_live, real_nginx, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -233,3 +234,70 @@ def test_what_is_in_place_is_said_to_be_and_each_part_says_what_it_did(tmp_path:
 def test_any_number_of_names_takes_256_locks() -> None:
     stripes = {_stripe(Domain(f"status{number}.example.com")) for number in range(3000)}
     assert stripes == set(range(256))
+
+
+def test_a_change_that_publishes_nothing_takes_nothing_out(host: RealNginx) -> None:
+    """As where another run was quicker."""
+    site = host.site("live.test")
+    put_live(host, site)
+    before = host.snapshot()
+    with host.web.change([host.site("new.test")], gone=[site.domain]):
+        assert host.look("live.test")
+    assert host.snapshot() == before
+    assert host.look("live.test") == site.certificate.fingerprint
+
+
+def test_what_was_old_and_cannot_be_removed_spoils_no_change_that_is_proven(
+    host: RealNginx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("certctl.nginx.mirror.prune", refuse)
+    put_live(host, host.site("live.test"))
+    put_live(host, host.site("live.test", 2))
+    assert host.look("live.test") == host.site("live.test", 2).certificate.fingerprint
+    monkeypatch.undo()
+    put_live(host, host.site("live.test", 3))
+    assert {path.name for path in (host.settings.sites / "live.test").iterdir()} == {"2", "3", "current"}
+
+
+def test_only_a_block_that_a_hand_has_changed_is_said_to_be_edited(host: RealNginx) -> None:
+    site, edited = host.site("live.test"), host.site("edited.test")
+    put_live(host, site, edited)
+    other = replace(host, settings=replace(host.settings, upstream="http://127.0.0.1:9"))
+    with other.web.change([site]) as change:
+        assert change.publish().summary == "server block of live.test"
+    block = host.settings.block_path(edited.domain)
+    block.write_text(block.read_text() + "# by hand\n")
+    with host.web.change([site, edited], gone=[Domain("absent.test")]) as change:
+        assert change.publish().summary == "2 server blocks, 1 taken out, 1 edited by hand and written anew"
+
+
+def test_the_first_failure_is_the_news_also_when_the_way_back_fails_to_reload(host: RealNginx) -> None:
+    put_live(host, host.site("live.test"))
+    once = host.root / "reload"
+    once.write_text(f"#!/bin/sh\n[ -e {host.root}/done ] && exit 1\ntouch {host.root}/done\n")
+    once.write_text(once.read_text() + f"kill -HUP $(cat {host.root}/nginx.pid)\n")
+    once.chmod(0o755)
+    hasty = replace(host, settings=replace(host.settings, reload_command=(str(once),)))
+    site = host.site("new.test")
+    unlike = replace(site, certificate=replace(site.certificate, fingerprint="0" * 64))
+    with pytest.raises(WebServerFailed) as caught:
+        put_live(hasty, unlike)
+    assert caught.value.slug == "nginx-not-served"
+    assert (host.settings.conf_dir / ".reload-pending").exists()
+    put_live(host, host.site("live.test"))
+    assert host.look("new.test") is None
+
+
+def test_what_passed_its_test_stays_for_an_nginx_that_is_down(host: RealNginx) -> None:
+    put_live(host, host.site("live.test"))
+    host.stop()
+    with pytest.raises(WebServerFailed) as caught:
+        put_live(host, host.site("new.test"))
+    assert caught.value.slug == "nginx-not-running"
+    assert host.settings.block_path(Domain("new.test")).exists()
+    assert [path.name for path in host.settings.conf_dir.glob(".*")] == [".reload-pending"]
+    host.start()
+    wait_for(lambda: host.look("new.test") == host.site("new.test").certificate.fingerprint)

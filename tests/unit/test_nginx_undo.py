@@ -186,6 +186,19 @@ def test_ctrl_c_waits_until_the_block_has_ended() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_waited_is_not_lost(number: signal.Signals) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda arrived, _: heard.append(arrived))
+    try:
+        with undisturbed():
+            signal.raise_signal(number)
+            assert heard == []
+    finally:
+        signal.signal(number, before)
+    assert heard == [number]
+
+
 def test_other_threads_need_no_shield() -> None:
     steps: list[str] = []
 
