@@ -4,8 +4,10 @@ import errno
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,7 +20,7 @@ from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.change import _stripe
 from certctl.values import Mode, Site
-from tests.real_nginx import RealNginx, canary, environment, put_live, real_nginx, wait_for
+from tests.real_nginx import RealNginx, canary, environment, need, put_live, real_nginx, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -301,3 +303,40 @@ def test_what_passed_its_test_stays_for_an_nginx_that_is_down(host: RealNginx) -
     assert [path.name for path in host.settings.conf_dir.glob(".*")] == [".reload-pending"]
     host.start()
     wait_for(lambda: host.look("new.test") == host.site("new.test").certificate.fingerprint)
+
+
+def test_behind_the_catch_all_each_change_says_what_it_did_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        one, two = host.site("one.test"), host.site("two.test")
+        with host.web.change([one]) as change:
+            assert change.publish().summary == "certificate of one.test in the mirror"
+        put_live(host, host.site("one.test", 2))
+        assert {path.name for path in (host.settings.live / "one.test").iterdir()} == {"1", "2", "current"}
+        with host.web.change([host.site("one.test", 3), two]) as change:
+            assert change.publish().summary == "2 certificates in the mirror"
+        with host.web.change([host.site("one.test", 4)], gone=[two.domain]) as change:
+            assert change.publish().summary == "certificate of one.test in the mirror, 1 taken out"
+            assert change.confirm(two.domain).summary == "two.test is not served any more"
+        with host.web.change([], gone=[one.domain]) as change:
+            assert change.publish().summary == "1 taken out"
+
+
+def test_no_number_of_ctrl_c_breaks_the_way_back_behind_the_catch_all(tmp_path: Path) -> None:
+    with real_nginx(tmp_path, mode=Mode.SHARED) as host:
+        host.settings = replace(host.settings, confirm_deadline=timedelta(minutes=2))
+        old, new = host.site("live.test"), host.site("live.test", 2)
+        put_live(host, old)
+        before, link = host.snapshot(), mirror.current_path(host.settings.live, old.domain)
+        unlike = replace(new, certificate=replace(new.certificate, fingerprint="0" * 64))
+        calls = "rename,unlink,rmdir,unlinkat"
+        strace = [need("strace"), "-D", "-o", os.devnull, "-e", f"trace={calls}"]
+        slow = ["-e", f"inject={calls}:delay_enter=50ms"]
+        argv = [*strace, *slow, *host.save_for_script(unlike)]
+        with subprocess.Popen(argv, env=environment(), stderr=subprocess.DEVNULL) as run:
+            wait_for(lambda: str(link.readlink()) == "2")
+            wait_for(lambda: host.look("live.test") == new.certificate.fingerprint)
+            while run.poll() is None:
+                run.send_signal(signal.SIGINT)
+                threading.Event().wait(0.02)
+        assert run.returncode == -signal.SIGINT
+        assert host.snapshot() == before
