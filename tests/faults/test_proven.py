@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.errors import Busy, ConfigInvalid, WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.change import _stripe
 from certctl.values import Mode, Site
@@ -340,3 +341,16 @@ def test_no_number_of_ctrl_c_breaks_the_way_back_behind_the_catch_all(tmp_path: 
                 threading.Event().wait(0.02)
         assert run.returncode == -signal.SIGINT
         assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
+def test_two_changes_of_one_name_exclude_each_other_in_every_mode(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        one, two = host.site("one.test"), host.site("two.test")
+        hasty = replace(host, settings=replace(host.settings, lock_wait=timedelta(seconds=0.2)))
+        with host.web.change([one]):
+            for sites, gone in (([host.site("one.test", 2)], []), ([], [one.domain])):
+                with pytest.raises(Busy), hasty.web.change(sites, gone=gone):
+                    pass
+            with nullcontext() if mode is Mode.SHARED else pytest.raises(Busy), hasty.web.change([two]):
+                pass
