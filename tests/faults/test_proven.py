@@ -32,7 +32,7 @@ from pathlib import Path
 from certctl.io.accounts import Owner
 from certctl.io.rights import work_as
 from certctl.nginx.web import Nginx
-settings, (apart, plain, newer), owner = pickle.loads(Path(sys.argv[1]).read_bytes())
+settings, (apart, plain, newer, newest), owner = pickle.loads(Path(sys.argv[1]).read_bytes())
 work_as(Owner(*owner))
 web = Nginx(settings)
 
@@ -53,7 +53,7 @@ assert not web.preview(apart).diff()
 assert not web.install_base().changed
 go([newer])
 try:
-    with web.change([apart]) as change:
+    with web.change([newest]) as change:
         change.publish()
         raise KeyboardInterrupt
 except KeyboardInterrupt:
@@ -81,8 +81,8 @@ def test_root_reaches_its_own_places_while_it_works_as_the_owner_of_the_state(tm
             for path in (place, *place.rglob("*")):
                 os.chown(path, *_GAMES)
         host.settings.conf_dir.chmod(0o700)
-        apart, newer = host.site("apart.test"), host.site("apart.test", 2)
-        sites = replace(apart, mode=Mode.BLOCKS), host.site("plain.test"), replace(newer, mode=Mode.BLOCKS)
+        apart = [replace(host.site("apart.test", version), mode=Mode.BLOCKS) for version in (1, 2, 3)]
+        sites = (apart[0], host.site("plain.test"), *apart[1:])
         plan = host.root / "plan"
         plan.write_bytes(pickle.dumps((host.settings, sites, _GAMES)))
         run = subprocess.run(
