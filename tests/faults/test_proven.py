@@ -244,7 +244,7 @@ def test_a_change_that_publishes_nothing_takes_nothing_out(host: RealNginx) -> N
     site = host.site("live.test")
     put_live(host, site)
     before = host.snapshot()
-    with host.web.change([host.site("new.test")], gone=[site.domain]):
+    with host.web.change([], gone=[site.domain]):
         assert host.look("live.test")
     assert host.snapshot() == before
     assert host.look("live.test") == site.certificate.fingerprint
