@@ -118,6 +118,8 @@ def refusal(world: DnsTown, domain: Domain = SUB) -> CertctlError:
 
 def test_no_record_anywhere_allows(world: DnsTown) -> None:
     assert world.party.verify(SUB).summary.endswith("no CAA record")
+    asked = {question.address for question in world.server.log if question.name == "com"}
+    assert asked == {RESOLVER}, "a registry's nameservers are not for us to ask"
 
 
 def test_a_parents_record_holds_and_the_error_says_where_it_is(world: DnsTown) -> None:

@@ -105,6 +105,14 @@ def test_each_kind_of_character_is_refused_by_its_own_name(character: str, slug:
     with pytest.raises(NameRejected) as caught:
         parse_domain(f"a{character}b.example.com", POLICY)
     assert caught.value.slug == slug
+    can_be_removed = slug in {"name-space", "name-control"}
+    assert any("remove U+" in line for line in caught.value.expected) == can_be_removed
+
+
+def test_a_name_to_look_at_twice_is_the_same_name() -> None:
+    domain = parse_domain("bücher.acme.com", POLICY)
+    assert domain.warnings
+    assert {domain} == {Domain(domain.name)}
 
 
 @pytest.mark.parametrize("dot", ["", "."])

@@ -26,6 +26,7 @@ from certctl.io.files import (
     open_regular,
     read_regular,
     reason,
+    remove_tree,
     require_room,
     rewrite,
     swap_symlink,
@@ -209,6 +210,27 @@ def test_an_os_error_that_names_no_path_is_said_with_the_place_it_happened_in(na
     assert reason(OSError(errno.EIO, "broken", "/a/b"), Path("/etc/nginx")) == "/a/b: broken"
 
 
+def test_an_os_error_that_names_nothing_is_about_the_path_that_was_meant(tmp_path: Path) -> None:
+    with pytest.raises(ConfigInvalid) as caught, writing(tmp_path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert f"{tmp_path}: No space left on device" in caught.value.message
+
+
+def test_a_removal_takes_whatever_lies_there_and_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "tree/below").mkdir(parents=True)
+    (there / "file").touch()
+    for name, target in (("away", elsewhere), ("link", elsewhere / "file"), ("dangling", tmp_path / "nowhere")):
+        (there / name).symlink_to(target)
+    for path in (*there.iterdir(), there / "absent"):
+        remove_tree(path)
+    assert (list(there.iterdir()), list(elsewhere.iterdir())) == ([], [elsewhere / "file"])
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_tree_is_handed_over_and_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
     tree, elsewhere = tmp_path / "tree", tmp_path / "elsewhere"
@@ -224,6 +246,21 @@ def test_a_tree_is_handed_over_and_nothing_that_a_link_leads_to(tmp_path: Path) 
     for roots in (elsewhere, elsewhere / "file"):
         assert roots.stat().st_uid == 0, "a link is given away, not where it leads"
     assert mode(tree / "one/two/key") == 0o400
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_tree_that_is_a_link_is_given_away_only_where_nobody_else_can_have_put_it(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "theirs" / "acme"
+    elsewhere.mkdir()
+    link.parent.mkdir()
+    link.symlink_to(elsewhere)
+    os.chown(link.parent, SOMEBODY, SOMEBODY)
+    with pytest.raises(OSError, match="acme"):
+        hand_over(link, 4321, 4322)
+    assert elsewhere.stat().st_uid == 0
+    os.chown(link.parent, 0, 0)
+    hand_over(link, 4321, 4322)
+    assert elsewhere.stat().st_uid == 4321
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
