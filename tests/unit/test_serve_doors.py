@@ -5,6 +5,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -295,6 +296,7 @@ async def test_names_below_one_registered_domain_have_a_share_of_their_own(
     async with serving(here):
         told = [(await here.handshake(f"x{number}.attacker.com")).status for number in range(5)]
         assert told == [404, 404, 404, 503, 503]
+        assert (await here.handshake("x8.attacker.com")).body == "busy serve-busy\n"
         busy = await here.visit("x9.attacker.com")
         assert (busy.status, busy.headers["retry-after"]) == (503, "6")
         assert (await here.handshake(fakes.customer(NAME).name)).status == 200
@@ -493,6 +495,22 @@ async def test_it_takes_on_no_name_while_everything_is_approved_and_goes_on_by_i
         verdict[0] = lambda: None
         await until(lambda: here.on_demand.refusing is None)
         assert (await here.handshake(NAME)).status == 200
+
+
+@on_a_loop
+async def test_an_endpoint_that_did_not_answer_is_asked_again_sooner_than_one_that_did(here: Serving) -> None:
+    asked: list[None] = []
+
+    def silent() -> None:
+        asked.append(None)
+        does_not_answer()
+
+    daemon = here.daemon(silent, SLOWLY / 20)
+    daemon._probe = replace(daemon._probe, every=timedelta(hours=1))
+    living = asyncio.create_task(daemon.serve(here.listeners()))
+    await until(lambda: len(asked) > 2)
+    daemon.stop()
+    await living
 
 
 @on_a_loop
