@@ -296,12 +296,17 @@ def test_a_socket_keeps_its_owner_and_a_name_that_vanishes_meanwhile_is_passed_o
         assert list(owners.values()) == [4321]
 
 
-def test_what_is_flushed_may_hold_anything(tmp_path: Path) -> None:
+def test_what_is_flushed_may_hold_anything_and_is_its_files_and_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "key").write_text("x")
     (tmp_path / "directory").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "away").symlink_to(__file__)
+    flushed: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(Path(f"/proc/self/fd/{number}").readlink()))
     flush(tmp_path)
-    assert (tmp_path / "key").read_text() == "x"
+    assert flushed == [tmp_path / "key", tmp_path]
 
 
 def test_a_new_directory_that_turned_into_a_link_opens_nothing_elsewhere(tmp_path: Path) -> None:
