@@ -5,7 +5,7 @@ The Protocols are the whole surface between the stories and the outside world. F
 One contract suite per Protocol runs on the fake and on the real facade (tests/contract).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -132,6 +132,17 @@ class CertificateAuthority(Protocol):
         Raises:
             Busy: another run is making one for this domain right now.
             ConfigInvalid: ``state-unwritable``.
+        """
+        ...
+
+    def unsettled(self) -> Collection[str]:
+        """Return the stems of the domains of which something is left of making a certificate."""
+        ...
+
+    def abandon(self, domain: Domain) -> None:
+        """Remove what is left of making any certificate of a domain that leaves, an order under way included.
+
+        Raises: as ``settled``.
         """
         ...
 

@@ -118,6 +118,27 @@ class Authority:
             with suppress(Busy), self._locked(certificate.domain, timedelta(0)):
                 scratch.sweep()
 
+    def unsettled(self) -> frozenset[str]:
+        """Return the stems of the domains of which something is left of making a certificate.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``.
+        """
+        work = self._settings.work
+        with writing(work), suppress(FileNotFoundError):
+            return frozenset(path.name for path in work.iterdir())
+        return frozenset()
+
+    def abandon(self, domain: Domain) -> None:
+        """Remove what is left of making any certificate of a domain that leaves, an order under way included.
+
+        Raises: as ``settled``.
+        """
+        scratch = self._scratch(domain)
+        if scratch.root.is_dir():
+            with self._locked(domain):
+                scratch.remove()
+
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Ask when the CA would like this certificate renewed (ARI); never fails."""
         return self._renewal_info.suggestion(certificate, pem)

@@ -55,6 +55,7 @@ def renew(
     a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
     from certctl.cli.alerts import alert
+    from certctl.stories.leftovers import let_copies_go
     from certctl.stories.pruning import prune
     from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
@@ -76,6 +77,7 @@ def renew(
     code = finish(party, report, _renewed, fails)
     alert(house, party.outcomes, code, report, whole=not domains)
     if not domains:
+        let_copies_go(house.world)
         prune(house.world)
     return code
 

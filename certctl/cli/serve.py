@@ -86,10 +86,10 @@ def _run(invocation: Invocation, house: House, where: Path) -> int:
     parts = Parts(house, ServeVoice(invocation, house.clock))
     with _listeners(house, where) as listeners:
         if house.mode is Mode.BLOCKS and os.geteuid() == 0:
-            parts.ask_nginx()
+            parts.begin()
             return _run_in_two(invocation, house, parts, listeners)
         daemon = _unprivileged(house, parts, parts.own_hands())
-        parts.ask_nginx()
+        parts.begin()
         asyncio.run(daemon.serve(listeners))
         return int(ExitCode.DONE)
 

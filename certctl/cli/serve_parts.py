@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from certctl.serve.monitor import Duties
 from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
+from certctl.stories.leftovers import let_copies_go
 from certctl.values import Mode
 from certctl.world import Locks, World
 
@@ -85,11 +86,14 @@ class Parts:
         app = application(on_demand, metrics.text, metrics.summary)
         return Daemon(on_demand, app, self.settings, Probe(by.probe), self._voice)
 
-    def ask_nginx(self) -> None:
+    def begin(self) -> None:
         """Say where nginx would not answer for a new name: nothing could be issued, and nobody else would say so.
 
-        The daemon starts all the same, as nginx may yet.
+        The daemon starts all the same, as nginx may yet. What a killed one left is removed: a name that is served
+        never comes here again.
         """
+        with suppress(CertctlError):  # without a store nothing is issued, and each visit says so
+            let_copies_go(_world(self._house))
         web = self._house.web
         try:
             web.require_challenge(NOBODY)

@@ -16,6 +16,7 @@ from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey, Step
+from certctl.stories.leftovers import let_copies_go
 from certctl.stories.reconcile import reconcile as reconcile_story
 from certctl.stories.reconcile import sort_out
 from certctl.stories.unknown import find_unknown, require_newest, store_knows_less
@@ -130,6 +131,7 @@ def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool)
     report.expect(2)
     adopted = _adopted(house, report) if adopt else []
     done = reconcile_story(house.world, lambda domain: Journey(domain, report))
+    let_copies_go(house.world)
     lost = [journey for journey in adopted if not journey.ok]
     taken = {journey.domain for journey in adopted if journey.changed}
     less = {domain: lacks for domain, lacks in done.less.items() if domain not in {j.domain for j in lost}}

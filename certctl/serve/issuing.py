@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -97,6 +97,14 @@ class QueueingCa:
     def settled(self, certificate: Certificate) -> None:
         """Pass on."""
         self._ca.settled(certificate)
+
+    def unsettled(self) -> Collection[str]:
+        """Pass on."""
+        return self._ca.unsettled()
+
+    def abandon(self, domain: Domain) -> None:
+        """Pass on."""
+        self._ca.abandon(domain)
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
         """Pass on."""

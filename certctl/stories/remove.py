@@ -79,8 +79,7 @@ def _take_out(journey: Journey, world: World, removal: Removal) -> None:
         journey.step(Step.CONFIRM, change.confirm, domain)
     if pair:
         journey.step(Step.REVOKE, _revoke, *pair, world)
-    if row and row.certificate:
-        world.ca.settled(row.certificate)  # a killed run may have left a second copy of the key
+    world.ca.abandon(domain)  # a killed run may have left a copy of a key
     world.web.discard(domain)
     world.store.forget(domain, keep_certificate=removal.keeps)
     journey.state, journey.changed = State.REMOVED, True

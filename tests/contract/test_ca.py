@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certctl.ca.authority import Authority
 from certctl.certificates import same_key
+from certctl.domain import Domain
 from certctl.errors import Refused, Unreachable
 from certctl.txt import Opened
 from certctl.values import Certificate, Issued
@@ -173,6 +174,22 @@ def test_settling_an_older_certificate_keeps_the_unsettled_one(world: World) -> 
     new = party.obtain(approval("older.example.com"))
     party.settled(old.certificate)
     assert party.obtain(approval("older.example.com")).certificate == new.certificate
+
+
+def test_what_is_left_of_making_one_is_known_until_it_is_settled_or_the_domain_leaves(
+    world: World,
+) -> None:
+    party = world.party()
+    kept = party.obtain(approval("kept.example.com"))
+    party.obtain(approval("leaving.example.com"))
+    assert {"kept.example.com", "leaving.example.com"} <= set(party.unsettled())
+    party.abandon(Domain("leaving.example.com"))
+    party.abandon(Domain("leaving.example.com"))
+    party.settled(kept.certificate)
+    assert not {"kept.example.com", "leaving.example.com"} & set(party.unsettled())
+    before = world.orders
+    party.obtain(approval("leaving.example.com"))
+    assert world.orders == before + 1
 
 
 def test_a_wildcard_is_begun_once_and_shown_again(world: World) -> None:

@@ -30,7 +30,7 @@ class FakeCa:
         solved_by: How each name's challenge was solved, None for HTTP-01.
         suggested: When it would like a renewal (ARI).
         replaced: Fingerprints of the certificates whose renewals were ordered.
-        unsettled: What lies where it was made: an order for its domain that is not settled first ends with it.
+        left: What lies where it was made: an order for its domain that is not settled first ends with it.
     """
 
     blocked: set[str] = field(default_factory=set)
@@ -46,7 +46,7 @@ class FakeCa:
     solved_by: dict[Domain, DnsSolver | None] = field(default_factory=dict)
     replaced: list[str] = field(default_factory=list)
     _begun: dict[Domain, datetime] = field(default_factory=dict)
-    unsettled: dict[Domain, Issued] = field(default_factory=dict)
+    left: dict[Domain, Issued] = field(default_factory=dict)
     _root: trustme.CA = field(default_factory=trustme.CA)
     _intermediate: trustme.CA | None = None
 
@@ -60,8 +60,8 @@ class FakeCa:
         with suppress(Refused):  # a damaged one cannot be named to a CA, which is no reason to refuse
             self.replaced += [describe(replaces.fullchain, domain).fingerprint] if replaces else []
         self.solved_by[domain] = solver
-        if domain in self.unsettled:
-            return self.unsettled[domain]
+        if domain in self.left:
+            return self.left[domain]
         self.require_ready()
         if domain.name in self.blocked:
             raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
@@ -72,13 +72,13 @@ class FakeCa:
         if domain.name in self.broken:
             raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
         issued = self._sign(domain)
-        self.unsettled[domain] = issued
+        self.left[domain] = issued
         return issued
 
     def begin(self, approval: Approval) -> TxtDemand:
         domain = approval.domain
         self.require_ready()
-        opened = Opened.SAME if domain in self._begun or domain in self.unsettled else Opened.NEW
+        opened = Opened.SAME if domain in self._begun or domain in self.left else Opened.NEW
         self.orders += opened is Opened.NEW
         until = self._begun.setdefault(domain, (self.clock or datetime.now(UTC)) + timedelta(days=7))
         asked = f"_acme-challenge.{domain.zone}"
@@ -98,9 +98,16 @@ class FakeCa:
         return Suggestion(renew_at, now + timedelta(hours=6))
 
     def settled(self, certificate: Certificate) -> None:
-        made = self.unsettled.get(certificate.domain)
+        made = self.left.get(certificate.domain)
         if made and made.certificate.fingerprint == certificate.fingerprint:
-            del self.unsettled[certificate.domain]
+            del self.left[certificate.domain]
+
+    def unsettled(self) -> set[str]:
+        return {domain.stem for domain in (*self.left, *self._begun)}
+
+    def abandon(self, domain: Domain) -> None:
+        self.left.pop(domain, None)
+        self._begun.pop(domain, None)
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
         if self.outage:

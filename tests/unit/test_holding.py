@@ -15,12 +15,13 @@ from certctl.errors import Busy, Refused
 from certctl.io.locks import HostLocks
 from certctl.stories.issue import deploy, issue, obtain
 from certctl.stories.journey import Journey
+from certctl.stories.leftovers import let_copies_go
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew
 from certctl.stories.wildcard import BY_HAND, begin, wildcard
 from certctl.txt import Opened
-from certctl.values import Approval, DnsSolver, Issued, Pem, State
+from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, State
 from certctl.world import World
 from tests.fakes.ca import FakeCa
 from tests.fakes.world import FakeWorld, ThreadLocks
@@ -189,7 +190,7 @@ def test_who_waits_in_vain_for_a_name_fails_as_busy_and_has_arrived_once(fake: F
 
 def copies(fake: FakeWorld) -> list[Domain]:
     """Return the names whose certificate still lies where it was made."""
-    return sorted(fake.ca.unsettled)
+    return sorted(fake.ca.left)
 
 
 def test_the_copy_of_a_new_certificate_stays_until_nginx_has_it(fake: FakeWorld) -> None:
@@ -227,6 +228,31 @@ def test_a_copy_of_what_was_only_obtained_goes_with_a_removal_or_with_reconcile(
 ) -> None:
     obtain(fake.journey(fake.customer(NAME.name)), fake.world)
     end(fake.journey(NAME), fake.world)
+    assert copies(fake) == []
+
+
+def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_served_and_no_sooner(fake: FakeWorld) -> None:
+    issue(fake.journeys(fake.customer(NAME.name)), fake.world)
+    issued = fake.world.store.pem(certificate_of(fake))
+    fake.ca.left[NAME] = Issued(certificate_of(fake), issued)
+    other = fake.customer("obtained.example.com")
+    obtain(fake.journey(other), fake.world)
+    let_copies_go(fake.world)
+    assert copies(fake) == [other]
+
+
+def certificate_of(fake: FakeWorld) -> Certificate:
+    row = fake.store.domain(NAME)
+    assert row
+    assert row.certificate
+    return row.certificate
+
+
+def test_a_removal_takes_away_what_was_made_and_never_stored(fake: FakeWorld) -> None:
+    issue(fake.journeys(fake.customer(NAME.name)), fake.world)
+    issued = fake.world.store.pem(certificate_of(fake))
+    fake.ca.left[NAME] = Issued(replace(certificate_of(fake), fingerprint="0" * 64), issued)
+    remove(fake.journey(NAME), fake.world)
     assert copies(fake) == []
 
 
