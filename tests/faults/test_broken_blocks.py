@@ -9,6 +9,7 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
+from certctl.nginx import aside
 from certctl.nginx.web import Nginx
 from certctl.values import Mode, Pem, Site
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx, wait_for
@@ -88,8 +89,11 @@ def test_one_of_which_the_store_knows_nothing_goes_aside_in_the_change_of_anothe
     host: RealNginx, damage: Callable[[Path], None]
 ) -> None:
     restored(host, damage)
+    text = host.settings.block_path(GONE).read_text()
     said = publish(host.web, host.site("new.test"))
     assert said == "server block of new.test, gone.zone.test put aside, for its pair was gone"
+    if damage is not shutil.rmtree:
+        assert text in [path.read_text() for path in (host.root / "aside").rglob("gone.zone.test.conf")]
     assert host.cold_start_works()
     assert not host.settings.block_path(GONE).exists()
     assert host.look("new.test") == host.site("new.test").certificate.fingerprint
@@ -202,3 +206,12 @@ def test_a_block_apart_from_the_catch_all_is_mended_too(tmp_path: Path) -> None:
         host.start()
         wait_for(lambda: host.look("own.test") == own.certificate.fingerprint)
         assert host.look("more.test") == more.certificate.fingerprint
+
+
+def test_what_is_aside_for_two_weeks_goes_with_any_change(host: RealNginx) -> None:
+    old, new = (host.root / "aside" / f"{stamp}-gone.test" for stamp in ("20200101T000000Z", aside.stamp()))
+    for entry in (old, new):
+        entry.mkdir(parents=True)
+    put_live(host, host.site("live.test"))
+    assert not old.exists()
+    assert new.exists()
