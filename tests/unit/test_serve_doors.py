@@ -14,7 +14,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.stop import stopping
-from certctl.serve.answers import PREPARING
+from certctl.serve.answers import PREPARING, Kind
 from certctl.serve.settings import Rate
 from certctl.stories.issue import issue, obtain
 from certctl.stories.remove import remove
@@ -561,11 +561,12 @@ def approves_everything() -> None:
 async def test_status_and_metrics_tell_the_same_story(here: Serving) -> None:
     here.fakes.customer(NAME)
     here.ca.gate.clear()
+    here.now.moment = 100
     async with serving(here):
         visit = asyncio.create_task(here.visit(NAME))
         await until(lambda: here.on_demand.waiting == 1)
         assert (await here.status())["waiters"] == (await here.status())["flights"] == 1
-        here.now.moment = 0.25
+        here.now.moment = 100.25
         here.ca.gate.set()
         await visit
         await here.visit("nowhere.example.com")
@@ -674,6 +675,27 @@ async def test_asked_to_stop_it_finishes_what_is_at_the_ca_and_orders_nothing_mo
     assert fakes.web.served(first)
     assert here.ca.orders == 1
     assert fakes.store.domain(second) is None
+
+
+@on_a_loop
+async def test_asked_to_stop_it_lets_go_of_a_name_nobody_has_looked_into_yet(
+    fakes: FakeWorld, tmp_path: Path
+) -> None:
+    here = Serving(fakes, tmp_path, threads=1)
+    here.ca.gate.clear()
+    first, second = fakes.customer("status.first.com"), fakes.customer("status.second.com")
+    async with serving(here) as daemon:
+        visits = [asyncio.create_task(here.visit(first.name))]
+        await until(lambda: here.ca.inside == 1)
+        visits.append(asyncio.create_task(here.visit(second.name)))
+        await until(lambda: here.on_demand.waiting == 2)
+        daemon.stop()
+        await asyncio.gather(*visits)
+        await until(lambda: here.on_demand.flying == 1)
+        here.ca.gate.set()
+    ended = [(landing.domain, landing.answer.kind) for landing in here.heard.landings]
+    assert ended == [(second, Kind.PREPARING), (first, Kind.READY)]
+    assert fakes.dns.asked == [first.name]
 
 
 @on_a_loop

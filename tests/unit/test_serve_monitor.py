@@ -280,6 +280,7 @@ def test_a_monitor_that_ends_is_missed_at_once() -> None:
         assert lost.wait(SECONDS)
         assert front(NAME).answer.kind is Kind.PREPARING
         assert front.store_up() is False
+        front.close()  # which is no trouble
 
 
 @pytest.mark.parametrize(
