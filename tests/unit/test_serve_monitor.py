@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -147,6 +147,22 @@ def test_names_do_not_wait_for_each_other() -> None:
         assert here.issuer.gate
         here.issuer.gate.set()
         first.join(SECONDS)
+
+
+def test_answers_that_come_at_once_do_not_mix() -> None:
+    long = replace(RESTING, message="x" * 500_000)  # more than a socket takes at once
+    with monitored(Issuer(long, gate=threading.Event())) as here:
+        for number in range(4):
+            here.line.sendall(b"%d " % number + ASKED)
+        while len(here.issuer.asked) < 4:
+            time.sleep(0.01)
+        assert here.issuer.gate
+        here.issuer.gate.set()
+        with here.line.makefile("rb") as heard:
+            told = dict(heard.readline().split(b" ", 1) for _ in range(4))
+    assert {number: Outcome.from_json(line) for number, line in told.items()} == dict.fromkeys(
+        (b"0", b"1", b"2", b"3"), long
+    )
 
 
 def test_what_nobody_foresaw_ends_one_name_and_not_the_monitor() -> None:
