@@ -20,6 +20,7 @@ from certctl.cli.nginx_found import nginx_found
 from certctl.cli.owner import work_as_owner
 from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
+from certctl.errors import CertctlError
 from certctl.io.clock import SystemClock
 from certctl.io.rights import as_root
 
@@ -246,6 +247,7 @@ class House:
                 lock_file=self.run / "locks/nginx.lock",
             ),
             self._recalled,
+            self._is_time_right,
         )
 
     def _recalled(self, domain: Domain) -> "Site | None":
@@ -256,6 +258,14 @@ class House:
         if row is None or row.certificate is None or row.state is State.REMOVED:
             return None
         return Site(row.certificate, self.store.pem(row.certificate), row.mode)
+
+    def _is_time_right(self) -> bool:
+        """Tell whether this host's clock agrees with the CA's; where nobody says so, it counts as wrong."""
+        try:
+            self.ca.require_ready()
+        except CertctlError:
+            return False
+        return True
 
     @cached_property
     def world(self) -> "World":

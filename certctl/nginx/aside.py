@@ -22,9 +22,10 @@ from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
-from certctl.io.files import PRIVATE
+from certctl.io.files import PRIVATE, writing
 from certctl.io.rights import acting_as, as_root
 from certctl.nginx import mirror
+from certctl.nginx.place import Place
 from certctl.nginx.settings import NginxSettings
 
 NAME = "aside"
@@ -45,24 +46,28 @@ def put(settings: NginxSettings, domain: Domain, block: str | None = None) -> No
     """Put a domain's pairs aside, and what its server block said.
 
     Raises:
-        OSError: a pair could not be moved; it stays where it is.
+        ConfigInvalid: ``state-unwritable``: a pair could not be moved; it stays where it is.
     """
     entry, top = f"{stamp()}-{domain.stem}", _top(settings)
     for place in (settings.catch_all_pairs, settings.block_pairs):
-        if not place.has(domain):
-            continue
-        home = mirror.domain_path(place.path, domain)
-        try:
-            with as_root():
-                _rename(home, top, entry)
-        except OSError as error:
-            if error.errno not in _ELSEWHERE:
-                raise
-            with place.reached():
-                _rename(home, place.path / _NEAR, entry)
+        if place.has(domain):
+            home = mirror.domain_path(place.path, domain)
+            with writing(home):
+                _move(home, place, top, entry)
     if block:
         with suppress(OSError), as_root(), _entered(top, entry) as (into, _):  # on a full disk the pair is enough
             _write(f"{domain.stem}.conf", block, into)
+
+
+def _move(home: Path, place: Place, top: Path, entry: str) -> None:
+    try:
+        with as_root():
+            _rename(home, top, entry)
+    except OSError as error:
+        if error.errno not in _ELSEWHERE:
+            raise
+        with place.reached():
+            _rename(home, place.path / _NEAR, entry)
 
 
 def discard(settings: NginxSettings, domain: Domain) -> None:
@@ -79,10 +84,15 @@ def discard(settings: NginxSettings, domain: Domain) -> None:
                 _remove(domain.directory, live)
 
 
-def expire(settings: NginxSettings) -> None:
-    """Delete what has been aside for longer than 14 days, whoever put it there; who may not look leaves it."""
+def expire(settings: NginxSettings, is_time_right: Callable[[], bool] = lambda: True) -> None:
+    """Delete what has been aside for longer than 14 days, whoever put it there; who may not look leaves it.
+
+    Args:
+        settings: Where it is.
+        is_time_right: Asked before anything is deleted: one run by a clock that is a year ahead must not do it.
+    """
     oldest = time.time() - KEPT.total_seconds()
-    _delete(settings, lambda entry, facts: _since(entry, facts) < oldest)
+    _delete(settings, lambda entry, facts: _since(entry, facts) < oldest and is_time_right())
 
 
 def _top(settings: NginxSettings) -> Path:

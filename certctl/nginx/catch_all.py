@@ -125,16 +125,19 @@ class MirrorChange:
             ) from problem
 
     def settle(self) -> None:
-        """Keep the change, remove old versions and what belonged to domains taken out."""
+        """Keep the change, remove old versions, and put aside what belonged to domains taken out.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``: a key that should be gone is not.
+        """
         with suppress(OSError):  # it is served already; what is left is swept up next time
             self._before.drop()
-            if not self._published:
-                return
-            for site in self._sites.values():
+            for site in self._sites.values() if self._published else ():
                 self._live.prune(site.certificate)
-            for domain in (domain for domain in self._gone if domain not in self._named):
-                aside.put(self._settings, domain)
-            leave_other_places(self._settings, self._command, self._sites.values())
+            if self._published:
+                leave_other_places(self._settings, self._command, self._sites.values())
+        for domain in sorted(self._gone.keys() - self._named.keys()) if self._published else ():
+            aside.put(self._settings, domain)
 
     def _point(self, site: Site) -> None:
         link, slot = self._live.link(site.domain), self._live.slot(site)

@@ -9,7 +9,7 @@ from hashlib import sha256
 from certctl.domain import NOBODY, Domain
 from certctl.errors import Busy
 from certctl.io.locks import lock
-from certctl.nginx import aside, mirror, probe
+from certctl.nginx import mirror, probe
 from certctl.nginx.broken import Mender, Recall
 from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
@@ -65,7 +65,6 @@ def open_change(
         if rest or not parts:
             parts.append(held.enter_context(_mirrored(settings, command, rest)))
         yield SiteChange(parts)
-    aside.expire(settings)
 
 
 def _split(settings: NginxSettings, work: Work) -> tuple[Work, Work]:

@@ -145,7 +145,11 @@ class GuardedChange:
         return domain in self._sites or domain in self._gone
 
     def settle(self) -> None:
-        """Keep the change, remove old versions and what belonged to domains taken out."""
+        """Keep the change, remove old versions, and put aside what belonged to domains taken out.
+
+        Raises:
+            ConfigInvalid: ``state-unwritable``: a key that should be gone is not.
+        """
         self._guard.settle()
         if not self._published:
             return
@@ -154,8 +158,8 @@ class GuardedChange:
                 self._settings.place_of(site).prune(site.certificate)
             if not self._guard.is_reload_pending:  # or nginx, as it runs, may still go there
                 leave_other_places(self._settings, self._command, self._sites.values())
-            for domain in (domain for domain in self._gone if domain not in self._named):
-                aside.put(self._settings, domain, self._blocks_before.get(domain))
+        for domain in sorted(self._gone.keys() - self._named.keys()):
+            aside.put(self._settings, domain, self._blocks_before.get(domain))
 
     def _wanted_blocks(self) -> dict[Path, str | None]:
         blocks = dict[Path, str | None]()

@@ -1,6 +1,6 @@
 """The facade of party 4: nginx as the stories and the plumbing commands see it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -45,20 +45,29 @@ class Nginx:
     Args:
         settings: What to know of this host.
         recall: Returns a site as the store has it, for a server block whose pair is gone.
+        is_time_right: Whether this host's clock is right, before anything is deleted for its age.
     """
 
-    def __init__(self, settings: NginxSettings, recall: Recall = lambda _: None) -> None:
+    def __init__(
+        self,
+        settings: NginxSettings,
+        recall: Recall = lambda _: None,
+        is_time_right: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._settings = settings
         self._recall = recall
+        self._is_time_right = is_time_right
         self._command = NginxCommand(settings)
         self._master = Master(settings, self._command)
         self._blocks = Blocks(settings, self._command)
 
-    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[SiteChange]:
+    @contextmanager
+    def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator[SiteChange]:
         """Guard a change: hold the locks it needs; on any exception put everything back, and reload if need be.
 
         One exception stays: with ``nginx-not-running`` the tested files are kept, for nginx to read when it
-        starts. Sites behind the catch-all need neither nginx's lock nor its test, nor a reload.
+        starts. Sites behind the catch-all need neither nginx's lock nor its test, nor a reload. After it, what has
+        been aside for too long is deleted.
 
         Raises:
             WebServerFailed: the previous configuration is in force again.
@@ -66,7 +75,9 @@ class Nginx:
             Busy: another run holds nginx's lock, or a site's, for too long.
         """
         work = Work([*sites], [*gone])
-        return open_change(self._settings, self._command, self._locked, self._recall, work)
+        with open_change(self._settings, self._command, self._locked, self._recall, work) as change:
+            yield change
+        aside.expire(self._settings, self._is_time_right)
 
     def require_running(self, why: str) -> None:
         """Refuse to go on where nginx is down; a reload command may reach one that does not answer here.
