@@ -1,35 +1,27 @@
 """``certctl doctor``: look at this host and say the fix for each fault."""
 
-import os
-import shutil
-import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from certctl.cli import identity, moves
+from certctl.cli import identity
 from certctl.cli.base import Invocation, command
 from certctl.cli.reports import Report, Rows, open_report
-from certctl.cli.state import aside, directories, owner, planted, prepare_directories
+from certctl.cli.state import prepare_directories
+from certctl.cli.state_sight import examine_state
 from certctl.cli.wiring import House, inspect_house, open_house_alone
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
-from certctl.io.accounts import Owner
-from certctl.io.files import PRIVATE
 from certctl.io.process import Missing, find
 from certctl.stories.damage import mending
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, Finding, Level
 
-_LOW_DISK_BYTES = 50_000_000
 _LISTED = 5
 _ASKED = 3
 _SHOWN = 80
-_ROOT = Owner(0, 0)
-_STORE_PARTS = ("", "-wal", "-shm")  # SQLite's write-ahead log has the mode its database had
 
 
 @command(
@@ -73,7 +65,7 @@ def examine(house: House) -> Iterator[Finding]:
 
     examinations: Sequence[tuple[str, Callable[[], Sequence[Finding]]]] = (
         ("config", lambda: configuration(house)),
-        ("state", lambda: _state(house)),
+        ("state", lambda: examine_state(house)),
         ("store", lambda: _store(house)),
         ("dns", lambda: house.dns.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
         ("wildcard", lambda: list(wildcards(house))),
@@ -85,12 +77,15 @@ def examine(house: House) -> Iterator[Finding]:
         ("serve", lambda: list(examine_daemon(house))),
         ("notify", lambda: notifier(house)),
     )
+    said = set[str]()  # a store that cannot be read stops several looks, and is one fault
     for area, look in examinations:
         try:
             yield from look()
         except (CertctlError, OSError) as error:
             known = error if isinstance(error, CertctlError) else unforeseen(error)
-            yield Finding(area, Level.PROBLEM, known.message, _elsewhere(known))
+            if known.message not in said:
+                yield Finding(area, Level.PROBLEM, known.message, _elsewhere(known))
+            said.add(known.message)
 
 
 def _elsewhere(error: CertctlError) -> str:
@@ -143,71 +138,6 @@ def configuration(house: House) -> list[Finding]:
     if house.file.exists():
         return [Finding("config", Level.OK, f"{house.file} is valid"), *mine]
     return [Finding("config", Level.WARNING, f"no {house.file}: the defaults are in force", "certctl init"), *mine]
-
-
-def _state(house: House) -> list[Finding]:
-    whose = owner(house) if os.geteuid() == 0 else None
-    odd = list(planted(house))
-    findings = [
-        Finding("state", Level.PROBLEM, f"{path} was put there: it is a link, or lies elsewhere too", f"rm {path}")
-        for path in odd
-    ]
-    findings += [
-        Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
-        for path in aside(house)
-    ]
-    findings += _cut_short(house)
-    for path, widest in directories(house).items():
-        if path in odd:
-            continue
-        if not path.is_dir():
-            findings.append(Finding("state", Level.PROBLEM, f"{path} is missing", "certctl doctor --fix"))
-            continue
-        facts = path.stat()
-        if (mode := stat.S_IMODE(facts.st_mode)) & ~widest:
-            text = f"{path} has mode {mode:04o}, wider than {widest:04o}"
-            findings.append(Finding("state", Level.PROBLEM, text, f"chmod {widest:04o} {path}"))
-        elif not os.access(path, os.W_OK):
-            findings.append(
-                Finding(
-                    "state",
-                    Level.PROBLEM,
-                    f"{path} cannot be written, though root asks",
-                    f"findmnt --target {path}",
-                )
-            )
-        elif whose and (right := whose if path != house.sites else _ROOT) != Owner(facts.st_uid, facts.st_gid):
-            text = f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}"
-            text += f", not {right.uid} and {right.gid}"
-            findings.append(Finding("state", Level.PROBLEM, text, "certctl doctor --fix"))
-    findings += _open_store(house, odd)
-    return [*findings, *_room(house, is_sound=not findings)]
-
-
-def _cut_short(house: House) -> Iterator[Finding]:
-    """Look for a move that a killed run left: until it is finished, what follows may be half of each mode."""
-    if move := moves.found(house.sites):
-        text = f"{move.text} is under way, or a run was killed that had begun it"
-        yield Finding("state", Level.PROBLEM, text, "certctl reconcile")
-
-
-def _open_store(house: House, odd: Sequence[Path]) -> Iterator[Finding]:
-    """Look whether others may open the store, which holds every key, in a directory that all may pass."""
-    for path in (house.database.with_name(f"{house.database.name}{part}") for part in _STORE_PARTS):
-        if path not in odd and path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & ~PRIVATE:
-            text = f"{path} holds keys and has mode {mode:04o}, wider than {PRIVATE:04o}"
-            yield Finding("state", Level.PROBLEM, text, f"chmod {PRIVATE:04o} {path}")
-
-
-def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:
-    """Look at the room of every place certctl writes to; the state's is told also when there is enough."""
-    for place in (house.state, house.path(house.settings.nginx.conf_dir), house.run):
-        free = shutil.disk_usage(place).free if place.is_dir() else _LOW_DISK_BYTES + 1
-        if free <= _LOW_DISK_BYTES:
-            text = f"there is too little room in {place}: {free / 1e6:.1f} MB free"
-            yield Finding("state", Level.PROBLEM, text, f"df -h {place}")
-        elif is_sound and place == house.state:
-            yield Finding("state", Level.OK, f"{place}, {free / 1e9:.1f} GB free", "")
 
 
 def _store(house: House) -> list[Finding]:

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certctl.cli import moves
@@ -39,18 +39,32 @@ def owner(house: House) -> Owner:
 
 
 def planted(house: House) -> Iterator[Path]:
-    """Find what certctl never makes: links, and where somebody else may write also second names of files.
+    """Find what certctl never makes: links, directories where a lock file belongs, and second names of files.
 
-    Nothing is reached through them. A link of root's own right below the top may be another disk. The mirror is
-    left out: what does not belong there is replaced at the next change.
+    Nothing is reached through them. A link of root's own right below the top may be another disk, and a second name
+    in a directory of root's a backup. The mirror is left out: what does not belong there is replaced at the next
+    change.
     """
+    for path, facts, is_ours in _entries(house):
+        if is_ours and path.parent in {house.state, house.run}:
+            continue
+        if _is_odd(path, facts, is_ours=is_ours) and not _is_the_accounts(path, house.state):
+            yield path
+
+
+def strangers(house: House, whose: Owner) -> Iterator[Path]:
+    """Find files of another user than the one certctl works here as, who could not open them."""
+    return (path for path, facts, _ in _entries(house) if stat.S_ISREG(facts.st_mode) and facts.st_uid != whose.uid)
+
+
+def _entries(house: House) -> Iterator[tuple[Path, os.stat_result, bool]]:
+    """Walk through the state and the run directory; say of each entry whether its directory is ours alone."""
     for top in filter(Path.is_dir, (house.state, house.run)):
         for place, directories, names, descriptor in os.fwalk(top):
             is_ours = os.fstat(descriptor).st_uid == os.geteuid()
-            for name in () if is_ours and Path(place) == top else (*directories, *names):
-                path = Path(place, name)
-                if _is_odd(name, descriptor, is_ours=is_ours) and not _is_the_accounts(path, house.state):
-                    yield path
+            for name in (*directories, *names):
+                with suppress(FileNotFoundError):  # another run has removed it meanwhile
+                    yield Path(place, name), os.stat(name, dir_fd=descriptor, follow_symlinks=False), is_ours
             if Path(place) == house.state:
                 directories[:] = [name for name in directories if name not in {"live", ASIDE}]
 
@@ -61,14 +75,12 @@ def aside(house: House) -> list[Path]:
     return sorted((house.state / ASIDE).glob("*-taken-over"))
 
 
-def _is_odd(name: str, directory: int, *, is_ours: bool) -> bool:
-    try:
-        facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
+def _is_odd(path: Path, facts: os.stat_result, *, is_ours: bool) -> bool:
     if stat.S_ISREG(facts.st_mode):
         return facts.st_nlink > 1 and not is_ours
-    return not (stat.S_ISDIR(facts.st_mode) or stat.S_ISSOCK(facts.st_mode))
+    if stat.S_ISDIR(facts.st_mode):
+        return path.suffix == ".lock"
+    return not stat.S_ISSOCK(facts.st_mode)
 
 
 def _is_the_accounts(path: Path, state: Path) -> bool:

@@ -95,8 +95,9 @@ def everything(place: Path) -> dict[str, object]:
 
 
 def owners(host: Sandbox) -> set[str]:
-    places = [host.layout.root / place for place in (STATE, RUN)]
-    paths = [path for place in places for path in (place, *place.rglob("*"))]
+    """Return whose all is but what was put aside, which is root's."""
+    places, aside = [host.layout.root / place for place in (STATE, RUN)], host.layout.root / STATE / "aside"
+    paths = [path for place in places for path in (place, *place.rglob("*")) if not path.is_relative_to(aside)]
     return {pwd.getpwuid(path.lstat().st_uid).pw_name for path in paths}
 
 
