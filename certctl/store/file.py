@@ -55,8 +55,26 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise Unreachable(
-            "store-unreachable", f"the store {path} cannot be used: {error}", next=["certctl doctor"]
+            "store-unreachable", f"the store {path} cannot be used: {error}", next=_mending(path, error)
         ) from error
+
+
+def _mending(path: Path, error: sqlite3.Error) -> list[str]:
+    """Return what to type: where it is no database any more, a new one is made of what nginx serves."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same (sqlite.org/rescode.html)
+    if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} and not path.is_dir():
+        return ["certctl doctor"]
+    kept = path.parent / "damaged"
+    return [f"mkdir -m 0700 {kept} && mv {path}* {kept}/ && certctl reconcile --adopt", "certctl doctor"]
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return which file is there now, None where there is none."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _create(path: Path) -> None:

@@ -15,7 +15,7 @@ from certctl.due import Shares
 from certctl.errors import HOST_FAULTS, ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.store import ledger, pruning, reading
-from certctl.store.file import open_database, translated
+from certctl.store.file import identity, open_database, translated
 from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
 
@@ -41,6 +41,7 @@ class SqliteStore:
         self._clock = clock
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -335,8 +336,20 @@ class SqliteStore:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """Lend the connection, which is shared by all threads in turn, for one SELECT."""
         with self._guard, translated(self._path):
-            self._connection = self._connection or open_database(self._path)
+            self._leave_what_was_replaced()
+            if self._connection is None:
+                self._connection = open_database(self._path)
+                self._opened = identity(self._path)
             yield self._connection
+
+    def _leave_what_was_replaced(self) -> None:
+        """Close a file in whose place another one lies, as after a restore: what is written there would be lost.
+
+        SQLite leaves the log of the new one alone (https://www.sqlite.org/c3ref/c_fcntl_begin_atomic_write.html,
+        SQLITE_FCNTL_HAS_MOVED).
+        """
+        if self._connection and not self._connection.in_transaction and identity(self._path) != self._opened:
+            self.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -427,3 +427,19 @@ def test_two_stores_of_one_process_and_another_process_see_each_others_rows(tmp_
     first.close()
     assert len(second.domains()) == 3
     second.close()
+
+
+def test_a_store_that_was_restored_meanwhile_is_the_one_that_is_used(tmp_path: Path) -> None:
+    path, backup, clock = tmp_path / "certctl.db", tmp_path / "backup.db", FakeClock(BORN)
+    with closing(SqliteStore(backup, clock)) as other:
+        other.set_state(Domain("restored.example.com"), State.ACTIVE)
+    with closing(SqliteStore(path, clock)) as store:
+        store.set_state(Domain("lost.example.com"), State.ACTIVE)
+        (tmp_path / "damaged").mkdir()
+        for part in tmp_path.glob("certctl.db*"):
+            part.rename(tmp_path / "damaged" / part.name)
+        backup.rename(path)
+        store.set_state(Domain("after.example.com"), State.ACTIVE)
+        assert [row.domain.name for row in store.domains()] == ["after.example.com", "restored.example.com"]
+    with closing(SqliteStore(path, clock)) as again:
+        assert again.count() == 2

@@ -23,7 +23,7 @@ def watch(sandbox: Sandbox) -> Watch:
 @pytest.fixture(scope="session")
 def faulty(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyHost]:  # noqa: ARG001
     """Bring up a host on which calls can be made to fail."""
-    with own_host() as sandbox:
+    with own_host("--mode", "shared", "--serve") as sandbox:
         host = live(sandbox, tmp_path_factory.mktemp("faulty"))
         try:
             yield host

@@ -8,13 +8,14 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import IntFlag
 from mmap import mmap
 from pathlib import Path
+from typing import Any
 
 from certctl.errors import CATALOGUE
 from tests.e2e.real_sandbox import Ran, Sandbox
@@ -116,11 +117,20 @@ class FaultyHost(Watch):
 
     def certctl(self, *arguments: str) -> Ran:
         """Run a command as it is typed."""
+        (ran,) = self.at_once(arguments)
+        return ran
+
+    def _answers(self, commands: list[list[str]]) -> list[list[Any]]:
         assert self._server.stdin
         assert self._server.stdout
-        self._server.stdin.write(json.dumps(arguments) + "\n")
+        self._server.stdin.write(json.dumps(commands) + "\n")
         self._server.stdin.flush()
-        return Ran(*json.loads(self._server.stdout.readline()))
+        answers: list[list[Any]] = json.loads(self._server.stdout.readline())
+        return answers
+
+    def at_once(self, *commands: Sequence[str]) -> list[Ran]:
+        """Run commands side by side, each in a process of its own."""
+        return [Ran(*answer) for answer in self._answers([list(command) for command in commands])]
 
     def ends(self, *arguments: str) -> str:
         """Run a command; return the slug it ends with, which must fit the exit code, or ``ok``."""
@@ -191,7 +201,6 @@ def live(sandbox: Sandbox, place: Path) -> FaultyHost:
     config = sandbox.layout.config
     config.write_text(config.read_text().replace("[ca]\n", '[ca]\nengine = "acme"\n'))
     canary, neighbour = sandbox.customer("canary.example.com"), sandbox.customer("neighbour.example.com")
-    sandbox.must("init", "--mode", "shared")
     sandbox.must("issue", canary)
     sandbox.must("issue", "--mode", "blocks", neighbour)
     return FaultyHost(sandbox, canary, place=place, neighbour=neighbour)

@@ -1,7 +1,7 @@
 """Run certctl's command line again and again, each time in a fork of a process that has loaded all of it.
 
 A test that looks at two hundred runs cannot pay for two hundred starts of Python. Reads a line of JSON, a list of
-arguments, and answers with the exit code and what was said.
+commands, runs them side by side, and answers with the exit code of each and what it said.
 """
 
 import importlib
@@ -10,9 +10,12 @@ import os
 import pkgutil
 import sys
 import tempfile
+from typing import IO
 
 import certctl
 from certctl.cli import main
+
+Begun = tuple[int, IO[bytes], IO[bytes]]
 
 
 def serve() -> None:
@@ -20,20 +23,27 @@ def serve() -> None:
     for module in pkgutil.walk_packages(certctl.__path__, "certctl."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    questions, answers = sys.stdin, os.fdopen(os.dup(1), "w")
-    for line in questions:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            pid = os.fork()
-            if not pid:
-                _be_certctl(json.loads(line), out.fileno(), err.fileno())
-            _, status = os.waitpid(pid, 0)
-            said = [_read(file.fileno()) for file in (out, err)]
-        answers.write(json.dumps([os.waitstatus_to_exitcode(status), *said]) + "\n")
-        answers.flush()
+    for line in sys.stdin:
+        begun = [_begin(command) for command in json.loads(line)]
+        print(json.dumps([_ended(*each) for each in begun]), flush=True)
 
 
-def _read(descriptor: int) -> str:
-    return os.pread(descriptor, 10_000_000, 0).decode("utf-8", "replace")
+def _begin(command: list[str]) -> Begun:
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - ``_ended`` closes them
+    pid = os.fork()
+    if not pid:
+        _be_certctl(command, out.fileno(), err.fileno())
+    return pid, out, err
+
+
+def _ended(pid: int, out: IO[bytes], err: IO[bytes]) -> tuple[int, str, str]:
+    _, status = os.waitpid(pid, 0)
+    said = []
+    for file in (out, err):
+        with file:
+            file.seek(0)
+            said.append(file.read().decode("utf-8", "replace"))
+    return os.waitstatus_to_exitcode(status), said[0], said[1]
 
 
 def _be_certctl(arguments: list[str], out: int, err: int) -> None:
