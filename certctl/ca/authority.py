@@ -177,6 +177,14 @@ class Authority:
         require_way(self._settings)
         return self._directory.require_ready()
 
+    def is_time_right(self) -> bool:
+        """Tell whether this host's clock agrees with the CA's; where nobody says so, it counts as wrong."""
+        try:
+            self.require_ready()
+        except CertctlError:
+            return False
+        return True
+
     @contextmanager
     def _task(self, approval: Approval, solver: DnsSolver | None, replaces: Pem | None) -> Iterator[Task]:
         """Hold the name's lock, and say what is to be done."""

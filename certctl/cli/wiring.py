@@ -20,7 +20,6 @@ from certctl.cli.nginx_found import nginx_found
 from certctl.cli.owner import work_as_owner
 from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
-from certctl.errors import CertctlError
 from certctl.io.clock import SystemClock
 from certctl.io.rights import as_root
 
@@ -247,7 +246,7 @@ class House:
                 lock_file=self.run / "locks/nginx.lock",
             ),
             self._recalled,
-            self._is_time_right,
+            lambda: self.ca.is_time_right(),  # noqa: PLW0108 - party 3 is loaded only where it is asked
         )
 
     def _recalled(self, domain: Domain) -> "Site | None":
@@ -258,14 +257,6 @@ class House:
         if row is None or row.certificate is None or row.state is State.REMOVED:
             return None
         return Site(row.certificate, self.store.pem(row.certificate), row.mode)
-
-    def _is_time_right(self) -> bool:
-        """Tell whether this host's clock agrees with the CA's; where nobody says so, it counts as wrong."""
-        try:
-            self.ca.require_ready()
-        except CertctlError:
-            return False
-        return True
 
     @cached_property
     def world(self) -> "World":
