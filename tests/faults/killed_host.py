@@ -10,8 +10,8 @@ import socket
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from shutil import copy
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.e2e.real_sandbox import DAEMON, GROUP, Sandbox, own_host, rewrite
+from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, own_host, rewrite
 from tests.faults.whole import Watch, ended, start, until
 
 _POOL = 100  # names that become customers' at once
@@ -195,17 +195,33 @@ class KilledHost:
 
     # The daemon
 
-    @contextmanager
-    def daemon(self, prefix: Collection[str] = ()) -> Iterator["subprocess.Popen[str]"]:
-        """Run ``certctl serve`` until it listens; at the end it is told to stop, unless it has died."""
+    def visit(self, name: str) -> None:
+        """Be the first visitor of a name: it must be live then."""
+        ran, answer = self.visited(name)
+        assert self.watch.is_served(name), f"{name} is not served after a first visit: {ran.err}{answer}"
+        assert ran.code in {0, 130}, f"certctl serve ended with {ran.code}: {ran.err}"
+
+    def visited(self, name: str, prefix: Sequence[str] = ()) -> tuple[Ran, str]:
+        """Run ``certctl serve`` and visit a name until it is live; return the daemon's end and the last answer.
+
+        At the end it is told to stop, unless it has died.
+        """
         self.sandbox.layout.serve_socket.unlink(missing_ok=True)
-        run = start(self.sandbox, "serve", prefix=[*prefix])
+        run, answers = start(self.sandbox, "serve", prefix=prefix), [""]
+
+        def is_over() -> bool:
+            answers.append(self.knock(name))
+            return run.poll() is not None or self.watch.is_served(name)
+
         try:
             until(lambda: run.poll() is not None or listens(self.sandbox.layout.serve_socket))
-            yield run
+            with suppress(AssertionError):
+                until(is_over, 60)
         finally:
             if run.poll() is None:
                 run.send_signal(signal.SIGTERM)
+            ran = ended(run, 120)
+        return ran, answers[-1]
 
     def knock(self, name: str) -> str:
         """Visit a name on port 80, whatever comes of it; return the answer in words."""
@@ -217,15 +233,6 @@ class KilledHost:
                 return f"{answer.status} {answer.read()!r}"
             except (OSError, http.client.HTTPException) as error:
                 return repr(error)
-
-    def visit(self, name: str) -> None:
-        """Be the first visitor of a name: it must be live then."""
-        with self.daemon() as run:
-            assert run.poll() is None, f"certctl serve has ended: {ended(run)}"
-            answer = self.knock(name)
-            assert self.watch.is_served(name), f"{name} is not served after a first visit: {answer}"
-        ran = ended(run, 60)
-        assert ran.code in {0, 130}, f"certctl serve ended with {ran.code}: {ran.err}"
 
 
 @dataclass
