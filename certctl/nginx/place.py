@@ -5,7 +5,7 @@ could put a FIFO in a pair's place, and nginx would never start again; so nobody
 """
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,11 +66,9 @@ class Place:
 
     def has(self, domain: Domain) -> bool:
         """Tell whether anything of a domain is here; who may not look sees nothing."""
-        try:
-            with self.reached():
-                return mirror.domain_path(self.path, domain).is_dir()
-        except PermissionError:
-            return False
+        with suppress(PermissionError), self.reached():
+            return mirror.domain_path(self.path, domain).is_dir()
+        return False
 
     def has_pair(self, certificate: Certificate) -> bool:
         """Tell whether the files of this version are there, and nginx goes to them; what is in them is not read."""
@@ -80,9 +78,10 @@ class Place:
             return is_there and all(path.is_file() for path in here)
 
     def target(self, domain: Domain) -> str | None:
-        """Return the directory in force; see ``mirror.target``."""
-        with self.reached():
+        """Return the directory in force, see ``mirror.target``; who may not look sees nothing."""
+        with suppress(PermissionError), self.reached():
             return mirror.target(self.path, domain)
+        return None
 
     def fingerprints(self, domain: Domain) -> frozenset[str]:
         """Return the leaves that are here; see ``mirror.fingerprints``."""
@@ -90,9 +89,10 @@ class Place:
             return mirror.fingerprints(self.path, domain)
 
     def leaf(self, domain: Domain) -> str | None:
-        """Return the leaf in force; see ``mirror.leaf``."""
-        with self.reached():
+        """Return the leaf in force, see ``mirror.leaf``; who may not look sees nothing."""
+        with suppress(PermissionError), self.reached():
             return mirror.leaf(self.path, domain)
+        return None
 
     def slot(self, site: Site) -> Slot:
         """Find the directory for a version; see ``mirror.slot``."""

@@ -164,9 +164,10 @@ def test_a_move_that_nginx_does_not_take_leaves_everything_as_it_was(host: Sandb
 
 @pytest.mark.parametrize("mode", ["shared", "lua"])
 def test_who_cannot_see_nginxs_master_issues_all_the_same(host: Sandbox, mode: str) -> None:
-    """As the daemon's user in a unit with ProtectProc=invisible."""
+    """As the daemon's user in a unit with ProtectProc=invisible, who may not look at pairs of server blocks."""
     as_root()
     host.must("init", "--mode", mode)
+    host.must("issue", host.customer("own.test"), "--mode", "blocks")
     name = host.customer("unseen.test")
     hidden = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
     become = (need("setpriv"), f"--reuid={DAEMON}", f"--regid={GROUP}", "--clear-groups")
