@@ -339,7 +339,11 @@ def test_killed_anywhere_nobody_is_harmed_and_whatever_comes_next_ends_well(
     course: Course, killer: Killer, hosts: Hosts, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     trial = Trial(course, killer, tmp_path, hosts)
-    found = trial.recorded()
+    try:
+        found = trial.recorded()
+    except AssertionError:
+        hosts.throw_away()
+        raise
     chosen = [point for point in found if is_chosen(point)]
     began = time.monotonic()
     trial.every(chosen)
