@@ -35,7 +35,7 @@ _NOT_OURS = re.compile(
 _ROLES = {"rename", "unlink", "rmdir", "link", "symlink", "chown"}  # the last of a kind is not what the first is
 _STORE = "{root}/var/lib/certctl/certctl.db"
 _NO_TRACE = ("tcp:{http}", "tcp:{https}", "tcp:{approval}", _STORE + "-shm")
-_OF_SQLITE = {_STORE: {"truncate"}, _STORE + "-wal": {"open", "write"}}
+_OF_SQLITE = {_STORE: {"truncate", "write"}, _STORE + "-wal": {"open", "write", "unlink"}}
 _MADE = ("0", str(EINPROGRESS))
 _COMMITS = 12  # transactions of the store that are told apart in one run
 
@@ -135,12 +135,15 @@ def _matters(change: Change, before: Sequence[Change], becomes: Mapping[str, str
 
     Not where nothing is altered that outlives the process: a call that failed, an fsync (a transaction of the store
     but for), a handshake. Nor before the rights of what was made by the last call, nor before there is a temporary
-    file: one that lies about is seen where it is to be renamed. And how SQLite writes is SQLite's.
+    file or anything is in it: one that lies about is seen where it is to be renamed. And how SQLite writes is
+    SQLite's.
     """
     if not change.was_made or change.subject in _NO_TRACE or change.subject in becomes:
         return False
     if change.call == "fsync" or change.call in _OF_SQLITE.get(change.subject, set()):
         return (change.call, change.subject) == ("fsync", _STORE + "-wal")
+    if change.call == "write" and any(change.subject.startswith(path + "/") for path in becomes):
+        return False
     made = [each.subject for each in before if each.call in {"open", "mkdir"}]
     return not (change.call in {"chmod", "chown"} and change.subject in made)
 
@@ -176,6 +179,7 @@ _TOGETHER = tuple(
         r"(var/lib/certctl/acme/quarantine)/.+",
         r"(var/lib/certctl/acme, new)/.+",
         r"(.*aside/\w+.*?)/.+",
+        r"(var/lib/certctl/live/certctl-check\.invalid)/.+",
         r"(.*\.aside, new)/.+",
     )
 )
