@@ -27,7 +27,7 @@ from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solving import Solving
 from certctl.domain import Domain
-from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused
+from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.locks import inheritable_lock
 from certctl.sandbox import pebble
@@ -326,6 +326,21 @@ def test_where_keys_are_made_nobody_else_may_look(
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if not path.is_symlink()}
     assert modes == {0o700, 0o600}
     assert (scratch.config / "accounts").resolve() == tmp_path / "acme/accounts"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_the_directory_of_accounts_and_keys_is_closed_to_others_whatever_comes_of_the_order(
+    settings: CaSettings, umask: int
+) -> None:
+    away, before = replace(settings, directory="https://127.0.0.1:1/dir"), os.umask(umask)
+    try:
+        with pytest.raises(Unreachable):
+            Authority(away, "acme").obtain(approval("status.example.com"))
+    finally:
+        os.umask(before)
+    places = [settings.acme_dir, *settings.acme_dir.rglob("*")]
+    assert {place.stat().st_mode & 0o777 for place in places if place.is_dir()} == {0o700}
+    assert {place.stat().st_mode & 0o777 for place in places if place.is_file()} <= {0o600}
 
 
 CHANGES: dict[str, Callable[[Scratch, CaSettings], object]] = {
