@@ -192,7 +192,7 @@ class FaultyHost(Watch):
         with closing(sqlite3.connect(self.state / "certctl.db")) as db, db:
             db.execute(
                 "INSERT OR REPLACE INTO suggestion SELECT name, version, ?, ? FROM domain WHERE name = ?",
-                ("2026-01-01T00:00:00.000+00:00", ask_at.isoformat(timespec="milliseconds"), name),
+                ("2020-01-01T00:00:00.000+00:00", ask_at.isoformat(timespec="milliseconds"), name),
             )
 
 

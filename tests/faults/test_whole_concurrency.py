@@ -38,15 +38,6 @@ def test_twenty_names_in_one_run_all_go_live(watch: Watch) -> None:
     watch.all_is_well(names)
 
 
-def test_ten_runs_at_once_all_end_well(watch: Watch) -> None:
-    names = watch.customers("parallel", 10)
-    orders = watch.sandbox.orders()
-    runs = [ended(run) for run in [start(watch.sandbox, "issue", name) for name in names]]
-    assert [run.code for run in runs] == [0] * 10, [run.err for run in runs]
-    assert watch.sandbox.orders() - orders == 10
-    watch.all_is_well(names)
-
-
 def test_what_was_removed_while_it_was_renewed_stays_removed(watch: Watch) -> None:
     (name,) = watch.customers("contested", 1)
     watch.sandbox.must("issue", name)
