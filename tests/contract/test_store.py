@@ -137,6 +137,25 @@ def test_what_is_written_together_happens_together_or_not_at_all(store: SqliteSt
     elsewhere.close()
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_what_one_thread_does_is_no_part_of_what_another_has_begun(store: SqliteStore, *, is_written: bool) -> None:
+    """They share a connection, and SQLite knows one transaction of it; nor is it closed under the other."""
+    what = partial(store.set_state, OTHER, State.PENDING) if is_written else store.close
+    other = threading.Thread(target=what)
+
+    def begin_and_break_off() -> None:
+        with store.together():
+            store.keep(issued())
+            other.start()
+            other.join(0.2)
+            break_off_after(store.keep(issued("02")))
+
+    with pytest.raises(ZeroDivisionError):
+        begin_and_break_off()
+    other.join()
+    assert (store.domain(DOMAIN), store.domain(OTHER) is not None) == (None, is_written)
+
+
 def break_off_after(_: Certificate) -> None:
     raise ZeroDivisionError
 
@@ -186,6 +205,7 @@ WRITES: dict[str, Callable[[SqliteStore, Certificate], object]] = {
     "record": lambda store, _: store.record(Event(BORN, DOMAIN.name, "issue", ok=True, slug=None, detail="")),
     "forget": lambda store, _: store.forget(DOMAIN, keep_certificate=False),
     "forget but its key": lambda store, _: store.forget(DOMAIN, keep_certificate=True),
+    "begin_removal": lambda store, _: store.begin_removal(DOMAIN, Removal.KEEP),
     **{state: partial(lambda state, store, _: store.set_state(DOMAIN, state), state) for state in State},
 }
 
@@ -342,6 +362,23 @@ def test_the_file_is_private_from_the_start(store: SqliteStore, path: Path) -> N
     store.domains()
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o711
+
+
+@pytest.mark.parametrize("is_let_go", [True, False])
+def test_a_new_file_that_another_process_is_just_making_is_waited_for_but_not_for_ever(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch, *, is_let_go: bool
+) -> None:
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("certctl.store.file.time.sleep", lambda _: other.execute("COMMIT") if is_let_go else None)
+    if is_let_go:
+        assert store.count() == 0
+    else:
+        monkeypatch.setattr("certctl.store.file._BUSY_SECONDS", 0.1)
+        with pytest.raises(Unreachable, match="locked"):
+            store.count()
+    other.close()
 
 
 def test_a_newer_schema_is_refused_untouched(store: SqliteStore, path: Path) -> None:

@@ -41,6 +41,7 @@ DAMAGE = {
     "an end that is no time": "UPDATE certificate SET not_after = '' WHERE domain = ?",
     "an end without a zone": "UPDATE certificate SET not_after = '2027-02-20T12:00:00.000' WHERE domain = ?",
     "an end before the beginning": "UPDATE certificate SET not_after = '2001-01-01T00:00+00:00' WHERE domain = ?",
+    "an end at the beginning": "UPDATE certificate SET not_after = not_before WHERE domain = ?",
     "a certificate that is not there": "UPDATE domain SET version = 9 WHERE name = ?",
     "a fingerprint that is none": "UPDATE certificate SET fingerprint = 'ab' WHERE domain = ?",
 }
@@ -278,6 +279,8 @@ def test_a_chain_that_is_damaged_has_no_identifier_to_be_replaced_by(chain: str)
     [
         f"UPDATE certificate SET fingerprint = '{'x' * 64}' WHERE domain = ?",
         "UPDATE certificate SET names = '[\"hurt' WHERE domain = ?",
+        "UPDATE certificate SET names = '[\"hurt.example.com\", 5]' WHERE domain = ?",
+        'UPDATE domain SET solver = \'{"plugin": "rfc2136", "options": {"ttl": 5}}\' WHERE name = ?',
     ],
 )
 def test_damage_that_no_cheap_look_finds_is_found_by_the_doctor_and_when_the_certificate_is_due(

@@ -1,7 +1,8 @@
 """The story, told on fakes: order of the steps, what is never spent, who is never harmed."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ import pytest
 from certctl.budget import LETS_ENCRYPT, Bucket, Spend
 from certctl.cli.outcome import document, outcome
 from certctl.domain import Domain
-from certctl.errors import ExitCode, RateLimited, Refused, Unreachable
+from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
 from certctl.stories.issue import deploy, issue, obtain, order
 from certctl.stories.journey import Step
 from certctl.stories.preflight import preflight
-from certctl.values import State
+from certctl.values import Removal, Site, State
+from tests.fakes.web import FakeChange
 from tests.fakes.world import FakeWorld
 
 
@@ -468,3 +470,67 @@ def test_the_fifty_first_certificate_of_a_registered_domain_is_not_ordered(fake:
     (elsewhere,) = journeys = fake.journeys(other)
     issue(journeys, fake.world)
     assert elsewhere.ok
+
+
+def test_a_batch_publishes_nothing_that_another_run_has_overtaken_meanwhile(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its older certificate nor a domain that was removed: what counts is seen under nginx's lock."""
+    same, renewed, removed = domains = [fake.customer(f"s{number}.example.com") for number in range(3)]
+    journeys = fake.journeys(*domains)
+    for journey in journeys:
+        obtain(journey, fake.world)
+    older = {journey.certificate.fingerprint for journey in journeys[1:] if journey.certificate}
+    change, shown = fake.web.change, set[str]()
+
+    def overtake() -> None:
+        obtain(fake.journey(renewed, insists=True), fake.world)
+        fake.store.begin_removal(removed, Removal.FORGET)
+
+    others = iter([overtake])
+
+    @contextmanager
+    def slow(sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator[FakeChange]:
+        with change(sites, gone=gone) as made:
+            next(others, lambda: None)()
+            yield made
+            shown.update(site.certificate.fingerprint for site in fake.web.files.values())
+
+    monkeypatch.setattr(fake.web, "change", slow)
+    deploy(journeys, fake.world)
+    assert not shown & older
+    row = fake.store.domain(renewed)
+    assert row
+    assert row.certificate
+    assert fake.web.served(renewed) == row.certificate.fingerprint
+    assert fake.web.served(same)
+    assert (fake.web.served(removed), [journey.ok for journey in journeys]) == (None, [True, True, False])
+
+
+ONE_SITES = {
+    "nginx-test-failed",
+    "nginx-conflict",
+    "nginx-reload-failed",
+    "nginx-not-served",
+    "nginx-challenge-intercepted",
+}
+
+
+@pytest.mark.parametrize("slug", [kind.slug for kind in CATALOGUE.values() if kind.family is WebServerFailed])
+def test_what_is_wrong_with_the_host_is_found_out_once_for_a_whole_batch(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: str
+) -> None:
+    """A test that hangs would otherwise hang once for each name, and what no name caused ends for all of them."""
+    journeys = fake.journeys(*(fake.customer(f"s{number}.example.com") for number in range(4)))
+    for journey in journeys:
+        obtain(journey, fake.world)
+    changes: list[int] = []
+
+    def broken(sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[FakeChange]:  # noqa: ARG001
+        changes.append(len(sites))
+        raise WebServerFailed(slug, "no")
+
+    monkeypatch.setattr(fake.web, "change", broken)
+    deploy(journeys, fake.world)
+    assert [journey.error.slug for journey in journeys if journey.error] == [slug] * 4
+    assert changes == ([4, 2, 1, 1, 2, 1, 1] if slug in ONE_SITES else [4])

@@ -49,6 +49,9 @@ def test_all_that_is_due_is_renewed_with_one_reload(fake: FakeWorld) -> None:
     assert all(journey.ok and journey.changed for journey in journeys)
     assert fake.web.reloads == reloads + 1
     assert all(fake.web.served(domain) not in {None, before[domain]} for domain in domains)
+    assert sorted(fake.ca.replaced) == sorted(str(leaf) for leaf in before.values()), (
+        "the CA is told what it replaces"
+    )
     assert not waiting(fake.world)
 
 
@@ -220,6 +223,18 @@ def test_a_removal_while_nginx_was_down_still_destroys_the_key_later(fake: FakeW
         fake.store.pem(row.certificate)
 
 
+def test_what_was_kept_at_a_removal_goes_with_the_next_one_that_keeps_nothing(fake: FakeWorld) -> None:
+    (domain,) = live(fake, "a.example.com")
+    remove(fake.journey(domain), fake.world, Removal.KEEP)
+    row = fake.store.domain(domain)
+    remove(again := fake.journey(domain), fake.world)
+    assert (again.ok, again.changed, again.state) == (True, True, State.REMOVED)
+    assert row
+    assert row.certificate
+    with pytest.raises(ConfigInvalid):
+        fake.store.pem(row.certificate)
+
+
 def test_a_removed_domain_can_come_back(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
     remove(fake.journey(domain), fake.world)
@@ -281,8 +296,9 @@ def test_a_resting_failure_is_left_out_and_then_tried_after_everyone_else(fake: 
     fake.days_pass(61)
     fake.ca.broken.add("bad.example.com")
     renew(fake.journeys(bad), fake.world)
+    fake.clock.pause(timedelta(seconds=59))
     assert [row.domain for row in waiting(fake.world)] == [good]
-    fake.days_pass(1)
+    fake.clock.pause(timedelta(seconds=1))
     assert [row.domain for row in waiting(fake.world)] == [good, bad]
 
 

@@ -1,5 +1,6 @@
 """The wildcard's story on fakes: our own zone, nobody asked, remembered, renewed where no person is needed."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -172,6 +173,27 @@ def test_a_failed_plugin_rests_and_a_person_may_go_on_at_once(fake: FakeWorld) -
     assert (again.error.slug, again.error.next[1]) == ("backing-off", "certctl wildcard hyperping.io --force")
     del fake.ca.failures[STAR.name]
     made(fake, BY_HAND)
+
+
+def test_a_wildcard_by_hand_is_reminded_of_whatever_comes_before_it(fake: FakeWorld) -> None:
+    """Such as one that renews itself, or one that was parked: the list is by name."""
+    automatic, parked = Domain("*.auto.hyperping.io"), Domain("*.gone.hyperping.io")
+    fake.operator.own_zones |= {automatic.zone, parked.zone}
+    for domain, solver in ((automatic, BY_PLUGIN), (parked, BY_HAND), (STAR, BY_HAND)):
+        wildcard(fake.journey(domain), solver, fake.world)
+    fake.store.set_state(parked, State.UNWANTED)
+    fake.days_pass(61)
+    assert [reminder.row.domain for reminder in reminders(fake.world)] == [STAR]
+
+
+def test_two_who_want_the_same_wildcard_order_once(fake: FakeWorld) -> None:
+    journeys = fake.journeys(STAR, STAR, STAR)
+    threads = [threading.Thread(target=wildcard, args=(journey, BY_PLUGIN, fake.world)) for journey in journeys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ([journey.ok for journey in journeys], fake.ca.orders) == ([True] * 3, 1)
 
 
 # In two steps.
