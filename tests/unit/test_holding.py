@@ -241,6 +241,23 @@ def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_served_and_no_soon
     assert copies(fake) == [other]
 
 
+def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [fake.customer(f"{letter}.example.com") for letter in "abc"]
+    settled = fake.ca.settled
+    monkeypatch.setattr(fake.ca, "settled", lambda _: None)
+    issue(fake.journeys(*names), fake.world)
+    assert copies(fake) == names
+
+    def busy(certificate: Certificate) -> None:
+        if certificate.domain == names[1]:
+            raise Busy("busy", "the certificate is in the hands of another run")
+        settled(certificate)
+
+    monkeypatch.setattr(fake.ca, "settled", busy)
+    let_copies_go(fake.world)
+    assert copies(fake) == [names[1]]
+
+
 def certificate_of(fake: FakeWorld) -> Certificate:
     row = fake.store.domain(NAME)
     assert row

@@ -1,8 +1,11 @@
 """The story, told on fakes: order of the steps, what is never spent, who is never harmed."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,13 @@ from certctl.budget import LETS_ENCRYPT, Bucket, Spend
 from certctl.cli.outcome import document, outcome
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
-from certctl.stories.issue import deploy, issue, obtain, order
-from certctl.stories.journey import Step
+from certctl.io.stop import stopping
+from certctl.stories.issue import deploy, issue, obtain, order, side_by_side
+from certctl.stories.journey import Journey, Step
 from certctl.stories.preflight import preflight
-from certctl.values import Removal, Site, State
+from certctl.values import Delegation, Done, Removal, Site, State
+from certctl.world import World
+from tests.fakes.dns import FakeDns
 from tests.fakes.web import FakeChange
 from tests.fakes.world import FakeWorld
 
@@ -245,6 +251,34 @@ def test_a_live_name_is_renewed_with_a_warning_where_another_block_answers(fake:
     assert [warning["code"] for warning in result["warnings"]] == ["nginx-challenge-intercepted"]
 
 
+WEB_FAULTS = [kind.slug for kind in CATALOGUE.values() if kind.family is WebServerFailed]
+
+
+@pytest.mark.parametrize("slug", WEB_FAULTS)
+@pytest.mark.parametrize("was_served", [True, False])
+def test_only_a_look_that_may_be_wrong_is_overruled_and_only_for_a_name_that_is_live(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: str, *, was_served: bool
+) -> None:
+    """A balancer may answer the CA; but an order for a name nobody sees costs more than a question."""
+    domain = fake.customer("status.example.com")
+    (issue if was_served else obtain_each)(fake.journeys(domain), fake.world)
+
+    def look(_: Domain) -> Done:
+        raise WebServerFailed(slug, "port 80 shows something else")
+
+    monkeypatch.setattr(fake.web, "require_challenge", look)
+    (journey,) = journeys = fake.journeys(domain, insists=True)
+    issue(journeys, fake.world)
+    may_be_wrong = slug in {"nginx-challenge-intercepted", "nginx-not-included"}
+    assert journey.ok is (was_served and may_be_wrong)
+    assert fake.ca.orders == 1 + journey.ok
+
+
+def obtain_each(journeys: Sequence[Journey], world: World) -> None:
+    for journey in journeys:
+        obtain(journey, world)
+
+
 def test_a_name_whose_certificate_has_ended_is_not_live_any_more(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     issue(fake.journeys(domain), fake.world)
@@ -323,6 +357,64 @@ def test_a_dry_run_orders_nothing_and_writes_nothing(fake: FakeWorld) -> None:
     assert not fake.ca.orders
     assert not fake.store.domains()
     assert not fake.store.events(None, 9)
+
+
+def test_a_run_that_is_stopped_on_a_names_way_writes_no_failure_down(fake: FakeWorld) -> None:
+    domain = fake.customer("status.example.com")
+
+    class Stopped(FakeDns):
+        def verify(self, domain: Domain) -> Delegation:
+            stopping.set()
+            return super().verify(domain)
+
+    (journey,) = journeys = fake.journeys(domain)
+    try:
+        issue(journeys, replace(fake.world, dns=Stopped(cnames=fake.dns.cnames)))
+    finally:
+        stopping.clear()
+    assert journey.error
+    assert (journey.error.slug, [step.name for step in journey.steps]) == ("interrupted", [Step.VERIFY])
+    assert (fake.operator.asked, fake.store.domain(domain), list(fake.store.events(None, 9))) == ([], None, [])
+
+
+def test_as_many_names_are_on_their_way_at_once_as_was_said(fake: FakeWorld) -> None:
+    meet = threading.Barrier(3)
+
+    def go(_: Journey) -> None:
+        meet.wait(10)
+
+    journeys = fake.journeys(*(fake.customer(f"s{number}.example.com") for number in range(3)))
+    assert sum(len(arrived) for arrived in side_by_side(journeys, go, 3)) == 3
+    assert all(journey.ok for journey in journeys)
+    assert [len(arrived) for arrived in side_by_side(journeys[:1], lambda _: None, 0)] == [1]
+
+
+def test_a_run_that_ends_early_lets_end_what_has_begun_and_begins_nothing_more(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is closed then: nobody may still be at work on it."""
+    begun, ended, may_end, second = [], [], threading.Event(), threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            may_end.set()
+            super().shutdown(wait=wait)
+
+    def go(journey: Journey) -> None:
+        begun.append(journey)
+        if len(begun) == 2:
+            second.set()
+            may_end.wait(10)
+            threading.Event().wait(0.1)
+        ended.append(journey)
+
+    monkeypatch.setattr("certctl.stories.issue.ThreadPoolExecutor", Pool)
+    arriving = side_by_side(fake.journeys(*(Domain(f"s{number}.example.com") for number in range(4))), go, 1)
+    with closing(arriving):  # type: ignore[type-var]
+        next(arriving)
+        second.wait(10)
+    assert (len(begun), len(ended)) == (2, 2)
 
 
 def test_a_bug_of_ours_is_said_and_stops_nobody_else(fake: FakeWorld) -> None:
@@ -516,7 +608,7 @@ ONE_SITES = {
 }
 
 
-@pytest.mark.parametrize("slug", [kind.slug for kind in CATALOGUE.values() if kind.family is WebServerFailed])
+@pytest.mark.parametrize("slug", WEB_FAULTS)
 def test_what_is_wrong_with_the_host_is_found_out_once_for_a_whole_batch(
     fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: str
 ) -> None:

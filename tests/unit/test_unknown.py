@@ -1,6 +1,7 @@
 """What nginx serves and the store does not know stays, is named, and can be taken in without an order."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from certctl.domain import Domain
 from certctl.store.sqlite import SqliteStore
 from certctl.stories.adopt import adopt
 from certctl.stories.issue import issue
+from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew, waiting
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, wildcard
 from certctl.values import DnsSolver, Issued, Mode, Removal, State
-from tests.fakes.world import FakeWorld
+from tests.fakes.world import FakeWorld, ThreadLocks
 
 NAMES = ("a.example.com", "b.example.com", "c.example.com")
 
@@ -218,6 +220,47 @@ def test_a_pair_that_is_none_is_one_names_trouble(fake: FakeWorld, tmp_path: Pat
     assert told == [(bad, "store-knows-less"), (good, None)]
     assert list(reconcile(fake.world, fake.journey).less) == [bad]
     assert fake.web.served(bad)
+
+
+def test_a_name_that_another_run_takes_in_meanwhile_is_taken_in_once(fake: FakeWorld, tmp_path: Path) -> None:
+    (domain,) = live(fake, "a.example.com")
+    lose_store(fake, tmp_path)
+    others: list[Journey] = []
+
+    class Beaten(ThreadLocks):
+        """Another run has the name first."""
+
+        @contextmanager
+        def domain(self, domain: Domain) -> Iterator[None]:
+            others.extend(adopt(fake.world, fake.journey))
+            with super().domain(domain):
+                yield
+
+    journeys = adopt(replace(fake.world, locks=Beaten()), fake.journey)
+    row = fake.store.domain(domain)
+    assert row
+    assert row.certificate
+    assert [journey.changed for journey in (*others, *journeys)] == [True, False]
+    assert (row.certificate.version, fake.listening.arrivals) == (1, [domain.name] * 3)
+    assert [event.step for event in fake.store.events(domain.name, 1)] == ["adopt"]
+
+
+def test_a_kill_while_a_name_is_taken_in_leaves_nothing_of_it_and_it_can_be_taken_in_again(
+    fake: FakeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (domain,) = live(fake, "a.example.com")
+    lose_store(fake, tmp_path)
+
+    def die(_: object) -> None:
+        raise KeyboardInterrupt
+
+    served = fake.store.served
+    monkeypatch.setattr(fake.store, "served", die)
+    with pytest.raises(KeyboardInterrupt):
+        adopt(fake.world, fake.journey)
+    monkeypatch.setattr(fake.store, "served", served)
+    assert fake.store.domain(domain) is None
+    assert [journey.changed for journey in adopt(fake.world, fake.journey)] == [True]
 
 
 def test_what_nginx_does_not_show_is_not_adopted(fake: FakeWorld, tmp_path: Path) -> None:

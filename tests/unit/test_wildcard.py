@@ -1,6 +1,5 @@
 """The wildcard's story on fakes: our own zone, nobody asked, remembered, renewed where no person is needed."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -184,16 +183,6 @@ def test_a_wildcard_by_hand_is_reminded_of_whatever_comes_before_it(fake: FakeWo
     fake.store.set_state(parked, State.UNWANTED)
     fake.days_pass(61)
     assert [reminder.row.domain for reminder in reminders(fake.world)] == [STAR]
-
-
-def test_two_who_want_the_same_wildcard_order_once(fake: FakeWorld) -> None:
-    journeys = fake.journeys(STAR, STAR, STAR)
-    threads = [threading.Thread(target=wildcard, args=(journey, BY_PLUGIN, fake.world)) for journey in journeys]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ([journey.ok for journey in journeys], fake.ca.orders) == ([True] * 3, 1)
 
 
 # In two steps.
