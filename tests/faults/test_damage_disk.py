@@ -86,6 +86,25 @@ def test_where_calls_fail_a_run_says_so_once_and_the_next_one_ends_well(
     assert failed == {fault: dict.fromkeys(verbs.split(), slug) for fault, verbs in faults.items()}
 
 
+@pytest.mark.parametrize(
+    ("place", "error", "fix"),
+    [
+        (LIVE, errno.EDQUOT, "repquota -a"),
+        (SITES, errno.EIO, "dmesg"),
+        (CONF, errno.EROFS, f"findmnt --target {{}}/{CONF}"),
+        (ACME, errno.ENOSPC, f"df -h {{}}/{ACME}"),
+    ],
+)
+def test_the_doctor_to_whom_such_a_run_sends_sees_the_place(
+    faulty: FaultyHost, place: str, error: int, fix: str
+) -> None:
+    with faulty.failing(Fault(place, Call.WRITE, error)):
+        found = faulty.certctl("doctor", "--json").json["data"]
+    told = [f["fix"] for f in found if f["text"].startswith(f"{faulty.root / place} takes no file: ")]
+    assert told == [fix.format(faulty.root)]
+    assert not faulty.leftovers()
+
+
 def life(host: FaultyHost, fault: Fault, mode: str) -> dict[str, str]:
     """Take one customer through all commands, each first while calls fail and then again; return what failed."""
     (name,) = host.customers(f"sick{next(_numbers)}-", 1)
