@@ -204,14 +204,15 @@ class KilledHost:
     def visited(self, name: str, prefix: Sequence[str] = ()) -> tuple[Ran, str]:
         """Run ``certctl serve`` and visit a name until it is live; return the daemon's end and the last answer.
 
-        At the end it is told to stop, unless it has died.
+        Live is who is served and whose key lies nowhere else. At the end the daemon is stopped, unless it has died.
         """
         self.sandbox.layout.serve_socket.unlink(missing_ok=True)
         run, answers = start(self.sandbox, "serve", prefix=prefix), [""]
 
         def is_over() -> bool:
             answers.append(self.knock(name))
-            return run.poll() is not None or self.watch.is_served(name)
+            is_live = self.watch.is_served(name) and not (self.watch.state / "acme/work" / name).exists()
+            return run.poll() is not None or is_live
 
         try:
             until(lambda: run.poll() is not None or listens(self.sandbox.layout.serve_socket))
