@@ -65,7 +65,7 @@ def spare_order(domain: Domain, world: World) -> None:
         return
     found = newer_in_force(domain, row, world)
     if found and world.clock.now() < due_at(found, world.fallback_fraction):
-        raise store_knows_less({domain: lack(domain, row, world) or "not in the store"})
+        raise store_knows_less({domain: lack(domain, row, world)})
 
 
 def is_unknown(row: DomainRow | None) -> bool:

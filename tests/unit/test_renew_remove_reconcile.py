@@ -1,6 +1,7 @@
 """The other stories on fakes: renewal takes nothing away, removal leaves nothing behind."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -153,7 +154,23 @@ def test_a_removed_domain_is_gone_everywhere(fake: FakeWorld) -> None:
     assert len(fake.ca.revoked) == 1
     again = fake.journey(leaves)
     remove(again, fake.world)
-    assert (again.ok, again.changed) == (True, False)
+    assert (again.ok, again.changed, again.state) == (True, False, State.REMOVED)
+
+
+@pytest.mark.parametrize(("seconds", "comes_back"), [(-1, False), (0, False), (1, True)])
+def test_only_a_yes_that_was_given_after_the_removal_brings_a_visitor_back(
+    fake: FakeWorld,
+    seconds: int,
+    comes_back: bool,  # noqa: FBT001
+) -> None:
+    (domain,) = live(fake, "a.example.com")
+    remove(fake.journey(domain), fake.world)
+    row = fake.store.domain(domain)
+    assert row
+    fake.operator.now = row.since + timedelta(seconds=seconds)
+    yes = fake.operator.approve(fake.dns.verify(domain))
+    with nullcontext() if comes_back else pytest.raises(NotApproved):
+        stay_away(row, row.since + timedelta(minutes=10), yes)
 
 
 def test_a_removal_says_whether_the_operator_would_approve_the_name_again(fake: FakeWorld) -> None:
@@ -318,8 +335,10 @@ def test_a_first_renewal_killed_before_nginx_was_told_is_published_by_the_next_r
     assert fake.ca.orders == 2
 
 
-def test_what_was_only_obtained_waits_for_the_operators_own_publish(fake: FakeWorld) -> None:
+def test_what_never_was_live_is_not_the_renewals_business(fake: FakeWorld) -> None:
+    """A certificate that was only obtained waits for the operator's own publish; one that failed, for a visit."""
     obtain(fake.journey(fake.customer("a.example.com")), fake.world)
+    issue(fake.journeys(Domain("nowhere.example.com")), fake.world)
     assert not waiting(fake.world)
 
 
