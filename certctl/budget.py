@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
+from urllib.parse import urlsplit
 
 _LADDER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), timedelta(days=1))
 
@@ -124,6 +126,15 @@ LETS_ENCRYPT_STAGING: Mapping[Bucket, Limit] = {
     Bucket.CONSECUTIVE: Limit(3600, timedelta(hours=6), "name; a success empties it"),
 }
 """Of its staging environment; certificates per registered domain are as good as unlimited there."""
+
+
+def limits_at(directory: str, wanted: Literal["auto", "letsencrypt", "none"]) -> Mapping[Bucket, Limit]:
+    """Return the limits of the CA with this directory; one we know nothing of has none, unless they are wanted."""
+    host = urlsplit(directory).hostname or ""
+    at_home = host.endswith(".letsencrypt.org")
+    if wanted == "none" or (wanted == "auto" and not at_home):
+        return {}
+    return LETS_ENCRYPT_STAGING if at_home and "staging" in host else LETS_ENCRYPT
 
 
 def leaving(limits: Mapping[Bucket, Limit], reserve: Reserve) -> Mapping[Bucket, Limit]:

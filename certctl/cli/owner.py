@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from certctl.cli.wiring import House
 
 _RUN_MODE = 0o755
-_ROOT = Owner(0, 0)
+ROOT = Owner(0, 0)
 
 
 def work_as_owner(house: "House") -> None:
@@ -41,7 +41,7 @@ def work_as_owner(house: "House") -> None:
     try:
         require_program(facts.st_uid)
     except ConfigInvalid:
-        rights.work_as(_ROOT)  # or the modules that show this could not be loaded either
+        rights.work_as(ROOT)  # or the modules that show this could not be loaded either
         raise
 
 
@@ -118,4 +118,4 @@ def as_owner(house: "House") -> Iterator[None]:
     try:
         yield
     finally:
-        rights.work_as(_ROOT)
+        rights.work_as(ROOT)

@@ -18,7 +18,7 @@ from certctl.cli.owner import require_legible
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.sudo import require_write
-from certctl.cli.wiring import House, read_house
+from certctl.cli.wiring import House, after_a_move, read_house
 from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
 from certctl.io.files import hand_over, make_directory
@@ -65,6 +65,7 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
         from certctl.cli.serve_units import take_away, write
 
         return take_away(invocation, house) if uninstall else write(invocation, house, dry_run=dry_run)
+    house = after_a_move(invocation)
     os.nice(_NICER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
 
 import click
 
@@ -17,11 +16,11 @@ from certctl.cli import moves
 from certctl.cli.base import Invocation
 from certctl.cli.later import NoMemory, later
 from certctl.cli.nginx_found import nginx_found
-from certctl.cli.owner import work_as_owner
+from certctl.cli.owner import ROOT, work_as_owner
 from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
-from certctl.io.rights import as_root
+from certctl.io.rights import as_root, work_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,11 +30,11 @@ if TYPE_CHECKING:
     from certctl.ca.authority import Authority
     from certctl.ca.dns01 import Person
     from certctl.config import Settings
-    from certctl.dns import CustomerDns, DnsSettings, TxtWatch, ZoneUpdates
+    from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.web import Nginx
     from certctl.notify import Notifier
     from certctl.store.sqlite import SqliteStore
-    from certctl.values import DnsSolver, Mode, Site
+    from certctl.values import Mode, Site
     from certctl.world import World
 
 _LOCK_WAIT = timedelta(minutes=5)
@@ -201,6 +200,7 @@ class House:
         from certctl.ca.authority import Authority
         from certctl.ca.dns_update import Office
         from certctl.ca.settings import CaSettings
+        from certctl.dns import ZoneUpdates
 
         s = self.settings.ca
         settings = CaSettings(
@@ -213,7 +213,7 @@ class House:
             key_type=s.key_type,
             deadline=timedelta(seconds=s.timeout_seconds),
         )
-        office = Office(self.txt_watch, _zone_updates, self.clock)
+        office = Office(self.txt_watch, ZoneUpdates.of, self.clock)
         return Authority(settings, engine, person=person, office=office)
 
     @cached_property
@@ -274,15 +274,11 @@ class House:
     @property
     def limits(self) -> "Mapping[Bucket, Limit]":
         """Return the limits of the configured CA; one we know nothing of has none."""
-        from certctl.budget import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, Bucket
+        from certctl.budget import limits_at
 
         ca = self.settings.ca
-        host = urlsplit(ca.directory).hostname or ""
-        at_home = host.endswith(".letsencrypt.org")
-        if ca.limits == "none" or (ca.limits == "auto" and not at_home):
-            return {}
-        known = LETS_ENCRYPT_STAGING if at_home and "staging" in host else LETS_ENCRYPT
-        granted = {Bucket(name): capacity for name, capacity in ca.limit_overrides.items()}
+        known = limits_at(ca.directory, ca.limits)
+        granted = {str(name): capacity for name, capacity in ca.limit_overrides.items()}
         return {b: limit.raised(granted[b]) if b in granted else limit for b, limit in known.items()}
 
     @cached_property
@@ -292,13 +288,6 @@ class House:
 
         s = self.settings.notify
         return Notifier(NotifySettings(s.command, s.webhook, s.ping))
-
-
-def _zone_updates(solver: "DnsSolver") -> "ZoneUpdates":
-    """Write to the zone with the credentials of a solver."""
-    from certctl.dns import ZoneUpdates
-
-    return ZoneUpdates(Path(dict(solver.options).get("credentials", "")))
 
 
 if TYPE_CHECKING:
@@ -350,6 +339,19 @@ def _opened(invocation: Invocation, read: "Read", *, alone: bool) -> House:
         house.keep(held.pop_all())
     work_as_owner(house)
     return house
+
+
+def after_a_move(invocation: Invocation) -> House:
+    """Open the house of a command that goes on as whoever runs it; a move that was cut short is finished before.
+
+    Raises: as ``open_house``.
+    """
+    before = read_house(invocation)
+    try:
+        _finish_move(before, invocation)
+    finally:
+        work_as(ROOT)
+    return read_house(invocation)
 
 
 def _finish_move(house: House, invocation: Invocation) -> None:

@@ -15,6 +15,7 @@ import dns.tsigkeyring
 import dns.update
 
 from certctl.errors import ConfigInvalid, Unreachable
+from certctl.values import DnsSolver
 
 _PREFIX = "dns_rfc2136_"
 _TTL = 60
@@ -26,6 +27,11 @@ class ZoneUpdates:
 
     def __init__(self, credentials: Path) -> None:
         self._file = credentials
+
+    @classmethod
+    def of(cls, solver: DnsSolver) -> "ZoneUpdates":
+        """Write to a zone with the credentials of its solver."""
+        return cls(Path(dict(solver.options).get("credentials", "")))
 
     def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
         """Add TXT records beside whatever stands there.

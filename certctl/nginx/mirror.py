@@ -186,14 +186,9 @@ def require_loadable(site: Site) -> None:
 
 
 def target(live: Path, domain: Domain) -> str | None:
-    """Return the directory ``current`` points at, or None; a link in the domain's own place is none of ours.
-
-    Who may not look sees nothing: the daemon asks of server blocks' pairs too, and those are root's alone.
-    """
+    """Return the directory ``current`` points at, or None; a link in the domain's own place is none of ours."""
     home = domain_path(live, domain)
-    with suppress(PermissionError):
-        return None if home.is_symlink() else _in_force(home)
-    return None
+    return None if home.is_symlink() else _in_force(home)
 
 
 def is_version(name: str | None, version: int) -> bool:

@@ -60,9 +60,10 @@ class Place:
         return mirror.current_path(self.path, domain)
 
     def holds(self, site: Site) -> bool:
-        """Tell whether nginx would find exactly this version here; see ``mirror.holds``."""
-        with self.reached():
+        """Tell whether nginx would find exactly this version here; who may not look sees nothing."""
+        with suppress(PermissionError), self.reached():
             return mirror.holds(self.path, site, self.rights)
+        return False
 
     def has(self, domain: Domain) -> bool:
         """Tell whether anything of a domain is here; who may not look sees nothing."""

@@ -1,4 +1,4 @@
-"""The story: what killed runs left of making certificates goes once nginx serves these."""
+"""The story: what killed runs left of making certificates goes once these are in the mirror."""
 
 from contextlib import suppress
 
@@ -7,15 +7,17 @@ from certctl.world import World
 
 
 def let_copies_go(world: World) -> None:
-    """Remove the working directory of each certificate that was seen on the wire, the second copy of its key in it.
+    """Remove the working directory of each certificate that is in the mirror, the second copy of its key in it.
 
-    What could not be removed is left to the next run; what was not served yet is not touched.
+    What could not be removed is left to the next run; what nginx has no files of yet is not touched.
     """
     stems = set[str]()
     with suppress(CertctlError):
         stems.update(world.ca.unsettled())
     for row in world.store.domains() if stems else ():
         certificate = row.certificate
-        if certificate and row.domain.stem in stems and row.served == certificate.version:
-            with suppress(CertctlError):
+        if not certificate or row.domain.stem not in stems:
+            continue
+        with suppress(CertctlError):
+            if world.web.leaf(row.domain) == certificate.fingerprint:
                 world.ca.settled(certificate)

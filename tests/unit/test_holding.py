@@ -231,7 +231,7 @@ def test_a_copy_of_what_was_only_obtained_goes_with_a_removal_or_with_reconcile(
     assert copies(fake) == []
 
 
-def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_served_and_no_sooner(fake: FakeWorld) -> None:
+def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_in_the_mirror_and_no_sooner(fake: FakeWorld) -> None:
     issue(fake.journeys(fake.customer(NAME.name)), fake.world)
     issued = fake.world.store.pem(certificate_of(fake))
     fake.ca.left[NAME] = Issued(certificate_of(fake), issued)
