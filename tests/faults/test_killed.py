@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.killed_host import Hosts, KilledHost
-from tests.faults.killing import Change, Killer, Point, build, points, read
+from tests.faults.killing import Change, Killer, Point, build, commits, points, read
 from tests.faults.whole import KILLED, ended, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(7200)]
@@ -310,16 +310,6 @@ def is_chosen(point: Point) -> bool:
     if asked:
         return asked == "all" or point.number in map(int, asked.split(","))
     return point.number % 10 == commits() % 10
-
-
-def commits() -> int:
-    """Count the commits so far; 0 where there is no history."""
-    argv = ["git", "-c", "safe.directory=*", "rev-list", "--count", "HEAD"]
-    try:
-        found = subprocess.run(argv, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return 0
-    return int(found.stdout) if found.returncode == 0 else 0
 
 
 @pytest.fixture(scope="session")

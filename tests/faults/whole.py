@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from certctl.sandbox import world, zone_file
@@ -151,11 +152,13 @@ class Watch:
         return {r["domain"]: r["certificate"]["fingerprint_sha256"] for r in results if r["certificate"]}
 
     def is_served(self, name: str) -> bool:
-        """Tell whether nginx shows a certificate for a name."""
+        """Tell whether nginx shows a name's own certificate."""
         try:
-            return bool(self.served(name))
+            leaf = self.sandbox.served_leaf(name)
         except ssl.SSLError:
             return False
+        own = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return name in own.get_values_for_type(x509.DNSName)
 
     def nobody_is_harmed(self, when: str = "") -> None:
         """Insist that nginx's test passes, that keys are private, and that the canary is served as before."""
