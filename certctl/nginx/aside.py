@@ -71,17 +71,24 @@ def _move(home: Path, place: Place, top: Path, entry: str) -> None:
 
 
 def discard(settings: NginxSettings, domain: Domain) -> None:
-    """Delete all that is aside of a domain; also what root found of it when it took the state over."""
+    """Delete all that is aside of a domain; also what root found of it when it took the state over.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: some of it is still there.
+    """
 
     def is_meant(entry: str, _: os.stat_result) -> bool:
         named = _ENTRY.fullmatch(entry)
         return named is not None and named[2] == domain.stem
 
-    _delete(settings, is_meant)
+    failed = _delete(settings, is_meant)
     with suppress(OSError), as_root(), _opened(_top(settings)) as top:
         for entry in _entries(top):
             with suppress(OSError), _directory(entry, top) as found, _directory(settings.live.name, found) as live:
-                _remove(domain.directory, live)
+                failed += _remove(domain.directory, live)
+    with writing(_top(settings)):
+        for error in failed:
+            raise error
 
 
 def expire(settings: NginxSettings, is_time_right: Callable[[], bool] = lambda: True) -> None:
@@ -99,14 +106,17 @@ def _top(settings: NginxSettings) -> Path:
     return settings.live.parent / NAME
 
 
-def _delete(settings: NginxSettings, is_meant: Callable[[str, os.stat_result], bool]) -> None:
+def _delete(settings: NginxSettings, is_meant: Callable[[str, os.stat_result], bool]) -> list[OSError]:
+    """Delete what is meant; return why some of it is still there."""
+    failed = list[OSError]()
     tops: list[tuple[Path, AbstractContextManager[None]]] = [(_top(settings), as_root())]
     places = (settings.catch_all_pairs, settings.block_pairs)
     for top, rights in [*tops, *((place.path / _NEAR, place.reached()) for place in places)]:
         with suppress(OSError), rights, _opened(top) as directory:
             for entry in _entries(directory):
                 if is_meant(entry, os.stat(entry, dir_fd=directory, follow_symlinks=False)):
-                    _remove(entry, directory)
+                    failed += _remove(entry, directory)
+    return failed
 
 
 def _since(entry: str, facts: os.stat_result) -> float:
@@ -149,12 +159,17 @@ def _entries(directory: int) -> list[str]:
     return os.listdir(directory)
 
 
-def _remove(name: str, directory: int) -> None:
-    with suppress(OSError):
+def _remove(name: str, directory: int) -> list[OSError]:
+    try:
         if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
             shutil.rmtree(name, dir_fd=directory)
         else:
             os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        return [error]
+    return []
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
 from certctl.io.files import hand_over
 from certctl.nginx import aside
 from certctl.nginx.settings import NginxSettings
@@ -95,6 +97,22 @@ def test_a_removal_deletes_all_that_is_aside_of_its_name_and_nothing_else(place:
     aside.discard(settings_of(place), LEAVES)
     assert {name.partition("/")[0] for name in kept(place / "state/aside")} == {STAYS.name}
     assert [path.name for path in taken_over.iterdir()] == [STAYS.name]
+
+
+def test_a_removal_says_so_where_a_key_that_is_aside_stays_and_the_fortnight_does_not_stop_a_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aside.put(settings_of(place), LEAVES)
+    (place / "state/aside/20260101T000000Z-old.example.com").mkdir()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(ConfigInvalid, match="Read-only file system") as caught:
+        aside.discard(settings_of(place), LEAVES)
+    assert caught.value.slug == "state-unwritable"
+    aside.expire(settings_of(place))
 
 
 def test_after_a_fortnight_everything_goes_whoever_put_it_there(place: Path) -> None:
