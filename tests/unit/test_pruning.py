@@ -69,7 +69,10 @@ def test_history_is_kept_for_400_days_and_the_newest_line_of_each_known_name_for
     ]
 
 
-def test_a_line_of_a_wrong_clock_among_old_ones_keeps_none_of_them(fake: FakeWorld) -> None:
+def test_a_line_of_a_wrong_clock_among_old_ones_keeps_none_of_them(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("certctl.store.pruning.BATCH", 2)
     for days in (500, -300, 499, 498, 1):
         note(fake, days, "stranger.example.com", str(days))
     prune(fake.world)
