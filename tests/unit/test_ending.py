@@ -140,8 +140,11 @@ def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: Fa
     fake.store.set_state(domain, State.MOVED)
     fake.days_pass(80)
     fake.ca.outage = True
-    found = ending(fake, domain)
-    assert (found.word, found.late, found.wakes) == (Word.FAILED, True, True)
+    journey = run(fake, domain)
+    assert journey.ending
+    assert journey.state is State.ACTIVE
+    assert (journey.ending.word, journey.ending.late, journey.ending.wakes) == (Word.FAILED, True, True)
+    assert [event.slug for event in fake.store.events(domain.name, 1)] == ["ca-unreachable"], "it is worth a line"
 
 
 def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorld) -> None:

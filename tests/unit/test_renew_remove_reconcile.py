@@ -69,10 +69,10 @@ def test_a_customer_who_moved_is_parked_and_still_served(fake: FakeWorld) -> Non
     stays, moved = live(fake, "stays.example.com", "moved.example.com")
     fake.dns.cnames["moved.example.com"] = "elsewhere.example.net"
     fake.days_pass(61)
-    renew(fake.journeys(moved, stays), fake.world)
+    renew(journeys := fake.journeys(moved, stays), fake.world)
     row = fake.store.domain(moved)
     assert row
-    assert row.state is State.MOVED
+    assert ([journey.state for journey in journeys], row.state) == ([State.MOVED, State.ACTIVE], State.MOVED)
     assert fake.web.served(moved)
     assert fake.ca.orders == 3
 
