@@ -24,7 +24,7 @@ from certctl.stories.remove import remove
 from certctl.stories.renew import refresh_suggestions, renew, waiting
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import begin, reminders, wildcard
-from certctl.values import DnsSolver, Finding, Level, Mode, Pem
+from certctl.values import DnsSolver, Finding, Level, Mode, Pem, State
 from certctl.world import World
 from tests.fakes.world import FakeWorld
 
@@ -212,9 +212,13 @@ def test_a_pair_that_is_damaged_or_gone_is_replaced(
 
 
 @pytest.mark.parametrize("column", ["since", "retry_at"])
-def test_a_moment_that_is_none_is_void_and_stops_nobody(fake: FakeWorld, tmp_path: Path, column: str) -> None:
+@pytest.mark.parametrize("moment", ["then", "2026-11-23T12:00:00.000"])
+def test_a_moment_that_is_none_is_void_and_stops_nobody(
+    fake: FakeWorld, tmp_path: Path, column: str, moment: str
+) -> None:
+    """One without a zone is none."""
     issue(fake.journeys(fake.customer(HURT.name)), fake.world)
-    damage(tmp_path, f"UPDATE domain SET {column} = 'then' WHERE name = ?", HURT)
+    damage(tmp_path, f"UPDATE domain SET {column} = '{moment}' WHERE name = ?", HURT)
     fake.days_pass(61)
     renew(journeys := fake.journeys(HURT), fake.world)
     row = fake.store.domain(HURT)
@@ -222,6 +226,17 @@ def test_a_moment_that_is_none_is_void_and_stops_nobody(fake: FakeWorld, tmp_pat
     assert (slugs(*journeys), row.retry_at) == ({HURT.name: ""}, None)
     assert row.since <= fake.clock.now()
     assert row.since.year >= 2026
+
+
+@pytest.mark.parametrize("state", [State.ACTIVE, State.MOVED, State.UNWANTED])
+def test_whoever_must_have_a_certificate_and_has_none_is_damaged(
+    fake: FakeWorld, tmp_path: Path, state: State
+) -> None:
+    issue(fake.journeys(fake.customer(HURT.name)), fake.world)
+    fake.store.set_state(HURT, state)
+    damage(tmp_path, "UPDATE domain SET version = 9 WHERE name = ?", HURT)
+    assert [row.domain for row in fake.store.damaged()] == [HURT]
+    assert find_unknown(fake.world) == {}
 
 
 def test_a_question_to_the_ca_at_a_moment_that_is_none_is_asked_again(fake: FakeWorld, tmp_path: Path) -> None:
