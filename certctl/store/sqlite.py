@@ -328,7 +328,8 @@ class SqliteStore:
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
             " SET state = ?2, removal = CASE WHEN ?2 = ?4 THEN removal END,"
-            " since = CASE WHEN state = ?2 AND ?2 <> ?4 AND julianday(since) IS NOT NULL THEN since ELSE ?3 END",
+            " since = CASE WHEN state = ?2 AND ?2 <> ?4 AND julianday(since) IS NOT NULL AND since LIKE '%+00:00'"
+            " THEN since ELSE ?3 END",
             (name, state, text(self._clock.now()), State.REMOVED),
         )
 
