@@ -13,6 +13,7 @@ from certctl.cli.base import Invocation
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.io.clock import SystemClock
+from certctl.store.peek import names_beginning
 from certctl.store.sqlite import SqliteStore
 from certctl.values import State
 from tests.contract.test_cli import COMMANDS
@@ -155,6 +156,13 @@ def test_whatever_is_wrong_tab_is_silent(shell: Shell, harm: Callable[[Shell], N
     ran = shell.ask("bash", "certctl issue st", 2)
     assert (ran.stdout.strip(), ran.stderr) == ("", "")
     assert ran.returncode == 0
+
+
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path) -> None:
+    """To open a pipe is to wait for whoever writes into it."""
+    os.mkfifo(pipe := tmp_path / "certctl.db")
+    for path in (pipe, tmp_path):
+        assert list(names_beginning(path, "", 9)) == []
 
 
 def test_a_question_that_makes_no_sense_is_answered_with_silence(shell: Shell) -> None:

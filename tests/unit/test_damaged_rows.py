@@ -173,17 +173,22 @@ def test_a_wildcard_whose_solver_is_damaged_is_not_called_a_persons_and_is_mende
     begin(begun := fake.journey(STAR), fake.world)
     assert slugs(again) == slugs(begun) == {STAR.name: "store-row-damaged"}
     assert fake.ca.orders == 1
+    begin(begun := fake.journey(STAR, insists=True), fake.world)
+    assert slugs(begun) == {STAR.name: ""}
     wildcard(mended := fake.journey(STAR, insists=True), plugin, fake.world)
     row = fake.store.domain(STAR)
     assert row
     assert (mended.ok, row.damage, row.solver, fake.ca.orders) == (True, "", plugin, 2)
 
 
-def test_what_can_be_read_of_a_damaged_row_stays_when_it_is_mended(fake: FakeWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("story", [issue, renew])
+def test_what_can_be_read_of_a_damaged_row_stays_when_it_is_mended(
+    fake: FakeWorld, tmp_path: Path, story: Callable[[list[Journey], World], None]
+) -> None:
     issue(fake.journeys(fake.customer(HURT.name)), fake.world)
     fake.store.set_mode(HURT, Mode.LUA)
     damage(tmp_path, "UPDATE certificate SET names = '' WHERE domain = ?", HURT)
-    issue(fake.journeys(HURT, insists=True), fake.world)
+    story([fake.journey(HURT, insists=True)], fake.world)
     row = fake.store.domain(HURT)
     assert row
     assert (row.damage, row.mode) == ("", Mode.LUA)

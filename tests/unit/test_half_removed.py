@@ -99,7 +99,7 @@ def test_a_domain_is_held_while_its_removal_is_ended(fake: FakeWorld, monkeypatc
     killed_after_the_wish(fake, Removal.FORGET)
     locks = ThreadLocks()
     held: list[bool] = []
-    monkeypatch.setattr(fake.ca, "settled", lambda _: held.append(locks.held[NAME].locked()))
+    monkeypatch.setattr(fake.ca, "abandon", lambda _: held.append(locks.held[NAME].locked()))
     finish_removals(replace(fake.world, locks=locks), fake.journey)
     assert held == [True]
 

@@ -241,6 +241,15 @@ def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_in_the_mirror_and_
     assert copies(fake) == [other]
 
 
+def test_an_order_that_was_begun_is_no_copy_of_a_certificate(fake: FakeWorld) -> None:
+    begin(fake.journey(ZONE), fake.world)
+    fake.store.failed(ZONE, "wildcard-manual", None)
+    let_copies_go(fake.world)
+    begin(again := fake.journey(ZONE), fake.world)
+    assert again.demand
+    assert (again.demand.opened, fake.ca.orders) == (Opened.SAME, 1)
+
+
 def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [fake.customer(f"{letter}.example.com") for letter in "abc"]
     settled = fake.ca.settled

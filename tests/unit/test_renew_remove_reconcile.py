@@ -13,7 +13,7 @@ from certctl.errors import HOST_FAULTS, ConfigInvalid, NotApproved
 from certctl.stories.issue import issue, obtain
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove, stay_away
-from certctl.stories.renew import renew, succeed_to, waiting
+from certctl.stories.renew import is_waiting, renew, succeed_to, waiting
 from certctl.values import Removal, State
 from tests.fakes.web import FakeWeb
 from tests.fakes.world import FakeWorld
@@ -54,6 +54,7 @@ def test_all_that_is_due_is_renewed_with_one_reload(fake: FakeWorld) -> None:
         "the CA is told what it replaces"
     )
     assert not waiting(fake.world)
+    assert not any(is_waiting(row, fake.world) for row in fake.store.domains())
 
 
 def test_the_soonest_to_expire_comes_first(fake: FakeWorld) -> None:
@@ -340,6 +341,7 @@ def test_what_never_was_live_is_not_the_renewals_business(fake: FakeWorld) -> No
     obtain(fake.journey(fake.customer("a.example.com")), fake.world)
     issue(fake.journeys(Domain("nowhere.example.com")), fake.world)
     assert not waiting(fake.world)
+    assert not any(is_waiting(row, fake.world) for row in fake.store.domains())
 
 
 def test_a_removed_domain_stays_removed_even_if_its_renewal_is_insisted_on(fake: FakeWorld) -> None:

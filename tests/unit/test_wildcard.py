@@ -170,6 +170,9 @@ def test_a_failed_plugin_rests_and_a_person_may_go_on_at_once(fake: FakeWorld) -
     wildcard(again, BY_PLUGIN, fake.world)
     assert again.error
     assert (again.error.slug, again.error.next[1]) == ("backing-off", "certctl wildcard hyperping.io --force")
+    wildcard(insisting := fake.journey(STAR, insists=True), BY_PLUGIN, fake.world)
+    assert insisting.error
+    assert insisting.error.slug == "ca-dns", "it was tried"
     del fake.ca.failures[STAR.name]
     made(fake, BY_HAND)
 
