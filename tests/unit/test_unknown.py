@@ -74,6 +74,7 @@ def test_what_the_store_knows_is_published_beside_what_it_does_not_know(fake: Fa
     del fake.web.files[known]
     done = reconcile(fake.world, fake.journey)
     assert [(journey.domain, journey.ok, journey.changed) for journey in done.journeys] == [(known, True, True)]
+    assert [journey.ending.is_news for journey in done.journeys if journey.ending] == [False], "it was live before"
     assert list(done.less) == others
     assert leaves(fake, domains) == before
 
@@ -328,7 +329,7 @@ def test_what_a_reconcile_takes_out_is_kept_aside_unless_it_finishes_a_removal(f
     fake.store.set_state(finished, State.REMOVED)  # and here 'certctl remove' was killed
     done = reconcile(fake.world, fake.journey)
     assert [journey.domain for journey in done.journeys] == [finished, stale]
-    assert all(journey.changed for journey in done.journeys)
+    assert all(journey.changed and journey.state is State.REMOVED for journey in done.journeys)
     assert not fake.web.served(finished)
     assert not fake.web.served(stale)
     assert fake.web.aside == [stale]
