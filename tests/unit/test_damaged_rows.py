@@ -224,6 +224,7 @@ def test_a_moment_that_is_none_is_void_and_stops_nobody(
     """One without a zone is none."""
     issue(fake.journeys(fake.customer(HURT.name)), fake.world)
     damage(tmp_path, f"UPDATE domain SET {column} = '{moment}' WHERE name = ?", HURT)
+    assert [row.since <= fake.clock.now() for row in fake.store.domains()] == [True]
     fake.days_pass(61)
     renew(journeys := fake.journeys(HURT), fake.world)
     row = fake.store.domain(HURT)
