@@ -129,9 +129,14 @@ class Issuance:
         return self._task.replaces if "renewalInfo" in self._session.directory.to_partial_json() else ""
 
     def _is_about_replacing(self) -> bool:
-        """Tell whether leaving ``replaces`` out may help: not when the CA is busy, or does not like us."""
+        """Tell whether leaving ``replaces`` out may help: not when the CA is busy, or does not like us.
+
+        One that looks the certificate up and fails says so with 500 (seen, Pebble 2.10), at each try anew.
+        """
         answer = self._session.heard[-1]
         kinds = {problem.type for problem in answer.problems}
+        if answer.status == 500 and kinds == {"serverInternal"}:  # noqa: PLR2004 - Internal Server Error
+            return True
         busy = answer.status == 429 or answer.status >= 500  # noqa: PLR2004 - Too Many Requests, and server errors
         return not busy and not kinds & {"accountDoesNotExist", "rateLimited", "userActionRequired", "badNonce"}
 

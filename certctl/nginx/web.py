@@ -129,8 +129,9 @@ class Nginx:
         return Done(f"port {self._settings.https_port} answers TLS", changed=False)
 
     def names(self) -> Sequence[Domain]:
-        """Return the domains nginx has files of ours for.
+        """Return the domains nginx has a server block of ours for, or a pair in force.
 
+        A directory that a killed run left without a pair in force serves nobody; its name's next change clears it.
         A file in the include directory without our header is somebody else's and never named here.
         """
         found = set(self._named_by_blocks()) | set(self._named_by_mirror())
@@ -364,7 +365,8 @@ class Nginx:
 
     def _named_by(self, place: Place) -> Sequence[str]:
         with place.reached():
-            found = sorted(path.name for path in place.path.glob("[!.]*") if path.is_dir())
+            links = [path for path in place.path.glob(f"[!.]*/{mirror.CURRENT}") if path.is_symlink()]
+            found = sorted(path.parent.name for path in links if not path.parent.is_symlink())
         return [name.replace("_wildcard", "*") for name in found]
 
     def _no_site_changing(self) -> AbstractContextManager[None]:

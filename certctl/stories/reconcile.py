@@ -56,9 +56,15 @@ def reconcile(world: World, start: Start) -> Reconciled:
     for domain in finished:
         world.web.discard(domain)  # the operator removed it, and that run was killed: nothing is kept
     outdated = [journey.domain for journey in journeys if _is_less(journey)]
-    less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*found.unknown, *outdated)}
+    names = set(world.web.names())
+    unknown = [domain for domain in found.unknown if domain in names]
+    cleared = [start(domain) for domain in found.unknown if domain not in names]  # blocks without a pair
+    for journey in cleared:
+        journey.changed = True
+        _end(journey, world)
+    less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*unknown, *outdated)}
     known = [journey for journey in journeys if not _is_less(journey)]
-    return Reconciled([*ended, *known, *leaving], less)
+    return Reconciled([*ended, *known, *leaving, *cleared], less)
 
 
 def sort_out(world: World) -> Found:

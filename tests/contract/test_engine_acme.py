@@ -214,9 +214,10 @@ def test_a_certificate_that_does_not_name_its_issuers_key_is_renewed_all_the_sam
         problem("malformed", "no such certificate", 400),
         problem("unauthorized", "another account's", 403),
         problem("serverInternal", "no such serial", 404),
+        problem("serverInternal", "could not find order resulting in the given certificate serial number", 500),
         page(409),
     ],
-    ids=["already", "malformed", "unauthorized", "internal", "html"],
+    ids=["already", "malformed", "unauthorized", "internal", "failed", "html"],
 )
 def test_what_the_ca_does_not_like_to_hear_is_left_out(
     server: FakeAcme, party: Authority, old: Issued, refusal: Answer
@@ -234,6 +235,7 @@ def test_what_the_ca_does_not_like_to_hear_is_left_out(
         ("malformed", 429, "ca-refused"),
         ("malformed", 500, "ca-unreachable"),
         ("malformed", 503, "ca-unreachable"),
+        ("serverInternal", 503, "ca-unreachable"),
         ("userActionRequired", 403, "ca-account"),
         ("badNonce", 400, "ca-bad-nonce"),
         ("accountDoesNotExist", 400, "ca-account"),

@@ -52,7 +52,7 @@ PLACES = {
     "acme": Plant(STATE / "acme", failing(ISSUING)),
     WORK: Plant(STATE / WORK, failing((*ISSUING, "remove planted.test"))),
     "acme/accounts": Plant(STATE / "acme/accounts", failing(ISSUING, "ca-unrecognised")),
-    "live": Plant(STATE / "live", failing((*ISSUING, *PUBLISHING))),
+    "live": Plant(STATE / "live", failing((*ISSUING, *PUBLISHING, "remove planted.test"))),
     "live/NAME": Plant(STATE / "live/planted.test", is_named=False),
     "live/NAME/current": Plant(STATE / "live/planted.test/current", is_named=False),
     "challenges": Plant(STATE / "challenges", failing(ISSUING)),
@@ -115,7 +115,8 @@ def sites(host: Sandbox) -> Path:
 @contextmanager
 def planted(link: Path, target: Path) -> Iterator[None]:
     """Do what the daemon's user may do in its own directories: put a link where something of certctl's was."""
-    daemon, kept = pwd.getpwnam(DAEMON), link.with_name(f"{link.name}.kept")
+    is_a_home = link.parent.name == "live"  # where any other name would be a customer's
+    daemon, kept = pwd.getpwnam(DAEMON), link.with_name(f"{'.' * is_a_home}{link.name}.kept")
     was_there = os.path.lexists(link)
     if was_there:
         link.rename(kept)
@@ -126,8 +127,10 @@ def planted(link: Path, target: Path) -> Iterator[None]:
     finally:
         if link.is_symlink() and (was_there or link.readlink() == target):
             link.unlink()
-        if kept.exists() and not os.path.lexists(link):  # reconcile takes what it does not know out of the mirror
+        if kept.exists() and not os.path.lexists(link):
             kept.rename(link)
+        elif is_a_home and kept.exists():
+            shutil.rmtree(kept)  # it was published anew
 
 
 @pytest.mark.parametrize("place", PLACES)

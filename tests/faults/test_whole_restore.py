@@ -23,7 +23,7 @@ def test_a_block_of_a_name_removed_since_the_backup_stops_no_run_and_is_put_asid
     watch.all_is_well([new])
 
 
-def test_reconcile_takes_such_blocks_out_in_one_run_and_says_so(watch: Watch) -> None:
+def test_reconcile_clears_such_blocks_away_in_one_run_and_says_so(watch: Watch) -> None:
     left, stray = watch.customers("reconciled", 2)
     watch.sandbox.must("issue", left)
     block = watch.sandbox.layout.conf_dir / f"{left}.conf"

@@ -196,3 +196,10 @@ def test_a_link_in_the_place_of_the_pairs_takes_nothing_of_roots_away(place: Pat
         as_owner(place)
     assert (theirs / LEAVES.name / "1/privkey.pem").exists()
     assert not (place / "state/aside").exists() or not list((place / "state/aside").rglob("privkey.pem"))
+
+
+def test_what_a_killed_run_left_without_a_pair_in_force_names_nobody(place: Path) -> None:
+    for top in (place / "state/live", place / "sites"):
+        (top / LEAVES.name / "current").unlink()
+    (place / "state/live/planted.example.com").symlink_to(place / "state/live" / STAYS.name)
+    assert Nginx(settings_of(place)).names() == [STAYS]
