@@ -16,6 +16,7 @@ from certctl.io.locks import lock
 from certctl.nginx import mirror
 from certctl.nginx.web import Nginx
 from certctl.values import Mode, Site
+from tests.e2e.real_sandbox import open_place
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx
 
 pytestmark = pytest.mark.e2e
@@ -260,9 +261,9 @@ def test_a_name_with_a_block_before_the_catch_all_is_treated_alike(tmp_path: Pat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="NOT PROVED: workers that cannot read keys; run as root")
-def test_a_catch_all_is_proven_by_the_pairs_of_blocks_before_it_takes_over(tmp_path: Path) -> None:
+def test_a_catch_all_is_proven_by_the_pairs_of_blocks_before_it_takes_over() -> None:
     """Else every block would go first, and be missed."""
-    with real_nginx(tmp_path, user="www-data") as host:
+    with open_place() as root, real_nginx(root, user="www-data") as host:
         site = host.site("new.test")
         put_live(host, site)
         shared = Nginx(replace(host.settings, mode=Mode.SHARED))
