@@ -53,8 +53,13 @@ def planted(house: House) -> Iterator[Path]:
 
 
 def strangers(house: House, whose: Owner) -> Iterator[Path]:
-    """Find files of another user than the one certctl works here as, who could not open them."""
-    return (path for path, facts, _ in _entries(house) if stat.S_ISREG(facts.st_mode) and facts.st_uid != whose.uid)
+    """Find files of another user than the one certctl works here as, who could not open them.
+
+    The daemon's own lock is root's where root started it: it is taken before the rights are given up.
+    """
+    daemons = house.path(house.settings.serve.socket).with_suffix(".lock")
+    files = ((path, facts) for path, facts, _ in _entries(house) if stat.S_ISREG(facts.st_mode) and path != daemons)
+    return (path for path, facts in files if facts.st_uid != whose.uid)
 
 
 def _entries(house: House) -> Iterator[tuple[Path, os.stat_result, bool]]:

@@ -9,6 +9,7 @@ from errno import ELOOP
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from shlex import quote
 
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.files import make_directory, writing
@@ -65,7 +66,8 @@ def _mending(path: Path, error: sqlite3.Error) -> list[str]:
     if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} and not path.is_dir():
         return ["certctl doctor"]
     kept = path.parent / "damaged"
-    return [f"mkdir -m 0700 {kept} && mv {path}* {kept}/ && certctl reconcile --adopt", "certctl doctor"]
+    old, new = quote(str(path)), quote(str(kept))
+    return [f"mkdir -m 0700 {new} && mv {old}* {new}/ && certctl reconcile --adopt", "certctl doctor"]
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -105,7 +105,10 @@ CASES = {
         "status status.example.com", configured(DEAD), {"issue": "status.example.com", "status": ""},
     ),
     "dns-unreachable": Case("verify status.example.com", configured(DEAD), {"doctor": "dns"}),
-    "store-unreachable": Case("status", broken_store, {"doctor": "certctl.db cannot be used"}),
+    "store-unreachable": Case(
+        "status", broken_store, {"doctor": "certctl.db cannot be used"},
+        ("mkdir -m 0700 ",),  # typed in tests/faults/test_lost.py, where there is something to adopt
+    ),
     "state-unwritable": Case("status", newer_store, {"--version": "certctl "}),
     "nginx-missing": Case(
         "reload", configured('[nginx]\nbinary = "/no/nginx"\n'), {"config show": "/no/nginx"},
@@ -132,7 +135,7 @@ def test_what_is_next_shows_the_fault_or_mends_it(host: Debian, slug: str) -> No
     assert slug in host.must("explain", slug).out
     followed = set()
     for command in commands:
-        if command in case.unplayed:
+        if command.startswith(case.unplayed):
             continue
         key = next(key for key in case.shows if command.removeprefix("certctl ").startswith(key))
         followed.add(key)
