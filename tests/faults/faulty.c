@@ -27,6 +27,7 @@ static struct plan {
     int32_t kinds;   /* which calls fail; 0 for none */
     int32_t error;   /* with which errno */
     char place[PATH_MAX]; /* a file, or a directory with all below it */
+    char after[PATH_MAX]; /* none fails before this is there; empty for always */
 } none, *plan = &none;
 
 __attribute__((constructor)) static void map_plan(void)
@@ -58,7 +59,7 @@ static int fails(enum kind kind, int directory, const char *path)
         at[length < 0 ? 0 : length] = '\0';
         snprintf(full, sizeof full, path ? "%s/%s" : "%s", at, path);
     }
-    if (!is_there(full))
+    if (!is_there(full) || (plan->after[0] && access(plan->after, F_OK)))
         return 0;
     errno = plan->error;
     return 1;

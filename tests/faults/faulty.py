@@ -22,7 +22,7 @@ from tests.e2e.real_sandbox import Ran, Sandbox
 from tests.faults.whole import Watch
 
 _SOURCE = Path(__file__).with_name("faulty.c")
-_PLAN = struct.Struct("=qii4096s")  # ``struct plan`` there
+_PLAN = struct.Struct("=qii4096s4096s")  # ``struct plan`` there
 
 
 class Call(IntFlag):
@@ -45,19 +45,24 @@ ANY = Call(255)
 class Fault:
     """Calls of a kind fail in a place of the host, or below it; ``{name}`` there is the name a run is about.
 
-    Which call of a change fails is said by the place: how many there were before it is nobody's promise.
+    Which call of a run fails is said by places: how many there were before it is nobody's promise.
+
+    Attributes:
+        after: A place that is there before the first call fails.
     """
 
     place: str
     calls: Call = ANY
     error: int = errno.EIO
+    after: str = ""
 
     def about(self, name: str) -> "Fault":
         """Return the fault for a run about a name."""
-        return replace(self, place=self.place.format(name=name))
+        return replace(self, place=self.place.format(name=name), after=self.after.format(name=name))
 
     def __str__(self) -> str:
-        return f"{self.calls!r} in {self.place}: {errno.errorcode[self.error]}"
+        when = f", after {self.after}" if self.after else ""
+        return f"{self.calls!r} in {self.place}{when}: {errno.errorcode[self.error]}"
 
 
 class Plan:
@@ -73,9 +78,10 @@ class Plan:
         seconds = round(clock.total_seconds())
         if root and fault:
             place = os.fsencode(root / fault.place)
-            self._map[:] = _PLAN.pack(seconds, fault.calls, fault.error, place)
+            after = os.fsencode(root / fault.after) if fault.after else b""
+            self._map[:] = _PLAN.pack(seconds, fault.calls, fault.error, place, after)
         else:
-            self._map[:] = _PLAN.pack(seconds, 0, 0, b"")
+            self._map[:] = _PLAN.pack(seconds, 0, 0, b"", b"")
 
 
 def preload(place: Path) -> Path:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 LIVE, SITES, CONF = "var/lib/certctl/live", "var/lib/certctl-sites", "etc/nginx/certctl.d"
 STATE, ACME = "var/lib/certctl", "var/lib/certctl/acme"
 STORE, LOG = "var/lib/certctl/certctl.db", "var/lib/certctl/certctl.db-wal"
+MADE = f"{ACME}/work/{{name}}/fullchain.pem"  # what the CA has made, before the store has it
 UNWRITABLE, UNREACHABLE = "state-unwritable", "store-unreachable"
 VERBS = ("issue", "renew", "reconcile", "remove")
 _numbers = count()
@@ -32,6 +33,7 @@ IN_LIVE = {
     Fault(LIVE, Call.LINK, errno.EROFS): "issue renew reconcile remove",
     Fault(LIVE, Call.MKDIR, errno.EDQUOT): "issue renew reconcile",
     Fault(LIVE, ANY, errno.EROFS): "issue renew reconcile remove",
+    Fault(LIVE, ANY, errno.EDQUOT, after=MADE): "issue renew",
 }
 IN_SITES = {
     Fault(SITES, Call.WRITE, errno.EDQUOT): "issue renew reconcile",
@@ -60,6 +62,7 @@ IN_STORE = {
     Fault(STORE, ANY, errno.EROFS): "issue renew reconcile remove",
     Fault(LOG, Call.WRITE, errno.EDQUOT): "issue renew reconcile remove",
     Fault(LOG, Call.FLUSH, errno.EIO): "issue renew reconcile remove",
+    Fault(LOG, Call.FLUSH, after=MADE): "issue renew",
 }
 
 
