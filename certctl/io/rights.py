@@ -43,10 +43,10 @@ def work_as(owner: "Owner") -> None:
 
 
 def acting_as() -> "Owner | None":
-    """Return whom files are reached as; None when as whoever runs this."""
+    """Return whom files are reached as; None when as whoever runs this, as by who has given root's rights up."""
     from certctl.io.accounts import Owner
 
-    if not _stepped_down:
+    if not _stepped_down or os.geteuid() != 0:
         return None
     owner = Owner(_libc().setfsuid(_ASK), _libc().setfsgid(_ASK))
     return owner if owner.uid else None

@@ -139,6 +139,18 @@ def test_going_back_to_root_is_a_step_of_its_own(place: Path) -> None:
 
 
 @AS_ROOT
+def test_who_gives_roots_rights_up_for_good_is_asked_for_no_more_of_them(place: Path) -> None:
+    """As the daemon does, after it has finished a move as somebody else."""
+    script = f"""
+rights.work_as({OWNER}); rights.work_as(Owner(0, 0))
+os.setgid(4322); os.setuid(4321)
+with rights.as_root():
+    print(rights.acting_as(), may_read_roots())
+"""
+    assert said(place, script) == ["None False"]
+
+
+@AS_ROOT
 def test_a_root_whose_own_the_state_is_keeps_what_its_login_has(place: Path) -> None:
     script = "os.setgroups([4242]); rights.work_as(Owner(0, 0)); print(os.getgroups(), rights.acting_as())"
     assert said(place, script) == ["[4242] None"]
