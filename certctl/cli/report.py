@@ -130,7 +130,7 @@ class TextReport:
         if self._quiet:
             for o in failures[shown:]:
                 self._err.print(self._short(o.domain, o.error))
-        else:
+        elif outcomes or not beside:
             self._sum_up(outcomes, say)
         return int(exit_code(outcomes, fails, beside))
 
