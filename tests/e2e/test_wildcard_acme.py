@@ -75,6 +75,8 @@ def test_what_was_begun_is_finished_by_another_process_with_the_same_order(sandb
     add(sandbox, values[1:], only=NS2)
     (result,) = sandbox.must("wildcard", "--finish", "--json").json["results"]
     assert result["certificate"]["names"] == [STAR, ZONE]
+    (obtained,) = [step["detail"] for step in result["steps"] if step["name"] == "obtain"]
+    assert f"TXT {CHALLENGE} = {', '.join(values)}" in obtained, "what proved it is in the history"
     assert name_in(sandbox, f"any.{ZONE}") == [STAR, ZONE]
     assert (sandbox.orders(), failures(sandbox)) == (orders + 1, 0)
 
