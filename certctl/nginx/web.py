@@ -217,10 +217,11 @@ class Nginx:
                 raise only_behind_catch_all(without)
             wanted = base_files(self._settings, self._command)
             changed = {path: text for path, text in wanted.items() if text != read(path)}
-            if not changed:
+            if not (changed or guard.is_reload_pending):  # a killed run may not have seen nginx read it
                 return Done(f"{base} is in place", changed=False)
             try:
-                guard.swap(Swap(changed))
+                if changed:
+                    guard.swap(Swap(changed))
                 if self._is_reachable():
                     guard.reload()
                     probe.prove(self._settings)
@@ -228,7 +229,7 @@ class Nginx:
                 guard.give_up(error)
                 raise
             guard.settle()
-        return Done(f"wrote {base}")
+        return Done(f"wrote {base}" if changed else f"{base} is in place", changed=bool(changed))
 
     def without_block(self) -> Sequence[Domain]:
         """Return the domains that the catch-all in force serves, and this mode's base file would not."""

@@ -11,6 +11,7 @@ from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx.base import base_files, serves_the_mirror
+from certctl.nginx.guard import PENDING
 from certctl.nginx.publish import in_force
 from certctl.values import Mode, Site
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx
@@ -122,3 +123,14 @@ def test_a_site_is_published_as_before_where_file_and_configuration_agree(shared
     put_live(shared, site)
     assert not shared.settings.block_path(site.domain).exists()
     assert in_force(shared.settings) is shared.settings
+
+
+@pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
+def test_a_base_file_that_a_killed_run_did_not_see_read_is_reloaded_by_the_next(tmp_path: Path, mode: Mode) -> None:
+    with real_nginx(tmp_path, mode=mode) as host:
+        before = host.reloads()
+        (host.settings.conf_dir / PENDING).touch()
+        assert not host.web.install_base().changed
+        assert not host.web.is_reload_pending
+        assert not host.web.install_base().changed
+        assert host.reloads() == before + 1
