@@ -63,7 +63,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
         journey.changed = True
         _end(journey, world)
     less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*unknown, *outdated)}
-    known = [journey for journey in journeys if not _is_less(journey)]
+    known = [journey for journey in journeys if not (_is_less(journey) or _was_removed(journey, world))]
     return Reconciled([*ended, *known, *leaving, *cleared], less)
 
 
@@ -113,6 +113,12 @@ def _is_certificate_left(domain: Domain, world: World) -> bool:
 
 def _is_less(journey: Journey) -> bool:
     return journey.error is not None and journey.error.slug == "store-knows-less"
+
+
+def _was_removed(journey: Journey, world: World) -> bool:
+    """Tell whether another run removed a domain meanwhile, which is as it should be."""
+    row = world.store.domain(journey.domain) if journey.error else None
+    return row is not None and row.state is State.REMOVED
 
 
 def _is_served(row: DomainRow) -> bool:

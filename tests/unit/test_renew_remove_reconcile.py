@@ -11,6 +11,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import HOST_FAULTS, ConfigInvalid, NotApproved
 from certctl.stories.issue import issue, obtain
+from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove, stay_away
 from certctl.stories.renew import is_waiting, renew, succeed_to, waiting
@@ -390,6 +391,19 @@ def test_a_domain_issued_while_reconcile_looks_around_is_nobodys_leftover(fake: 
     reconcile(world, fake.journey)
     assert isinstance(world.web, Hurried)
     assert world.web.served(domain)
+
+
+def test_a_domain_that_another_run_removes_meanwhile_is_no_failure_of_reconcile(fake: FakeWorld) -> None:
+    stays, leaves = live(fake, "a.example.com", "b.example.com")
+
+    def start(domain: Domain) -> Journey:
+        if domain == leaves:
+            remove(fake.journey(leaves), fake.world)
+        return fake.journey(domain)
+
+    done = reconcile(fake.world, start)
+    assert [(journey.domain, journey.ok) for journey in done.journeys] == [(stays, True)]
+    assert not done.less
 
 
 def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) -> None:
