@@ -56,12 +56,8 @@ def reconcile(world: World, start: Start) -> Reconciled:
     for domain in finished:
         world.web.discard(domain)  # the operator removed it, and that run was killed: nothing is kept
     outdated = [journey.domain for journey in journeys if _is_less(journey)]
-    names = set(world.web.names())
-    unknown = [domain for domain in found.unknown if domain in names]
-    cleared = [start(domain) for domain in found.unknown if domain not in names]  # blocks without a pair
-    for journey in cleared:
-        journey.changed = True
-        _end(journey, world)
+    cleared = _cleared(found.unknown, world, start)
+    unknown = [domain for domain in found.unknown if domain not in {journey.domain for journey in cleared}]
     less = {domain: lack(domain, world.store.domain(domain), world) for domain in (*unknown, *outdated)}
     known = [journey for journey in journeys if not (_is_less(journey) or _was_removed(journey, world))]
     return Reconciled([*ended, *known, *leaving, *cleared], less)
@@ -95,6 +91,16 @@ def begin(domain: Domain, start: Start, world: World) -> Journey:
     journey = start(domain)
     journey.before = world.store.domain(domain)
     return journey
+
+
+def _cleared(unknown: Sequence[Domain], world: World, start: Start) -> Sequence[Journey]:
+    """Report whose server block had no pair, served nobody, and went with the change."""
+    names = set(world.web.names())
+    journeys = [start(domain) for domain in unknown if domain not in names]
+    for journey in journeys:
+        journey.changed = True
+        _end(journey, world)
+    return journeys
 
 
 def _end(journey: Journey, world: World) -> None:

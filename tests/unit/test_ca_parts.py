@@ -378,7 +378,7 @@ def test_what_a_run_left_to_go_on_with_is_taken_over_whole_and_nothing_else(
     for name in kept | {"cli.ini", "planted"}:
         (left / name).write_text(name)
     remake(settings.acme_dir, tmp_path / "fresh")
-    made = tmp_path / "fresh/work/status.example.com"
+    made = tmp_path / "fresh" / left.relative_to(settings.acme_dir)
     assert {path.name: path.read_text() for path in made.iterdir() if path.is_file()} == {
         name: name for name in kept
     }
