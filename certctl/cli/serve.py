@@ -65,11 +65,10 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
         from certctl.cli.serve_units import take_away, write
 
         return take_away(invocation, house) if uninstall else write(invocation, house, dry_run=dry_run)
-    house = after_a_move(invocation)
-    os.nice(_NICER)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
-    code = _run(invocation, house, path.absolute() if path else house.path(house.settings.serve.socket))
+    try:
+        code = _run(invocation, after_a_move(invocation), path)
+    except KeyboardInterrupt:  # to be told to stop is how a daemon ends, also before it has handlers of its own
+        code = int(ExitCode.DONE)
     if code == ExitCode.INTERRUPTED:
         os._exit(code)  # asked twice: no thread at the CA holds us up
     if invocation.json:
@@ -77,8 +76,12 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     return code
 
 
-def _run(invocation: Invocation, house: House, where: Path) -> int:
+def _run(invocation: Invocation, house: House, path: Path | None) -> int:
     """Serve; whoever was started as root has given that up before the first stranger is heard."""
+    os.nice(_NICER)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
+    where = path.absolute() if path else house.path(house.settings.serve.socket)
     if house.mode is Mode.BLOCKS and os.geteuid() == 0:
         make_account(house)
     require_reader(house)
@@ -107,7 +110,7 @@ def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners:
     def listen(line: socket.socket) -> int:
         try:
             asyncio.run(_unprivileged(house, parts, parts.monitors_hands(line)).serve(listeners))
-        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - this process ends here
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - this process ends here
             return report_failure(error, invocation)
         return int(ExitCode.DONE)
 
@@ -138,10 +141,18 @@ def _listeners(house: House, where: Path) -> "Iterator[Listeners]":
         yield _sorted(given)
         return
     with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
-        yield _bound(where, _group(house))
-        for gone in (where, where.with_name(MISS)):
-            with suppress(OSError):
-                gone.unlink(missing_ok=True)
+        try:
+            yield _bound(where, _group(house))
+        except KeyboardInterrupt:
+            _take_away(where)
+            raise
+        _take_away(where)
+
+
+def _take_away(where: Path) -> None:
+    for gone in (where, where.with_name(MISS)):
+        with suppress(OSError):
+            gone.unlink(missing_ok=True)
 
 
 def _bound(where: Path, group: int | None) -> "Listeners":

@@ -90,13 +90,16 @@ class Daemon:
         Raises:
             ConfigInvalid: ``approval-approves-everything``, before the first name is taken on.
         """
-        with listeners.serve, listeners.miss:
-            await self._serve(listeners, await self._approval_refuses())
-
-    async def _serve(self, listeners: Listeners, refuses: bool) -> None:  # noqa: FBT001
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self.stop)
+        with listeners.serve, listeners.miss:
+            refuses = await self._approval_refuses()
+            if not self._asked_to_stop.is_set() and not stopping.is_set():
+                await self._serve(listeners, refuses)
+
+    async def _serve(self, listeners: Listeners, refuses: bool) -> None:  # noqa: FBT001
+        loop = asyncio.get_running_loop()
         misses, _ = await loop.create_datagram_endpoint(lambda: Misses(self._on_demand.hint), sock=listeners.miss)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.serve(sockets=[listeners.serve]))

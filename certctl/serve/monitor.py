@@ -22,7 +22,7 @@ from threading import Lock, Semaphore
 from typing import Protocol
 
 from certctl.domain import Domain
-from certctl.errors import CertctlError, NameRejected, unforeseen
+from certctl.errors import CertctlError, ExitCode, NameRejected, unforeseen
 from certctl.io import service
 from certctl.io.process import end_children, fork
 from certctl.io.stop import stopping
@@ -78,11 +78,17 @@ def part(
     def run() -> int:
         ours.close()
         service.speak_for_parent()
-        return listen(theirs)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            return listen(theirs)
+        except KeyboardInterrupt:  # told to stop before it had handlers of its own
+            return int(ExitCode.DONE)
 
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # one that comes meanwhile is for both
     pid = fork(run)
     for number in _SIGNALS:
         signal.signal(number, lambda number, _: _pass_on(number, pid))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for each in (theirs, *doors):
         each.close()
     Monitor(ours, duties, settings).work()

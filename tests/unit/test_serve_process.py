@@ -42,6 +42,25 @@ os.execv(argv[0], argv)
 """
 
 
+# Where a stop may come before the daemon has handlers of its own: a call, and who hears it before that call is made.
+_STOPPED_AT = """
+import os, signal, sys
+from importlib import import_module
+place, _, name = sys.argv.pop(1).rpartition(":")
+*outer, name = name.split(".")
+holder = getattr(import_module(place), *outer) if outer else import_module(place)
+call = getattr(holder, name)
+monitor, user = os.getpid(), os.geteuid()
+def stopped(*given, **named):
+    os.kill(monitor if os.geteuid() == user else os.getpid(), signal.SIGTERM)
+    return call(*given, **named)
+setattr(holder, name, stopped)
+sys.argv[0] = "certctl"
+from certctl.cli import main
+main()
+"""
+
+
 @dataclass
 class Place:
     """A host below a temporary directory: an approval endpoint that refuses, and a resolver that never answers."""
@@ -268,6 +287,29 @@ def test_each_signal_that_asks_it_to_stop_is_heard_and_obeyed_with_care(
         daemon.hears("READY=1")
         code, said = daemon.stop(number)
     assert (code, "stopping: no new names" in said) == (0, True)
+
+
+@AS_ROOT
+@pytest.mark.parametrize(
+    "call",
+    [
+        "os:nice",
+        "os:fork",
+        "os:setsid",
+        "certctl.io.sockets:bind",
+        "certctl.nginx.web:Nginx.require_challenge",
+        "certctl.io.accounts:become",
+        "certctl.serve.daemon:Daemon.serve",
+        "certctl.approval.operator:HttpOperator.require_refusal",
+    ],
+)
+@pytest.mark.parametrize("mode", ["blocks", "shared"])
+def test_told_to_stop_while_it_starts_it_ends_as_it_does_later(place: Place, mode: str, call: str) -> None:
+    place.configure(mode=mode)
+    argv = [sys.executable, "-c", _STOPPED_AT, call, *place.argv[3:]]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (ended.returncode, "error" in ended.stderr) == (0, False), ended.stderr
+    assert [path.name for path in place.socket.parent.glob("*.sock")] == []
 
 
 def test_asked_twice_it_ends_at_once(place: Place) -> None:
