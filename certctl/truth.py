@@ -133,6 +133,10 @@ class Store(Protocol):
         """Return the domains whose removal was begun and is not done."""
         ...
 
+    def reaches_back(self, before: datetime) -> bool:
+        """Tell whether the history or the ledger begins before a moment."""
+        ...
+
     def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
         """Delete what was written before a moment and counts no more; yield how many rows each transaction took.
 

@@ -15,6 +15,16 @@ BATCH = 1000
 """Rows of one transaction: a few milliseconds during which nobody else writes."""
 
 
+def reaches_back(db: sqlite3.Connection, before: datetime) -> bool:
+    """Tell whether anything among the first rows is older than a moment."""
+    found = db.execute(
+        "SELECT 1 FROM (SELECT at FROM (SELECT at FROM event ORDER BY id LIMIT ?1)"
+        " UNION ALL SELECT at FROM (SELECT at FROM spend ORDER BY rowid LIMIT ?1)) WHERE at < ?2 LIMIT 1",
+        (BATCH, text(before)),
+    ).fetchone()
+    return found is not None
+
+
 def old_events(db: sqlite3.Connection, after: int, before: datetime) -> tuple[Sequence[int], int | None]:
     """Return the next lines of the history to delete, and after which one to go on; None at the end.
 

@@ -307,6 +307,11 @@ class SqliteStore:
             if not keep_certificate:
                 db.execute("DELETE FROM certificate WHERE domain = ?", (domain.name,))
 
+    def reaches_back(self, before: datetime) -> bool:
+        """Tell whether the history or the ledger begins before a moment."""
+        with self._reading() as db:
+            return pruning.reaches_back(db, before)
+
     def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
         """Delete what was written before a moment and counts no more; yield how many rows each transaction took."""
         after: int | None = 0

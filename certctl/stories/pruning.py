@@ -4,23 +4,26 @@ from datetime import timedelta
 from itertools import islice
 
 from certctl.budget import LETS_ENCRYPT
+from certctl.errors import CertctlError
 from certctl.io.stop import stopping
 from certctl.world import World
 
 KEPT = timedelta(days=400)
 _MOST = 200
-_IDLE = timedelta(days=100)
 
 
 def prune(world: World) -> int:
     """Delete what is old and counts no more, in small transactions; a run leaves the rest of many to the next.
 
-    Returns how many rows went. By a clock that is far ahead of the last thing that happened nothing is old: it may
-    be wrong.
+    Returns how many rows went: none while the CA does not say that this host's clock is right, as by one that is a
+    year ahead everything is old.
     """
     now = world.clock.now()
-    last = next(iter(world.store.events(None, 1)), None)
-    if last is None or now - last.at > _IDLE:
+    if not world.store.reaches_back(now - KEPT):
+        return 0
+    try:
+        world.ca.require_ready()
+    except CertctlError:
         return 0
     gone = 0
     for taken in islice(world.store.prune(now - KEPT, {**LETS_ENCRYPT, **world.limits}, now), _MOST):

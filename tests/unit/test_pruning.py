@@ -150,11 +150,33 @@ def test_a_run_that_is_asked_to_stop_prunes_no_further(fake: FakeWorld, monkeypa
         stopping.clear()
 
 
-def test_by_a_clock_far_ahead_of_all_that_happened_nothing_is_old(fake: FakeWorld) -> None:
-    note(fake, 30, LIVE.name, "last month")
+@pytest.mark.parametrize("trouble", ["clock_differs", "outage"])
+def test_by_a_clock_that_the_ca_does_not_confirm_nothing_is_old_not_even_after_a_run_that_failed_by_it(
+    fake: FakeWorld, trouble: str
+) -> None:
+    note(fake, 30, "stranger.example.com", "last month")
+    fake.store.spend([Spend(Bucket.FAILURES, LIVE.name)], fake.clock.now())
     fake.days_pass(3 * 365)
+    note(fake, 0, LIVE.name, "the clock is wrong")
+    setattr(fake.ca, trouble, True)
     assert prune(fake.world) == 0
-    assert told(fake) == ["last month"]
+    assert (told(fake), len(ledger(fake))) == (["last month", "the clock is wrong"], 1)
+    setattr(fake.ca, trouble, False)
+    assert prune(fake.world) == 2
+    assert (told(fake), ledger(fake)) == (["the clock is wrong"], [])
+
+
+def test_the_ca_is_asked_for_the_time_only_once_something_is_old(
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+    monkeypatch.setattr(fake.ca, "require_ready", lambda: asked.append(1))
+    note(fake, 399, LIVE.name)
+    prune(fake.world)
+    assert asked == []
+    fake.store.spend([Spend(Bucket.ORDERS, "")], fake.clock.now() - timedelta(days=401))
+    prune(fake.world)
+    assert (asked, ledger(fake)) == ([1], [])
 
 
 def test_the_timers_run_prunes_and_one_for_a_name_does_not(

@@ -42,7 +42,7 @@ os.execv(argv[0], argv)
 """
 
 
-# Where a stop may come before the daemon has handlers of its own: a call, and who hears it before that call is made.
+# A stop comes right before a call that the daemon makes while it starts.
 _STOPPED_AT = """
 import os, signal, sys
 from importlib import import_module
