@@ -4,6 +4,7 @@ The tests share one host, which each leaves as it found it: whoever is a custome
 The moves follow each other.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,54 @@ def _next_commands(said: str) -> list[str]:
     found = re.findall(r"certctl (?:timer install|serve --install)|systemctl restart certctl-serve", line)
     assert found, said
     return found
+
+
+def test_a_killed_move_darkens_nobody_and_the_next_command_finishes_it_or_takes_it_back(host: Machine) -> None:
+    mark = "/var/lib/certctl-sites/.moving"
+    host.run(f"certctl init --mode blocks & until [ -e {mark} ]; do :; done; kill -9 $!; wait")
+    assert host.path(mark).exists()
+    assert is_served(host)
+    assert any("certctl reconcile" in line for line in problems(host))
+    host.must("systemctl start certctl-renew.service")  # which may not end it
+    host.must("systemctl reload nginx")
+    assert host.path(mark).exists()
+    assert is_served(host)
+    host.must("certctl reconcile")
+    assert not host.path(mark).exists()
+    assert is_served(host)
+    host.must("certctl init --mode lua")
+    host.must("certctl timer install && certctl serve --install")
+    assert problems(host) == []
+    assert is_served(host)
+    visit_by_https(host, stranger(host), "lua")
+
+
+def test_a_store_that_was_lost_takes_nobody_out_and_takes_all_in_again_without_an_order(host: Machine) -> None:
+    gone = stranger(host)
+    visit_by_https(host, gone, "lua")
+    customers = names(host)
+    orders = host.net.orders()
+    host.must("mkdir -m 0700 /root/lost && mv /var/lib/certctl/certctl.db* /root/lost/")
+    host.must("systemctl restart certctl-serve.service")
+    host.must("systemctl start certctl-renew.service")
+    assert is_served(host)
+    assert "store-knows-less" in host.must("certctl reconcile", 9).text
+    assert any("--adopt" in line for line in problems(host))
+    assert is_served(host)
+    host.must(f"certctl remove {gone}")
+    assert not host.net.visit(f"https://{gone}/").page
+    host.must("certctl reconcile --adopt")
+    assert (problems(host), host.net.orders()) == ([], orders)
+    assert is_served(host)
+    assert names(host) == customers - {gone}
+    host.must(f"certctl renew {KNOWN} --force")
+    assert is_served(host)
+    visit_by_https(host, stranger(host), "lua")
+
+
+def names(host: Machine) -> set[str]:
+    """Return the names in the store."""
+    return {row["domain"] for row in json.loads(host.must("certctl status --json").out)["results"]}
 
 
 def test_certctl_is_upgraded_over_a_running_daemon(host: Machine) -> None:
