@@ -20,7 +20,7 @@ if __name__ == "__main__":
 from certctl.cli import root as command_line  # noqa: E402
 from certctl.cli.base import GLOBAL_OPTIONS  # noqa: E402
 from certctl.cli.config_file import commented  # noqa: E402
-from certctl.cli.explanations import explanation  # noqa: E402
+from certctl.cli.look import explanation  # noqa: E402
 from certctl.config import Settings  # noqa: E402
 from certctl.errors import CATALOGUE, CertctlError, ExitCode, Kind, Who  # noqa: E402
 from certctl.io.clock import SystemClock  # noqa: E402

@@ -56,7 +56,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     prove by a TLS handshake that the new certificate is served. Running it again is safe and orders nothing.
     """
     from certctl.stories.issue import issue as story
-    from certctl.stories.preflight import preflight
+    from certctl.stories.issue import preflight
 
     house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
     _check_mode(mode, house)

@@ -1,5 +1,8 @@
 """Commands that look and change nothing: ``verify``, ``approval``, ``log``, ``explain``."""
 
+import re
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import click
@@ -125,8 +128,6 @@ def log(invocation: Invocation, domain: str | None, limit: int) -> int:
 @click.pass_obj
 def explain(invocation: Invocation, slug: str | None) -> int:
     """Explain an error at length, offline."""
-    from certctl.cli.explanations import explanation
-
     report = open_report(invocation)
     if slug is None:
         rows = [[k.slug, str(int(k.family.exit_code)), k.who, k.summary] for k in CATALOGUE.values()]
@@ -146,3 +147,15 @@ def explain(invocation: Invocation, slug: str | None) -> int:
     head = f"{slug}: {kind.summary}\nexit code {int(kind.family.exit_code)}, who acts: {kind.who}\n\n"
     report.data(payload, head + explanation(slug))
     return 0
+
+
+def explanation(slug: str) -> str:
+    """Return the long text about an error, from ``certctl/explain.md`` (one heading a slug)."""
+    return _explanations().get(slug, "")
+
+
+@cache
+def _explanations() -> dict[str, str]:
+    text = files("certctl").joinpath("explain.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## ([a-z0-9-]+)\n", text, flags=re.MULTILINE)
+    return {slug: body.strip() for slug, body in zip(parts[1::2], parts[2::2], strict=True)}

@@ -7,22 +7,27 @@ import signal
 import socket
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+import certctl
 from certctl.cli.base import Invocation, command
 from certctl.cli.owner import require_legible
 from certctl.cli.reports import open_report
 from certctl.cli.serve_voice import ServeVoice
 from certctl.cli.sudo import require_write
+from certctl.cli.timer_host import is_booted, open_systemd, places, timer_settings
 from certctl.cli.wiring import House, after_a_move, read_house
 from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
 from certctl.io.files import hand_over, make_directory
 from certctl.io.locks import lock
+from certctl.timer import life
+from certctl.timer.units import SERVING, serve_files
 from certctl.values import Mode
 
 if TYPE_CHECKING:
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 
     from certctl.cli.serve_parts import Hands, Parts
     from certctl.serve.daemon import Daemon, Listeners
+    from certctl.timer.files import HostFile
+    from certctl.timer.units import UnitSettings
 
 _AS_ASKED = (ExitCode.DONE, ExitCode.INTERRUPTED)
 _NICER = 5  # handshakes of those who are live go first
@@ -62,9 +69,7 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     if (install or uninstall) and not dry_run:
         require_write(invocation, house.path("/etc/systemd/system"))
     if install or uninstall:
-        from certctl.cli.serve_units import take_away, write
-
-        return take_away(invocation, house) if uninstall else write(invocation, house, dry_run=dry_run)
+        return _uninstall(invocation, house) if uninstall else _install(invocation, house, dry_run=dry_run)
     try:
         code = _run(invocation, after_a_move(invocation), path)
     except KeyboardInterrupt:  # to be told to stop is how a daemon ends, also before it has handlers of its own
@@ -235,3 +240,55 @@ def _require_own(house: House, uid: int) -> None:
             f"{house.state} does not belong to {house.settings.serve.user}, as whom the daemon runs in this mode",
             next=["certctl reconcile", "certctl init", "certctl doctor"],
         )
+
+
+def _install(invocation: Invocation, house: House, *, dry_run: bool) -> int:
+    """Write the units of systemd and start them, or only show what would change."""
+    if not is_booted(house):
+        raise ConfigInvalid(
+            "serve-failed",
+            "systemd does not run this host",
+            expected=["'certctl serve' under whatever starts nginx here"],
+        )
+    files = daemon_files(house, timer_settings(invocation, house))
+    life.refuse_foreign(files)
+    if not dry_run:
+        make_account(house)
+        require_reader(house)
+    diff = "".join(file.diff() for file in files)
+    changed = bool(diff) if dry_run else life.install(files, open_systemd(house, SERVING), newest(house))
+    done = "Nothing was written." if dry_run else _said(files, written=bool(diff))
+    said = done if changed else "Nothing changed: the daemon is installed."
+    payload = {"dry_run": dry_run, "changed": changed, "diff": diff, "files": _conditions(files)}
+    open_report(invocation).data(payload, "\n".join(filter(None, [diff, said])))
+    return 0
+
+
+def daemon_files(house: House, settings: "UnitSettings") -> "list[HostFile]":
+    """Return the daemon's units with the group that nginx's workers have now."""
+    return serve_files(replace(settings, socket_group=group_name(house)))
+
+
+def newest(house: House) -> float:
+    """Return when what the daemon reads at its start last changed: the configuration, and certctl itself."""
+    read = [path for path in (house.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
+    return max(path.stat().st_mtime for path in read)
+
+
+def _said(files: "list[HostFile]", *, written: bool) -> str:
+    if written:
+        return f"Installed: {' '.join(str(file.path) for file in files)}"
+    return "Started anew: what it reads at its start had changed, or it was not running."
+
+
+def _uninstall(invocation: Invocation, house: House) -> int:
+    """Stop the daemon and delete the units certctl wrote."""
+    files = serve_files(places(house))
+    removed = [str(file.path) for file in life.remove(files, open_systemd(house, SERVING))]
+    payload = {"changed": bool(removed), "removed": removed, "files": _conditions(files)}
+    open_report(invocation).data(payload, "\n".join(f"removed {path}" for path in removed) or "Nothing to remove.")
+    return 0
+
+
+def _conditions(files: "list[HostFile]") -> list[dict[str, str]]:
+    return [{"path": str(file.path), "condition": str(file.condition)} for file in files]

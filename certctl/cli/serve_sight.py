@@ -86,7 +86,7 @@ def examine(house: House) -> Iterator[Finding]:
 
 def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
     """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
-    from certctl.cli.serve_units import newest
+    from certctl.cli.serve import newest
 
     if int(newest(house)) > datetime.fromisoformat(status["since"]).timestamp():
         text = "the daemon was started before its configuration, or certctl itself, became what it is now"
@@ -94,7 +94,7 @@ def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _units(house: House) -> Iterator[Finding]:
-    from certctl.cli.serve_units import daemon_files
+    from certctl.cli.serve import daemon_files
     from certctl.cli.timer_sight import examine_units
 
     yield from examine_units(house, SERVE, lambda settings: daemon_files(house, settings))

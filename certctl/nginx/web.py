@@ -13,7 +13,6 @@ from certctl.nginx import (
     access,
     aside,
     challenge,
-    checkup,
     doctor,
     foresee,
     handshake,
@@ -337,7 +336,7 @@ class Nginx:
 
     def examine(self, names: Sequence[Domain] = ()) -> list[Finding]:
         """Look at nginx and our files for ``certctl doctor``; some names are asked for as the CA would."""
-        answers = list(checkup.answers(self, names))  # first: its token is written as the state's owner
+        answers = list(doctor.answers(self, names))  # first: its token is written as the state's owner
         with as_root():
             return doctor.examine(self._settings, self._command, self._master, answers)
 

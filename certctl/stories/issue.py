@@ -12,7 +12,7 @@ from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.remove import stay_away
 from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
 from certctl.stories.unknown import require_newest, spare_order
-from certctl.values import Approval, DnsSolver, DomainRow, Site, State
+from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State
 from certctl.world import Change, World
 
 _NOT_ONE_SITES_FAULT = {
@@ -274,3 +274,21 @@ def side_by_side(
             yield [pending.pop(future) for future in done]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def preflight(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
+    """Verify, ask for approval, and try what an order would need; nothing is ordered, nothing stays written."""
+    for _ in side_by_side(journeys, lambda journey: _look(journey, world), jobs):
+        pass
+
+
+def _look(journey: Journey, world: World) -> None:
+    with journey.attempt():
+        welcome(journey, world)
+        journey.step(Step.PROBE, _probe, journey.domain, world)
+
+
+def _probe(domain: Domain, world: World) -> Done:
+    """Ask nginx for a challenge and for TLS, and the CA for its directory: free, each of them."""
+    done = (world.web.require_challenge(domain), world.web.require_tls(), world.ca.require_ready())
+    return Done("; ".join(each.summary for each in done), changed=False)

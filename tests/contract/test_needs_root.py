@@ -19,7 +19,7 @@ from certctl.cli import main, root, run
 from certctl.cli.base import Invocation
 for name in root.list_commands(None):
     root.get_command(None, name)
-import certctl.cli.serve_units, certctl.cli.stop, certctl.cli.streams, certctl.timer.life, certctl.timer.rival
+import certctl.cli.stop, certctl.cli.streams, certctl.timer.life, certctl.timer.rival
 def said(words):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

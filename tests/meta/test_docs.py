@@ -11,7 +11,7 @@ import pytest
 
 from certctl.cli import root
 from certctl.cli.base import GLOBAL_OPTIONS
-from certctl.cli.explanations import explanation
+from certctl.cli.look import explanation
 from certctl.config import Settings
 from certctl.errors import CATALOGUE, ExitCode
 from certctl.stories.journey import Step

@@ -15,9 +15,8 @@ from certctl.cli.outcome import document, outcome
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
 from certctl.io.stop import stopping
-from certctl.stories.issue import deploy, issue, obtain, order, side_by_side
+from certctl.stories.issue import deploy, issue, obtain, order, preflight, side_by_side
 from certctl.stories.journey import Journey, Step
-from certctl.stories.preflight import preflight
 from certctl.values import Delegation, Done, Removal, Site, State
 from certctl.world import World
 from tests.fakes.dns import FakeDns

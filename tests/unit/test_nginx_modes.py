@@ -18,7 +18,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io import accounts
 from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, rewrite
-from certctl.nginx import checkup, mainconf, mirror
+from certctl.nginx import doctor, mainconf, mirror
 from certctl.nginx.base import base_file
 from certctl.values import Level, Mode, Pem, Site
 from tests.real_nginx import make_site
@@ -164,7 +164,7 @@ def test_the_doctor_names_another_mode_when_reloads_grow_dear(
 ) -> None:
     if seconds is not None:
         (tmp_path / ".last-reload").write_text(f"{seconds}\n")
-    (finding,) = checkup.size(replace(SETTINGS, live=tmp_path), blocks)
+    (finding,) = doctor.size(replace(SETTINGS, live=tmp_path), blocks)
     assert finding.level is level
     assert ("certctl init --mode shared" in finding.fix) is (level is Level.WARNING)
     assert (f"took {seconds:.2f} s" in finding.text) if seconds else ("took" not in finding.text)

@@ -19,7 +19,7 @@ import trustme
 from certctl.cli import run
 from certctl.cli.base import Invocation
 from certctl.cli.doctor import notifier, renewers
-from certctl.cli.serve_units import daemon_files
+from certctl.cli.serve import daemon_files
 from certctl.cli.timer_host import host_settings
 from certctl.cli.timer_sight import examine_units
 from certctl.cli.wiring import open_house
