@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import ClassVar
 
+from certctl.dns_records import DnsFacts
+
 
 class ExitCode(IntEnum):
     """The process exit codes; public, additive only (docs/reference/exit-codes.md)."""
@@ -110,9 +112,14 @@ class NameRejected(CertctlError):
 
 
 class NotReady(CertctlError):
-    """The domain's DNS or CAA does not allow a certificate yet."""
+    """The domain's DNS or CAA does not allow a certificate yet.
+
+    Attributes:
+        facts: What its sentences are rendered from; empty where party 1 has no more than the sentences.
+    """
 
     exit_code = ExitCode.NOT_READY
+    facts = DnsFacts()
 
 
 class NotApproved(CertctlError):

@@ -6,6 +6,7 @@ from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
+from certctl.dns_records import DnsRecord
 from certctl.domain import Domain
 
 
@@ -15,7 +16,7 @@ class Delegation:
 
     domain: Domain
     target: str
-    records: tuple[str, ...]
+    records: tuple[DnsRecord, ...]
     summary: str
 
 

@@ -14,7 +14,9 @@ from dns.name import Name
 from dns.rdatatype import CAA
 
 from certctl.dns.ask import MAX_LINKS, Reply
+from certctl.dns.facts import dns_record, not_ready
 from certctl.dns.zone import Hearing, Zones, climb, plain
+from certctl.dns_records import DnsFacts, RecordVerdict
 from certctl.domain import Domain
 from certctl.errors import NotReady, Unreachable
 
@@ -52,12 +54,12 @@ class Verdict:
     """What a CAA record set means for us: a reason when it forbids, else what is allowed.
 
     Attributes:
-        remove: The property that has to go; empty when adding a record of ours is the cure.
+        unwanted: The record that has to go; None when adding one of ours is the cure.
     """
 
     allowed: bool
     text: str
-    remove: str = ""
+    unwanted: CaaRdata | None = None
 
 
 def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
@@ -84,11 +86,11 @@ def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
 
 def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> Verdict:
     """Judge one record set."""
-    tags = [(record, record.tag.decode("ascii", "replace").lower()) for record in records]
-    unknown = next((tag for record, tag in tags if record.flags & _CRITICAL and tag not in _KNOWN), None)
+    tags = [(record, _tag(record)) for record in records]
+    unknown = next((record for record, tag in tags if record.flags & _CRITICAL and tag not in _KNOWN), None)
     if unknown is not None:
-        text = f"the property {unknown!a} is marked critical and our CA does not know it"
-        return Verdict(allowed=False, text=text, remove=unknown)
+        text = f"the property {_tag(unknown)!a} is marked critical and our CA does not know it"
+        return Verdict(allowed=False, text=text, unwanted=unknown)
     wild = [record for record, tag in tags if tag == "issuewild"] if wildcard else []
     relevant = wild or [record for record, tag in tags if tag == "issue"]
     if not relevant:
@@ -101,6 +103,10 @@ def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> 
     if all(reasons):
         return Verdict(allowed=False, text=reasons[0])
     return Verdict(allowed=True, text=_allowance(named[reasons.index("")], policy))
+
+
+def _tag(record: CaaRdata) -> str:
+    return record.tag.decode("ascii", "replace").lower()
 
 
 def parse(value: bytes) -> Property | None:
@@ -148,10 +154,10 @@ def _hear(zones: Zones, domain: Domain, owner: Name) -> Hearing:
         seen, reason = error.seen, error.message
     else:
         seen, reason = (), f"{plain(owner)} is an alias that never ends"
-    raise NotReady(
+    raise not_ready(
         "caa-servfail",
         f"whether a CAA record forbids {domain} cannot be found out, and then no CA may sign: {reason}",
-        seen=(f"asked for the CAA records of {plain(name)}", *seen),
+        DnsFacts(asked=(f"asked for the CAA records of {plain(name)}",), seen=seen),
         expected=["CAA records, or the answer that there are none (RFC 8659 §3)"],
     )
 
@@ -166,12 +172,15 @@ def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: Verdict, 
         inherited = f", where {plain(owner)} leads,"
     else:
         inherited = "" if place == domain.zone else f", which holds for {domain} as well,"
-    cure = f'{place}. CAA 0 {"issuewild" if domain.is_wildcard else "issue"} "{policy.identities[0]}"'
-    if verdict.remove:
-        cure = f"{place}. without a critical CAA property {verdict.remove}"
-    return NotReady(
-        "caa-forbids",
-        f"the CAA record of {place}{inherited} forbids our CA: {verdict.text}",
-        seen=(hearing.asked, *hearing.lines),
-        expected=[cure],
+    found = [value.to_text() for reply in hearing.replies for value in _properties(reply)]
+    allowing = f'0 {"issuewild" if domain.is_wildcard else "issue"} "{policy.identities[0]}"'
+    cure = dns_record("CAA", place, allowing, RecordVerdict.MISSING, found)
+    if verdict.unwanted:
+        cure = dns_record("CAA", place, verdict.unwanted.to_text(), RecordVerdict.UNWANTED, found)
+    facts = DnsFacts(
+        records=(cure,),
+        asked=(hearing.asked,),
+        seen=hearing.lines,
+        caa_property=_tag(verdict.unwanted) if verdict.unwanted else "",
     )
+    return not_ready("caa-forbids", f"the CAA record of {place}{inherited} forbids our CA: {verdict.text}", facts)

@@ -1,12 +1,14 @@
 """The CNAME chain of a domain, each link asked at the nameservers of its own zone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dns.name import Name
 from dns.rdatatype import CNAME
 
 from certctl.dns.ask import MAX_LINKS, Outcome
+from certctl.dns.facts import not_ready
 from certctl.dns.zone import Hearing, Zones, plain
+from certctl.dns_records import DnsFacts
 from certctl.errors import NotReady
 
 
@@ -35,11 +37,19 @@ class Chain:
         return tuple(line for hearing in self.hearings for line in hearing.lines)
 
     @property
+    def aliases(self) -> tuple[str, ...]:
+        """Return where each CNAME leads, as a zone file has it."""
+        return tuple(f"{plain(name)}." for name in self.names[1:])
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Return who was asked about the domain."""
+        return tuple(hearing.asked for hearing in self.hearings[:1])
+
+    @property
     def seen(self) -> tuple[str, ...]:
-        """Return who was asked about the domain, who did not answer, and the records."""
-        first = self.hearings[:1]
-        asked = [hearing.asked for hearing in first]
-        return (*asked, *(line for hearing in first for line in hearing.unanswered), *self.lines)
+        """Return who of them did not answer, and the records."""
+        return (*(line for hearing in self.hearings[:1] for line in hearing.unanswered), *self.lines)
 
 
 def follow(zones: Zones, name: Name, target: Name) -> Chain:
@@ -66,7 +76,9 @@ def _consult(zones: Zones, names: list[Name], before: list[Hearing]) -> Hearing:
     try:
         return zones.consult(names[-1], CNAME)
     except NotReady as error:
-        error.seen = (*(line for hearing in before for line in hearing.lines), *error.seen)
+        lines = tuple(line for hearing in before for line in hearing.lines)
+        error.seen = (*lines, *error.seen)
+        error.facts = replace(error.facts, seen=(*lines, *error.facts.seen))
         raise
 
 
@@ -84,10 +96,10 @@ def disagree(name: Name, *hearings: Hearing) -> NotReady:
         for reply in hearing.replies
         for line in reply.lines or (reply.outcome.value,)
     ]
-    return NotReady(
+    return not_ready(
         "dns-disagree",
         f"the nameservers of {plain(name)} do not agree: a change has not reached all of them, or one is left out",
-        seen=said,
+        DnsFacts(seen=tuple(said)),
         expected=["the same answer from every nameserver"],
     )
 
@@ -100,4 +112,4 @@ def _check_length(chain: Chain) -> None:
         problem = f"the CNAME chain of {plain(chain.names[0])} is longer than {MAX_LINKS} links"
     else:
         return
-    raise NotReady("dns-cname-loop", problem, seen=chain.seen)
+    raise not_ready("dns-cname-loop", problem, DnsFacts(asked=chain.asked, seen=chain.seen))

@@ -25,7 +25,7 @@ def misplaced(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
         lines = zones.consult(doubled, CNAME).lines or zones.consult(doubled, A).lines
         if lines and doubled != name:
             entered = plain(name.relativize(zone)) if name != zone else "@"
-            hint = f"; the record was created as {plain(doubled)}: the DNS form adds {plain(zone)} by itself"
+            hint = f"the record was created as {plain(doubled)}: the DNS form adds {plain(zone)} by itself"
             return f"{hint}, so enter only {entered} there", lines
     return "", ()
 
@@ -36,9 +36,9 @@ def mistaken(zones: Zones, chain: Chain, target: Name) -> str:
     if len(alias) > len(target) and alias.labels[: len(target) - 1] == target.labels[:-1]:
         with suppress(NotReady, Unreachable):
             if alias.is_subdomain(zones.cut(chain.names[0])):
-                return f"; the final dot after {plain(target)} is missing, so the zone's own name was appended"
+                return f"the final dot after {plain(target)} is missing, so the zone's own name was appended"
     if 0 < edit_distance(plain(alias).lower(), plain(target).lower(), _TYPO) <= _TYPO:
-        return f"; did you mean {plain(target)}?"
+        return f"did you mean {plain(target)}?"
     return ""
 
 

@@ -1,6 +1,8 @@
 """The decision about one domain: does it end at us?"""
 
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import IPv6Address
 
 import dns.name
@@ -8,10 +10,12 @@ from dns.rdatatype import AAAA, NS, A
 
 from certctl.dns.ask import Outcome
 from certctl.dns.chain import Chain, disagree, follow
+from certctl.dns.facts import dns_record, not_ready
 from certctl.dns.hints import misplaced, mistaken
 from certctl.dns.resolver import Resolver
-from certctl.dns.target import Addresses, Target, addresses, in_order, listed
+from certctl.dns.target import Address, Addresses, Target, addresses, in_order, listed
 from certctl.dns.zone import Hearing, Zones, plain
+from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, delegated_by_registry, registered_domain
 from certctl.errors import NotReady, Unreachable
 from certctl.values import Delegation
@@ -39,7 +43,9 @@ class Judge:
         chain = follow(self._zones, dns.name.from_text(self._domain.name), self._target.name)
         if chain.end == self._target.name:
             _ = self._target.addresses
-            return self._proof(f"CNAME → {plain(self._target.name)}", chain.hearings[:1], chain.lines)
+            return self._proof(
+                f"CNAME → {plain(self._target.name)}", chain.hearings[:1], [self._cname(chain.aliases)]
+            )
         if chain.outcome is Outcome.NO_NAME:
             raise self._nothing_there(chain)
         kinds = (A, AAAA)
@@ -55,11 +61,14 @@ class Judge:
         reply = self._resolver.known(dns.name.from_text(top), NS)
         is_nothing = reply.outcome is Outcome.NO_NAME and reply.alias is None
         if is_nothing and delegated_by_registry(self._domain) == top:
-            raise NotReady(
+            raise not_ready(
                 "dns-no-such-name",
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
-                seen=[f"asked the resolver {reply.server.name}", f"{top}. {reply.outcome.value}"],
-                expected=self._expected(),
+                DnsFacts(
+                    records=self._wanted(),
+                    asked=(f"asked the resolver {reply.server.name}",),
+                    seen=(f"{top}. {reply.outcome.value}",),
+                ),
             )
 
     def _weigh(self, chain: Chain, hearings: Hearings) -> Delegation:
@@ -77,12 +86,15 @@ class Judge:
                 raise disagree(chain.end, hearing)
         lines = (*chain.lines, *(line for hearing in hearings for line in hearing.lines))
         if found <= ours:
-            return self._proof(f"{listed(found)} {'are' if len(found) > 1 else 'is'} ours", hearings[:1], lines)
+            standing = [
+                self._address(one, RecordVerdict.RIGHT, (*chain.aliases, str(one))) for one in in_order(found)
+            ]
+            return self._proof(f"{listed(found)} {'are' if len(found) > 1 else 'is'} ours", hearings[:1], standing)
         raise self._foreign(chain, lines, found - ours, found & ours)
 
-    def _proof(self, what: str, hearings: Hearings, lines: tuple[str, ...]) -> Delegation:
+    def _proof(self, what: str, hearings: Hearings, records: Sequence[DnsRecord]) -> Delegation:
         agreed = "".join(f", {hearing.summary}" for hearing in hearings)
-        return Delegation(self._domain, plain(self._target.name), lines, what + agreed)
+        return Delegation(self._domain, plain(self._target.name), tuple(records), what + agreed)
 
     def _nothing_there(self, chain: Chain) -> NotReady:
         nothing = "does not exist in DNS" if chain.outcome is Outcome.NO_NAME else "has no address in DNS"
@@ -94,20 +106,24 @@ class Judge:
         else:
             slug, problem = "dns-no-data", "exists in DNS but has neither a CNAME nor an address"
         seen = (*chain.seen, f"{self._domain}. {chain.outcome.value}", *lines)
-        return NotReady(slug, f"{self._domain} {problem}{hint}", seen=seen, expected=self._expected())
+        facts = DnsFacts(records=self._wanted(), asked=chain.asked, seen=seen, hint=hint)
+        return not_ready(slug, f"{self._domain} {problem}", facts)
 
-    def _elsewhere(self, chain: Chain, where: str, lines: tuple[str, ...] = ()) -> NotReady:
-        hint = mistaken(self._zones, chain, self._target.name)
-        return NotReady(
-            "dns-cname-mismatch",
-            f"{self._domain} does not point here yet: {where}, not to {plain(self._target.name)}{hint}",
+    def _elsewhere(
+        self, chain: Chain, where: str, lines: tuple[str, ...] = (), found: Addresses = frozenset()
+    ) -> NotReady:
+        facts = DnsFacts(
+            records=self._wanted(chain.aliases, found),
+            asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
-            expected=self._expected(),
+            hint=mistaken(self._zones, chain, self._target.name),
         )
+        problem = f"{self._domain} does not point here yet: {where}, not to {plain(self._target.name)}"
+        return not_ready("dns-cname-mismatch", problem, facts)
 
     def _foreign(self, chain: Chain, lines: tuple[str, ...], foreign: Addresses, ours: Addresses) -> NotReady:
         if len(chain.names) > 1 and not ours:
-            return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}", lines)
+            return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}", lines, foreign)
         verb = "are" if len(foreign) > 1 else "is"
         stray = bool(ours) and all(isinstance(address, IPv6Address) for address in foreign)
         if stray:
@@ -116,25 +132,40 @@ class Judge:
             slug, problem = "dns-address-mismatch", f"of its addresses {listed(foreign)} {verb} not ours"
         else:
             slug, problem = "dns-address-mismatch", f"{listed(foreign)} {verb} not ours"
-        remove = [f"no record with {address}" for address in in_order(foreign)] if ours else []
-        return NotReady(
-            slug,
-            f"{self._domain} does not point here yet: {problem}",
+        unwanted = [self._address(one, RecordVerdict.UNWANTED, (str(one),)) for one in in_order(foreign) if ours]
+        facts = DnsFacts(
+            records=(*self._wanted(chain.aliases, foreign | ours), *unwanted),
+            asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
-            expected=[*self._expected(), *remove],
         )
+        return not_ready(slug, f"{self._domain} does not point here yet: {problem}", facts)
 
-    def _expected(self) -> list[str]:
-        """Write the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
+    def _wanted(self, aliases: Sequence[str] = (), found: Addresses = frozenset()) -> tuple[DnsRecord, ...]:
+        """Return the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
+        seen = (*aliases, *map(str, in_order(found)))
+        verdict = RecordVerdict.DIFFERENT if seen else RecordVerdict.MISSING
         if registered_domain(self._domain) != self._domain.zone:
-            return [f"{self._domain}. CNAME {plain(self._target.name)}."]
+            return (replace(self._cname(seen), verdict=verdict),)
         ours = self._target.extra
         with suppress(Unreachable):
             ours = self._target.addresses
-        rows = [
-            f"{self._domain}. {'AAAA' if isinstance(one, IPv6Address) else 'A'} {one}" for one in in_order(ours)
-        ]
-        return [*rows, f"{self._domain}. ALIAS {plain(self._target.name)}."]
+        rows = [self._at_apex(one, found) for one in in_order(ours)]
+        alias = f"{plain(self._target.name)}."
+        return (*rows, dns_record("ALIAS", self._domain.name, alias, RecordVerdict.MISSING, aliases))
+
+    def _at_apex(self, ours: Address, found: Addresses) -> DnsRecord:
+        """Return the record for an address of ours, beside what stands in its place."""
+        beside = [str(one) for one in in_order(found) if one.version == ours.version]
+        verdict = RecordVerdict.DIFFERENT if beside else RecordVerdict.MISSING
+        return self._address(ours, RecordVerdict.RIGHT if ours in found else verdict, beside)
+
+    def _address(self, address: Address, verdict: RecordVerdict, seen: Sequence[str]) -> DnsRecord:
+        kind = "AAAA" if isinstance(address, IPv6Address) else "A"
+        return dns_record(kind, self._domain.name, str(address), verdict, seen)
+
+    def _cname(self, seen: Sequence[str]) -> DnsRecord:
+        target = f"{plain(self._target.name)}."
+        return dns_record("CNAME", self._domain.name, target, RecordVerdict.RIGHT, seen)
 
 
 def _verdict(found: Addresses, ours: Addresses) -> tuple[bool, bool]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, registered_domain
-from certctl.errors import CertctlError
+from certctl.errors import CertctlError, NotReady
 from certctl.values import Delegation
 
 _WHY = {
@@ -34,44 +35,42 @@ def forwardable(domain: Domain, outcome: CertctlError | Delegation | None) -> st
     if outcome is None or isinstance(outcome, Delegation):
         found = f": {outcome.summary}" if outcome else ""
         return f"Hello,\n\n{domain} is set up correctly{found}.\nThere is nothing for you to do.\n"
-    if outcome.slug == "caa-forbids":
-        return _letter(domain, _caa(outcome), outcome)
-    if outcome.slug not in _WHY:
+    if not isinstance(outcome, NotReady) or (outcome.slug not in _WHY and outcome.slug != "caa-forbids"):
         return (
             f"Hello,\n\nwe could not check the DNS of {domain} just now. This is on our side, or passes by\n"
             "itself; there is nothing for you to do.\n"
         )
-    wanted = [] if outcome.slug in {"dns-servfail", "caa-servfail"} else _record(domain, outcome.expected)
-    return _letter(domain, [*wanted, _WHY[outcome.slug], *_hint(outcome)], outcome)
+    facts = outcome.facts
+    if outcome.slug == "caa-forbids":
+        return _letter(domain, _caa(facts), facts)
+    return _letter(domain, [*_records(domain, facts.records), _WHY[outcome.slug], *_hint(facts.hint)], facts)
 
 
-def _letter(domain: Domain, paragraphs: Sequence[str], error: CertctlError) -> str:
-    records = [f"    {line}" for line in error.seen if not line.startswith("asked ")]
+def _letter(domain: Domain, paragraphs: Sequence[str], facts: DnsFacts) -> str:
+    records = [f"    {line}" for line in facts.seen]
     seen = ["What we see:\n\n" + "\n".join(records)] if records else []
     opening = f"{domain} is not ready for HTTPS yet."
     closing = "A change takes effect for us as soon as your nameservers have it. Thank you!"
     return "\n\n".join(["Hello,", opening, *paragraphs, *seen, closing]) + "\n"
 
 
-def _hint(error: CertctlError) -> list[str]:
-    """Repeat the mistake that was recognised: it stands behind the semicolon of the message (``dns.hints``)."""
-    _, _, hint = error.message.partition("; ")
+def _hint(hint: str) -> list[str]:
+    """Repeat the mistake that was recognised, as a sentence of its own."""
     return [f"{hint[0].upper()}{hint[1:]}{'' if hint.endswith('?') else '.'}"] if hint else []
 
 
-def _record(domain: Domain, expected: Sequence[str]) -> list[str]:
-    """Explain the record to create, as DNS forms ask for it."""
-    rows = [line.split(maxsplit=2) for line in expected if line.startswith(f"{domain}. ")]
-    zone = registered_domain(domain)
-    label = domain.name.removesuffix(zone).removesuffix(".") or "@"
-    fields = [
-        f"    Type:   {kind}\n    Name:   {label}\n    Value:  {value}"
-        for _, kind, value in rows
-        if kind != "ALIAS"
-    ]
-    alias = next((value for _, kind, value in rows if kind == "ALIAS"), None)
-    if not rows:
+def _records(domain: Domain, records: Sequence[DnsRecord]) -> list[str]:
+    """Explain the records to create, as DNS forms ask for them."""
+    wanted = [record for record in records if record.verdict is not RecordVerdict.UNWANTED]
+    if not wanted:
         return []
+    zone, label = registered_domain(domain), wanted[0].host
+    fields = [
+        f"    Type:   {record.type}\n    Name:   {record.host}\n    Value:  {record.value}"
+        for record in wanted
+        if record.type != "ALIAS"
+    ]
+    alias = next((record.value for record in wanted if record.type == "ALIAS"), None)
     several = "these records and no other address" if len(fields) > 1 else "this record"
     text = [f"In the DNS of {zone}, please create {several} for {domain}:", *fields] if fields else []
     if alias:
@@ -85,12 +84,11 @@ def _record(domain: Domain, expected: Sequence[str]) -> list[str]:
     return text
 
 
-def _caa(error: CertctlError) -> list[str]:
-    owner, added, rest = error.expected[0].partition(" CAA 0 ")
-    opening = (
-        f"The CAA records of {owner.split('. ')[0].removesuffix('.')} do not let our certificate authority in."
-    )
-    if not added:
-        _, _, unwanted = error.expected[0].rpartition(" ")
+def _caa(facts: DnsFacts) -> list[str]:
+    cure = facts.records[0]
+    opening = f"The CAA records of {cure.fqdn} do not let our certificate authority in."
+    if facts.caa_property:
+        unwanted = facts.caa_property
         return [opening, f"Please delete the CAA record with the property {unwanted}: it keeps every other CA out."]
-    return [opening, f"Please add this CAA record (the others may stay):\n\n    {owner} CAA 0 {rest}"]
+    added = f"{cure.fqdn}. {cure.type} {cure.value}"
+    return [opening, f"Please add this CAA record (the others may stay):\n\n    {added}"]

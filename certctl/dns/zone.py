@@ -12,9 +12,11 @@ from dns.name import Name
 from dns.rdatatype import AAAA, NS, A, RdataType
 
 from certctl.dns.ask import Outcome, Reply, Server
+from certctl.dns.facts import not_ready
 from certctl.dns.resolver import MAX_AT_ONCE, Resolver
 from certctl.dns.settings import DnsSettings
-from certctl.errors import NotReady, Unreachable
+from certctl.dns_records import DnsFacts
+from certctl.errors import Unreachable
 
 ONE_LABEL = 2  # dnspython counts the root
 
@@ -125,10 +127,10 @@ class Zones:
         if usable := tuple(reply for reply in replies if reply.usable):
             return Hearing(usable, unanswered, zone.name)
         if any(reply.outcome is Outcome.FAILED for reply in failures):
-            raise NotReady(
+            raise not_ready(
                 "dns-servfail",
                 f"the nameservers of {plain(zone.name)} fail when asked about {plain(name)}",
-                seen=unanswered,
+                DnsFacts(seen=unanswered),
                 expected=[f"an answer about {plain(name)}"],
             )
         return self._resolver_says(name, kind, unanswered)
@@ -139,10 +141,10 @@ class Zones:
             return Hearing((reply,), unanswered)
         if reply.outcome is Outcome.SILENT or not self._resolver.works(name):
             raise no_resolver(self._resolver, name, reply, unanswered)
-        raise NotReady(
+        raise not_ready(
             "dns-servfail",
             f"the DNS of {plain(name)} is broken: the resolver answers {reply.detail}",
-            seen=(f"{reply.server.name}: {reply.detail}", *unanswered),
+            DnsFacts(seen=(f"{reply.server.name}: {reply.detail}", *unanswered)),
             expected=[f"an answer about {plain(name)}"],
         )
 

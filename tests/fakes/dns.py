@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from certctl.dns.facts import dns_record
+from certctl.dns_records import RecordVerdict
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
 from certctl.values import Delegation, DnsSolver
@@ -78,13 +80,18 @@ class FakeDns:
             raise self._problem("dns-cname-mismatch", domain, f"{domain} leads to {end}", line)
         if not self.target_resolves:
             raise self._problem("dns-target-broken", domain, f"{self.target} does not resolve", line)
-        return Delegation(domain, self.target, (line,), f"CNAME → {self.target}")
+        record = dns_record("CNAME", domain.name, f"{self.target}.", RecordVerdict.RIGHT, [end])
+        return Delegation(domain, self.target, (record,), f"CNAME → {self.target}")
 
     def _by_address(self, domain: Domain, found: set[str]) -> Delegation:
         lines = [f"{domain}. 300 {'AAAA' if ':' in one else 'A'} {one}" for one in sorted(found)]
         foreign = found - OURS
         if not foreign:
-            return Delegation(domain, self.target, tuple(lines), f"{', '.join(sorted(found))} ours")
+            records = tuple(
+                dns_record("AAAA" if ":" in one else "A", domain.name, one, RecordVerdict.RIGHT, [one])
+                for one in sorted(found)
+            )
+            return Delegation(domain, self.target, records, f"{', '.join(sorted(found))} ours")
         stray = foreign != found and all(":" in one for one in foreign)
         slug = "dns-stray-ipv6" if stray else "dns-address-mismatch"
         raise self._problem(slug, domain, f"{sorted(foreign)} not ours", lines[0])

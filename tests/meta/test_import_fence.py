@@ -11,9 +11,10 @@ PARTIES = ("dns", "approval", "ca", "nginx", "store")
 # What a unit may import of the house, besides itself. "io.clock" admits one module of io.
 OURS: dict[str, set[str]] = {
     "": set(),
-    "errors": set(),
+    "dns_records": set(),
+    "errors": {"dns_records"},
     "domain": {"errors"},
-    "values": {"domain"},
+    "values": {"dns_records", "domain"},
     "certificates": {"domain", "values"},
     "txt": set(),
     "due": {"values"},
@@ -28,6 +29,7 @@ OURS: dict[str, set[str]] = {
         "world", "values", "txt", "domain", "errors", "due", "budget", "moments", "io.clock", "io.stop",
     },
     **{party: {"domain", "values", "txt", "errors", "moments", "io"} for party in PARTIES},
+    "dns": {"dns_records", "domain", "values", "txt", "errors", "moments", "io"},
     "ca": {"certificates", "domain", "values", "txt", "errors", "moments", "io"},
     "nginx": {"certificates", "domain", "values", "errors", "io"},
     "store": {"domain", "values", "errors", "io", "budget", "due", "moments"},

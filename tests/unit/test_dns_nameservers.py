@@ -37,7 +37,7 @@ def refusal(world: DnsTown, domain: Domain = SUB) -> CertctlError:
 def test_a_stale_cache_does_not_decide(world: DnsTown) -> None:
     world.add("status.acme.com", "CNAME", WRONG, only=RESOLVER)
     proof = world.party.verify(SUB)
-    assert proof.records == (f"status.acme.com. 300 CNAME {RIGHT}",)
+    assert [record.seen for record in proof.records] == [(RIGHT,)]
     assert "2 of 2 nameservers agree" in proof.summary
 
 

@@ -34,10 +34,8 @@ def test_a_chain_may_cross_zones_and_each_link_is_asked_at_home(world: DnsTown) 
     world.add("acme.brand.net", "CNAME", f"{TARGET}.")
     world.declare("acme.com", {"ns1.acme.com": "127.0.0.2"})
     world.declare("brand.net", {"ns1.brand.net": "127.0.0.3"})
-    assert world.party.verify(SUB).records == (
-        "status.acme.com. 300 CNAME acme.brand.net.",
-        f"acme.brand.net. 300 CNAME {TARGET}.",
-    )
+    (record,) = world.party.verify(SUB).records
+    assert (record.type, record.seen) == ("CNAME", ("acme.brand.net.", f"{TARGET}."))
     asked = {(a.address, a.name) for a in world.server.log if a.type == "CNAME"}
     assert asked == {("127.0.0.2", "status.acme.com"), ("127.0.0.3", "acme.brand.net")}
 
@@ -47,10 +45,8 @@ def test_the_nameservers_of_where_an_alias_leads_are_not_those_of_the_alias(worl
     world.add("brand.net", "A", OURS_4)
     world.declare("acme.com", {"ns1.acme.com": "127.0.0.2"})
     world.declare("brand.net", {"ns1.brand.net": "127.0.0.3"})
-    assert world.party.verify(SUB).records == (
-        "status.acme.com. 300 CNAME brand.net.",
-        f"brand.net. 300 A {OURS_4}",
-    )
+    (record,) = world.party.verify(SUB).records
+    assert (record.type, record.seen) == ("A", ("brand.net.", OURS_4))
 
 
 def test_where_the_target_leads_is_our_own_affair(world: DnsTown) -> None:
@@ -82,7 +78,7 @@ def test_a_cname_to_another_name_of_ours_is_accepted_by_its_addresses(world: Dns
     world.add("status.acme.com", "CNAME", "lb.hyperping.test.")
     world.add("lb.hyperping.test", "A", OURS_4)
     proof = world.party.verify(SUB)
-    assert proof.records == ("status.acme.com. 300 CNAME lb.hyperping.test.", f"lb.hyperping.test. 300 A {OURS_4}")
+    assert [record.seen for record in proof.records] == [("lb.hyperping.test.", OURS_4)]
 
 
 def test_configured_addresses_count_as_ours_even_when_the_target_is_broken(world: DnsTown) -> None:
@@ -122,7 +118,7 @@ def test_eight_links_are_followed_and_nine_are_not(world: DnsTown) -> None:
     names = ["status.acme.com", *(f"hop{i}.acme.com" for i in range(1, 8)), TARGET]
     for name, following in pairwise(names):
         world.add(name, "CNAME", f"{following}.")
-    assert len(world.party.verify(SUB).records) == 8
+    assert len(world.party.verify(SUB).records[0].seen) == 8
     world.add("far.acme.com", "CNAME", "status.acme.com.")
     error = refusal(world, Domain("far.acme.com"))
     assert (error.slug, "longer than 8" in error.message) == ("dns-cname-loop", True)

@@ -1,0 +1,47 @@
+"""From facts to the error that carries them: its sentences are rendered here, and nowhere read back."""
+
+from collections.abc import Iterable, Sequence
+
+from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
+from certctl.domain import Domain, registered_domain
+from certctl.errors import NotReady
+
+_MOST_SEEN = 8
+
+
+def not_ready(slug: str, problem: str, facts: DnsFacts, expected: Sequence[str] = ()) -> NotReady:
+    """Make the error for a domain whose DNS must change.
+
+    Args:
+        slug: Which one.
+        problem: The sentence, without the hint.
+        facts: What was asked, seen and wanted; the error keeps them.
+        expected: What should be, beyond the records.
+    """
+    wanted = [_line(record, facts.caa_property) for record in facts.records]
+    error = NotReady(
+        slug,
+        f"{problem}; {facts.hint}" if facts.hint else problem,
+        seen=(*facts.asked, *facts.seen),
+        expected=(*wanted, *expected),
+    )
+    error.facts = facts
+    return error
+
+
+def dns_record(kind: str, name: str, value: str, verdict: RecordVerdict, seen: Iterable[str] = ()) -> DnsRecord:
+    """Return a record under a full name."""
+    return DnsRecord(kind, host(name), name, value, verdict, tuple(dict.fromkeys(seen))[:_MOST_SEEN])
+
+
+def host(name: str) -> str:
+    """Return a name as DNS forms ask for it: relative to the registered domain, which itself is ``@``."""
+    return name[: -len(registered_domain(Domain(name)))].removesuffix(".") or "@"
+
+
+def _line(record: DnsRecord, caa_property: str) -> str:
+    if record.verdict is not RecordVerdict.UNWANTED:
+        return f"{record.fqdn}. {record.type} {record.value}"
+    if caa_property:
+        return f"{record.fqdn}. without a critical {record.type} property {caa_property}"
+    return f"no record with {record.value}"
