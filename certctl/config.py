@@ -37,6 +37,7 @@ from certctl.keys import (
     Upstream,
     Word,
 )
+from certctl.slugs import Slug
 
 DEFAULT_FILE = Path("/etc/certctl/config.toml")
 _MAX_FILE_BYTES = 1_000_000
@@ -246,7 +247,7 @@ def parse(text: str, path: Path, root: Path | None) -> Settings:
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{path} is not TOML", seen=[str(error)]) from error
     if root is not None:
         table = {**table, "paths": {**table.get("paths", {}), "root": str(root.absolute())}}
     try:
@@ -254,7 +255,7 @@ def parse(text: str, path: Path, root: Path | None) -> Settings:
     except ValidationError as error:
         faults = [_fault(detail) for detail in error.errors(include_url=False)]
         raise ConfigInvalid(
-            "config-invalid",
+            Slug.CONFIG_INVALID,
             f"{path} has {len(faults)} mistake{'s' if len(faults) > 1 else ''}",
             seen=faults,
             next=["certctl config schema", "certctl config validate"],
@@ -280,10 +281,10 @@ def _text(path: Path) -> str:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > _MAX_FILE_BYTES:
-            raise ConfigInvalid("config-unreadable", f"{path} is not a configuration file")
+            raise ConfigInvalid(Slug.CONFIG_UNREADABLE, f"{path} is not a configuration file")
         if facts.st_mode & stat.S_IWOTH:
             raise ConfigInvalid(
-                "config-unreadable",
+                Slug.CONFIG_UNREADABLE,
                 f"everybody may write {path}: certctl does not trust it",
                 next=[f"chmod o-w {path}"],
             )
@@ -291,19 +292,19 @@ def _text(path: Path) -> str:
             raise _empty(path)
     except OSError as error:
         raise ConfigInvalid(
-            "config-unreadable",
+            Slug.CONFIG_UNREADABLE,
             f"cannot read {path}: {error.strerror}",
             next=[_init(path)] if isinstance(error, FileNotFoundError) else [f"ls -l {quote(str(path))}"],
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigInvalid("config-invalid", f"{path} is not TOML", seen=[str(error)]) from error
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{path} is not TOML", seen=[str(error)]) from error
     return text
 
 
 def _empty(path: Path) -> ConfigInvalid:
     """Refuse what a full disk or a crash leaves: by the defaults nobody's customers would be theirs any more."""
     return ConfigInvalid(
-        "config-invalid",
+        Slug.CONFIG_INVALID,
         f"{path} is empty",
         expected=["your settings, from a backup; or no file, where the defaults are meant"],
         next=[f"rm {quote(str(path))}", _init(path)],

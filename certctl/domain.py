@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from certctl.errors import NameRejected
+from certctl.slugs import Slug
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
@@ -29,8 +30,9 @@ _UNICODE_DOTS = frozenset("\u3002\uff0e\uff61")
 _NEVER_PUBLIC = ("localhost", "local", "invalid", "onion", "home.arpa", "in-addr.arpa", "ip6.arpa")
 _PRIVATE_ONLY = ("test", "example", "internal")  # RFC 6761, RFC 9476: only with allow_private_names
 _CATEGORY_SLUGS = {
-    "Cc": "name-control", "Cf": "name-format", "Zs": "name-space", "Zl": "name-space", "Zp": "name-space",
-    "Cs": "name-codepoint", "Cn": "name-codepoint", "Co": "name-codepoint",
+    "Cc": Slug.NAME_CONTROL, "Cf": Slug.NAME_FORMAT,
+    "Zs": Slug.NAME_SPACE, "Zl": Slug.NAME_SPACE, "Zp": Slug.NAME_SPACE,
+    "Cs": Slug.NAME_CODEPOINT, "Cn": Slug.NAME_CODEPOINT, "Co": Slug.NAME_CODEPOINT,
 }  # fmt: skip
 
 
@@ -97,7 +99,7 @@ def parse_domain(text: str, policy: NamePolicy) -> Domain:
     for own in policy.own_names:
         if domain.name == own or domain.name.endswith("." + own):
             raise NameRejected(
-                "name-own-zone",
+                Slug.NAME_OWN_ZONE,
                 f"{domain} lies in the operator's own zone {own}: no customer can own it",
                 next=["certctl config show"],
             )
@@ -112,7 +114,7 @@ def parse_wildcard(text: str, policy: NamePolicy) -> Domain:
     """
     _check_length(text)
     if not text.startswith("*.") or text in {"*.", "*.."}:
-        raise NameRejected("name-not-wildcard", f"{text!a} is not a wildcard", expected=["*.example.com"])
+        raise NameRejected(Slug.NAME_NOT_WILDCARD, f"{text!a} is not a wildcard", expected=["*.example.com"])
     zone = _parse(text.removeprefix("*."), policy)
     return Domain("*." + zone.name, zone.warnings)
 
@@ -135,14 +137,16 @@ def _parse(text: str, policy: NamePolicy) -> Domain:
     _check_characters(text)
     parts = text.removesuffix(".").split(".")
     if not all(parts):
-        raise NameRejected("name-empty-label", f"{text!a} has an empty label: two dots in a row or a leading dot")
+        raise NameRejected(
+            Slug.NAME_EMPTY_LABEL, f"{text!a} has an empty label: two dots in a row or a leading dot"
+        )
     warnings: list[str] = []
     labels = [_a_label(part, warnings) for part in parts]
     name = ".".join(labels)
     if len(name) > MAX_NAME:
-        raise NameRejected("name-too-long", f"the name is {len(name)} characters long; DNS allows {MAX_NAME}")
+        raise NameRejected(Slug.NAME_TOO_LONG, f"the name is {len(name)} characters long; DNS allows {MAX_NAME}")
     if len(labels) > MAX_LABELS:
-        raise NameRejected("name-too-many-labels", f"{name} has {len(labels)} labels; the CA signs at most 10")
+        raise NameRejected(Slug.NAME_TOO_MANY_LABELS, f"{name} has {len(labels)} labels; the CA signs at most 10")
     _check_public(name, labels, policy)
     return Domain(name, tuple(warnings))
 
@@ -150,32 +154,32 @@ def _parse(text: str, policy: NamePolicy) -> Domain:
 def _check_length(text: str) -> None:
     """Refuse before any other work: IDNA and regular expressions are not for 100 kB of input (CVE-2024-3651)."""
     if not text:
-        raise NameRejected("name-empty", "the name is empty")
+        raise NameRejected(Slug.NAME_EMPTY, "the name is empty")
     if (length := len(text.removesuffix("."))) > MAX_NAME:
-        raise NameRejected("name-too-long", f"the name is {length} characters long; DNS allows {MAX_NAME}")
+        raise NameRejected(Slug.NAME_TOO_LONG, f"the name is {length} characters long; DNS allows {MAX_NAME}")
 
 
 def _check_characters(text: str) -> None:
     for character in text:
         if slug := _character_slug(character):
             shown = f"U+{ord(character):04X}" + (f" {character!r}" if character.isascii() else "")
-            hint = [f"remove {shown} and try again"] if slug in {"name-space", "name-control"} else []
+            hint = [f"remove {shown} and try again"] if slug in {Slug.NAME_SPACE, Slug.NAME_CONTROL} else []
             raise NameRejected(slug, f"{text!a} contains {shown}", expected=hint)
 
 
-def _character_slug(character: str) -> str | None:
+def _character_slug(character: str) -> Slug | None:
     """Name the rule one character breaks, or None; labels are checked as a whole later."""
     if character in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.":
         return None
     if slug := _CATEGORY_SLUGS.get(unicodedata.category(character)):
         return slug
     if character == "*":
-        return "name-wildcard"
+        return Slug.NAME_WILDCARD
     if character.isascii():
-        return "name-charset"
+        return Slug.NAME_CHARSET
     if character in _UNICODE_DOTS:
-        return "name-unicode-dot"
-    return "name-compat" if unicodedata.normalize("NFKC", character) != character else None
+        return Slug.NAME_UNICODE_DOT
+    return Slug.NAME_COMPAT if unicodedata.normalize("NFKC", character) != character else None
 
 
 def _a_label(part: str, warnings: list[str]) -> str:
@@ -185,16 +189,16 @@ def _a_label(part: str, warnings: list[str]) -> str:
         label = _encode(label)
     if len(label) > MAX_LABEL:
         raise NameRejected(
-            "name-label-too-long", f"a label is {len(label)} characters long; DNS allows {MAX_LABEL}"
+            Slug.NAME_LABEL_TOO_LONG, f"a label is {len(label)} characters long; DNS allows {MAX_LABEL}"
         )
     if label.startswith("-") or label.endswith("-"):
-        raise NameRejected("name-hyphen", f"the label {label!a} begins or ends with a hyphen")
+        raise NameRejected(Slug.NAME_HYPHEN, f"the label {label!a} begins or ends with a hyphen")
     if not _LDH.fullmatch(label):
-        raise NameRejected("name-charset", f"the label {label!a} has a character no host name may contain")
+        raise NameRejected(Slug.NAME_CHARSET, f"the label {label!a} has a character no host name may contain")
     if label.startswith("xn--"):
         warnings.extend(_check_a_label(label))
     elif label[2:4] == "--":
-        raise NameRejected("name-reserved-label", f"the label {label!a} is reserved (RFC 5890): no CA signs it")
+        raise NameRejected(Slug.NAME_RESERVED_LABEL, f"the label {label!a} is reserved (RFC 5890): no CA signs it")
     return label
 
 
@@ -205,7 +209,7 @@ def _encode(label: str) -> str:
         return idna.alabel(unicodedata.normalize("NFC", label)).decode("ascii")
     except (idna.IDNAError, UnicodeError) as error:
         raise NameRejected(
-            "name-idna",
+            Slug.NAME_IDNA,
             f"the label {label!a} is not valid under IDNA 2008: {error}",
             expected=["the registered xn-- form of the label, if there is one"],
         ) from error
@@ -221,7 +225,7 @@ def _check_a_label(label: str) -> list[str]:
     try:
         unicode_label = label.removeprefix("xn--").encode("ascii").decode("punycode")
     except (UnicodeError, ValueError, OverflowError) as error:
-        raise NameRejected("name-punycode", f"the label {label!a} does not decode") from error
+        raise NameRejected(Slug.NAME_PUNYCODE, f"the label {label!a} does not decode") from error
     try:
         if idna.alabel(unicode_label).decode("ascii") == label:
             return [f"the label {label} stands for {unicode_label!a}: look twice, it may imitate another name"]
@@ -231,22 +235,22 @@ def _check_a_label(label: str) -> list[str]:
         )
         if clean and "xn--" + unicode_label.encode("punycode").decode("ascii") == label:
             return [f"the label {label} is not valid under IDNA 2008; the CA may refuse it"]
-    raise NameRejected("name-punycode", f"the label {label!a} does not decode to a name it may stand for")
+    raise NameRejected(Slug.NAME_PUNYCODE, f"the label {label!a} does not decode to a name it may stand for")
 
 
 def _check_public(name: str, labels: list[str], policy: NamePolicy) -> None:
     if _LOOKS_LIKE_IP.fullmatch(labels[-1]):
-        raise NameRejected("name-ip", f"{name} is, or would be read as, an IP address")
+        raise NameRejected(Slug.NAME_IP, f"{name} is, or would be read as, an IP address")
     if len(labels) == 1:
-        raise NameRejected("name-single-label", f"{name!a} is a host name without a domain")
+        raise NameRejected(Slug.NAME_SINGLE_LABEL, f"{name!a} is a host name without a domain")
     special = _NEVER_PUBLIC if policy.allow_private_names else (*_NEVER_PUBLIC, *_PRIVATE_ONLY)
     if any(name == s or name.endswith("." + s) for s in special):
-        raise NameRejected("name-special-use", f"{name} is a special-use name: no public CA signs it")
+        raise NameRejected(Slug.NAME_SPECIAL_USE, f"{name} is a special-use name: no public CA signs it")
     suffix = _suffixes().publicsuffix(name, accept_unknown=policy.allow_private_names)
     if suffix is None:
-        raise NameRejected("name-not-public", f"{name}: there is no public top-level domain {labels[-1]!a}")
+        raise NameRejected(Slug.NAME_NOT_PUBLIC, f"{name}: there is no public top-level domain {labels[-1]!a}")
     if suffix == name:
-        raise NameRejected("name-public-suffix", f"{name} is a public suffix: everyone registers names below it")
+        raise NameRejected(Slug.NAME_PUBLIC_SUFFIX, f"{name} is a public suffix: everyone registers names below it")
 
 
 @cache

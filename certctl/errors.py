@@ -23,6 +23,7 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 from certctl.dns_records import DnsFacts
+from certctl.slugs import Slug
 
 
 class ExitCode(IntEnum):
@@ -68,7 +69,7 @@ class CertctlError(Exception):
 
     def __init__(  # noqa: PLR0913 - the fields of the public error object, all by keyword
         self,
-        slug: str,
+        slug: Slug,
         message: str,
         *,
         seen: Sequence[str] = (),
@@ -89,7 +90,7 @@ class CertctlError(Exception):
         self.quota_used = quota_used
 
     @property
-    def slug(self) -> str:
+    def slug(self) -> Slug:
         """Return the stable name of this kind of failure."""
         return self.kind.slug
 
@@ -174,7 +175,7 @@ class Interrupted(CertctlError):
 class Kind:
     """What is true of every error with one slug."""
 
-    slug: str
+    slug: Slug
     family: type[CertctlError]
     who: Who
     retryable: bool
@@ -184,114 +185,120 @@ class Kind:
 _CUSTOMER, _OPERATOR, _CA, _NOBODY = Who.CUSTOMER, Who.OPERATOR, Who.CA, Who.NOBODY
 
 _KINDS = (
-    Kind("internal", Internal, _OPERATOR, False, "a bug in certctl"),
-    Kind("serve-ended", Internal, _OPERATOR, True, "a process of the daemon was killed"),
+    Kind(Slug.INTERNAL, Internal, _OPERATOR, False, "a bug in certctl"),
+    Kind(Slug.SERVE_ENDED, Internal, _OPERATOR, True, "a process of the daemon was killed"),
     # Names. The parser refuses them before anyone is asked anything.
-    Kind("usage", NameRejected, _OPERATOR, False, "the command line is wrong"),
-    Kind("name-empty", NameRejected, _OPERATOR, False, "the name is empty"),
-    Kind("name-empty-label", NameRejected, _OPERATOR, False, "two dots in a row, or a leading dot"),
-    Kind("name-too-long", NameRejected, _OPERATOR, False, "longer than 253 characters"),
-    Kind("name-label-too-long", NameRejected, _OPERATOR, False, "a label is longer than 63 characters"),
-    Kind("name-too-many-labels", NameRejected, _OPERATOR, False, "more than 10 labels"),
-    Kind("name-charset", NameRejected, _OPERATOR, False, "a character no host name may contain"),
-    Kind("name-space", NameRejected, _OPERATOR, False, "white space in or around the name"),
-    Kind("name-control", NameRejected, _OPERATOR, False, "a control character in the name"),
-    Kind("name-format", NameRejected, _OPERATOR, False, "an invisible formatting character in the name"),
-    Kind("name-codepoint", NameRejected, _OPERATOR, False, "an unassigned, private or broken code point"),
-    Kind("name-unicode-dot", NameRejected, _OPERATOR, False, "a Unicode dot that is not a full stop"),
-    Kind("name-compat", NameRejected, _OPERATOR, False, "a character that only looks like another"),
-    Kind("name-idna", NameRejected, _OPERATOR, False, "not valid under IDNA 2008"),
-    Kind("name-punycode", NameRejected, _OPERATOR, False, "an xn-- label that does not decode cleanly"),
-    Kind("name-hyphen", NameRejected, _OPERATOR, False, "a label begins or ends with a hyphen"),
-    Kind("name-reserved-label", NameRejected, _OPERATOR, False, "'--' in the third and fourth place"),
-    Kind("name-wildcard", NameRejected, _OPERATOR, False, "wildcards are for 'certctl wildcard' only"),
-    Kind("name-not-wildcard", NameRejected, _OPERATOR, False, "a wildcard must be '*.' and a zone"),
-    Kind("name-ip", NameRejected, _OPERATOR, False, "an IP address or something read as one"),
-    Kind("name-single-label", NameRejected, _OPERATOR, False, "a host name without a domain"),
-    Kind("name-special-use", NameRejected, _OPERATOR, False, "a special-use name no public CA signs"),
-    Kind("name-not-public", NameRejected, _OPERATOR, False, "no such public top-level domain"),
-    Kind("name-public-suffix", NameRejected, _OPERATOR, False, "a public suffix, owned by nobody alone"),
-    Kind("name-own-zone", NameRejected, _OPERATOR, False, "a name in the operator's own zone"),
+    Kind(Slug.USAGE, NameRejected, _OPERATOR, False, "the command line is wrong"),
+    Kind(Slug.NAME_EMPTY, NameRejected, _OPERATOR, False, "the name is empty"),
+    Kind(Slug.NAME_EMPTY_LABEL, NameRejected, _OPERATOR, False, "two dots in a row, or a leading dot"),
+    Kind(Slug.NAME_TOO_LONG, NameRejected, _OPERATOR, False, "longer than 253 characters"),
+    Kind(Slug.NAME_LABEL_TOO_LONG, NameRejected, _OPERATOR, False, "a label is longer than 63 characters"),
+    Kind(Slug.NAME_TOO_MANY_LABELS, NameRejected, _OPERATOR, False, "more than 10 labels"),
+    Kind(Slug.NAME_CHARSET, NameRejected, _OPERATOR, False, "a character no host name may contain"),
+    Kind(Slug.NAME_SPACE, NameRejected, _OPERATOR, False, "white space in or around the name"),
+    Kind(Slug.NAME_CONTROL, NameRejected, _OPERATOR, False, "a control character in the name"),
+    Kind(Slug.NAME_FORMAT, NameRejected, _OPERATOR, False, "an invisible formatting character in the name"),
+    Kind(Slug.NAME_CODEPOINT, NameRejected, _OPERATOR, False, "an unassigned, private or broken code point"),
+    Kind(Slug.NAME_UNICODE_DOT, NameRejected, _OPERATOR, False, "a Unicode dot that is not a full stop"),
+    Kind(Slug.NAME_COMPAT, NameRejected, _OPERATOR, False, "a character that only looks like another"),
+    Kind(Slug.NAME_IDNA, NameRejected, _OPERATOR, False, "not valid under IDNA 2008"),
+    Kind(Slug.NAME_PUNYCODE, NameRejected, _OPERATOR, False, "an xn-- label that does not decode cleanly"),
+    Kind(Slug.NAME_HYPHEN, NameRejected, _OPERATOR, False, "a label begins or ends with a hyphen"),
+    Kind(Slug.NAME_RESERVED_LABEL, NameRejected, _OPERATOR, False, "'--' in the third and fourth place"),
+    Kind(Slug.NAME_WILDCARD, NameRejected, _OPERATOR, False, "wildcards are for 'certctl wildcard' only"),
+    Kind(Slug.NAME_NOT_WILDCARD, NameRejected, _OPERATOR, False, "a wildcard must be '*.' and a zone"),
+    Kind(Slug.NAME_IP, NameRejected, _OPERATOR, False, "an IP address or something read as one"),
+    Kind(Slug.NAME_SINGLE_LABEL, NameRejected, _OPERATOR, False, "a host name without a domain"),
+    Kind(Slug.NAME_SPECIAL_USE, NameRejected, _OPERATOR, False, "a special-use name no public CA signs"),
+    Kind(Slug.NAME_NOT_PUBLIC, NameRejected, _OPERATOR, False, "no such public top-level domain"),
+    Kind(Slug.NAME_PUBLIC_SUFFIX, NameRejected, _OPERATOR, False, "a public suffix, owned by nobody alone"),
+    Kind(Slug.NAME_OWN_ZONE, NameRejected, _OPERATOR, False, "a name in the operator's own zone"),
     # Party 1: DNS.
-    Kind("dns-no-such-name", NotReady, _CUSTOMER, True, "the domain does not exist in DNS"),
-    Kind("dns-no-data", NotReady, _CUSTOMER, True, "the domain exists but has no CNAME or address"),
-    Kind("dns-cname-mismatch", NotReady, _CUSTOMER, True, "the CNAME points somewhere else"),
-    Kind("dns-address-mismatch", NotReady, _CUSTOMER, True, "the addresses are not ours"),
-    Kind("dns-stray-ipv6", NotReady, _CUSTOMER, True, "an AAAA record that is not ours"),
-    Kind("dns-cname-loop", NotReady, _CUSTOMER, True, "the CNAME chain loops or is too long"),
-    Kind("dns-servfail", NotReady, _CUSTOMER, True, "the domain's nameservers fail to answer"),
-    Kind("dns-disagree", NotReady, _CUSTOMER, True, "the domain's nameservers do not agree"),
-    Kind("caa-forbids", NotReady, _CUSTOMER, True, "a CAA record forbids our CA"),
-    Kind("caa-servfail", NotReady, _CUSTOMER, True, "the CAA question fails, which stops every CA"),
-    Kind("dns-delegation", NotReady, _OPERATOR, True, "_acme-challenge is a CNAME the plugin cannot follow"),
-    Kind("dns-unreachable", Unreachable, _NOBODY, True, "no resolver answered in time"),
-    Kind("dns-target-broken", Unreachable, _OPERATOR, True, "our own target does not resolve"),
+    Kind(Slug.DNS_NO_SUCH_NAME, NotReady, _CUSTOMER, True, "the domain does not exist in DNS"),
+    Kind(Slug.DNS_NO_DATA, NotReady, _CUSTOMER, True, "the domain exists but has no CNAME or address"),
+    Kind(Slug.DNS_CNAME_MISMATCH, NotReady, _CUSTOMER, True, "the CNAME points somewhere else"),
+    Kind(Slug.DNS_ADDRESS_MISMATCH, NotReady, _CUSTOMER, True, "the addresses are not ours"),
+    Kind(Slug.DNS_STRAY_IPV6, NotReady, _CUSTOMER, True, "an AAAA record that is not ours"),
+    Kind(Slug.DNS_CNAME_LOOP, NotReady, _CUSTOMER, True, "the CNAME chain loops or is too long"),
+    Kind(Slug.DNS_SERVFAIL, NotReady, _CUSTOMER, True, "the domain's nameservers fail to answer"),
+    Kind(Slug.DNS_DISAGREE, NotReady, _CUSTOMER, True, "the domain's nameservers do not agree"),
+    Kind(Slug.CAA_FORBIDS, NotReady, _CUSTOMER, True, "a CAA record forbids our CA"),
+    Kind(Slug.CAA_SERVFAIL, NotReady, _CUSTOMER, True, "the CAA question fails, which stops every CA"),
+    Kind(Slug.DNS_DELEGATION, NotReady, _OPERATOR, True, "_acme-challenge is a CNAME the plugin cannot follow"),
+    Kind(Slug.DNS_UNREACHABLE, Unreachable, _NOBODY, True, "no resolver answered in time"),
+    Kind(Slug.DNS_TARGET_BROKEN, Unreachable, _OPERATOR, True, "our own target does not resolve"),
     # Party 2: the operator's approval endpoint.
-    Kind("approval-refused", NotApproved, _OPERATOR, False, "the approval endpoint said no"),
-    Kind("approval-denied-locally", NotApproved, _OPERATOR, False, "the domain is on the local deny list"),
-    Kind("removed-lately", NotApproved, _OPERATOR, True, "the domain was removed minutes ago, by you"),
-    Kind("approval-unreachable", Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
-    Kind("approval-approves-everything", ConfigInvalid, _OPERATOR, False, "the endpoint approves unknown names"),
+    Kind(Slug.APPROVAL_REFUSED, NotApproved, _OPERATOR, False, "the approval endpoint said no"),
+    Kind(Slug.APPROVAL_DENIED_LOCALLY, NotApproved, _OPERATOR, False, "the domain is on the local deny list"),
+    Kind(Slug.REMOVED_LATELY, NotApproved, _OPERATOR, True, "the domain was removed minutes ago, by you"),
+    Kind(Slug.APPROVAL_UNREACHABLE, Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
+    Kind(Slug.APPROVAL_APPROVES_EVERYTHING, ConfigInvalid, _OPERATOR, False, "the endpoint approves unknown names"),
     # Party 3: the CA.
-    Kind("ca-dns", Refused, _CUSTOMER, True, "the CA could not resolve the domain"),
-    Kind("ca-connection", Refused, _OPERATOR, True, "the CA could not reach port 80"),
-    Kind("ca-unauthorized", Refused, _OPERATOR, True, "the CA was shown the wrong challenge answer"),
-    Kind("ca-caa", Refused, _CUSTOMER, True, "the CA found a CAA record that forbids it"),
-    Kind("ca-rejected-identifier", Refused, _OPERATOR, False, "the CA does not issue for this name"),
-    Kind("ca-refused", Refused, _OPERATOR, False, "the CA refused the order"),
-    Kind("ca-account", Refused, _OPERATOR, False, "the CA did not accept the account"),
-    Kind("ca-bad-certificate", Refused, _CA, False, "the CA returned a certificate we did not ask for"),
-    Kind("ca-unrecognised", Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
-    Kind("ca-challenge-missing", Refused, _OPERATOR, False, "the CA does not offer this kind of challenge"),
-    Kind("ca-challenge-aborted", Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
-    Kind("certbot-killed", Internal, _OPERATOR, True, "certbot was killed by a signal"),
-    Kind("ca-rate-limited", RateLimited, _CA, True, "the CA asks us to wait"),
-    Kind("ca-paused", RateLimited, _OPERATOR, False, "the CA paused this name for our account"),
-    Kind("budget-exhausted", RateLimited, _NOBODY, True, "our own ledger says the CA would refuse"),
-    Kind("backing-off", RateLimited, _NOBODY, True, "it failed recently; the next try is later"),
-    Kind("ca-unreachable", Unreachable, _CA, True, "the CA gave no usable answer"),
-    Kind("ca-timeout", Unreachable, _CA, True, "the CA did not finish in time"),
-    Kind("ca-bad-nonce", Unreachable, _CA, True, "the CA kept refusing our nonces"),
+    Kind(Slug.CA_DNS, Refused, _CUSTOMER, True, "the CA could not resolve the domain"),
+    Kind(Slug.CA_CONNECTION, Refused, _OPERATOR, True, "the CA could not reach port 80"),
+    Kind(Slug.CA_UNAUTHORIZED, Refused, _OPERATOR, True, "the CA was shown the wrong challenge answer"),
+    Kind(Slug.CA_CAA, Refused, _CUSTOMER, True, "the CA found a CAA record that forbids it"),
+    Kind(Slug.CA_REJECTED_IDENTIFIER, Refused, _OPERATOR, False, "the CA does not issue for this name"),
+    Kind(Slug.CA_REFUSED, Refused, _OPERATOR, False, "the CA refused the order"),
+    Kind(Slug.CA_ACCOUNT, Refused, _OPERATOR, False, "the CA did not accept the account"),
+    Kind(Slug.CA_BAD_CERTIFICATE, Refused, _CA, False, "the CA returned a certificate we did not ask for"),
+    Kind(Slug.CA_UNRECOGNISED, Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
+    Kind(Slug.CA_CHALLENGE_MISSING, Refused, _OPERATOR, False, "the CA does not offer this kind of challenge"),
+    Kind(Slug.CA_CHALLENGE_ABORTED, Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
+    Kind(Slug.CERTBOT_KILLED, Internal, _OPERATOR, True, "certbot was killed by a signal"),
+    Kind(Slug.CA_RATE_LIMITED, RateLimited, _CA, True, "the CA asks us to wait"),
+    Kind(Slug.CA_PAUSED, RateLimited, _OPERATOR, False, "the CA paused this name for our account"),
+    Kind(Slug.BUDGET_EXHAUSTED, RateLimited, _NOBODY, True, "our own ledger says the CA would refuse"),
+    Kind(Slug.BACKING_OFF, RateLimited, _NOBODY, True, "it failed recently; the next try is later"),
+    Kind(Slug.CA_UNREACHABLE, Unreachable, _CA, True, "the CA gave no usable answer"),
+    Kind(Slug.CA_TIMEOUT, Unreachable, _CA, True, "the CA did not finish in time"),
+    Kind(Slug.CA_BAD_NONCE, Unreachable, _CA, True, "the CA kept refusing our nonces"),
     # Party 4: nginx.
-    Kind("nginx-missing", WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run"),
-    Kind("nginx-not-running", WebServerFailed, _OPERATOR, True, "nginx is not running"),
-    Kind("nginx-challenge-intercepted", WebServerFailed, _OPERATOR, True, "port 80 shows the CA something else"),
-    Kind("nginx-already-broken", WebServerFailed, _OPERATOR, False, "nginx's test failed before our change"),
-    Kind("nginx-test-failed", WebServerFailed, _OPERATOR, False, "nginx refused our server block"),
-    Kind("nginx-conflict", WebServerFailed, _OPERATOR, False, "another file already serves this name"),
-    Kind("nginx-not-included", WebServerFailed, _OPERATOR, False, "nginx does not include our directory"),
-    Kind("nginx-reload-failed", WebServerFailed, _OPERATOR, True, "nginx kept its old configuration"),
-    Kind("nginx-not-served", WebServerFailed, _OPERATOR, True, "the new certificate was not served"),
-    Kind("nginx-cannot-test", WebServerFailed, _OPERATOR, True, "nginx's test cannot run with these rights"),
-    Kind("nginx-timeout", WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
+    Kind(Slug.NGINX_MISSING, WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run"),
+    Kind(Slug.NGINX_NOT_RUNNING, WebServerFailed, _OPERATOR, True, "nginx is not running"),
+    Kind(Slug.NGINX_CHALLENGE_INTERCEPTED, WebServerFailed, _OPERATOR, True, "port 80 shows the CA something else"),
+    Kind(Slug.NGINX_ALREADY_BROKEN, WebServerFailed, _OPERATOR, False, "nginx's test failed before our change"),
+    Kind(Slug.NGINX_TEST_FAILED, WebServerFailed, _OPERATOR, False, "nginx refused our server block"),
+    Kind(Slug.NGINX_CONFLICT, WebServerFailed, _OPERATOR, False, "another file already serves this name"),
+    Kind(Slug.NGINX_NOT_INCLUDED, WebServerFailed, _OPERATOR, False, "nginx does not include our directory"),
+    Kind(Slug.NGINX_RELOAD_FAILED, WebServerFailed, _OPERATOR, True, "nginx kept its old configuration"),
+    Kind(Slug.NGINX_NOT_SERVED, WebServerFailed, _OPERATOR, True, "the new certificate was not served"),
+    Kind(Slug.NGINX_CANNOT_TEST, WebServerFailed, _OPERATOR, True, "nginx's test cannot run with these rights"),
+    Kind(Slug.NGINX_TIMEOUT, WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
     # The house.
-    Kind("busy", Busy, _NOBODY, True, "another run holds the lock"),
-    Kind("serve-busy", Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
-    Kind("store-unreachable", Unreachable, _OPERATOR, True, "the store cannot be read or written"),
-    Kind("store-knows-less", Unreachable, _OPERATOR, False, "nginx serves what the store does not know"),
-    Kind("store-row-damaged", ConfigInvalid, _OPERATOR, False, "what the store has of one domain is damaged"),
-    Kind("state-unwritable", ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
-    Kind("needs-root", ConfigInvalid, _OPERATOR, False, "whoever ran the command may not do what it does"),
-    Kind("config-invalid", ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
-    Kind("config-unreadable", ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
-    Kind("unknown-domain", ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
-    Kind("clock-wrong", ConfigInvalid, _OPERATOR, True, "this host's clock and the CA's do not agree"),
-    Kind("missing-program", ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
-    Kind("missing-account", ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
-    Kind("keys-out-of-reach", ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),
-    Kind("wildcard-manual", ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
-    Kind("wildcard-not-begun", ConfigInvalid, _OPERATOR, False, "no order of a wildcard waits to be finished"),
-    Kind("timer-conflict", ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
-    Kind("timer-failed", ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
-    Kind("serve-failed", ConfigInvalid, _OPERATOR, False, "the daemon cannot be set up on this host"),
-    Kind("sandbox-failed", ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
-    Kind("interrupted", Interrupted, _NOBODY, True, "the run was stopped"),
+    Kind(Slug.BUSY, Busy, _NOBODY, True, "another run holds the lock"),
+    Kind(Slug.SERVE_BUSY, Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
+    Kind(Slug.STORE_UNREACHABLE, Unreachable, _OPERATOR, True, "the store cannot be read or written"),
+    Kind(Slug.STORE_KNOWS_LESS, Unreachable, _OPERATOR, False, "nginx serves what the store does not know"),
+    Kind(Slug.STORE_ROW_DAMAGED, ConfigInvalid, _OPERATOR, False, "what the store has of one domain is damaged"),
+    Kind(Slug.STATE_UNWRITABLE, ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
+    Kind(Slug.NEEDS_ROOT, ConfigInvalid, _OPERATOR, False, "whoever ran the command may not do what it does"),
+    Kind(Slug.CONFIG_INVALID, ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
+    Kind(Slug.CONFIG_UNREADABLE, ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
+    Kind(Slug.UNKNOWN_DOMAIN, ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
+    Kind(Slug.CLOCK_WRONG, ConfigInvalid, _OPERATOR, True, "this host's clock and the CA's do not agree"),
+    Kind(Slug.MISSING_PROGRAM, ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
+    Kind(Slug.MISSING_ACCOUNT, ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
+    Kind(Slug.KEYS_OUT_OF_REACH, ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),
+    Kind(Slug.WILDCARD_MANUAL, ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
+    Kind(Slug.WILDCARD_NOT_BEGUN, ConfigInvalid, _OPERATOR, False, "no order of a wildcard waits to be finished"),
+    Kind(Slug.TIMER_CONFLICT, ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
+    Kind(Slug.TIMER_FAILED, ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
+    Kind(Slug.SERVE_FAILED, ConfigInvalid, _OPERATOR, False, "the daemon cannot be set up on this host"),
+    Kind(Slug.SANDBOX_FAILED, ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
+    Kind(Slug.INTERRUPTED, Interrupted, _NOBODY, True, "the run was stopped"),
 )  # fmt: skip
 
 CATALOGUE = {kind.slug: kind for kind in _KINDS}
 
+
+def kind_of(text: str | None) -> Kind | None:
+    """Return the kind of error that a text from outside names; None for what only another version knows."""
+    return CATALOGUE[Slug(text)] if text in CATALOGUE else None
+
+
 HOST_FAULTS = frozenset(kind.slug for kind in _KINDS if kind.family is WebServerFailed) | {
-    "busy", "keys-out-of-reach", "missing-account", "state-unwritable",
+    Slug.BUSY, Slug.KEYS_OUT_OF_REACH, Slug.MISSING_ACCOUNT, Slug.STATE_UNWRITABLE,
 }  # fmt: skip
 """What keeps a certificate from nginx whosesoever it is: it is over when the certificate is seen on the wire."""
 
@@ -301,9 +308,11 @@ def unforeseen(problem: BaseException) -> CertctlError:
     error: CertctlError
     if isinstance(problem, OSError):
         where = f" {problem.filename}" if problem.filename else ""
-        error = ConfigInvalid("state-unwritable", f"{problem.strerror or problem}{where}", next=["certctl doctor"])
+        error = ConfigInvalid(
+            Slug.STATE_UNWRITABLE, f"{problem.strerror or problem}{where}", next=["certctl doctor"]
+        )
     else:
         said = f"{type(problem).__name__}: {problem}"
-        error = Internal("internal", said, next=["run it again with -vv and send us that"])
+        error = Internal(Slug.INTERNAL, said, next=["run it again with -vv and send us that"])
     error.__cause__ = problem
     return error

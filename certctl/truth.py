@@ -8,6 +8,7 @@ from typing import Protocol
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import Shares
+from certctl.slugs import Slug
 from certctl.values import (
     Certificate,
     DnsSolver,
@@ -71,7 +72,7 @@ class Store(Protocol):
         """Move a domain to another state of its life, creating it when it is new; active forgets its last error."""
         ...
 
-    def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
+    def failed(self, domain: Domain, slug: Slug, retry_at: datetime | None) -> None:
         """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
         ...
 

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from certctl.domain import Domain
 from certctl.errors import NotApproved, Unreachable
+from certctl.slugs import Slug
 
 
 class Verdict(StrEnum):
@@ -63,13 +64,13 @@ class Answer:
             raise self._unreachable()
         if self.source is Source.DENY:
             raise NotApproved(
-                "approval-denied-locally",
+                Slug.APPROVAL_DENIED_LOCALLY,
                 f"{self.domain} is on the local deny list",
                 seen=["[approval] deny names it"],
                 next=["certctl config show"],
             )
         raise NotApproved(
-            "approval-refused",
+            Slug.APPROVAL_REFUSED,
             f"the approval endpoint refused {self.domain}",
             seen=[self.summary],
             expected=["200 for a domain you want to serve"],
@@ -78,7 +79,7 @@ class Answer:
 
     def _unreachable(self) -> Unreachable:
         return Unreachable(
-            "approval-unreachable",
+            Slug.APPROVAL_UNREACHABLE,
             f"the approval endpoint did not say whether {self.domain} is wanted",
             seen=[f"{self.asked}: {self.seen}"],
             expected=["200 for yes, 404 for no; nothing else is either"],

@@ -13,6 +13,7 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.request import OutOfTime, send
 from certctl.io.unheard import in_words, is_passing
+from certctl.slugs import Slug
 
 _MARK = "{domain}"
 _YES, _NO = 200, 404
@@ -90,7 +91,7 @@ def check_url(url: str) -> SplitResult:
 
 def _wrong(what: str) -> ConfigInvalid:
     return ConfigInvalid(
-        "config-invalid",
+        Slug.CONFIG_INVALID,
         f"[approval] url {what}",
         expected=["https://api.example.net/approvalendpoint/{domain}"],
         next=["certctl config validate"],

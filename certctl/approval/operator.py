@@ -10,6 +10,7 @@ from certctl.approval.endpoint import ApprovalSettings, ask, check_url
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import is_void
+from certctl.slugs import Slug
 from certctl.values import Approval, Delegation, Finding, Level
 
 _A_YES_LASTS = timedelta(days=30)
@@ -80,7 +81,7 @@ class HttpOperator:
         own = next((own for own in self._settings.own_zones if zone == own or zone.endswith("." + own)), None)
         if own is None:
             raise NotApproved(
-                "approval-refused",
+                Slug.APPROVAL_REFUSED,
                 f"{zone} is not a zone of yours as far as the configuration says",
                 seen=[f"[wildcard] zone: {', '.join(self._settings.own_zones) or 'none'}"],
                 expected=[f"{zone}, or a zone above it, as [wildcard] zone or in [wildcard] more_zones"],
@@ -128,7 +129,7 @@ class HttpOperator:
             answer.require_yes()
         if answer.verdict is Verdict.YES:
             raise ConfigInvalid(
-                "approval-approves-everything",
+                Slug.APPROVAL_APPROVES_EVERYTHING,
                 f"{answer.asked} approves {answer.domain}, a name nobody registered",
                 seen=[answer.summary],
                 expected=["404 for every name that is not a customer's"],

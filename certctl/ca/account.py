@@ -23,6 +23,7 @@ from certctl.ca.settings import CaSettings
 from certctl.errors import Refused
 from certctl.io.files import make_directory, read_regular, writing
 from certctl.io.locks import inheritable_lock
+from certctl.slugs import Slug
 
 MOST_REPLACED = 5
 _COUNTED = timedelta(hours=3)
@@ -87,7 +88,7 @@ def load_account(settings: CaSettings, account: str) -> Account:
         key = JWK.json_loads((directory / "private_key.json").read_text(encoding="utf-8"))
         resource = RegistrationResource.json_loads((directory / "regr.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, JoseError) as error:
-        raise Refused("ca-account", f"the files of our account at the CA cannot be read: {directory}") from error
+        raise Refused(Slug.CA_ACCOUNT, f"the files of our account at the CA cannot be read: {directory}") from error
     return Account(account, key, resource)
 
 
@@ -136,7 +137,7 @@ def _set_aside(settings: CaSettings, account: Path) -> None:
         recent = [path for path in aside.iterdir() if abs(_age(path)) < _COUNTED]
         if len(recent) >= MOST_REPLACED:
             raise Refused(
-                "ca-account",
+                Slug.CA_ACCOUNT,
                 f"the CA's account was lost {len(recent)} times in three hours: certctl makes no more for now",
                 seen=[f"set aside in {aside}"],
                 retry_after=int(_COUNTED.total_seconds()),

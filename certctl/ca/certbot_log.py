@@ -11,6 +11,7 @@ from pathlib import Path
 from certctl.ca.evidence import End, Evidence, Response
 from certctl.ca.exchange import Problem
 from certctl.errors import CertctlError
+from certctl.slugs import Slug
 
 _MAX_LOG = 4_000_000
 _RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}:[A-Z]+:[\w.]+:", re.MULTILINE)
@@ -67,13 +68,13 @@ def _end(code: int | None) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _own_fault(code: int | None, output: str, raised: frozenset[str]) -> str:
+def _own_fault(code: int | None, output: str, raised: frozenset[str]) -> Slug | None:
     """Name a failure of certbot's own, which is no answer of the CA's."""
     if code is not None and code < 0:
-        return "certbot-killed"
+        return Slug.CERTBOT_KILLED
     if _PLUGIN_OPTION.search(output):
-        return "config-invalid"
+        return Slug.CONFIG_INVALID
     if "unrecognized arguments" in output or "does not appear to be installed" in output:
-        return "missing-program"
+        return Slug.MISSING_PROGRAM
     # a DNS plugin of certbot's could not make the record
-    return "ca-challenge-aborted" if "PluginError" in raised else ""
+    return Slug.CA_CHALLENGE_ABORTED if "PluginError" in raised else None

@@ -8,6 +8,7 @@ from certctl.ca.dns_persist import DnsPersist01, DnsPersist01Response
 from certctl.ca.session import Session
 from certctl.ca.solver import Challenge
 from certctl.errors import Refused
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def pose(url: str, authorization: messages.Authorization, kind: str, session: Se
             return Posed(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
     known = [str(offered.chall.to_partial_json().get("type", "")) for offered in authorization.challenges or ()]
     raise Refused(
-        "ca-challenge-missing",
+        Slug.CA_CHALLENGE_MISSING,
         f"the CA does not offer {kind} for {name}",
         seen=[f"offered: {', '.join(known) or 'nothing'}"],
         quota_used=True,

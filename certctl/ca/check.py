@@ -6,6 +6,7 @@ from certctl.ca.settings import Order
 from certctl.certificates import NotUsable, checked, facts
 from certctl.domain import Domain
 from certctl.errors import Refused
+from certctl.slugs import Slug
 from certctl.values import Certificate, Issued
 
 
@@ -38,7 +39,7 @@ def describe(fullchain: str, domain: Domain) -> Certificate:
 
 def _bad(fault: NotUsable) -> Refused:
     return Refused(
-        "ca-bad-certificate",
+        Slug.CA_BAD_CERTIFICATE,
         f"the certificate is not usable: {fault.why}",
         seen=fault.seen,
         expected=fault.expected,

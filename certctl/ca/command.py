@@ -19,6 +19,7 @@ from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
 from certctl.io import process
 from certctl.io.stop import go_on, nap
+from certctl.slugs import Slug
 
 OLDEST = (5, 8)
 PLUGIN = "certctl"
@@ -128,7 +129,7 @@ def _ask_version(program: Path) -> str:
 
 
 def _missing(message: str, *expected: str) -> ConfigInvalid:
-    return ConfigInvalid("missing-program", message, expected=expected, next=[INSTALL])
+    return ConfigInvalid(Slug.MISSING_PROGRAM, message, expected=expected, next=[INSTALL])
 
 
 def _environment(settings: CaSettings, scratch: Scratch) -> dict[str, str]:

@@ -26,6 +26,7 @@ from certctl.ca.session import parsed
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Clock
+from certctl.slugs import Slug
 from certctl.values import Done
 
 _MOST_APART = timedelta(minutes=5)
@@ -131,7 +132,7 @@ def _clock_wrong(ours: datetime, theirs: datetime | None, *more: str) -> Callabl
         return None
     apart = timedelta(seconds=round(abs(ours - theirs).total_seconds()))
     return lambda: ConfigInvalid(
-        "clock-wrong",
+        Slug.CLOCK_WRONG,
         f"this host's clock is {apart} {'ahead of' if ours > theirs else 'behind'} the CA's: nothing was ordered",
         seen=[f"here {_shown(ours)}", f"at the CA {_shown(theirs)}", *more],
         expected=[f"clocks that are less than {_MOST_APART.seconds // 60} minutes apart"],

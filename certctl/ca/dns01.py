@@ -12,6 +12,7 @@ from typing import Protocol
 from certctl.ca.solver import DNS_01, Challenge, Look, unseen
 from certctl.errors import CertctlError, Interrupted, Refused
 from certctl.io.clock import Clock
+from certctl.slugs import Slug
 from certctl.txt import TxtAnswer, TxtDemand, TxtSight
 from certctl.values import CHALLENGE_LABEL
 
@@ -117,7 +118,7 @@ class DnsByHand:
             sight = self._watch(zone, self._demand)
         except (KeyboardInterrupt, Interrupted) as stopped:
             message = f"stopped before the CA looked at {sight.asked}: {_SPENT}"
-            given_up = Interrupted("interrupted", message, next=self._again(zone))
+            given_up = Interrupted(Slug.INTERRUPTED, message, next=self._again(zone))
             raise _given_up(given_up, self._demand, sight) from stopped
         finally:
             self._person.teller.over()
@@ -148,7 +149,7 @@ class DnsByHand:
         late = [answer.server for answer in sight.answers if not answer.holds(demand.values)]
         who = ", ".join(late) or "the nameservers, which could not be asked"
         message = f"not every nameserver showed the records of {sight.owner} in time; missing: {who}. {_SPENT}"
-        return _given_up(Refused("ca-challenge-aborted", message, next=self._again(zone)), demand, sight)
+        return _given_up(Refused(Slug.CA_CHALLENGE_ABORTED, message, next=self._again(zone)), demand, sight)
 
     def _look(self, zone: str) -> TxtSight:
         return self._person.watch.look(zone)

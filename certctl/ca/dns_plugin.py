@@ -10,6 +10,7 @@ from certctl.ca.readable import cannot_read
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
 from certctl.io.rights import acting_as
+from certctl.slugs import Slug
 from certctl.values import DnsSolver
 
 _PLUGIN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -45,7 +46,7 @@ def require_plugin(solver: DnsSolver, settings: CaSettings) -> None:
     known = {point.name.rpartition(":")[2] for point in metadata.entry_points(group=_GROUP)}
     if settings.certbot is None and name not in known:
         raise ConfigInvalid(
-            "missing-program",
+            Slug.MISSING_PROGRAM,
             f"certbot has no plugin {name}",
             seen=[f"installed: {', '.join(sorted(n for n in known if n.startswith('dns-'))) or 'no DNS plugin'}"],
             next=[f"{sys.executable} -m pip install certbot-{name}"],
@@ -72,10 +73,10 @@ def _require_private(path: Path, key: str) -> None:
         reader = acting_as()
         raise cannot_read(path, key, error, f"chown {reader.uid}" if reader else "") from error
     if not path.is_absolute() or not stat.S_ISREG(facts.st_mode):
-        raise ConfigInvalid("config-invalid", f"{key}: {path} is not the absolute path of a file")
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{key}: {path} is not the absolute path of a file")
     if facts.st_mode & 0o077:
         raise ConfigInvalid(
-            "config-invalid",
+            Slug.CONFIG_INVALID,
             f"{key}: others can read {path} (mode {stat.S_IMODE(facts.st_mode):04o})",
             next=[f"chmod 0600 {path}"],
         )
@@ -83,4 +84,4 @@ def _require_private(path: Path, key: str) -> None:
 
 def _check(pattern: re.Pattern[str], text: str, what: str) -> None:
     if not pattern.fullmatch(text):
-        raise ConfigInvalid("config-invalid", f"{text!a} cannot be {what}")
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{text!a} cannot be {what}")

@@ -14,6 +14,7 @@ from acme.messages import ERROR_PREFIX
 
 from certctl.ca.exchange import Problem
 from certctl.errors import CertctlError
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Evidence:
         responses: The CA's answers, in order.
         stopped_by: The class names of the exceptions that ended it: public names, unlike their texts.
         words: The engine's own last words, unescaped, a line each.
-        own_fault: The slug of a failure of the engine itself, which is no answer of the CA's.
+        own_fault: A failure of the engine itself, which is no answer of the CA's.
         failed: The challenges the CA could not validate, where the engine has them typed.
         aborted: Why we gave the order up, when we did.
     """
@@ -102,7 +103,7 @@ class Evidence:
     responses: Sequence[Response] = ()
     stopped_by: frozenset[str] = frozenset()
     words: tuple[str, ...] = ()
-    own_fault: str = ""
+    own_fault: Slug | None = None
     failed: tuple[Problem, ...] = ()
     aborted: CertctlError | None = None
 

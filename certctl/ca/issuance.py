@@ -24,6 +24,7 @@ from certctl.ca.solver import Look, Solver
 from certctl.ca.solving import Solving
 from certctl.errors import ConfigInvalid, Refused
 from certctl.io.clock import SystemClock
+from certctl.slugs import Slug
 
 _LOOKS_WITHIN = 1.0
 _QUIET = 0.015  # measured: from the last fetch of a token to a fast CA's decision
@@ -101,7 +102,7 @@ class Issuance:
         """
         if (person := self._task.way.person) and person.finishes:
             raise ConfigInvalid(
-                "wildcard-not-begun",
+                Slug.WILDCARD_NOT_BEGUN,
                 f"no order for {self._task.domain} waits: none was begun, or it has expired or failed",
                 next=[f"certctl wildcard {self._task.domain.zone} --begin"],
             )
@@ -149,7 +150,7 @@ class Issuance:
         offered = self._session.directory.meta.profiles
         if profile and isinstance(offered, Mapping) and profile not in offered:
             raise Refused(
-                "ca-refused",
+                Slug.CA_REFUSED,
                 f"the CA does not offer the profile {profile!a} of [ca] profile",
                 expected=[f"one of: {', '.join(map(str, offered))}"],
                 next=["certctl config show"],

@@ -10,56 +10,57 @@ from certctl.ca.exchange import Problem
 from certctl.ca.network import retry_after
 from certctl.errors import CATALOGUE, CertctlError, Interrupted
 from certctl.io.stop import stopping
+from certctl.slugs import Slug
 
 SHORTEST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(days=7)
 _SERVER_ERRORS = 500
 
 _SLUGS = {
-    "dns": "ca-dns",
-    "connection": "ca-connection",
-    "tls": "ca-connection",
-    "unauthorized": "ca-unauthorized",
-    "incorrectResponse": "ca-unauthorized",
-    "caa": "ca-caa",
-    "rejectedIdentifier": "ca-rejected-identifier",
-    "unsupportedIdentifier": "ca-rejected-identifier",
-    "rateLimited": "ca-rate-limited",
-    "badNonce": "ca-bad-nonce",
-    "serverInternal": "ca-unreachable",
-    "accountDoesNotExist": "ca-account",
-    "externalAccountRequired": "ca-account",
-    "invalidContact": "ca-account",
-    "unsupportedContact": "ca-account",
-    "userActionRequired": "ca-account",
+    "dns": Slug.CA_DNS,
+    "connection": Slug.CA_CONNECTION,
+    "tls": Slug.CA_CONNECTION,
+    "unauthorized": Slug.CA_UNAUTHORIZED,
+    "incorrectResponse": Slug.CA_UNAUTHORIZED,
+    "caa": Slug.CA_CAA,
+    "rejectedIdentifier": Slug.CA_REJECTED_IDENTIFIER,
+    "unsupportedIdentifier": Slug.CA_REJECTED_IDENTIFIER,
+    "rateLimited": Slug.CA_RATE_LIMITED,
+    "badNonce": Slug.CA_BAD_NONCE,
+    "serverInternal": Slug.CA_UNREACHABLE,
+    "accountDoesNotExist": Slug.CA_ACCOUNT,
+    "externalAccountRequired": Slug.CA_ACCOUNT,
+    "invalidContact": Slug.CA_ACCOUNT,
+    "unsupportedContact": Slug.CA_ACCOUNT,
+    "userActionRequired": Slug.CA_ACCOUNT,
 }  # fmt: skip
 _SENTENCES = {
-    "ca-dns": "the CA could not resolve {name}",
-    "ca-connection": "the CA could not fetch the challenge from port 80 of {name}",
-    "ca-unauthorized": "the CA looked for the challenge of {name} and was shown something else",
-    "ca-caa": "the CA found a CAA record that forbids it to sign {name}",
-    "ca-rejected-identifier": "the CA does not sign {name}",
-    "ca-rate-limited": "the CA asks us to wait before {name} is tried again",
-    "ca-paused": "the CA has paused {name} for our account until the operator visits its page",
-    "ca-account": "the CA did not accept our account",
-    "ca-refused": "the CA refused the order for {name}",
-    "ca-bad-nonce": "the CA kept refusing our nonces",
-    "ca-unreachable": "the CA gave no usable answer",
-    "ca-timeout": "the CA did not finish the order for {name} in time",
-    "ca-challenge-aborted": "the order for {name} was given up before the CA looked",
-    "ca-unrecognised": "it failed for {name} in a way certctl does not know",
-    "certbot-killed": "certbot was killed while it was at work on {name}",
-    "config-invalid": "certbot's DNS plugin for {name} does not know an option it was given",
-    "missing-program": "certbot does not know certctl's authenticator or its options",
+    Slug.CA_DNS: "the CA could not resolve {name}",
+    Slug.CA_CONNECTION: "the CA could not fetch the challenge from port 80 of {name}",
+    Slug.CA_UNAUTHORIZED: "the CA looked for the challenge of {name} and was shown something else",
+    Slug.CA_CAA: "the CA found a CAA record that forbids it to sign {name}",
+    Slug.CA_REJECTED_IDENTIFIER: "the CA does not sign {name}",
+    Slug.CA_RATE_LIMITED: "the CA asks us to wait before {name} is tried again",
+    Slug.CA_PAUSED: "the CA has paused {name} for our account until the operator visits its page",
+    Slug.CA_ACCOUNT: "the CA did not accept our account",
+    Slug.CA_REFUSED: "the CA refused the order for {name}",
+    Slug.CA_BAD_NONCE: "the CA kept refusing our nonces",
+    Slug.CA_UNREACHABLE: "the CA gave no usable answer",
+    Slug.CA_TIMEOUT: "the CA did not finish the order for {name} in time",
+    Slug.CA_CHALLENGE_ABORTED: "the order for {name} was given up before the CA looked",
+    Slug.CA_UNRECOGNISED: "it failed for {name} in a way certctl does not know",
+    Slug.CERTBOT_KILLED: "certbot was killed while it was at work on {name}",
+    Slug.CONFIG_INVALID: "certbot's DNS plugin for {name} does not know an option it was given",
+    Slug.MISSING_PROGRAM: "certbot does not know certctl's authenticator or its options",
 }  # fmt: skip
 _NEXT = {
-    "ca-dns": "certctl verify {name}",
-    "ca-caa": "certctl verify {name}",
-    "ca-connection": "certctl doctor",
-    "ca-unauthorized": "certctl doctor",
-    "ca-unreachable": "certctl doctor",
-    "certbot-killed": "journalctl -k -g 'Killed process'",
-    "missing-program": f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'",
+    Slug.CA_DNS: "certctl verify {name}",
+    Slug.CA_CAA: "certctl verify {name}",
+    Slug.CA_CONNECTION: "certctl doctor",
+    Slug.CA_UNAUTHORIZED: "certctl doctor",
+    Slug.CA_UNREACHABLE: "certctl doctor",
+    Slug.CERTBOT_KILLED: "journalctl -k -g 'Killed process'",
+    Slug.MISSING_PROGRAM: f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'",
 }  # fmt: skip
 _UNPAUSE = re.compile(r"https?://\S*unpause\S*")
 _PROSE_TIME = re.compile(r"retry after (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
@@ -87,11 +88,11 @@ def _error(evidence: Evidence, name: str, now: datetime, *, registering: bool) -
     if evidence.aborted:
         return evidence.aborted
     if refuted := evidence.refuted:
-        return _make(_SLUGS.get(refuted[0].type, "ca-refused"), name, _shown(refuted))
+        return _make(_SLUGS.get(refuted[0].type, Slug.CA_REFUSED), name, _shown(refuted))
     if stopping.is_set():  # we ended it ourselves: nobody is to blame, and no rest follows
-        return Interrupted("interrupted", f"stopped while the CA was at work on {name}")
+        return Interrupted(Slug.INTERRUPTED, f"stopped while the CA was at work on {name}")
     if evidence.end is End.DEADLINE:
-        return _make("ca-timeout", name, evidence.words)
+        return _make(Slug.CA_TIMEOUT, name, evidence.words)
     if (last := evidence.last) and (problems := last.problems):
         return _refusal(problems, last, name, now, registering=registering)
     wait = _wait(last, now) if last and last.status >= _SERVER_ERRORS else None
@@ -103,33 +104,33 @@ def _refusal(
 ) -> CertctlError:
     """Read a problem document that is about the request itself, not about a challenge."""
     specific = next((p for p in problems if p.type in _SLUGS), problems[0])
-    slug = _SLUGS.get(specific.type, "ca-refused")
-    if slug == "ca-unauthorized" or (registering and slug in {"ca-refused", "ca-rejected-identifier"}):
-        slug = "ca-account"  # unauthorized without a challenge is about who asks (RFC 8555 §6.7)
-    if slug == "ca-rate-limited" and any(_UNPAUSE.search(problem.detail) for problem in problems):
-        slug = "ca-paused"
-    if slug == "ca-refused" and response.status >= _SERVER_ERRORS:
-        slug = "ca-unreachable"
-    wait = _wait(response, now) if slug in {"ca-rate-limited", "ca-unreachable"} else None
+    slug = _SLUGS.get(specific.type, Slug.CA_REFUSED)
+    if slug == Slug.CA_UNAUTHORIZED or (registering and slug in {Slug.CA_REFUSED, Slug.CA_REJECTED_IDENTIFIER}):
+        slug = Slug.CA_ACCOUNT  # unauthorized without a challenge is about who asks (RFC 8555 §6.7)
+    if slug == Slug.CA_RATE_LIMITED and any(_UNPAUSE.search(problem.detail) for problem in problems):
+        slug = Slug.CA_PAUSED
+    if slug == Slug.CA_REFUSED and response.status >= _SERVER_ERRORS:
+        slug = Slug.CA_UNREACHABLE
+    wait = _wait(response, now) if slug in {Slug.CA_RATE_LIMITED, Slug.CA_UNREACHABLE} else None
     return _make(slug, specific.identifier or name, _shown(problems), wait)
 
 
-def _without_problem(evidence: Evidence) -> str:
+def _without_problem(evidence: Evidence) -> Slug:
     """Name a failure for which the CA sent no problem document."""
     if evidence.own_fault:
         return evidence.own_fault
     raised = evidence.stopped_by
     if raised & _SILENT:
-        return "ca-timeout"
+        return Slug.CA_TIMEOUT
     if raised & _UNREACHABLE:
-        return "ca-unreachable"
+        return Slug.CA_UNREACHABLE
     last = evidence.last
     if last is None:
-        return "ca-unrecognised"
+        return Slug.CA_UNRECOGNISED
     if last.status >= 300 or (last.json is None and raised & _NOT_ACME):  # noqa: PLR2004 - anything but success
-        return "ca-unreachable"
+        return Slug.CA_UNREACHABLE
     unfinished = (last.json or {}).get("status") in {"pending", "processing", "ready"}
-    return "ca-timeout" if unfinished and "AuthorizationError" in raised else "ca-unrecognised"
+    return Slug.CA_TIMEOUT if unfinished and "AuthorizationError" in raised else Slug.CA_UNRECOGNISED
 
 
 def _wait(response: Response, now: datetime) -> int | None:
@@ -148,7 +149,7 @@ def _prose_wait(text: str, now: datetime) -> timedelta | None:
     return datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) - now if found else None
 
 
-def _make(slug: str, name: str, seen: Sequence[str], wait: int | None = None) -> CertctlError:
+def _make(slug: Slug, name: str, seen: Sequence[str], wait: int | None = None) -> CertctlError:
     command = _NEXT.get(slug)
     return CATALOGUE[slug].family(
         slug,

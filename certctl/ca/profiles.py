@@ -7,6 +7,7 @@ from acme.client import ClientV2
 from certctl.ca.network import Network, in_time
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError, Unreachable
+from certctl.slugs import Slug
 
 _PATIENT = "classic"  # Let's Encrypt: its pending authorizations live 7 days, those of its other profiles 1 hour
 _SECONDS = 10
@@ -28,7 +29,7 @@ def patient_profile(settings: CaSettings) -> str:
         raise
     except Exception as error:
         raise Unreachable(
-            "ca-unreachable",
+            Slug.CA_UNREACHABLE,
             "the CA gave no usable answer when it was asked for its profiles",
             seen=[f"{settings.directory}: {type(error).__name__}: {error}"[:500]],
             next=["certctl doctor"],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.io.rights import acting_as
+from certctl.slugs import Slug
 
 
 def require_readable(path: Path, key: str) -> None:
@@ -25,12 +26,12 @@ def cannot_read(path: Path, key: str, error: OSError, mend: str) -> ConfigInvali
     message = f"{key}: cannot read {path}: {error.strerror}"
     reader = acting_as()
     if reader is None or not isinstance(error, PermissionError):
-        return ConfigInvalid("config-invalid", message)
+        return ConfigInvalid(Slug.CONFIG_INVALID, message)
     expected = f"a file that user {reader.uid} can read, who owns certctl's state"
     closed = next((above for above in reversed(path.parents) if not _lets_in(above)), None)
     if closed is not None:
-        return ConfigInvalid("config-invalid", message, expected=[f"{expected}, and not below {closed}"])
-    return ConfigInvalid("config-invalid", message, expected=[expected], next=[f"{mend} {path}"])
+        return ConfigInvalid(Slug.CONFIG_INVALID, message, expected=[f"{expected}, and not below {closed}"])
+    return ConfigInvalid(Slug.CONFIG_INVALID, message, expected=[expected], next=[f"{mend} {path}"])
 
 
 def _lets_in(directory: Path) -> bool:

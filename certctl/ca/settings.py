@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from certctl.ca.readable import require_readable
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def require_safe_directory(url: str) -> None:
     if secure and parts.hostname and ".." not in parts.path.split("/") and parts.username is None:
         return
     raise ConfigInvalid(
-        "config-invalid",
+        Slug.CONFIG_INVALID,
         f"[ca] directory must be an https:// URL, not {url!a}",
         expected=["https://acme-v02.api.letsencrypt.org/directory"],
     )

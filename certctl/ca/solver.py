@@ -10,6 +10,7 @@ from typing import Protocol
 from certctl.errors import Refused
 from certctl.io.files import PUBLIC, make_directory, write_new, writing
 from certctl.io.inotify import Readers
+from certctl.slugs import Slug
 
 HTTP_01 = "http-01"
 DNS_01 = "dns-01"
@@ -114,7 +115,7 @@ class HttpTokens:
     def _path(self, challenge: Challenge) -> Path:
         if not _TOKEN.fullmatch(challenge.token):
             raise Refused(
-                "ca-challenge-aborted",
+                Slug.CA_CHALLENGE_ABORTED,
                 f"the CA's challenge for {challenge.domain} has a token that is not base64url",
                 seen=[f"token: {challenge.token[:300]}"],
                 expected=["16 to 256 letters, digits, '-' or '_' (RFC 8555 §8.3)"],

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from certctl.ca.solver import Challenge, Solver
 from certctl.errors import Refused
+from certctl.slugs import Slug
 
 
 @dataclass(slots=True)
@@ -43,7 +44,7 @@ class Solving:
         for challenge in challenges:
             if challenge.domain not in self.zones or challenge.type != self.solver.challenge_type:
                 raise Refused(
-                    "ca-challenge-aborted",
+                    Slug.CA_CHALLENGE_ABORTED,
                     "the CA set a challenge that belongs to no name of this order",
                     seen=[f"{challenge.type} for {challenge.domain[:300]}"],
                     expected=[f"{self.solver.challenge_type} for {name}" for name in sorted(self.zones)],

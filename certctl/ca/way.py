@@ -15,6 +15,7 @@ from certctl.ca.settings import CaSettings
 from certctl.ca.solver import Solver
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.txt import TxtSight
 from certctl.values import DnsSolver
 
@@ -90,7 +91,7 @@ class Means:
     def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> Way:
         if self.person is None:
             raise ConfigInvalid(
-                "wildcard-manual", "its DNS records are made by hand, and nobody is here to make them"
+                Slug.WILDCARD_MANUAL, "its DNS records are made by hand, and nobody is here to make them"
             )
         solver = DnsByHand(self.person, ends)
         return Way(_patient(settings, self.person), self.engine, solver, person=self.person)

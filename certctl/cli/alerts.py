@@ -8,9 +8,10 @@ from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report
 from certctl.cli.wiring import House
 from certctl.due import is_late
-from certctl.errors import CATALOGUE, Who
+from certctl.errors import Who, kind_of
 from certctl.moments import is_void
 from certctl.notify import Happening, Message, What
+from certctl.slugs import Slug
 from certctl.stories.ending import PARKED, Ending, Word
 from certctl.values import DomainRow, Event
 
@@ -55,7 +56,7 @@ def _what(ending: Ending, fraction: float) -> What | None:
     if ending.word is Word.PARKED:
         return What.PARKED if ending.is_news else None
     if ending.error:
-        told = ending.wakes and ending.word is Word.FAILED and ending.error.slug != "wildcard-manual"
+        told = ending.wakes and ending.word is Word.FAILED and ending.error.slug != Slug.WILDCARD_MANUAL
         return (What.LATE if ending.late else What.FAILED) if told else None
     if before is None or before.certificate is None:
         return None
@@ -66,11 +67,11 @@ def _what(ending: Ending, fraction: float) -> What | None:
 
 def _was_told(before: DomainRow, ending: Ending, fraction: float) -> bool:
     """Tell whether somebody has heard of the failure that is over now."""
-    if before.last_error not in CATALOGUE or before.certificate is None:
+    told = kind_of(before.last_error)
+    if told is None or before.certificate is None:
         return False
     late = is_late(before.certificate, ending.at, fraction)
-    who = CATALOGUE[before.last_error].who
-    return who is Who.OPERATOR or (late and who is not Who.CUSTOMER)
+    return told.who is Who.OPERATOR or (late and told.who is not Who.CUSTOMER)
 
 
 def _reminders(house: House) -> Iterator[Happening]:

@@ -117,8 +117,9 @@ class LazyGroup(click.Group):
             return super().invoke(context)
         except BrokenPipeError as error:
             from certctl.errors import Internal
+            from certctl.slugs import Slug
 
-            raise Internal("internal", f"a pipe or connection broke: {error}") from error
+            raise Internal(Slug.INTERNAL, f"a pipe or connection broke: {error}") from error
 
     def list_commands(self, _context: click.Context) -> list[str]:
         """Return the names in the order they are shown."""

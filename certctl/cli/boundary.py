@@ -9,6 +9,7 @@ from certctl.cli.base import Invocation
 from certctl.cli.reports import open_report
 from certctl.cli.sudo import explained
 from certctl.errors import CertctlError, ExitCode, Interrupted, NameRejected, unforeseen
+from certctl.slugs import Slug
 
 
 def report_failure(error: BaseException, invocation: Invocation) -> int:
@@ -30,11 +31,13 @@ def report_usage(error: click.ClickException, invocation: Invocation) -> int:
     context = getattr(error, "ctx", None)
     if context:
         invocation.command = "-".join(context.command_path.split()[1:]) or invocation.command
-    open_report(invocation).failure(NameRejected("usage", error.format_message(), next=["certctl --help"]))
+    open_report(invocation).failure(NameRejected(Slug.USAGE, error.format_message(), next=["certctl --help"]))
     return int(ExitCode.USAGE)
 
 
 def _translated(error: BaseException) -> CertctlError:
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return Interrupted("interrupted", "stopped; what was in force before still is", next=["certctl reconcile"])
+        return Interrupted(
+            Slug.INTERRUPTED, "stopped; what was in force before still is", next=["certctl reconcile"]
+        )
     return unforeseen(error)

@@ -9,6 +9,7 @@ from certctl.cli.pace import Outlook, Pace
 from certctl.cli.reports import Report
 from certctl.cli.wiring import House
 from certctl.errors import Interrupted
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 
 
@@ -29,7 +30,7 @@ def bulk(journeys: Sequence[Journey], house: House, report: Report) -> Iterator[
         yield limits
     except KeyboardInterrupt as error:
         raise _stopped(journeys) from error
-    left = sum(journey.error is not None and journey.error.slug == "budget-exhausted" for journey in journeys)
+    left = sum(journey.error is not None and journey.error.slug == Slug.BUDGET_EXHAUSTED for journey in journeys)
     if left and outlook:
         report.note(
             f"{left} had to stay behind: {outlook.said(left)}. Give the same names again, or --wait-for-limits."
@@ -52,7 +53,7 @@ def _new(journeys: Sequence[Journey], house: House) -> int:
 def _stopped(journeys: Sequence[Journey]) -> Interrupted:
     done = sum(journey.ok and journey.ending is not None for journey in journeys)
     return Interrupted(
-        "interrupted",
+        Slug.INTERRUPTED,
         f"stopped with {done} of {len(journeys)} names done; what was in force before still is",
         expected=["the same command again, with the same names: it goes on here, and orders nothing twice"],
         next=["certctl issue - < NAMES", "certctl status"],

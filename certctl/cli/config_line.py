@@ -6,6 +6,7 @@ import tomllib
 from typing import TypeAlias
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 
 Key: TypeAlias = tuple[str, str]
 """A section and a key in it."""
@@ -32,7 +33,7 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
         changed = text[:start] + body + text[end:]
     if not _differs_only_in(text, changed, section, key, value):
         raise ConfigInvalid(
-            "config-invalid",
+            Slug.CONFIG_INVALID,
             f"[{section}] {key} is not written as one line of its own",
             expected=[f"{wanted} below [{section}]"],
             next=["edit it, then repeat the command"],

@@ -10,6 +10,7 @@ import click
 from certctl.cli.config_line import Key
 from certctl.cli.wiring import House
 from certctl.errors import NameRejected
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
             faults.append(f"{value.option}: {error}")
     if faults:
         which = "an option is" if len(faults) == 1 else f"{len(faults)} options are"
-        raise NameRejected("usage", f"{which} not what it should be; nothing was written", seen=faults,
+        raise NameRejected(Slug.USAGE, f"{which} not what it should be; nothing was written", seen=faults,
                            next=["certctl init --help"])  # fmt: skip
     return found
 

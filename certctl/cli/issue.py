@@ -14,6 +14,7 @@ from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.due import due_at
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.values import Mode
 
 _WAIT_HELP = "Where the CA's limit on new orders is reached, wait for it: thousands of names take days."
@@ -119,7 +120,7 @@ def _check_mode(mode: str | None, house: House) -> None:
     if mode in {None, Mode.BLOCKS, hosts}:
         return
     raise ConfigInvalid(
-        "config-invalid",
+        Slug.CONFIG_INVALID,
         f"this host serves in mode {hosts}: one name alone cannot be served in mode {mode}",
         expected=[f"--mode {allowed}" for allowed in dict.fromkeys((Mode.BLOCKS, hosts))],
         next=[f"certctl init --mode {mode}"],

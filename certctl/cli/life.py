@@ -13,6 +13,7 @@ from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey
 from certctl.stories.spending import backing_off, command_for
@@ -100,7 +101,7 @@ def _is_renewable(row: DomainRow | None) -> bool:
 
 def _unknown(domain: Domain) -> ConfigInvalid:
     return ConfigInvalid(
-        "unknown-domain",
+        Slug.UNKNOWN_DOMAIN,
         f"there is no certificate of {domain} to renew",
         next=[command_for(domain), "certctl status --all"],
     )

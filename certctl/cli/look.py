@@ -14,7 +14,7 @@ from certctl.cli.outcome import Outcome, rfc3339
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import inspect_house, read_house
 from certctl.domain import Domain
-from certctl.errors import CATALOGUE, CertctlError
+from certctl.errors import CATALOGUE, CertctlError, kind_of
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
 
@@ -133,13 +133,13 @@ def explain(invocation: Invocation, slug: str | None) -> int:
         rows = [[k.slug, str(int(k.family.exit_code)), k.who, k.summary] for k in CATALOGUE.values()]
         report.data([k.slug for k in CATALOGUE.values()], Rows(["slug", "exit", "who acts", "what"], rows))
         return 0
-    if slug not in CATALOGUE:
+    kind = kind_of(slug)
+    if kind is None:
         from difflib import get_close_matches
 
         near = get_close_matches(slug, CATALOGUE, n=3)
         hint = f" Did you mean {', '.join(near)}?" if near else " 'certctl explain' lists them all."
         raise click.BadParameter(f"there is no error {slug!a}.{hint}", param_hint="SLUG")
-    kind = CATALOGUE[slug]
     payload = {
         "code": slug, "exit_code": int(kind.family.exit_code), "who": kind.who, "retryable": kind.retryable,
         "summary": kind.summary, "text": explanation(slug),

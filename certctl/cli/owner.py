@@ -14,6 +14,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io import rights
 from certctl.io.accounts import Owner
 from certctl.io.files import make_directory, writing
+from certctl.slugs import Slug
 
 if TYPE_CHECKING:
     from certctl.cli.wiring import House
@@ -56,7 +57,7 @@ def require_program(uid: int) -> None:
             Path(path).open("rb").close()
     except PermissionError as error:
         raise ConfigInvalid(
-            "missing-program",
+            Slug.MISSING_PROGRAM,
             f"certctl is installed where user {uid}, who has to run it, cannot read it: {error.filename}",
             expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
             next=["python3 -m venv /opt/certctl"],
@@ -86,7 +87,7 @@ def require_legible(user: str, group: str, again: str) -> None:
         return
     ours = closed.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
     raise ConfigInvalid(
-        "missing-program",
+        Slug.MISSING_PROGRAM,
         f"the user {user}, who has to run certctl, cannot read {closed}",
         seen=[f"certctl is in {Path(certctl.__file__).parent}, and its Python is {sys.executable}"],
         expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],

@@ -26,6 +26,7 @@ from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
 from certctl.io.files import hand_over, make_directory
 from certctl.io.locks import lock
+from certctl.slugs import Slug
 from certctl.timer import life
 from certctl.timer.units import SERVING, serve_files
 from certctl.values import Mode
@@ -122,7 +123,7 @@ def _run_in_two(invocation: Invocation, house: House, parts: "Parts", listeners:
     code = part(listen, (listeners.serve, listeners.miss), parts.duties(), parts.settings)
     if code < 0:
         name = signal.Signals(-code).name
-        raise Internal("serve-ended", f"the process that listens was ended by {name}", next=["certctl serve"])
+        raise Internal(Slug.SERVE_ENDED, f"the process that listens was ended by {name}", next=["certctl serve"])
     if code not in _AS_ASKED:
         raise click.exceptions.Exit(code)
     return code
@@ -178,7 +179,7 @@ def _sorted(given: Sequence[socket.socket]) -> "Listeners":
         return Listeners(serve=by_kind[socket.SOCK_STREAM], miss=by_kind[socket.SOCK_DGRAM])
     except KeyError as error:
         raise ConfigInvalid(
-            "serve-failed",
+            Slug.SERVE_FAILED,
             "systemd handed over other sockets than certctl serve needs",
             expected=["a ListenStream= and a ListenDatagram="],
             next=["certctl serve --install"],
@@ -236,7 +237,7 @@ def _require_own(house: House, uid: int) -> None:
     """
     if house.state.exists() and house.state.stat().st_uid != uid:
         raise ConfigInvalid(
-            "state-unwritable",
+            Slug.STATE_UNWRITABLE,
             f"{house.state} does not belong to {house.settings.serve.user}, as whom the daemon runs in this mode",
             next=["certctl reconcile", "certctl init", "certctl doctor"],
         )
@@ -246,7 +247,7 @@ def _install(invocation: Invocation, house: House, *, dry_run: bool) -> int:
     """Write the units of systemd and start them, or only show what would change."""
     if not is_booted(house):
         raise ConfigInvalid(
-            "serve-failed",
+            Slug.SERVE_FAILED,
             "systemd does not run this host",
             expected=["'certctl serve' under whatever starts nginx here"],
         )

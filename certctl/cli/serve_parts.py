@@ -25,6 +25,7 @@ from certctl.serve.monitor import Duties
 from certctl.serve.ondemand import Host, Issuer, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
+from certctl.slugs import Slug
 from certctl.stories.leftovers import let_copies_go
 from certctl.values import Mode
 from certctl.world import Locks, World
@@ -129,7 +130,7 @@ class StayingLocks:
             ConfigInvalid: ``state-unwritable``: the host has moved.
         """
         if moves.found(self._sites):
-            raise Busy("busy", "this host is moving to another way of serving", next=["certctl doctor"])
+            raise Busy(Slug.BUSY, "this host is moving to another way of serving", next=["certctl doctor"])
         with moves.turn(self._sites, alone=False, wait=_LOCK_WAIT):
             self._require_own()
             with self._locks.domain(domain):
@@ -138,7 +139,7 @@ class StayingLocks:
     def _require_own(self) -> None:
         if _owner_of(self._state) != self._owner:
             raise ConfigInvalid(
-                "state-unwritable",
+                Slug.STATE_UNWRITABLE,
                 f"{self._state} has another owner since this daemon was started: the host serves in another mode",
                 next=["certctl serve --install"],
             )

@@ -14,6 +14,7 @@ from certctl.serve.answers import Answer, Kind
 from certctl.serve.caps import Tokens
 from certctl.serve.ondemand import Landing
 from certctl.serve.settings import Rate
+from certctl.slugs import Slug
 
 _LINES = Rate(burst=60, refill=timedelta(seconds=1))
 _MINUTE = timedelta(minutes=1)
@@ -67,10 +68,10 @@ class ServeVoice:
         lines.take()
         return True
 
-    def _leave_unsaid(self, slug: str) -> None:
+    def _leave_unsaid(self, slug: Slug | None) -> None:
         if not self._unsaid:
             asyncio.get_running_loop().call_later(self._every, self._sum_up)
-        self._unsaid[slug] += 1
+        self._unsaid[str(slug)] += 1
 
     def _sum_up(self) -> None:
         fields: dict[str, object] = {"seconds": round(self._every), "total": self._unsaid.total(), **self._unsaid}
@@ -100,7 +101,7 @@ def _not_ready(landing: Landing, priority: Priority) -> str:
         priority,
         answer.kind,
         domain=landing.domain,
-        code=answer.slug or None,
+        code=answer.slug,
         who=outcome.who or None,
         took=f"{landing.seconds:.3f}s",
         again_in=f"{answer.seconds}s",

@@ -15,6 +15,7 @@ from certctl.cli.timer_host import next_run
 from certctl.cli.wiring import House, inspect_house
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.stories.damage import mending
 from certctl.stories.ending import PARKED
 from certctl.stories.wildcard import needs_person, solver_of
@@ -132,7 +133,7 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
     row = house.store.domain(domain)
     if row is None:
         raise ConfigInvalid(
-            "unknown-domain",
+            Slug.UNKNOWN_DOMAIN,
             f"certctl has nothing under {domain}",
             next=[f"certctl issue {domain}", "certctl status"],
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from certctl.cli.base import Invocation
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.rights import as_root
+from certctl.slugs import Slug
 
 
 def require_write(invocation: Invocation, *places: Path) -> None:
@@ -63,4 +64,4 @@ def needs_root(invocation: Invocation, why: str) -> ConfigInvalid:
     option = ["--config", str(Path(chosen).absolute())] if chosen else []
     line = shlex.join(["sudo", "certctl", *option, *invocation.words])
     name = " ".join(["certctl", *invocation.command.split("-")]) if invocation.command != "certctl" else "certctl"
-    return ConfigInvalid("needs-root", f"{name} needs root: {why}", next=[line])
+    return ConfigInvalid(Slug.NEEDS_ROOT, f"{name} needs root: {why}", next=[line])

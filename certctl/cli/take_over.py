@@ -23,6 +23,7 @@ from certctl.io.files import (
     sync_directory,
 )
 from certctl.io.rights import as_root
+from certctl.slugs import Slug
 
 if TYPE_CHECKING:
     from certctl.cli.wiring import House
@@ -178,7 +179,7 @@ def require_plain_store(house: "House") -> None:
             names = 0
         if names != 1:
             raise ConfigInvalid(
-                "state-unwritable",
+                Slug.STATE_UNWRITABLE,
                 f"{path} is a link, or lies elsewhere too: it is not taken over",
                 expected=["the store as a file of its own, such as one from a backup"],
                 next=["certctl doctor"],

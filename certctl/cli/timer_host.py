@@ -13,6 +13,7 @@ from certctl.config import chosen_file
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.process import beside_python
+from certctl.slugs import Slug
 from certctl.timer.files import Purpose
 from certctl.timer.systemd import Systemd
 from certctl.timer.units import RENEWING, TIMER, UnitSettings
@@ -88,7 +89,7 @@ def _program() -> Path:
     for path in (Path(sys.argv[0]).absolute(), beside_python("certctl")):
         if path.name == "certctl" and path.is_file() and os.access(path, os.X_OK):
             return path
-    raise ConfigInvalid("missing-program", "this certctl has no program file that a timer could run")
+    raise ConfigInvalid(Slug.MISSING_PROGRAM, "this certctl has no program file that a timer could run")
 
 
 def is_booted(house: House) -> bool:

@@ -13,6 +13,7 @@ from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
+from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey, Step
@@ -185,7 +186,7 @@ def _restarting(house: House) -> House:
     if house.path("/run/systemd/system").is_dir():
         return house.restarting()
     raise WebServerFailed(
-        "nginx-reload-failed",
+        Slug.NGINX_RELOAD_FAILED,
         "systemd does not run here, so nobody but you knows how nginx is restarted",
         next=["stop nginx", "certctl init", "certctl reconcile", "start nginx"],
     )
@@ -196,7 +197,7 @@ def _stored(journey: Journey, house: House) -> Site:
     require_readable(row)
     if row is None or row.certificate is None or row.state is State.REMOVED:
         raise ConfigInvalid(
-            "unknown-domain",
+            Slug.UNKNOWN_DOMAIN,
             f"the store has no certificate for {journey.domain}",
             next=[f"certctl issue {journey.domain}", "certctl status --all"],
         )

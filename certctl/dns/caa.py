@@ -19,6 +19,7 @@ from certctl.dns.zone import Hearing, Zones, climb, plain
 from certctl.dns_records import DnsFacts, RecordVerdict
 from certctl.domain import Domain
 from certctl.errors import NotReady, Unreachable
+from certctl.slugs import Slug
 
 _CRITICAL = 128
 _KNOWN = frozenset({"issue", "issuewild", "iodef", "issuemail"})
@@ -155,7 +156,7 @@ def _hear(zones: Zones, domain: Domain, owner: Name) -> Hearing:
     else:
         seen, reason = (), f"{plain(owner)} is an alias that never ends"
     raise not_ready(
-        "caa-servfail",
+        Slug.CAA_SERVFAIL,
         f"whether a CAA record forbids {domain} cannot be found out, and then no CA may sign: {reason}",
         DnsFacts(asked=(f"asked for the CAA records of {plain(name)}",), seen=seen),
         expected=["CAA records, or the answer that there are none (RFC 8659 §3)"],
@@ -183,4 +184,6 @@ def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: Verdict, 
         seen=hearing.lines,
         caa_property=_tag(verdict.unwanted) if verdict.unwanted else "",
     )
-    return not_ready("caa-forbids", f"the CAA record of {place}{inherited} forbids our CA: {verdict.text}", facts)
+    return not_ready(
+        Slug.CAA_FORBIDS, f"the CAA record of {place}{inherited} forbids our CA: {verdict.text}", facts
+    )

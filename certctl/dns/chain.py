@@ -10,6 +10,7 @@ from certctl.dns.facts import not_ready
 from certctl.dns.zone import Hearing, Zones, plain
 from certctl.dns_records import DnsFacts
 from certctl.errors import NotReady
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def disagree(name: Name, *hearings: Hearing) -> NotReady:
         for line in reply.lines or (reply.outcome.value,)
     ]
     return not_ready(
-        "dns-disagree",
+        Slug.DNS_DISAGREE,
         f"the nameservers of {plain(name)} do not agree: a change has not reached all of them, or one is left out",
         DnsFacts(seen=tuple(said)),
         expected=["the same answer from every nameserver"],
@@ -112,4 +113,4 @@ def _check_length(chain: Chain) -> None:
         problem = f"the CNAME chain of {plain(chain.names[0])} is longer than {MAX_LINKS} links"
     else:
         return
-    raise not_ready("dns-cname-loop", problem, DnsFacts(asked=chain.asked, seen=chain.seen))
+    raise not_ready(Slug.DNS_CNAME_LOOP, problem, DnsFacts(asked=chain.asked, seen=chain.seen))

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, registered_domain
 from certctl.errors import NotReady
+from certctl.slugs import Slug
 
 _MOST_SEEN = 8
 
 
-def not_ready(slug: str, problem: str, facts: DnsFacts, expected: Sequence[str] = ()) -> NotReady:
+def not_ready(slug: Slug, problem: str, facts: DnsFacts, expected: Sequence[str] = ()) -> NotReady:
     """Make the error for a domain whose DNS must change.
 
     Args:

@@ -18,6 +18,7 @@ from certctl.dns.zone import Hearing, Zones, plain
 from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, delegated_by_registry, registered_domain
 from certctl.errors import NotReady, Unreachable
+from certctl.slugs import Slug
 from certctl.values import Delegation
 
 Hearings = tuple[Hearing, ...]
@@ -62,7 +63,7 @@ class Judge:
         is_nothing = reply.outcome is Outcome.NO_NAME and reply.alias is None
         if is_nothing and delegated_by_registry(self._domain) == top:
             raise not_ready(
-                "dns-no-such-name",
+                Slug.DNS_NO_SUCH_NAME,
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
                 DnsFacts(
                     records=self._wanted(),
@@ -102,9 +103,9 @@ class Judge:
             return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}, which {nothing}")
         hint, lines = misplaced(self._zones, chain.names[0])
         if chain.outcome is Outcome.NO_NAME:
-            slug, problem = "dns-no-such-name", "does not exist in DNS"
+            slug, problem = Slug.DNS_NO_SUCH_NAME, "does not exist in DNS"
         else:
-            slug, problem = "dns-no-data", "exists in DNS but has neither a CNAME nor an address"
+            slug, problem = Slug.DNS_NO_DATA, "exists in DNS but has neither a CNAME nor an address"
         seen = (*chain.seen, f"{self._domain}. {chain.outcome.value}", *lines)
         facts = DnsFacts(records=self._wanted(), asked=chain.asked, seen=seen, hint=hint)
         return not_ready(slug, f"{self._domain} {problem}", facts)
@@ -119,7 +120,7 @@ class Judge:
             hint=mistaken(self._zones, chain, self._target.name),
         )
         problem = f"{self._domain} does not point here yet: {where}, not to {plain(self._target.name)}"
-        return not_ready("dns-cname-mismatch", problem, facts)
+        return not_ready(Slug.DNS_CNAME_MISMATCH, problem, facts)
 
     def _foreign(self, chain: Chain, lines: tuple[str, ...], foreign: Addresses, ours: Addresses) -> NotReady:
         if len(chain.names) > 1 and not ours:
@@ -127,11 +128,14 @@ class Judge:
         verb = "are" if len(foreign) > 1 else "is"
         stray = bool(ours) and all(isinstance(address, IPv6Address) for address in foreign)
         if stray:
-            slug, problem = "dns-stray-ipv6", f"its IPv6 address {listed(foreign)} is not ours, and CAs prefer IPv6"
+            slug, problem = (
+                Slug.DNS_STRAY_IPV6,
+                f"its IPv6 address {listed(foreign)} is not ours, and CAs prefer IPv6",
+            )
         elif ours:
-            slug, problem = "dns-address-mismatch", f"of its addresses {listed(foreign)} {verb} not ours"
+            slug, problem = Slug.DNS_ADDRESS_MISMATCH, f"of its addresses {listed(foreign)} {verb} not ours"
         else:
-            slug, problem = "dns-address-mismatch", f"{listed(foreign)} {verb} not ours"
+            slug, problem = Slug.DNS_ADDRESS_MISMATCH, f"{listed(foreign)} {verb} not ours"
         unwanted = [self._address(one, RecordVerdict.UNWANTED, (str(one),)) for one in in_order(foreign) if ours]
         facts = DnsFacts(
             records=(*self._wanted(chain.aliases, foreign | ours), *unwanted),

@@ -5,23 +5,25 @@ from collections.abc import Sequence
 from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, registered_domain
 from certctl.errors import CertctlError, NotReady
+from certctl.slugs import Slug
 from certctl.values import Delegation
 
 _WHY = {
-    "dns-no-such-name": "Today the name does not exist in DNS.",
-    "dns-no-data": "Today the name exists, but it has neither a CNAME nor an address.",
-    "dns-cname-mismatch": "Today its CNAME leads somewhere else.",
-    "dns-address-mismatch": "Today it has addresses that are not ours. If a proxy or CDN stands in front of it,"
+    Slug.DNS_NO_SUCH_NAME: "Today the name does not exist in DNS.",
+    Slug.DNS_NO_DATA: "Today the name exists, but it has neither a CNAME nor an address.",
+    Slug.DNS_CNAME_MISMATCH: "Today its CNAME leads somewhere else.",
+    Slug.DNS_ADDRESS_MISMATCH: "Today it has addresses that are not ours. If a proxy or CDN stands in front of it,"
     ' please switch that off for this name (often called "DNS only").',
-    "dns-stray-ipv6": "It also has an IPv6 address (AAAA record) that is not ours. Please delete that AAAA record:"
-    " browsers and certificate authorities use it first.",
-    "dns-cname-loop": "Today its CNAME records lead in a circle, or never end.",
-    "dns-servfail": "Today the nameservers of the domain fail when they are asked. Please tell your DNS provider;"
-    " a DNSSEC mistake is a frequent reason.",
-    "dns-disagree": "Your nameservers do not all say the same. If you changed the record just now, this passes"
+    Slug.DNS_STRAY_IPV6: "It also has an IPv6 address (AAAA record) that is not ours. Please delete that AAAA"
+    " record: browsers and certificate authorities use it first.",
+    Slug.DNS_CNAME_LOOP: "Today its CNAME records lead in a circle, or never end.",
+    Slug.DNS_SERVFAIL: "Today the nameservers of the domain fail when they are asked. Please tell your DNS"
+    " provider; a DNSSEC mistake is a frequent reason.",
+    Slug.DNS_DISAGREE: "Your nameservers do not all say the same. If you changed the record just now, this passes"
     " by itself; otherwise please tell your DNS provider.",
-    "caa-servfail": "Your nameservers fail when they are asked for CAA records, and then no certificate authority"
-    " may issue a certificate. Please tell your DNS provider; the domain needs no CAA record, only an answer.",
+    Slug.CAA_SERVFAIL: "Your nameservers fail when they are asked for CAA records, and then no"
+    " certificate authority may issue a certificate. Please tell your DNS provider; the domain needs no CAA record,"
+    " only an answer.",
 }  # fmt: skip
 
 
@@ -35,13 +37,13 @@ def forwardable(domain: Domain, outcome: CertctlError | Delegation | None) -> st
     if outcome is None or isinstance(outcome, Delegation):
         found = f": {outcome.summary}" if outcome else ""
         return f"Hello,\n\n{domain} is set up correctly{found}.\nThere is nothing for you to do.\n"
-    if not isinstance(outcome, NotReady) or (outcome.slug not in _WHY and outcome.slug != "caa-forbids"):
+    if not isinstance(outcome, NotReady) or (outcome.slug not in _WHY and outcome.slug != Slug.CAA_FORBIDS):
         return (
             f"Hello,\n\nwe could not check the DNS of {domain} just now. This is on our side, or passes by\n"
             "itself; there is nothing for you to do.\n"
         )
     facts = outcome.facts
-    if outcome.slug == "caa-forbids":
+    if outcome.slug == Slug.CAA_FORBIDS:
         return _letter(domain, _caa(facts), facts)
     return _letter(domain, [*_records(domain, facts.records), _WHY[outcome.slug], *_hint(facts.hint)], facts)
 

@@ -18,6 +18,7 @@ from certctl.dns.settings import DnsSettings
 from certctl.dns.zone import Zone, Zones, plain
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady
+from certctl.slugs import Slug
 from certctl.txt import TxtAnswer, TxtSight
 from certctl.values import CHALLENGE_LABEL, DnsSolver
 
@@ -70,7 +71,7 @@ def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
         if alias is None or (end == name and alias == shadow):
             return end, notes
         end = alias
-    raise NotReady("dns-cname-loop", f"{plain(name)} is an alias that never ends", seen=[f"… {plain(end)}"])
+    raise NotReady(Slug.DNS_CNAME_LOOP, f"{plain(name)} is an alias that never ends", seen=[f"… {plain(end)}"])
 
 
 def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
@@ -85,7 +86,7 @@ def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
         return ""
     if solver.plugin in _LITERAL:
         raise NotReady(
-            "dns-delegation",
+            Slug.DNS_DELEGATION,
             f"{plain(name)} is a CNAME, and certbot's plugin dns-{solver.plugin} writes to that very name",
             seen=[f"{plain(name)}. CNAME {plain(owner)}."],
             expected=[f"no CNAME there, or {plain(name)} delegated by NS records as a zone of its own"],

@@ -21,6 +21,7 @@ from certctl.dns.memory import Memory
 from certctl.dns.settings import DNS_PORT, DnsSettings
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Deadline
+from certctl.slugs import Slug
 
 MAX_AT_ONCE = 8
 _ASKING = ThreadPoolExecutor(64, thread_name_prefix="dns")
@@ -106,7 +107,7 @@ def parse_server(text: str) -> Server:
         address = str(ip_address(host.removeprefix("[").removesuffix("]")))
         return Server(address, int(port), text, recursive=True)
     except ValueError as error:
-        raise ConfigInvalid("config-invalid", f"{text!a} is not the address of a resolver") from error
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{text!a} is not the address of a resolver") from error
 
 
 def _servers(settings: DnsSettings) -> tuple[Server, ...]:
@@ -123,7 +124,7 @@ def _system(path: Path) -> tuple[Server, ...]:
         servers, reason = (), f"cannot be used: {error}"
     if not servers:
         raise Unreachable(
-            "dns-unreachable",
+            Slug.DNS_UNREACHABLE,
             f"there is no resolver to ask: {path} {reason}",
             expected=["nameserver IP in that file, or [dns] resolvers in certctl's configuration"],
             next=["certctl doctor"],

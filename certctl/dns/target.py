@@ -14,6 +14,7 @@ from certctl.dns.resolver import Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.dns.zone import no_resolver
 from certctl.errors import Unreachable
+from certctl.slugs import Slug
 
 Address = IPv4Address | IPv6Address
 Addresses = frozenset[Address]
@@ -43,7 +44,7 @@ class Target:
         found = addresses(value for reply in replies for value in reply.values)
         if not found or not all(reply.usable for reply in replies):
             raise Unreachable(
-                "dns-target-broken",
+                Slug.DNS_TARGET_BROKEN,
                 f"our own target {self._text} does not resolve, so no customer's page can be reached",
                 seen=[
                     f"{kind}: {reply.detail or reply.outcome.value}"

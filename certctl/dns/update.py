@@ -15,6 +15,7 @@ import dns.tsigkeyring
 import dns.update
 
 from certctl.errors import ConfigInvalid, Unreachable
+from certctl.slugs import Slug
 from certctl.values import DnsSolver
 
 _PREFIX = "dns_rfc2136_"
@@ -66,7 +67,7 @@ class ZoneUpdates:
             raise self._refused(owner, f"{type(error).__name__}: {error}") from error
         except (OSError, EOFError) as error:
             raise Unreachable(
-                "dns-unreachable", f"the nameserver in {self._file} did not take an update: {error}"
+                Slug.DNS_UNREACHABLE, f"the nameserver in {self._file} did not take an update: {error}"
             ) from error
         if answer.rcode() != dns.rcode.NOERROR:
             raise self._refused(owner, dns.rcode.to_text(answer.rcode()))
@@ -82,13 +83,13 @@ class ZoneUpdates:
         try:
             lines = self._file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigInvalid("config-invalid", f"credentials: cannot read {self._file}: {error}") from error
+            raise ConfigInvalid(Slug.CONFIG_INVALID, f"credentials: cannot read {self._file}: {error}") from error
         pairs = [line.partition("=") for line in lines if line.strip().startswith(_PREFIX)]
         return {key.strip().removeprefix(_PREFIX): value.strip().strip("\"'") for key, _, value in pairs}
 
     def _refused(self, owner: str, why: str) -> ConfigInvalid:
         return ConfigInvalid(
-            "config-invalid",
+            Slug.CONFIG_INVALID,
             f"the nameserver in {self._file} did not change {owner}: {why}",
             expected=[f"a TSIG key that may write TXT records at {owner}"],
         )

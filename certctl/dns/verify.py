@@ -15,6 +15,7 @@ from certctl.dns.target import Target, listed
 from certctl.dns.zone import ONE_LABEL, Zones, plain
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady
+from certctl.slugs import Slug
 from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
@@ -60,7 +61,7 @@ class CustomerDns:
         zone = zones.zone_of(name)
         if len(zone.name) <= ONE_LABEL:
             raise NotReady(
-                "dns-no-such-name",
+                Slug.DNS_NO_SUCH_NAME,
                 f"no zone holds {domain.zone}: it is not registered, or has no nameservers",
                 expected=[f"NS records for {domain.zone}"],
             )

@@ -17,6 +17,7 @@ from certctl.dns.resolver import MAX_AT_ONCE, Resolver
 from certctl.dns.settings import DnsSettings
 from certctl.dns_records import DnsFacts
 from certctl.errors import Unreachable
+from certctl.slugs import Slug
 
 ONE_LABEL = 2  # dnspython counts the root
 
@@ -128,7 +129,7 @@ class Zones:
             return Hearing(usable, unanswered, zone.name)
         if any(reply.outcome is Outcome.FAILED for reply in failures):
             raise not_ready(
-                "dns-servfail",
+                Slug.DNS_SERVFAIL,
                 f"the nameservers of {plain(zone.name)} fail when asked about {plain(name)}",
                 DnsFacts(seen=unanswered),
                 expected=[f"an answer about {plain(name)}"],
@@ -142,7 +143,7 @@ class Zones:
         if reply.outcome is Outcome.SILENT or not self._resolver.works(name):
             raise no_resolver(self._resolver, name, reply, unanswered)
         raise not_ready(
-            "dns-servfail",
+            Slug.DNS_SERVFAIL,
             f"the DNS of {plain(name)} is broken: the resolver answers {reply.detail}",
             DnsFacts(seen=(f"{reply.server.name}: {reply.detail}", *unanswered)),
             expected=[f"an answer about {plain(name)}"],
@@ -164,7 +165,7 @@ def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterab
     """Build the error for a question that no resolver answered, which says nothing about the domain."""
     asked = ", ".join(server.name for server in resolver.servers)
     return Unreachable(
-        "dns-unreachable",
+        Slug.DNS_UNREACHABLE,
         f"no resolver could answer about {plain(name)} (asked {asked}: {reply.detail})",
         seen=(f"{reply.server.name}: {reply.detail}", *unanswered),
         expected=["a resolver that answers, if only no, in /etc/resolv.conf or in [dns] resolvers"],

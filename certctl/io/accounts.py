@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from certctl.errors import ConfigInvalid
 from certctl.io.process import Missing, run
+from certctl.slugs import Slug
 
 _DEADLINE = timedelta(seconds=30)
 
@@ -37,7 +38,7 @@ def require(user: str, group: str) -> Owner:
     owner = find(user, group)
     if owner is None:
         raise ConfigInvalid(
-            "missing-account",
+            Slug.MISSING_ACCOUNT,
             f"the user {user} or the group {group} is not on this host",
             expected=[
                 "what [serve] user and [nginx] group name: certctl init --mode, and the next command, make both"
@@ -92,7 +93,7 @@ def create(user: str, group: str) -> Owner:
             ended = None
         if ended is None or not ended.ok:
             raise ConfigInvalid(
-                "missing-account",
+                Slug.MISSING_ACCOUNT,
                 f"the user {user} and the group {group} are needed and could not be made",
                 seen=ended.output.splitlines()[-3:] if ended else ["only root can"],
                 next=["sudo " + " ".join(argv)],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -34,7 +35,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigInvalid(
-            "state-unwritable",
+            Slug.STATE_UNWRITABLE,
             f"cannot write {reason(error, path)}",
             next=["certctl doctor"],
         ) from error
@@ -64,7 +65,7 @@ def require_room(path: Path) -> None:
     left = free.f_bavail * free.f_frsize
     if left < _ROOM_BYTES or (free.f_files and free.f_favail < _ROOM_FILES):  # no f_files: it has no limit (btrfs)
         raise ConfigInvalid(
-            "state-unwritable",
+            Slug.STATE_UNWRITABLE,
             f"there is too little room in {path}: what the CA would make could not be kept",
             seen=[f"{left // 1000} kB and {free.f_favail} files free"],
             expected=[f"at least {_ROOM_BYTES // 1000} kB and {_ROOM_FILES} files"],
@@ -128,7 +129,7 @@ def _hand_over_file(name: str, directory: int, owner: tuple[int, int]) -> bool:
 
 def _lies_elsewhere_too(path: Path) -> ConfigInvalid:
     return ConfigInvalid(
-        "state-unwritable",
+        Slug.STATE_UNWRITABLE,
         f"{path} has another name elsewhere, so it is not given away",
         expected=["a file with one name"],
         next=[f"cp -p {path} {path}.new && mv {path}.new {path}", "certctl doctor --fix"],

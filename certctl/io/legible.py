@@ -8,6 +8,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.io import accounts, process
+from certctl.slugs import Slug
 
 _PASSED_OVER = {"__pycache__", Path(sysconfig.get_path("purelib")).name}
 _LOOKED = b"looked:"
@@ -39,7 +40,7 @@ def first_closed(user: str, group: str, trees: Iterable[Path]) -> Path | None:
     os.waitpid(pid, 0)
     if not said.startswith(_LOOKED):
         raise ConfigInvalid(
-            "missing-account",
+            Slug.MISSING_ACCOUNT,
             f"this root may not become the user {user}",
             expected=["CAP_SETGID and CAP_SETUID (capabilities(7))"],
         )

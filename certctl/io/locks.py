@@ -15,6 +15,7 @@ from certctl.domain import Domain
 from certctl.errors import Busy
 from certctl.io.files import make_directory, writing
 from certctl.io.stop import NAP, nap
+from certctl.slugs import Slug
 
 
 @contextmanager
@@ -113,7 +114,7 @@ def _take(take: Callable[[], object], refusal: type[OSError], path: Path, wait: 
         except refusal as error:
             if time.monotonic() >= give_up:
                 raise Busy(
-                    "busy",
+                    Slug.BUSY,
                     f"{complaint}{_holder(path)}",
                     seen=[f"lock file {path}"],
                     retry_after=int(wait.total_seconds()),

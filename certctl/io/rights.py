@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 
 if TYPE_CHECKING:
     from certctl.io.accounts import Owner
@@ -90,7 +91,7 @@ def _take(uid: int, gid: int) -> None:
 
 def _refused(uid: int) -> ConfigInvalid:
     return ConfigInvalid(
-        "state-unwritable",
+        Slug.STATE_UNWRITABLE,
         f"certctl's state belongs to user {uid}, and this root may not work as that user",
         expected=["CAP_SETUID and CAP_SETGID, or a run by that user"],
         next=["certctl timer install"],

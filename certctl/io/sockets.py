@@ -9,6 +9,7 @@ from pathlib import Path
 
 from certctl.errors import Busy
 from certctl.io.files import make_directory, writing
+from certctl.slugs import Slug
 
 _FIRST_FD = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
 _MODE = 0o660
@@ -65,5 +66,5 @@ def _remove_dead(path: Path, kind: socket.SocketKind) -> None:
         probe.settimeout(1)
         with suppress(ConnectionRefusedError, FileNotFoundError):
             probe.connect(str(path))
-            raise Busy("busy", f"another daemon listens on {path}", seen=[f"socket {path}"])
+            raise Busy(Slug.BUSY, f"another daemon listens on {path}", seen=[f"socket {path}"])
     path.unlink(missing_ok=True)

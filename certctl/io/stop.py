@@ -7,6 +7,7 @@ import time
 from threading import Event
 
 from certctl.errors import Interrupted
+from certctl.slugs import Slug
 
 NAP = 0.05
 
@@ -34,4 +35,4 @@ def go_on(what: str) -> None:
         Interrupted: it was.
     """
     if stopping.is_set():
-        raise Interrupted("interrupted", f"stopped {what}")
+        raise Interrupted(Slug.INTERRUPTED, f"stopped {what}")

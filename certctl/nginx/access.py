@@ -14,6 +14,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import Master, workers
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def require(settings: NginxSettings, command: NginxCommand, master: Master) -> N
         return
     user = line.removeprefix("user ").removesuffix(";").split()[0]
     raise ConfigInvalid(
-        "keys-out-of-reach",
+        Slug.KEYS_OUT_OF_REACH,
         f"in mode {settings.mode} nginx's workers open keys, and they are not in the group {settings.group}",
         seen=[f"{line} in {settings.config}"],
         expected=[f"user {user} {settings.group};"],

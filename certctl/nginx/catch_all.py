@@ -19,6 +19,7 @@ from certctl.nginx.publish import leave_other_places
 from certctl.nginx.refusals import not_served, pair_in_use
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import BeforeImages, undisturbed
+from certctl.slugs import Slug
 from certctl.values import Done, Site
 
 _ONCE = 1  # no worker holds an older configuration that knows an older certificate
@@ -111,7 +112,7 @@ class MirrorChange:
         Raises:
             ConfigInvalid: ``state-unwritable``: not all could be put back.
         """
-        if isinstance(error, CertctlError) and error.slug == "nginx-not-running":
+        if isinstance(error, CertctlError) and error.slug == Slug.NGINX_NOT_RUNNING:
             self.settle()
             return
         try:
@@ -119,7 +120,7 @@ class MirrorChange:
                 self._before.restore()
         except OSError as problem:
             raise ConfigInvalid(
-                "state-unwritable",
+                Slug.STATE_UNWRITABLE,
                 f"the previous certificates could not all be put back ({reason(problem, self._live.path)})",
                 next=["certctl reconcile", "certctl doctor"],
             ) from problem

@@ -11,6 +11,7 @@ from certctl.errors import WebServerFailed
 from certctl.io.process import Finished, Missing, find, run, running, wait
 from certctl.nginx.serverblock import Version
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 
 _WHY_ROOT = "nginx opens its own logs, pid file, ports and every key, as root's master does"
 _LINE = re.compile(r"^.*?\[(warn|error|crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$", re.MULTILINE)
@@ -127,13 +128,13 @@ def missing(binary: str, elsewhere: str) -> WebServerFailed:
     """Make the error for an nginx that no service would find, and say where a shell does."""
     if elsewhere:
         return WebServerFailed(
-            "nginx-missing",
+            Slug.NGINX_MISSING,
             f"{binary} is found on this shell's PATH alone, which no service has",
             seen=[elsewhere],
             next=[f'put binary = "{elsewhere}" into [nginx] of the configuration', "certctl config show"],
         )
     install = ["apt-get install nginx"] if "/" not in binary else []
-    return WebServerFailed("nginx-missing", f"{binary} cannot be run", next=[*install, "certctl config show"])
+    return WebServerFailed(Slug.NGINX_MISSING, f"{binary} cannot be run", next=[*install, "certctl config show"])
 
 
 def judge(ended: Finished) -> Verdict:

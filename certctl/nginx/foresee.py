@@ -13,6 +13,7 @@ from certctl.io.rights import as_root
 from certctl.nginx.refusals import not_included
 from certctl.nginx.serverblock import is_ours
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 
 _COMMENT = re.compile(r"#[^\n]*")
 _INCLUDE = re.compile(r"\binclude\s+[\"']?([^;\"'\s]+)[\"']?\s*;")
@@ -39,7 +40,7 @@ def require_free(settings: NginxSettings) -> None:
     """
     if found := clashes(settings):
         raise WebServerFailed(
-            "nginx-conflict",
+            Slug.NGINX_CONFLICT,
             "another server block is nginx's default server where certctl's base file must be it: there the CA "
             "asks about names that have no server block yet, and strangers are refused",
             seen=[f"{place}: listen {words};" for place, words in found],

@@ -15,6 +15,7 @@ from certctl.nginx.master import Master
 from certctl.nginx.refusals import already_broken, conflict, reload_failed, test_failed, timed_out
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.undo import Undo, undisturbed
+from certctl.slugs import Slug
 
 PENDING = ".reload-pending"
 _LAST_RELOAD = ".last-reload"
@@ -130,7 +131,7 @@ class Guard:
         """
         if self._undo.is_empty:
             return
-        if isinstance(error, CertctlError) and error.slug == "nginx-not-running":
+        if isinstance(error, CertctlError) and error.slug == Slug.NGINX_NOT_RUNNING:
             self.settle()
             return
         with undisturbed():
@@ -194,7 +195,7 @@ class Guard:
                     self._clear_pending()
         except OSError as error:
             raise ConfigInvalid(
-                "state-unwritable",
+                Slug.STATE_UNWRITABLE,
                 f"the previous files could not all be put back ({reason(error, self._settings.conf_dir)}); "
                 "the next run tries again",
                 next=["certctl reconcile", "certctl doctor"],

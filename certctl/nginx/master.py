@@ -24,6 +24,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.handshake import is_answered
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 
 _MASTER = b"nginx: master process"
 _WORKER = b"nginx: worker process"
@@ -118,7 +119,7 @@ class Master:
             )
         pid_file = mainconf.pid_file(self._settings.config, self._command.build)
         return WebServerFailed(
-            "nginx-reload-failed",
+            Slug.NGINX_RELOAD_FAILED,
             "nginx answers, and its master cannot be found to reload it; the previous files are back",
             seen=[f"{pid_file} names no nginx master that can be seen from here"],
             expected=["the pid file of the running nginx, and root's rights; or a command in [nginx] reload"],
@@ -149,11 +150,11 @@ class Master:
             ended = run(command, deadline=self._settings.test_deadline, root_because=why)
         except Missing as error:
             raise WebServerFailed(
-                "nginx-reload-failed", f"the reload command {command[0]} cannot be run", next=["certctl doctor"]
+                Slug.NGINX_RELOAD_FAILED, f"the reload command {command[0]} cannot be run", next=["certctl doctor"]
             ) from error
         if not ended.ok:
             raise WebServerFailed(
-                "nginx-reload-failed",
+                Slug.NGINX_RELOAD_FAILED,
                 f"the reload command ended with {'the deadline' if ended.code is None else ended.code}",
                 seen=ended.output.splitlines()[-5:],
             )
@@ -162,7 +163,7 @@ class Master:
 def not_running(what: str, *then: str, seen: str = "", unit: str = "nginx") -> WebServerFailed:
     """Make the error for an nginx that is not there, and say what that means for what was asked."""
     return WebServerFailed(
-        "nginx-not-running",
+        Slug.NGINX_NOT_RUNNING,
         f"nginx is not running: {what}",
         seen=[seen] if seen else [],
         next=[f"systemctl start {unit}", *then],
@@ -177,7 +178,7 @@ def not_reached(settings: NginxSettings, what: str, *then: str, seen: str = "") 
     if settings.reload_command or Master(settings, NginxCommand(settings)).pid() is None:
         return not_running(what, *then, seen=seen, unit=name_of(None, settings.binary))
     return WebServerFailed(
-        "nginx-not-running",
+        Slug.NGINX_NOT_RUNNING,
         f"nginx runs, and does not listen where [nginx] listen says: {what}",
         seen=[seen] if seen else [],
         next=["certctl reconcile --restart", "certctl doctor"],
@@ -252,7 +253,7 @@ def _check_descriptors(pid: int, number_of_workers: int, unit: str) -> None:
     needed = 2 * held + 2 * number_of_workers + _SPARE_DESCRIPTORS
     if found and int(found[1]) < needed:
         raise WebServerFailed(
-            "nginx-reload-failed",
+            Slug.NGINX_RELOAD_FAILED,
             "nginx's master has too few file descriptors for a reload; it was not asked to",
             seen=[f"it may open {found[1]} and has {held} open"],
             expected=[f"at least {needed}: LimitNOFILE of {unit}.service, or ulimit -n where nginx is started"],
@@ -265,7 +266,7 @@ def _hang_up(pid: int) -> None:
         os.kill(pid, signal.SIGHUP)
     except OSError as error:
         raise WebServerFailed(
-            "nginx-reload-failed",
+            Slug.NGINX_RELOAD_FAILED,
             f"nginx's master (process {pid}) could not be signalled: {error.strerror}",
             next=["sudo certctl reload"],
         ) from error

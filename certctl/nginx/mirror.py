@@ -30,6 +30,7 @@ from certctl.io.files import (
     sync_directory,
     write_new,
 )
+from certctl.slugs import Slug
 from certctl.values import Certificate, Pem, Site
 
 CHAIN = "fullchain.pem"
@@ -304,7 +305,7 @@ def _load(chain: int, key: int, domain: Domain) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(opened(chain), opened(key), lambda: b"")
     except (ssl.SSLError, ValueError) as error:
         raise WebServerFailed(
-            "nginx-test-failed",
+            Slug.NGINX_TEST_FAILED,
             f"the certificate and key of {domain} in the store cannot be loaded together: nginx was not touched",
             seen=[str(error)],
             next=[f"certctl issue --force {domain}"],

@@ -15,6 +15,7 @@ from certctl.io.files import make_directory, narrow, require_room, swap_symlink
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.mirror import Rights, Slot
+from certctl.slugs import Slug
 from certctl.values import Certificate, Site
 
 
@@ -133,7 +134,7 @@ def require_room_for(what: str, path: Path) -> None:
     there = next(place for place in (path, *path.parents) if place.exists())
     if not os.access(there, os.W_OK):
         raise ConfigInvalid(
-            "state-unwritable",
+            Slug.STATE_UNWRITABLE,
             f"{path} cannot be written, and {what} has to go there: nothing was ordered",
             expected=["ReadWritePaths with it in the unit that runs this"],
             next=["certctl timer install", "certctl serve --install", "certctl doctor"],

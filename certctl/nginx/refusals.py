@@ -14,6 +14,7 @@ from certctl.nginx.master import Outcome, not_reached
 from certctl.nginx.servers import Answering
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import BASE_NAME, NginxSettings
+from certctl.slugs import Slug
 
 _NAMED = 3
 _READ_ONLY = "failed (30: "  # EROFS: the disk as a service sees it, whose unit knows nginx's places as they were
@@ -32,7 +33,7 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
     if "duplicate default server" in verdict.fault:
         others = [file for file in files_with_default_server(dump) if Path(file) not in ours]
         return WebServerFailed(
-            "nginx-conflict",
+            Slug.NGINX_CONFLICT,
             "another file already is nginx's default server; certctl's base file must be it: there the CA asks "
             "about names that have no server block yet, and strangers are refused",
             seen=verdict.faults[:5],
@@ -40,13 +41,13 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
         )
     if "lua_shared_dict" in verdict.fault:
         return WebServerFailed(
-            "nginx-test-failed",
+            Slug.NGINX_TEST_FAILED,
             "nginx cannot run Lua here, which mode lua needs; the previous configuration is back",
             seen=verdict.faults[:5],
             next=["apt-get install libnginx-mod-http-lua", "certctl init --mode shared"],
         )
     return WebServerFailed(
-        "nginx-test-failed",
+        Slug.NGINX_TEST_FAILED,
         "nginx refused our server block; the previous configuration is back",
         seen=verdict.faults[:5],
         next=[_shown_by(Path(verdict.where.rpartition(":")[0]))],
@@ -69,7 +70,7 @@ def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
     """Make the error for a name that another server block has, and say which file if ``nginx -T`` shows it."""
     places = [place for place in files_with_name(dump, name) if Path(place.rpartition(":")[0]) not in ours]
     return WebServerFailed(
-        "nginx-conflict",
+        Slug.NGINX_CONFLICT,
         f"another server block already has {name}: nginx would ignore one of the two",
         seen=[f"conflicting server name {name}", *(f"server_name {name} in {place}" for place in places[:5])],
         next=[f"take {name} out of {places[0].rpartition(':')[0]}"] if places else [],
@@ -79,7 +80,7 @@ def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
 def not_ours(path: Path) -> WebServerFailed:
     """Make the error for a file that stands where ours should, without our header."""
     return WebServerFailed(
-        "nginx-conflict",
+        Slug.NGINX_CONFLICT,
         f"{path} is not certctl's, so it is left alone",
         next=[f"move {path} somewhere else"],
     )
@@ -88,7 +89,7 @@ def not_ours(path: Path) -> WebServerFailed:
 def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSettings) -> WebServerFailed:
     """Make the error for a handshake that did not show what it should."""
     return WebServerFailed(
-        "nginx-not-served",
+        Slug.NGINX_NOT_SERVED,
         f"{message} after {settings.confirm_deadline.total_seconds():g} s",
         seen=[seen.text] if seen else [],
         expected=[expected],
@@ -104,7 +105,7 @@ def _some(domains: Sequence[Domain]) -> str:
 def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
     """Make the error for a base file that would leave names unserved: they have no server block."""
     return WebServerFailed(
-        "nginx-not-served",
+        Slug.NGINX_NOT_SERVED,
         f"mode blocks would not serve {_some(domains)}: only the catch-all does, so it stays",
         expected=["a server block for each"],
         next=["certctl init --mode blocks", "certctl status --all"],
@@ -121,7 +122,7 @@ def intercepted(name: str, answer: Answer, by: Answering | None, settings: Nginx
     else:
         way = [f"give the server block at {by.place} certctl's challenge location, or take {name} out of it"]
     return WebServerFailed(
-        "nginx-challenge-intercepted",
+        Slug.NGINX_CHALLENGE_INTERCEPTED,
         f"port {settings.http_port} of this host does not show the CA the challenge of {name}",
         seen=[f"GET {PLACE}… for {name}: {answer.text}", *([by.text] if by else [])],
         expected=[f"what lies in {settings.challenges}, by the location in {settings.base_path}"],
@@ -134,7 +135,7 @@ def unanswered(answer: Answer, why: str, settings: NginxSettings) -> WebServerFa
     if answer.refused:
         return not_reached(settings, why, seen=answer.text)
     return WebServerFailed(
-        "nginx-not-running",
+        Slug.NGINX_NOT_RUNNING,
         f"nginx takes connections and does not answer: {why}",
         seen=[answer.text],
         next=[f"systemctl status {name_of(None, settings.binary)}", "certctl doctor"],
@@ -144,7 +145,7 @@ def unanswered(answer: Answer, why: str, settings: NginxSettings) -> WebServerFa
 def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
     """Make the error for a port where no TLS is spoken."""
     return WebServerFailed(
-        "nginx-not-running",
+        Slug.NGINX_NOT_RUNNING,
         f"nginx does not speak TLS on port {settings.https_port}: no certificate could be served",
         seen=[trouble],
         next=["certctl init", "certctl doctor"],
@@ -154,7 +155,7 @@ def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
 def reload_failed(outcome: Outcome) -> WebServerFailed:
     """Make the error for a reload that nginx did not follow."""
     return WebServerFailed(
-        "nginx-reload-failed",
+        Slug.NGINX_RELOAD_FAILED,
         "nginx passed its own test but kept its old configuration at the reload",
         seen=[outcome.said or f"no new worker took over within {outcome.seconds:.0f} s"],
         next=[*(["certctl reconcile --restart"] if _TAKEN in outcome.said else []), "certctl doctor"],
@@ -169,7 +170,7 @@ def not_included(settings: NginxSettings, http_block: str = "") -> WebServerFail
     line = f"include {settings.conf_dir}/*.conf;"
     by_hand = f"add the line '{line}' to the http block, after {http_block}; then repeat the command"
     return WebServerFailed(
-        "nginx-not-included",
+        Slug.NGINX_NOT_INCLUDED,
         f"nginx does not read {settings.conf_dir}, so nothing of certctl's would be in force",
         expected=[f"{line} in the http block of {http_block or settings.config}"],
         next=[by_hand] if http_block else ["certctl init"],
@@ -184,7 +185,7 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
         return cannot_test(verdict)
     ours = any(str(place) in verdict.fault for place in (settings.live, settings.sites, settings.conf_dir))
     return WebServerFailed(
-        "nginx-already-broken",
+        Slug.NGINX_ALREADY_BROKEN,
         "nginx's configuration does not pass its test without our change either"
         + (f": see {verdict.where}" if verdict.where else ""),
         seen=verdict.faults[:5],
@@ -195,7 +196,7 @@ def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed
 def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
     """Make the error for blocks that nginx could not start with, of names that it serves until then."""
     return WebServerFailed(
-        "nginx-already-broken",
+        Slug.NGINX_ALREADY_BROKEN,
         f"the pair of {_some(domains)} is gone, and the store has none: nginx serves it from its memory, and could "
         "not start again",
         next=[f"certctl remove {domains[0]}"],
@@ -206,7 +207,7 @@ def pair_in_use(domain: Domain, place: str) -> WebServerFailed:
     """Make the error for a name that cannot be taken out, because another file names its pair."""
     file = place.rpartition(":")[0]
     return WebServerFailed(
-        "nginx-conflict",
+        Slug.NGINX_CONFLICT,
         f"{domain} is still served: nginx could not start without its pair, which another file names",
         seen=[f"the pair of {domain} at {place}"],
         next=[f"take it out of {file}"],
@@ -217,7 +218,7 @@ def cannot_test(verdict: Verdict) -> WebServerFailed:
     """Make the error for a test that this user or sandbox may not run."""
     in_a_service = ["certctl timer install", "certctl serve --install"]
     return WebServerFailed(
-        "nginx-cannot-test",
+        Slug.NGINX_CANNOT_TEST,
         "nginx cannot test its configuration from here: that takes the rights and the space of its master",
         seen=verdict.faults[:5],
         next=in_a_service if _READ_ONLY in verdict.fault else [_AS_ROOT],
@@ -227,7 +228,7 @@ def cannot_test(verdict: Verdict) -> WebServerFailed:
 def timed_out(settings: NginxSettings) -> WebServerFailed:
     """Make the error for a test that did not end."""
     return WebServerFailed(
-        "nginx-timeout",
+        Slug.NGINX_TIMEOUT,
         f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",
         seen=["nginx -t resolves every host name in the configuration, and opens every log"],
         next=[_test_by_hand(settings)],

@@ -16,6 +16,7 @@ from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 from certctl.values import Certificate
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
         with as_root():
             source = settings.template.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigInvalid("config-invalid", f"[nginx] template {settings.template}: {error}") from error
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"[nginx] template {settings.template}: {error}") from error
     return sealed(certificate.domain.name, render(source, values, own=True))
 
 
@@ -65,7 +66,7 @@ def _require_own_names(certificate: Certificate) -> None:
     own = names_of(certificate.domain)
     if sorted(certificate.names) != sorted(own):
         raise WebServerFailed(
-            "nginx-test-failed",
+            Slug.NGINX_TEST_FAILED,
             f"the store's certificate of {certificate.domain} is for other names: nginx was not touched",
             seen=[", ".join(certificate.names)],
             expected=[", ".join(own)],
@@ -145,7 +146,7 @@ def common(settings: NginxSettings, version: Version) -> dict[str, object]:
 
 def _checked(pattern: re.Pattern[str], value: str) -> str:
     if not pattern.fullmatch(value):
-        raise ConfigInvalid("config-invalid", f"{value!a} may not stand in an nginx configuration")
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"{value!a} may not stand in an nginx configuration")
     return value
 
 
@@ -167,9 +168,9 @@ def render(template: str, values: Mapping[str, object], *, own: bool = False) ->
         chosen = environment.from_string(template) if own else environment.get_template(template)
         text = chosen.render(values)
     except TemplateError as error:
-        raise ConfigInvalid("config-invalid", f"[nginx] template: {error}") from error
+        raise ConfigInvalid(Slug.CONFIG_INVALID, f"[nginx] template: {error}") from error
     if "\0" in text:
-        raise ConfigInvalid("config-invalid", "[nginx] template: the text has a NUL in it")
+        raise ConfigInvalid(Slug.CONFIG_INVALID, "[nginx] template: the text has a NUL in it")
     return text
 
 

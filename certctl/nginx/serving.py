@@ -11,6 +11,7 @@ from certctl.nginx import handshake, mirror
 from certctl.nginx.place import Place
 from certctl.nginx.serverblock import is_our_block, names_of, read
 from certctl.nginx.settings import NginxSettings
+from certctl.slugs import Slug
 from certctl.values import Mode, Site
 
 _MOST = 64 * 1024 + 1
@@ -81,7 +82,7 @@ def _mode(settings: NginxSettings, domain: Domain) -> Mode | None:
 
 def _not_taken(domain: Domain, why: str, seen: Sequence[str] = (), expected: Sequence[str] = ()) -> Unreachable:
     return Unreachable(
-        "store-knows-less",
+        Slug.STORE_KNOWS_LESS,
         f"the store does not take in the pair of {domain} that nginx's files name: {why}",
         seen=seen,
         expected=expected,

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, write_atomic, writing
+from certctl.slugs import Slug
 
 
 class Mode(StrEnum):
@@ -58,7 +59,9 @@ def load(file: Path) -> Approvals:
         data: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return Approvals(Mode(data["mode"]), tuple(map(str, data["approved"])))
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigInvalid("config-invalid", f"{file} does not hold the sandbox's approvals: {error}") from error
+        raise ConfigInvalid(
+            Slug.CONFIG_INVALID, f"{file} does not hold the sandbox's approvals: {error}"
+        ) from error
 
 
 def save(file: Path, approvals: Approvals) -> None:

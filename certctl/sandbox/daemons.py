@@ -11,6 +11,7 @@ from pathlib import Path
 from certctl.errors import ConfigInvalid
 from certctl.io import escape
 from certctl.io.process import Missing, environment, find_by_hand
+from certctl.slugs import Slug
 
 _POLL_SECONDS = 0.02
 _TERM_SECONDS = 5
@@ -71,7 +72,7 @@ def start(name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None 
         )
     except (Missing, PermissionError) as error:
         raise ConfigInvalid(
-            "missing-program",
+            Slug.MISSING_PROGRAM,
             f"{argv[0]} is not installed",
             next=["./demo installs what the sandbox needs"],
         ) from error

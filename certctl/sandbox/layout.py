@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 
 _PLAIN = re.compile(r"(/[A-Za-z0-9._@+~-]+)+")  # paths go into nginx's text and into a shell's env file
 _HOST = "127.0.0.1"
@@ -78,7 +79,7 @@ def at(root: Path) -> Layout:
     absolute = root.absolute()
     if not _PLAIN.fullmatch(str(absolute)) or ".." in absolute.parts:
         raise ConfigInvalid(
-            "sandbox-failed",
+            Slug.SANDBOX_FAILED,
             f"{absolute} cannot hold a sandbox",
             expected=["a directory of its own whose path has only letters, digits and ._@+~-"],
         )

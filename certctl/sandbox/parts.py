@@ -9,6 +9,7 @@ from pathlib import Path
 from certctl.errors import ConfigInvalid
 from certctl.io import local
 from certctl.sandbox.daemons import Daemon
+from certctl.slugs import Slug
 
 _START_SECONDS = 20
 _POLL_SECONDS = 0.02
@@ -87,7 +88,7 @@ def _wait_for(daemon: Daemon, is_ready: Callable[[], bool]) -> None:
         raise PortTaken
     how = "did not answer in time" if daemon.running else "ended at once"
     raise ConfigInvalid(
-        "sandbox-failed",
+        Slug.SANDBOX_FAILED,
         f"the sandbox's {daemon.name} {how}",
         seen=words or ["it said nothing"],
         next=[f"less {daemon.log}"],

@@ -24,6 +24,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io import process
 from certctl.io.clock import SystemClock
 from certctl.io.files import PRIVATE, PUBLIC, make_directory, write_atomic, writing
+from certctl.slugs import Slug
 
 HOST = "127.0.0.1"
 DEFAULT_PROFILE = "default"
@@ -106,7 +107,7 @@ def find_pebble() -> Path:
     try:
         return Path(found or process.find("pebble"))
     except process.Missing as error:
-        raise ConfigInvalid("missing-program", "pebble is not installed", next=["apt install pebble"]) from error
+        raise ConfigInvalid(Slug.MISSING_PROGRAM, "pebble is not installed", next=["apt install pebble"]) from error
 
 
 def argv(pebble: Pebble, program: Path) -> list[str]:
@@ -173,7 +174,7 @@ def wait_ready(pebble: Pebble, deadline: timedelta = timedelta(seconds=20)) -> N
     while (failure := _not_ready(pebble)) is not None:
         if time.monotonic() >= give_up:
             seen = [pebble.directory_url, str(failure)]
-            raise ConfigInvalid("sandbox-failed", "Pebble does not answer", seen=seen) from failure
+            raise ConfigInvalid(Slug.SANDBOX_FAILED, "Pebble does not answer", seen=seen) from failure
         time.sleep(0.05)
     with writing(pebble.root):
         write_atomic(pebble.issuer_root, fetch(pebble, pebble.management_port, "/roots/0"), PUBLIC)

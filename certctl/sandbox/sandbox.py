@@ -16,6 +16,7 @@ from certctl.sandbox.daemons import Daemon
 from certctl.sandbox.layout import Layout, at, free_ports
 from certctl.sandbox.standing import Addresses, Standing
 from certctl.sandbox.users import Users
+from certctl.slugs import Slug
 
 _LOCK_WAIT = timedelta(minutes=2)
 _TRIES = 5
@@ -54,7 +55,7 @@ def up(
                 return _Rising(layout, whose, init, serve=serve).rise(lifetime, mode), True
             except parts.PortTaken:
                 continue
-    raise ConfigInvalid("sandbox-failed", f"the ports for the sandbox were taken {_TRIES} times in a row")
+    raise ConfigInvalid(Slug.SANDBOX_FAILED, f"the ports for the sandbox were taken {_TRIES} times in a row")
 
 
 def down(root: Path) -> tuple[Standing, bool]:

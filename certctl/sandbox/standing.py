@@ -7,6 +7,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, write_atomic, writing
 from certctl.sandbox.daemons import Daemon
 from certctl.sandbox.layout import Layout
+from certctl.slugs import Slug
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +58,9 @@ def read(layout: Layout) -> Standing:
         addresses = Addresses(**content["addresses"]) if content["addresses"] else None
     except FileNotFoundError as error:
         command = f"certctl sandbox up --root {layout.root}"
-        raise ConfigInvalid("sandbox-failed", f"there is no sandbox in {layout.root}", next=[command]) from error
+        raise ConfigInvalid(Slug.SANDBOX_FAILED, f"there is no sandbox in {layout.root}", next=[command]) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigInvalid("sandbox-failed", f"{layout.state} does not describe a sandbox: {error}") from error
+        raise ConfigInvalid(Slug.SANDBOX_FAILED, f"{layout.state} does not describe a sandbox: {error}") from error
     return Standing(layout, daemons, addresses)
 
 
@@ -75,7 +76,7 @@ def claim(layout: Layout) -> None:
             return
         if any(layout.root.iterdir()):
             raise ConfigInvalid(
-                "sandbox-failed",
+                Slug.SANDBOX_FAILED,
                 f"{layout.root} is not empty and not a sandbox: nothing in it was touched",
                 expected=["--root with an empty directory, or one that does not exist yet"],
             )

@@ -11,6 +11,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io import rights
 from certctl.io.accounts import Owner
 from certctl.sandbox.layout import Layout
+from certctl.slugs import Slug
 
 # Of the distribution's own, in this order; none is made, and none is certctl: it owns a real host's keys.
 _DAEMON = ("games", "daemon")
@@ -79,7 +80,7 @@ def require_way(users: Users, layout: Layout) -> None:
             os.stat(f"{above}/.")  # noqa: PTH116 - a Path loses the dot, and with it the question
     except PermissionError as error:
         raise ConfigInvalid(
-            "sandbox-failed",
+            Slug.SANDBOX_FAILED,
             f"{layout.root} cannot hold a sandbox of root's: its nginx and its daemon run as {users.workers} and"
             f" {users.daemon}, who cannot enter {above}",
             expected=["a directory below one that everybody may enter"],
@@ -92,7 +93,7 @@ def _first(names: Sequence[str]) -> str:
     found = next((name for name in names if name in known), None)
     if found is None:
         raise ConfigInvalid(
-            "missing-account",
+            Slug.MISSING_ACCOUNT,
             f"root's sandbox needs an unprivileged user, and none of {', '.join(names)} is on this host",
             expected=["one of them, or a sandbox of an ordinary user: sandbox up needs no root"],
         )

@@ -21,6 +21,7 @@ import dns.rdatatype
 from certctl.domain import Domain, registered_domain
 from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, write_atomic, writing
+from certctl.slugs import Slug
 
 RESOLVER = "127.0.0.1"
 NAMESERVERS = ("127.0.0.2", "127.0.0.3")
@@ -91,7 +92,9 @@ def load(path: Path) -> DnsWorld:
     except FileNotFoundError:
         return DnsWorld()
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigInvalid("config-invalid", f"{path} does not hold the sandbox's DNS world: {error}") from error
+        raise ConfigInvalid(
+            Slug.CONFIG_INVALID, f"{path} does not hold the sandbox's DNS world: {error}"
+        ) from error
 
 
 def save(path: Path, world: DnsWorld) -> None:
@@ -162,6 +165,6 @@ def _checked(record: Record) -> Record:
         dns.rdata.from_text(dns.rdataclass.IN, kind, record.value, origin=dns.name.root, relativize=False)
     except (dns.exception.DNSException, ValueError) as error:
         raise ConfigInvalid(
-            "config-invalid", f"{record.name} {record.type} {record.value!r} is not a DNS record: {error}"
+            Slug.CONFIG_INVALID, f"{record.name} {record.type} {record.value!r} is not a DNS record: {error}"
         ) from error
     return record

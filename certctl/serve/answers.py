@@ -18,6 +18,7 @@ from certctl.errors import (
     Refused,
 )
 from certctl.serve.settings import ServeSettings
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey, Step
 
 _LONGEST = timedelta(hours=1)  # an operator's --force, or a raised limit, is noticed within that time
@@ -48,7 +49,7 @@ class Answer:
 
     kind: Kind
     lasts: timedelta = timedelta(0)
-    slug: str = ""
+    slug: Slug | None = None
 
     @property
     def seconds(self) -> int:

@@ -27,7 +27,7 @@ def application(
     async def certificate(request: Request) -> Response:
         """Tell a handshake whether the mirror has the name now; the key never passes here."""
         answer = await on_demand.answer(request.path_params["name"])
-        return PlainTextResponse(f"{answer.kind} {answer.slug}".strip() + "\n", *_for_a_handshake(answer))
+        return PlainTextResponse(f"{answer.kind} {answer.slug or ''}".strip() + "\n", *_for_a_handshake(answer))
 
     async def show_metrics(_request: Request) -> Response:
         return Response(await asyncio.to_thread(metrics), media_type=CONTENT_TYPE)

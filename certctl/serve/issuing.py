@@ -11,6 +11,7 @@ from certctl.domain import Domain
 from certctl.errors import Busy, Interrupted
 from certctl.serve.answers import Outcome, of_journey
 from certctl.serve.settings import ServeSettings
+from certctl.slugs import Slug
 from certctl.stories.issue import deploy, is_settled, obtain
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.stories.remove import stay_away
@@ -122,9 +123,9 @@ class QueueingCa:
             seconds = self._patience.total_seconds()
             came = self._turn.wait_for(lambda: self._closed or self._free > 0, seconds)
             if self._closed:
-                raise Interrupted("interrupted", f"stopped before {domain} was ordered")
+                raise Interrupted(Slug.INTERRUPTED, f"stopped before {domain} was ordered")
             if not came:
-                raise Busy("serve-busy", f"{domain} waited {seconds:g} s for its turn at the CA")
+                raise Busy(Slug.SERVE_BUSY, f"{domain} waited {seconds:g} s for its turn at the CA")
             self._free -= 1
         try:
             yield

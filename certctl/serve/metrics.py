@@ -12,6 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
 from certctl.serve.ondemand import Landing, OnDemand
+from certctl.slugs import Slug
 from certctl.values import Mode
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -53,7 +54,7 @@ class Metrics:
         self._since = clock.now()
         self._mode = mode
         self._refusing: Callable[[], Answer | None] = lambda: None
-        self._error: tuple[str, datetime] | None = None
+        self._error: tuple[Slug | None, datetime] | None = None
 
     def watch(self, on_demand: OnDemand) -> None:
         """Show what is under way there."""
@@ -64,7 +65,7 @@ class Metrics:
 
     def answered(self, answer: Answer) -> None:
         """Count what a visitor was told."""
-        self._answers.labels(answer.kind, answer.slug).inc()
+        self._answers.labels(answer.kind, answer.slug or "").inc()
 
     def landed(self, landing: Landing) -> None:
         """Count how a flight ended."""

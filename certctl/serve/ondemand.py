@@ -18,8 +18,9 @@ from certctl.serve.answers import PREPARING, READY, Answer, Kind, Outcome, of_er
 from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
 from certctl.serve.settings import ServeSettings
+from certctl.slugs import Slug
 
-_FULL = Answer(Kind.BUSY, timedelta(seconds=5), "serve-busy")
+_FULL = Answer(Kind.BUSY, timedelta(seconds=5), Slug.SERVE_BUSY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +168,7 @@ class OnDemand:
         if len(self._flights) >= self._settings.flights:
             return _FULL
         if wait := self._caps.take(domain):
-            return Answer(Kind.BUSY, timedelta(seconds=wait), "serve-busy")
+            return Answer(Kind.BUSY, timedelta(seconds=wait), Slug.SERVE_BUSY)
         return None
 
     def _take_off(self, domain: Domain) -> "asyncio.Future[Answer]":

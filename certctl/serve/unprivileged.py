@@ -12,6 +12,7 @@ from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, Interrupted
 from certctl.serve.answers import Outcome, of_failure
 from certctl.serve.settings import ServeSettings
+from certctl.slugs import Slug
 from certctl.values import Delegation
 
 _STORE_SECONDS = 2.0
@@ -60,7 +61,8 @@ class Unprivileged:
         """
         facts = json.loads(self._ask("probe").result())
         if facts:
-            raise CATALOGUE[facts["slug"]].family(**facts)
+            slug = Slug(facts.pop("slug"))
+            raise CATALOGUE[slug].family(slug, **facts)
 
     def store_up(self) -> bool:
         """Tell whether the store can be read."""
@@ -86,7 +88,7 @@ class Unprivileged:
             with self._turn:
                 self._line.sendall(f"{text}\n".encode("ascii"))
         except OSError as error:
-            raise Interrupted("interrupted", "the process that does root's work has ended") from error
+            raise Interrupted(Slug.INTERRUPTED, "the process that does root's work has ended") from error
 
     def _hear(self) -> None:
         with suppress(OSError), self._line.makefile("rb") as heard:

@@ -13,6 +13,7 @@ from shlex import quote
 
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.files import make_directory, writing
+from certctl.slugs import Slug
 
 _BUSY_SECONDS = 30
 _POLL_SECONDS = 0.01
@@ -56,7 +57,7 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise Unreachable(
-            "store-unreachable", f"the store {path} cannot be used: {error}", next=_mending(path, error)
+            Slug.STORE_UNREACHABLE, f"the store {path} cannot be used: {error}", next=_mending(path, error)
         ) from error
 
 
@@ -115,7 +116,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     have = _version(db)  # again, now that no other process can be migrating
     if have > len(schema):
         raise ConfigInvalid(
-            "state-unwritable", f"{path} was written by a newer certctl", next=["certctl --version"]
+            Slug.STATE_UNWRITABLE, f"{path} was written by a newer certctl", next=["certctl --version"]
         )
     for file in schema[have:]:
         for statement in file.read_text(encoding="utf-8").split(";\n"):

@@ -9,6 +9,7 @@ from typing import TypeVar
 from certctl.domain import Domain
 from certctl.errors import Unreachable
 from certctl.moments import LONGEST_REST, is_void
+from certctl.slugs import Slug
 from certctl.values import Certificate, DnsSolver, DomainRow, Mode, Removal, State, Suggestion
 
 _WRITTEN = re.compile(r"(?:\*\.)?[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
@@ -73,7 +74,9 @@ def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
         *facts,
     ) = row
     if not is_written(name):
-        raise Unreachable("store-unreachable", f"the store has a name that certctl never wrote: {str(name)[:80]!a}")
+        raise Unreachable(
+            Slug.STORE_UNREACHABLE, f"the store has a name that certctl never wrote: {str(name)[:80]!a}"
+        )
     domain, rests_until, faults = Domain(str(name)), moment(retry_at), Faults()
     if rests_until and is_void(rests_until, now, LONGEST_REST):
         rests_until = None

@@ -14,13 +14,14 @@ from certctl.domain import Domain
 from certctl.due import Shares
 from certctl.errors import HOST_FAULTS, ConfigInvalid
 from certctl.io.clock import Clock
+from certctl.slugs import Slug
 from certctl.store import ledger, pruning, reading
 from certctl.store.file import identity, open_database, translated
 from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_ON_THIS_HOST = f"last_error IN ({', '.join(repr(slug) for slug in sorted(HOST_FAULTS))})"
+_ON_THIS_HOST = f"last_error IN ({', '.join(repr(str(slug)) for slug in sorted(HOST_FAULTS))})"
 _SERVED = f"""
     UPDATE domain SET served = ?1, last_error = CASE WHEN {_ON_THIS_HOST} THEN NULL ELSE last_error END
     WHERE name = ?2 AND (served <> ?1 OR {_ON_THIS_HOST})
@@ -156,7 +157,8 @@ class SqliteStore:
             ).fetchone()
         if row is None:
             raise ConfigInvalid(
-                "unknown-domain", f"the store no longer has version {certificate.version} of {certificate.domain}"
+                Slug.UNKNOWN_DOMAIN,
+                f"the store no longer has version {certificate.version} of {certificate.domain}",
             )
         return Pem(*row)
 
@@ -169,7 +171,7 @@ class SqliteStore:
             if state is State.ACTIVE:
                 db.execute("UPDATE domain SET last_error = NULL WHERE name = ?", (domain.name,))
 
-    def failed(self, domain: Domain, slug: str, retry_at: datetime | None) -> None:
+    def failed(self, domain: Domain, slug: Slug, retry_at: datetime | None) -> None:
         """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
         with self._transaction() as db:
             db.execute(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey, Step
 from certctl.stories.unknown import lack
 from certctl.values import Done, Issued
@@ -44,7 +45,7 @@ def _take(journey: Journey, world: World) -> Done:
 
 def _by_hand(domain: Domain) -> ConfigInvalid:
     return ConfigInvalid(
-        "wildcard-manual",
+        Slug.WILDCARD_MANUAL,
         f"nobody knows any more how {domain} was proven: it is renewed by hand",
         next=[f"certctl wildcard {domain.zone} --dns PLUGIN", f"certctl wildcard {domain.zone}"],
     )

@@ -1,6 +1,7 @@
 """A row of the store that cannot be read is one domain's trouble: nobody guesses, and everybody else goes on."""
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.stories.spending import command_for
 from certctl.values import DomainRow
 
@@ -18,7 +19,7 @@ def require_readable(row: DomainRow | None, *, insists: bool = False) -> None:
 def damaged(row: DomainRow) -> ConfigInvalid:
     """Describe a domain whose row is damaged."""
     return ConfigInvalid(
-        "store-row-damaged",
+        Slug.STORE_ROW_DAMAGED,
         f"the store's row of {row.domain} is damaged; it is served as before, and not renewed",
         seen=[row.damage],
         next=[mending(row), f"certctl remove {row.domain}"],

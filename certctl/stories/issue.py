@@ -7,6 +7,7 @@ from contextlib import suppress
 from certctl.domain import Domain
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
+from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.journey import Journey, Step, take_together
 from certctl.stories.remove import stay_away
@@ -16,11 +17,11 @@ from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State
 from certctl.world import Change, World
 
 _NOT_ONE_SITES_FAULT = {
-    "nginx-missing", "nginx-not-running", "nginx-already-broken", "nginx-not-included", "nginx-timeout",
-    "nginx-cannot-test",
+    Slug.NGINX_MISSING, Slug.NGINX_NOT_RUNNING, Slug.NGINX_ALREADY_BROKEN, Slug.NGINX_NOT_INCLUDED,
+    Slug.NGINX_TIMEOUT, Slug.NGINX_CANNOT_TEST,
 }  # fmt: skip
 
-_MAY_BE_MISREAD = {"nginx-challenge-intercepted", "nginx-not-included"}
+_MAY_BE_MISREAD = {Slug.NGINX_CHALLENGE_INTERCEPTED, Slug.NGINX_NOT_INCLUDED}
 
 
 def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
@@ -168,7 +169,7 @@ def _deploy_apart(ready: Sequence[Journey], leaving: Sequence[Journey], world: W
 
 def _may_be_one_sites_fault(error: CertctlError) -> bool:
     """Tell whether the others could be published without one site; where pairs are written differs by site too."""
-    if error.slug == "state-unwritable":
+    if error.slug == Slug.STATE_UNWRITABLE:
         return True
     return isinstance(error, WebServerFailed) and error.slug not in _NOT_ONE_SITES_FAULT
 
@@ -241,7 +242,7 @@ def _catch_up(journey: Journey, world: World) -> bool:
         require_readable(row)
         if row is None or row.certificate is None or row.state is State.REMOVED:
             message = f"{journey.domain} was removed by another run meanwhile"
-            raise ConfigInvalid("unknown-domain", message, next=[f"certctl log {journey.domain}"])
+            raise ConfigInvalid(Slug.UNKNOWN_DOMAIN, message, next=[f"certctl log {journey.domain}"])
         mode = journey.mode or row.mode
         if mode is not row.mode:
             world.store.set_mode(journey.domain, mode)

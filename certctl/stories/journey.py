@@ -14,6 +14,7 @@ from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import CertctlError, unforeseen
 from certctl.io.stop import go_on
+from certctl.slugs import Slug
 from certctl.stories import spending
 from certctl.stories.ending import PARKED, Ending
 from certctl.txt import TxtDemand
@@ -21,7 +22,7 @@ from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
 
 # Nothing was tried; and by a clock that is wrong no moment can be written down.
-_NOTHING_TO_REMEMBER = {"interrupted", "backing-off", "clock-wrong"}
+_NOTHING_TO_REMEMBER = {Slug.INTERRUPTED, Slug.BACKING_OFF, Slug.CLOCK_WRONG}
 
 
 class Step(StrEnum):
@@ -198,7 +199,7 @@ class Journey:
             forced=self.insists,
         )
 
-    def _record(self, world: World, step: str, slug: str | None, detail: str) -> None:
+    def _record(self, world: World, step: str, slug: Slug | None, detail: str) -> None:
         world.store.record(Event(world.clock.now(), self.domain.name, step, slug is None, slug, detail))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from certctl.domain import Domain
+from certctl.slugs import Slug
 from certctl.stories.issue import deploy
 from certctl.stories.journey import Journey
 from certctl.stories.remove import finish_removals
@@ -118,7 +119,7 @@ def _is_certificate_left(domain: Domain, world: World) -> bool:
 
 
 def _is_less(journey: Journey) -> bool:
-    return journey.error is not None and journey.error.slug == "store-knows-less"
+    return journey.error is not None and journey.error.slug == Slug.STORE_KNOWS_LESS
 
 
 def _was_removed(journey: Journey, world: World) -> bool:

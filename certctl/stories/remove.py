@@ -8,6 +8,7 @@ from math import ceil
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import STAYS_AWAY, is_void
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey, Step
 from certctl.values import Approval, Certificate, DomainRow, Done, Pem, Removal, State
 from certctl.world import World
@@ -52,7 +53,7 @@ def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None)
     if now >= until and (yes is None or yes.given_at > row.since):
         return
     raise NotApproved(
-        "removed-lately",
+        Slug.REMOVED_LATELY,
         f"{row.domain} was removed at {row.since:%Y-%m-%d %H:%M:%S} UTC",
         expected=[f"a yes that is asked for after {until:%H:%M:%S} UTC, or your own command"],
         next=[f"certctl issue {row.domain}"],
@@ -65,7 +66,9 @@ def _take_out(journey: Journey, world: World, removal: Removal) -> None:
     row = world.store.domain(domain)
     is_served = domain in world.web.names() if row is None or row.certificate is None else True
     if row is None and not is_served:
-        raise ConfigInvalid("unknown-domain", f"certctl has nothing under {domain}", next=["certctl status --all"])
+        raise ConfigInvalid(
+            Slug.UNKNOWN_DOMAIN, f"certctl has nothing under {domain}", next=["certctl status --all"]
+        )
     journey.certificate = row.certificate if row else None
     if row and row.state is State.REMOVED and not (is_served or row.removal):
         world.web.discard(domain)

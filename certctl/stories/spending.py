@@ -12,11 +12,12 @@ from math import ceil
 from certctl.budget import Bucket, Request, Spend, backoff
 from certctl.domain import Domain, registered_domain
 from certctl.errors import CertctlError, RateLimited
+from certctl.slugs import Slug
 from certctl.values import DomainRow
 from certctl.world import World
 
-_MAY_HAVE_BEEN_MADE = {"ca-bad-certificate", "ca-timeout", "ca-unrecognised"}
-_FAILED_VALIDATIONS = {"ca-dns", "ca-connection", "ca-unauthorized", "ca-caa"}
+_MAY_HAVE_BEEN_MADE = {Slug.CA_BAD_CERTIFICATE, Slug.CA_TIMEOUT, Slug.CA_UNRECOGNISED}
+_FAILED_VALIDATIONS = {Slug.CA_DNS, Slug.CA_CONNECTION, Slug.CA_UNAUTHORIZED, Slug.CA_CAA}
 
 
 class NoOrderYet(Exception):
@@ -83,7 +84,7 @@ def keep_resting(row: DomainRow, world: World) -> None:
 def backing_off(row: DomainRow, until: datetime, now: datetime) -> RateLimited:
     """Describe a domain that rests."""
     return RateLimited(
-        "backing-off",
+        Slug.BACKING_OFF,
         f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
         expected=[f"the next try not before {until:%Y-%m-%d %H:%M:%S} UTC"],
         next=[f"certctl log {row.domain}", f"{command_for(row.domain)} --force"],
@@ -111,7 +112,7 @@ def _may_have_been_made(error: CertctlError) -> bool:
 
 def _was_cut_short(error: CertctlError) -> bool:
     """Tell whether certbot was killed after the CA had taken an order: each of these costs another one."""
-    return error.slug == "certbot-killed" and error.quota_used
+    return error.slug == Slug.CERTBOT_KILLED and error.quota_used
 
 
 def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:
@@ -120,7 +121,7 @@ def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:
     is_kept = wait <= limit.reserve * limit.refill
     kept = f"what is left of {what} ({limit.reserve} of {limit.capacity}) is kept for {limit.others}"
     return RateLimited(
-        "budget-exhausted",
+        Slug.BUDGET_EXHAUSTED,
         kept if is_kept else f"{what} is used up" + (f" for {spend.key}" if spend.key else ""),
         expected=[f"one more in {timedelta(seconds=ceil(wait.total_seconds()))}"],
         next=["certctl budget"],

@@ -10,6 +10,7 @@ from contextlib import suppress
 from certctl.domain import Domain
 from certctl.due import due_at
 from certctl.errors import Unreachable
+from certctl.slugs import Slug
 from certctl.values import Certificate, DomainRow, State
 from certctl.world import World
 
@@ -85,7 +86,7 @@ def store_knows_less(domains: Mapping[Domain, str | None]) -> Unreachable:
     alone = len(domains) == 1
     which = str(first) if alone else f"{len(domains)} domains"
     return Unreachable(
-        "store-knows-less",
+        Slug.STORE_KNOWS_LESS,
         f"the store knows less of {which} than nginx serves: nothing of {'it' if alone else 'theirs'} was changed",
         seen=[f"{domain}: {lacks or 'known by now'}" for domain, lacks in domains.items()],
         expected=["the store of this host, in its newest state"],

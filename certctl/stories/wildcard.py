@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from certctl.due import is_due, is_late, row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.moments import is_void
+from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey, Step
@@ -117,7 +118,7 @@ def by_hand(row: DomainRow, world: World) -> ConfigInvalid:
     due = row_due_at(row, world.fallback_fraction)
     expires = f"{row.certificate.not_after:%Y-%m-%d}" if row.certificate else "never issued"
     return ConfigInvalid(
-        "wildcard-manual",
+        Slug.WILDCARD_MANUAL,
         f"{row.domain} is renewed by hand: its TXT records are a person's to make",
         seen=[f"due {due:%Y-%m-%d}, expires {expires}" if due else expires],
         next=[f"certctl wildcard {row.domain.zone}", f"certctl wildcard {row.domain.zone} --dns PLUGIN"],
@@ -131,6 +132,6 @@ def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
 
 def _note(reminder: Reminder, now: datetime, world: World) -> None:
     name = reminder.row.domain.name
-    last = next((event.at for event in world.store.events(name, 100) if event.slug == "wildcard-manual"), None)
+    last = next((event.at for event in world.store.events(name, 100) if event.slug == Slug.WILDCARD_MANUAL), None)
     if last is None or now - last >= _REMINDED or is_void(last, now):
-        world.store.record(Event(now, name, "renew", ok=False, slug="wildcard-manual", detail=reminder.text))
+        world.store.record(Event(now, name, "renew", ok=False, slug=Slug.WILDCARD_MANUAL, detail=reminder.text))

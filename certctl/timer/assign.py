@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from certctl.errors import Internal
+from certctl.slugs import Slug
 
 
 def replaced(text: str, key: str, old: str, new: str) -> str:
@@ -31,7 +32,7 @@ def replaced(text: str, key: str, old: str, new: str) -> str:
 
     changed = _each(text, key, change)
     if not found:
-        raise Internal("internal", f"the sample unit assigns no {old!r} to {key}")
+        raise Internal(Slug.INTERNAL, f"the sample unit assigns no {old!r} to {key}")
     return changed
 
 

@@ -5,6 +5,8 @@ from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
+from certctl.slugs import Slug
+
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
@@ -22,8 +24,8 @@ class Purpose:
 
     install: str
     remove: str
-    failed: str
-    conflict: str
+    failed: Slug
+    conflict: Slug
     starts: tuple[str, ...]
     rereads: tuple[str, ...] = ()
     restarts: tuple[str, ...] = ()

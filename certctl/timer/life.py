@@ -7,6 +7,7 @@ from datetime import datetime
 
 from certctl.errors import ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, sync_directory, write_atomic, writing
+from certctl.slugs import Slug
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.systemd import LastRun, Systemd
 from certctl.timer.units import SERVICE, TIMER
@@ -144,4 +145,4 @@ def require_root(files: Sequence[HostFile], command: str) -> None:
     for file in files:
         place = next(parent for parent in file.path.parents if parent.exists())
         if not os.access(place, os.W_OK):
-            raise ConfigInvalid("state-unwritable", f"you may not write to {place}", next=[f"sudo {command}"])
+            raise ConfigInvalid(Slug.STATE_UNWRITABLE, f"you may not write to {place}", next=[f"sudo {command}"])

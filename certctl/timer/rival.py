@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.timer.systemd import Systemd
 
 # Debian and upstream; Fedora and EPEL; the snap.
@@ -56,7 +57,7 @@ def refuse_rivals(found: Collection[Rival], theirs: Mapping[str, Collection[str]
     listed = list(shared.items())[:_SHOWN]
     more = [f"and {len(shared) - _SHOWN} lineages more"] if len(shared) > _SHOWN else []
     raise ConfigInvalid(
-        "timer-conflict",
+        Slug.TIMER_CONFLICT,
         f"{' and '.join(r.name for r in found)} would renew what certctl renews",
         seen=[
             *(f"{rival.name} is {rival.how}" for rival in found),

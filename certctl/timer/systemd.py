@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from certctl.errors import ConfigInvalid
 from certctl.io.process import Finished, Missing, find, run
+from certctl.slugs import Slug
 
 _DEADLINE = timedelta(minutes=2)
 _EXITED = "1"  # CLD_EXITED, sigaction(2)
@@ -33,7 +34,7 @@ class Systemd:
         ConfigInvalid: ``missing-program``; ``failed`` with systemd's own words.
     """
 
-    def __init__(self, program: str = "systemctl", failed: str = "timer-failed") -> None:
+    def __init__(self, program: str = "systemctl", failed: Slug = Slug.TIMER_FAILED) -> None:
         self._program = program
         self._failed = failed
 
@@ -110,7 +111,7 @@ class Systemd:
                 root_because="units are root's, and systemd asks nobody for a password here",
             )
         except Missing as error:
-            raise ConfigInvalid("missing-program", f"{self._program} cannot be run") from error
+            raise ConfigInvalid(Slug.MISSING_PROGRAM, f"{self._program} cannot be run") from error
 
 
 def _moment(text: str) -> datetime | None:

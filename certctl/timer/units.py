@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
 from certctl.timer.assign import replaced
 from certctl.timer.files import HostFile, Purpose
 
@@ -19,16 +20,16 @@ SERVE, SOCKET = "certctl-serve.service", "certctl-serve.socket"
 RENEWING = Purpose(
     install="certctl timer install",
     remove="certctl timer remove",
-    failed="timer-failed",
-    conflict="timer-conflict",
+    failed=Slug.TIMER_FAILED,
+    conflict=Slug.TIMER_CONFLICT,
     starts=(TIMER,),
     rereads=(SERVICE,),
 )
 SERVING = Purpose(
     install="certctl serve --install",
     remove="certctl serve --uninstall",
-    failed="serve-failed",
-    conflict="serve-failed",
+    failed=Slug.SERVE_FAILED,
+    conflict=Slug.SERVE_FAILED,
     starts=(SOCKET, SERVE),
     restarts=(SOCKET, SERVE),
 )

@@ -21,6 +21,7 @@ from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, NotReady
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey, Step, StepTaken
 from tests.unit.test_domain import corpus
 
@@ -342,7 +343,7 @@ def test_completion_is_a_script_that_the_shell_can_read(host: Host, shell: str, 
 # --- hostile text from outside
 
 
-def hostile_error(slug: str = "dns-cname-mismatch") -> CertctlError:
+def hostile_error(slug: Slug = Slug.DNS_CNAME_MISMATCH) -> CertctlError:
     return CATALOGUE[slug].family(slug, HOSTILE, seen=[HOSTILE], expected=[HOSTILE], next=[HOSTILE])
 
 
@@ -356,7 +357,7 @@ def hostile_journey(invocation: Invocation) -> Outcome:
     report.note(HOSTILE)
     report.warn(HOSTILE)
     journey.fail(hostile_error())
-    refused = Outcome(HOSTILE, error=NotReady("dns-no-data", HOSTILE))
+    refused = Outcome(HOSTILE, error=NotReady(Slug.DNS_NO_DATA, HOSTILE))
     done = Outcome("status.example.com", error=journey.error, steps=[StepTaken(Step.VERIFY, False, 1, HOSTILE)])  # noqa: FBT003
     report.results([refused, done], lambda o: o.domain)
     return done

@@ -18,6 +18,7 @@ from certctl.domain import Domain
 from certctl.errors import NotReady, Refused
 from certctl.notify import Happening, Message, Notifier, NotifySettings, What
 from certctl.notify.notifier import ping_url
+from certctl.slugs import Slug
 from docs.schemas import MESSAGE, schemas
 from tests.fakes.ca import FakeCa
 from tests.fakes.dns import FakeDns
@@ -48,7 +49,7 @@ def failed(domain: str = "a.example.com") -> Happening:
         attempts=4,
         certificate=issued.certificate,
         retry_at=NOON + timedelta(days=1),
-        error=Refused("ca-connection", "port 80\n<3>forged", next=["certctl doctor"]),
+        error=Refused(Slug.CA_CONNECTION, "port 80\n<3>forged", next=["certctl doctor"]),
     )
 
 
@@ -248,6 +249,6 @@ def test_secrets_stay_out_of_a_repr() -> None:
 
 def test_a_customers_text_cannot_break_the_document() -> None:
     hostile = '"}],"ok":true\u2028\x1b[2J\ud800'
-    happening = Happening(what=What.PARKED, domain="a", at=NOON, error=NotReady("dns-no-data", hostile))
+    happening = Happening(what=What.PARKED, domain="a", at=NOON, error=NotReady(Slug.DNS_NO_DATA, hostile))
     (event,) = json.loads(message(happening).json())["events"]
     assert event["message"].isprintable()

@@ -20,6 +20,7 @@ from certctl.domain import Domain
 from certctl.due import shares
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import SystemClock
+from certctl.slugs import Slug
 from certctl.store.sqlite import SqliteStore
 from certctl.values import Certificate, DnsSolver, Event, Issued, Mode, Pem, Removal, State, Suggestion
 from tests.fakes.world import FakeClock
@@ -99,8 +100,8 @@ def test_two_versions_are_kept_and_numbers_never_repeat(store: SqliteStore) -> N
 
 
 def test_a_success_forgets_the_failures_before_it(store: SqliteStore) -> None:
-    store.failed(DOMAIN, "dns-no-data", None)
-    store.failed(DOMAIN, "ca-dns", BORN)
+    store.failed(DOMAIN, Slug.DNS_NO_DATA, None)
+    store.failed(DOMAIN, Slug.CA_DNS, BORN)
     failing = store.domain(DOMAIN)
     assert failing is not None
     assert (failing.state, failing.attempts, failing.last_error, failing.retry_at) == (
@@ -164,7 +165,7 @@ def test_many_domains_are_counted_and_judged_without_reading_them_all(store: Sql
     fine, failing, gone = (Domain(f"{name}.example.com") for name in ("fine", "failing", "gone"))
     for domain in (fine, failing, gone):
         store.served(store.keep(issued(domain=domain)))
-    store.failed(failing, "ca-dns", None)
+    store.failed(failing, Slug.CA_DNS, None)
     store.forget(gone, keep_certificate=True)
     store.set_state(DOMAIN, State.PENDING)
     rules = shares(1 / 3)
@@ -192,8 +193,8 @@ TOKENS = [
 WRITES: dict[str, Callable[[SqliteStore, Certificate], object]] = {
     "keep": lambda store, _: [store.keep(issued(serial)) for serial in ("02", "03", "04")],
     "served": lambda store, kept: store.served(kept),
-    "failed": lambda store, _: store.failed(DOMAIN, "ca-dns", BORN + timedelta(hours=2)),
-    "failed without the CA": lambda store, _: store.failed(DOMAIN, "dns-no-data", None),
+    "failed": lambda store, _: store.failed(DOMAIN, Slug.CA_DNS, BORN + timedelta(hours=2)),
+    "failed without the CA": lambda store, _: store.failed(DOMAIN, Slug.DNS_NO_DATA, None),
     "spend": lambda store, _: store.spend(TOKENS[:1], BORN),
     "refund": lambda store, _: store.refund(TOKENS[:1], BORN),
     "forgive": lambda store, _: store.forgive(TOKENS[0]),
@@ -224,7 +225,7 @@ def test_what_is_written_about_one_domain_touches_no_row_of_another(
     for domain in (DOMAIN, OTHER):
         store.keep(issued("01", domain))
         kept = store.keep(issued("02", domain))
-        store.failed(domain, "nginx-not-served", BORN + timedelta(hours=1))
+        store.failed(domain, Slug.NGINX_NOT_SERVED, BORN + timedelta(hours=1))
         store.suggest([(kept, Suggestion(BORN, BORN))])
         store.remember_answer(domain, approved=True, at=BORN)
         store.record(Event(BORN, domain.name, "verify", ok=True, slug=None, detail=""))
@@ -302,7 +303,7 @@ def test_moments_that_no_rule_could_have_given_are_void_wherever_rows_are_read(p
     store = SqliteStore(path, clock)
     kept = store.keep(issued())
     ahead = BORN + timedelta(days=365)
-    store.failed(DOMAIN, "ca-refused", ahead)
+    store.failed(DOMAIN, Slug.CA_REFUSED, ahead)
     store.suggest([(kept, Suggestion(BORN + timedelta(days=60), ahead))])
     store.spend([Spend(Bucket.FAILURES, DOMAIN.name)] * 5, ahead)
     rows = [store.domain(DOMAIN), *store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.unasked(BORN)]

@@ -9,6 +9,7 @@ import trustme
 from certctl.ca.check import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
+from certctl.slugs import Slug
 from certctl.txt import Opened, TxtDemand, TxtSight
 from certctl.values import Approval, Certificate, DnsSolver, Done, Issued, Pem, Suggestion
 
@@ -64,13 +65,13 @@ class FakeCa:
             return self.left[domain]
         self.require_ready()
         if domain.name in self.blocked:
-            raise Refused("ca-rejected-identifier", f"the CA does not sign {domain}")
+            raise Refused(Slug.CA_REJECTED_IDENTIFIER, f"the CA does not sign {domain}")
         if domain.name in self.failures:
             raise self.failures[domain.name]
         self.orders += domain not in self._begun
         self._begun.pop(domain, None)
         if domain.name in self.broken:
-            raise Refused("ca-unauthorized", f"the CA was shown something else by {domain}", quota_used=True)
+            raise Refused(Slug.CA_UNAUTHORIZED, f"the CA was shown something else by {domain}", quota_used=True)
         issued = self._sign(domain)
         self.left[domain] = issued
         return issued
@@ -86,9 +87,9 @@ class FakeCa:
 
     def require_ready(self) -> Done:
         if self.outage:
-            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+            raise Unreachable(Slug.CA_UNREACHABLE, "the CA gave no usable answer")
         if self.clock_differs:
-            raise ConfigInvalid("clock-wrong", "this host's clock is wrong")
+            raise ConfigInvalid(Slug.CLOCK_WRONG, "this host's clock is wrong")
         return Done("the CA's directory answers", changed=False)
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
@@ -111,7 +112,7 @@ class FakeCa:
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
         if self.outage:
-            raise Unreachable("ca-unreachable", "the CA gave no usable answer")
+            raise Unreachable(Slug.CA_UNREACHABLE, "the CA gave no usable answer")
         assert "PRIVATE KEY" in pem.private_key
         self.revoked.add(certificate.fingerprint)
 

@@ -6,6 +6,7 @@ from certctl.dns.facts import dns_record
 from certctl.dns_records import RecordVerdict
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
+from certctl.slugs import Slug
 from certctl.values import Delegation, DnsSolver
 
 OURS = frozenset({"198.51.100.7", "2001:db8::7"})
@@ -44,27 +45,29 @@ class FakeDns:
         if allowed != self.ca:
             line = f'{domain}. 300 CAA 0 issue "{allowed}"'
             wanted = f'{domain}. CAA 0 issue "{self.ca}"'
-            raise self._problem("caa-forbids", domain, f"CAA forbids {self.ca}", line, wanted)
+            raise self._problem(Slug.CAA_FORBIDS, domain, f"CAA forbids {self.ca}", line, wanted)
         return delegation
 
     def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
         """Decide about a zone of our own: it exists unless it is broken or silent, and CAA allows it."""
         self.asked.append(domain.name)
-        for names, slug in ((self.silent, "dns-unreachable"), (self.broken, "dns-servfail")):
+        for names, slug in ((self.silent, Slug.DNS_UNREACHABLE), (self.broken, Slug.DNS_SERVFAIL)):
             if domain.zone in names:
                 raise self._problem(slug, domain, f"{domain.zone}: {slug}", f"{domain.zone}: {slug}")
         if self.delegated.get(domain.zone) and solver.plugin == "rfc2136":
-            raise self._problem("dns-delegation", domain, "its challenge is a CNAME", self.delegated[domain.zone])
+            raise self._problem(
+                Slug.DNS_DELEGATION, domain, "its challenge is a CNAME", self.delegated[domain.zone]
+            )
         if self.caa.get(domain.zone, self.ca) != self.ca:
-            raise self._problem("caa-forbids", domain, f"CAA forbids {self.ca}", self.caa[domain.zone])
+            raise self._problem(Slug.CAA_FORBIDS, domain, f"CAA forbids {self.ca}", self.caa[domain.zone])
         return Delegation(domain, domain.zone, (), f"zone {domain.zone}")
 
     def _decide(self, domain: Domain) -> Delegation:
         name = domain.name
         for names, slug in (
-            (self.silent, "dns-unreachable"),
-            (self.broken, "dns-servfail"),
-            (self.torn, "dns-disagree"),
+            (self.silent, Slug.DNS_UNREACHABLE),
+            (self.broken, Slug.DNS_SERVFAIL),
+            (self.torn, Slug.DNS_DISAGREE),
         ):
             if name in names:
                 raise self._problem(slug, domain, f"{name}: {slug}", f"{name}: {slug}")
@@ -72,14 +75,14 @@ class FakeDns:
             return self._by_cname(domain, self.cnames[name])
         if name in self.addresses:
             return self._by_address(domain, self.addresses[name])
-        raise self._problem("dns-no-such-name", domain, f"{name} does not exist in DNS", f"{name}. NXDOMAIN")
+        raise self._problem(Slug.DNS_NO_SUCH_NAME, domain, f"{name} does not exist in DNS", f"{name}. NXDOMAIN")
 
     def _by_cname(self, domain: Domain, end: str) -> Delegation:
         line = f"{domain}. 300 CNAME {end}."
         if end.lower().removesuffix(".") != self.target:
-            raise self._problem("dns-cname-mismatch", domain, f"{domain} leads to {end}", line)
+            raise self._problem(Slug.DNS_CNAME_MISMATCH, domain, f"{domain} leads to {end}", line)
         if not self.target_resolves:
-            raise self._problem("dns-target-broken", domain, f"{self.target} does not resolve", line)
+            raise self._problem(Slug.DNS_TARGET_BROKEN, domain, f"{self.target} does not resolve", line)
         record = dns_record("CNAME", domain.name, f"{self.target}.", RecordVerdict.RIGHT, [end])
         return Delegation(domain, self.target, (record,), f"CNAME → {self.target}")
 
@@ -93,11 +96,11 @@ class FakeDns:
             )
             return Delegation(domain, self.target, records, f"{', '.join(sorted(found))} ours")
         stray = foreign != found and all(":" in one for one in foreign)
-        slug = "dns-stray-ipv6" if stray else "dns-address-mismatch"
+        slug = Slug.DNS_STRAY_IPV6 if stray else Slug.DNS_ADDRESS_MISMATCH
         raise self._problem(slug, domain, f"{sorted(foreign)} not ours", lines[0])
 
-    def _problem(self, slug: str, domain: Domain, message: str, seen: str, expected: str = "") -> CertctlError:
-        family = Unreachable if slug in {"dns-unreachable", "dns-target-broken"} else NotReady
+    def _problem(self, slug: Slug, domain: Domain, message: str, seen: str, expected: str = "") -> CertctlError:
+        family = Unreachable if slug in {Slug.DNS_UNREACHABLE, Slug.DNS_TARGET_BROKEN} else NotReady
         return family(
             slug,
             message,

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from certctl.domain import Domain
 from certctl.errors import NotApproved, Unreachable
+from certctl.slugs import Slug
 from certctl.values import Approval, Delegation
 
 
@@ -23,10 +24,10 @@ class FakeOperator:
         name = delegation.domain.name
         self.asked.append(name)
         if self.outage:
-            raise Unreachable("approval-unreachable", f"the approval endpoint said nothing about {name}")
+            raise Unreachable(Slug.APPROVAL_UNREACHABLE, f"the approval endpoint said nothing about {name}")
         if name not in self.approved:
             self.remembered.pop(name, None)
-            raise NotApproved("approval-refused", f"the approval endpoint refused {name}")
+            raise NotApproved(Slug.APPROVAL_REFUSED, f"the approval endpoint refused {name}")
         self.remembered[name] = self.now
         return Approval(delegation, self.now, remembered=False, summary="200")
 
@@ -41,7 +42,7 @@ class FakeOperator:
 
     def approve_own(self, delegation: Delegation) -> Approval:
         if delegation.domain.zone not in self.own_zones:
-            raise NotApproved("approval-refused", f"{delegation.domain.zone} is not a zone of yours")
+            raise NotApproved(Slug.APPROVAL_REFUSED, f"{delegation.domain.zone} is not a zone of yours")
         return Approval(delegation, self.now, remembered=False, summary="your own zone")
 
     def would_approve(self, domain: Domain) -> bool | None:

@@ -22,6 +22,7 @@ from certctl.serve.issuing import Issuing
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Landing, OnDemand
 from certctl.serve.settings import ServeSettings
+from certctl.slugs import Slug
 from certctl.values import Approval, Delegation, DnsSolver, Issued, Mode, Pem
 from tests.fakes.ca import FakeCa
 from tests.fakes.world import FakeWorld
@@ -61,7 +62,7 @@ class GatedCa(FakeCa):
             self.most_inside = max(self.most_inside, self.inside)
         try:
             if not self.gate.wait(120):
-                raise Refused("ca-refused", "the test never opened the gate")
+                raise Refused(Slug.CA_REFUSED, "the test never opened the gate")
             with self._counting:
                 return super().obtain(approval, solver, replaces=replaces)
         finally:
@@ -190,7 +191,7 @@ def nobody_approves() -> None:
 
 
 def does_not_answer() -> None:
-    raise Unreachable("approval-unreachable", "the approval endpoint did not say")
+    raise Unreachable(Slug.APPROVAL_UNREACHABLE, "the approval endpoint did not say")
 
 
 @asynccontextmanager

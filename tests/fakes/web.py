@@ -8,6 +8,7 @@ from threading import Event
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Unreachable, WebServerFailed
+from certctl.slugs import Slug
 from certctl.values import Done, Site
 
 
@@ -59,7 +60,7 @@ class FakeWeb:
             yield FakeChange(self, {site.domain: site for site in sites}, list(gone))
             self.aside += [domain for domain in gone if domain in files and domain not in self.files]
         except WebServerFailed as error:
-            self._put_back(files, reloads, keep=error.slug == "nginx-not-running")
+            self._put_back(files, reloads, keep=error.slug == Slug.NGINX_NOT_RUNNING)
             raise
         except BaseException:
             self._put_back(files, reloads, keep=False)
@@ -67,19 +68,19 @@ class FakeWeb:
 
     def require_room(self, domain: Domain) -> None:
         if self.is_full:
-            raise ConfigInvalid("state-unwritable", f"there is too little room for {domain}")
+            raise ConfigInvalid(Slug.STATE_UNWRITABLE, f"there is too little room for {domain}")
 
     def require_challenge(self, domain: Domain) -> Done:
         self.probed.append(domain)
         self.require_room(domain)
         self.require_tls()
         if domain in self.intercepted:
-            raise WebServerFailed("nginx-challenge-intercepted", f"another server block answers for {domain}")
+            raise WebServerFailed(Slug.NGINX_CHALLENGE_INTERCEPTED, f"another server block answers for {domain}")
         return Done("port 80 answers the challenge", changed=False)
 
     def require_tls(self) -> Done:
         if not self.is_running:
-            raise WebServerFailed("nginx-not-running", "nginx is not running")
+            raise WebServerFailed(Slug.NGINX_NOT_RUNNING, "nginx is not running")
         return Done("port 443 answers TLS", changed=False)
 
     def names(self) -> Sequence[Domain]:
@@ -93,13 +94,13 @@ class FakeWeb:
         site = self.files.get(domain)
         if site is None or domain in self.damaged or now >= site.certificate.not_after:
             raise Unreachable(
-                "store-knows-less", f"the pair of {domain} is none", next=[f"certctl remove {domain}"]
+                Slug.STORE_KNOWS_LESS, f"the pair of {domain} is none", next=[f"certctl remove {domain}"]
             )
         return site
 
     def require_shown(self, site: Site) -> None:
         if self.served(site.domain) != site.certificate.fingerprint:
-            raise Unreachable("store-knows-less", f"nginx does not show the pair of {site.domain}")
+            raise Unreachable(Slug.STORE_KNOWS_LESS, f"nginx does not show the pair of {site.domain}")
 
     def discard(self, domain: Domain) -> None:
         self.aside = [each for each in self.aside if each != domain]
@@ -132,10 +133,10 @@ class FakeChange:
         if wanted == self.web.files:
             return Done("already in place", changed=False)
         if self.web.shut & set(self.sites):
-            raise ConfigInvalid("state-unwritable", "cannot write /var/lib/certctl-sites: Read-only file system")
+            raise ConfigInvalid(Slug.STATE_UNWRITABLE, "cannot write /var/lib/certctl-sites: Read-only file system")
         self.web.tests += 1
         if bad := self.web.refused & set(self.sites):
-            raise WebServerFailed("nginx-test-failed", f"nginx refused the server block of {min(bad)}")
+            raise WebServerFailed(Slug.NGINX_TEST_FAILED, f"nginx refused the server block of {min(bad)}")
         self.web.files = wanted
         return Done(f"{len(self.sites)} server blocks")
 
@@ -143,16 +144,16 @@ class FakeChange:
         if self.web.is_running and self.web.files == self.web.serving:
             return Done("already in force", changed=False)
         if not self.web.is_running:
-            raise WebServerFailed("nginx-not-running", "nginx is not running")
+            raise WebServerFailed(Slug.NGINX_NOT_RUNNING, "nginx is not running")
         self.web.reloads += 1
         self.web.may_reload.wait()
         if self.web.keeps_old:
-            raise WebServerFailed("nginx-reload-failed", "nginx kept its old configuration")
+            raise WebServerFailed(Slug.NGINX_RELOAD_FAILED, "nginx kept its old configuration")
         self.web.serving = dict(self.web.files)
         return Done("nginx took it over")
 
     def confirm(self, domain: Domain) -> Done:
         expected = None if domain in self.gone else self.sites[domain].certificate.fingerprint
         if self.web.served(domain) != expected:
-            raise WebServerFailed("nginx-not-served", f"{domain} is not served with its certificate")
+            raise WebServerFailed(Slug.NGINX_NOT_SERVED, f"{domain} is not served with its certificate")
         return Done("seen on the wire", changed=False)

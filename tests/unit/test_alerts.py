@@ -13,6 +13,7 @@ from certctl.cli.base import Invocation
 from certctl.cli.outcome import outcome
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import wildcard
@@ -206,7 +207,7 @@ def test_a_late_domain_that_rests_keeps_the_run_failing_and_any_other_does_not(
     assert row
     assert row.certificate
     fake.store.suggest([(row.certificate, Suggestion(None, now + timedelta(days=1)))])
-    fake.store.failed(domain, "ca-connection", now + timedelta(hours=9))
+    fake.store.failed(domain, Slug.CA_CONNECTION, now + timedelta(hours=9))
     fake.store.close()
     assert certctl(["--root", str(tmp_path), "renew"], Invocation()) == code
     said = capsys.readouterr().err

@@ -15,6 +15,7 @@ from certctl.cli.report import TextReport
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import Interrupted, RateLimited
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from tests.fakes.world import FakeClock
 
@@ -102,7 +103,7 @@ def test_names_the_limits_leave_behind_are_told_when_their_time_comes(
     journeys = set_out(report, *(f"c{number}.example.com" for number in range(300)))
     with bulk(journeys, house, report):
         for journey in journeys:
-            journey.fail(RateLimited("budget-exhausted", "later"))
+            journey.fail(RateLimited(Slug.BUDGET_EXHAUSTED, "later"))
     note = capsys.readouterr().err.splitlines()[-1]
     assert note.startswith("300 had to stay behind: at the CA's limit of 300 per 3 h the rest takes until")
     assert note.endswith("--wait-for-limits.")

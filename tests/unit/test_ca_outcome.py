@@ -8,6 +8,7 @@ from certctl.ca.certbot_log import evidence
 from certctl.ca.exchange import Problem
 from certctl.ca.outcome import classify
 from certctl.errors import ConfigInvalid, Internal, RateLimited, Refused, Unreachable
+from certctl.slugs import Slug
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 NAME = "status.example.com"
@@ -204,7 +205,7 @@ def test_a_certbot_without_our_plugin_is_a_matter_of_installation() -> None:
 
 
 def test_an_abort_of_ours_is_told_as_it_was() -> None:
-    ours = Refused("ca-challenge-aborted", "because")
+    ours = Refused(Slug.CA_CHALLENGE_ABORTED, "because")
     found = evidence(1, "", logged(201, '{"finalize": "x"}'), aborted=ours)
     assert classify(found, NAME, NOW) is ours
     assert ours.quota_used

@@ -31,6 +31,7 @@ from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachab
 from certctl.io.clock import SystemClock
 from certctl.io.locks import inheritable_lock
 from certctl.sandbox import pebble
+from certctl.slugs import Slug
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import approval
 
@@ -198,7 +199,7 @@ def test_solved_challenges_are_answered_with_ok_and_noted_before_they_are_shown(
 
 
 def test_a_solver_that_gives_up_aborts_the_order_with_its_reason() -> None:
-    side = exchange(Memory(Refused("ca-challenge-aborted", "the TXT record never showed up")))
+    side = exchange(Memory(Refused(Slug.CA_CHALLENGE_ABORTED, "the TXT record never showed up")))
     assert talk(side, challenges_message([CHALLENGE])) == [{"abort": "the TXT record never showed up"}]
     assert side.aborted is not None
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from certctl.domain import Domain
 from certctl.due import due_at, is_due
+from certctl.slugs import Slug
 from certctl.stories.renew import is_waiting
 from certctl.stories.wildcard import needs_person
 from certctl.values import Certificate, DomainRow, Issued, Pem, State, Suggestion
@@ -27,7 +28,7 @@ class Past:
     suggested: datetime | None
     state: State
     versions: int
-    failure: str | None
+    failure: Slug | None
     fraction: float
     now: datetime
 
@@ -49,7 +50,7 @@ def pasts(draw: st.DrawFn) -> Past:
         suggested,
         draw(st.sampled_from([State.ACTIVE] * 8 + list(State))),
         draw(st.sampled_from([1, 1, 1, 1, 0, 2, 3])),
-        draw(st.sampled_from([None] * 5 + ["nginx-missing", "ca-dns", "dns-no-data"])),
+        draw(st.sampled_from([None] * 5 + [Slug.NGINX_MISSING, Slug.CA_DNS, Slug.DNS_NO_DATA])),
         fraction,
         draw(st.sampled_from([born, born + lifetime / 3]) | turn),
     )

@@ -8,6 +8,7 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, Unreachable
+from certctl.slugs import Slug
 from certctl.stories.ending import Ending, Word
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
@@ -44,11 +45,11 @@ def ending(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Ending:
     return found
 
 
-def error(slug: str) -> CertctlError:
+def error(slug: Slug) -> CertctlError:
     return CATALOGUE[slug].family(slug, "it went wrong")
 
 
-def ended(slug: str, *, state: State = State.ACTIVE, late: bool = False) -> Ending:
+def ended(slug: Slug, *, state: State = State.ACTIVE, late: bool = False) -> Ending:
     row = DomainRow(DOMAIN, state, NOON, None, 0, None, None)
     return Ending(at=NOON, before=row, after=row, error=error(slug), late=late)
 
@@ -57,29 +58,29 @@ def ended(slug: str, *, state: State = State.ACTIVE, late: bool = False) -> Endi
     ("slug", "in_time", "late"),
     [
         # The operator's to mend: at once.
-        ("ca-connection", True, True),
-        ("ca-paused", True, True),
-        ("approval-unreachable", True, True),
-        ("nginx-test-failed", True, True),
-        ("store-unreachable", True, True),
-        ("dns-target-broken", True, True),
+        (Slug.CA_CONNECTION, True, True),
+        (Slug.CA_PAUSED, True, True),
+        (Slug.APPROVAL_UNREACHABLE, True, True),
+        (Slug.NGINX_TEST_FAILED, True, True),
+        (Slug.STORE_UNREACHABLE, True, True),
+        (Slug.DNS_TARGET_BROKEN, True, True),
         # The CA's or nobody's: when the certificate gets late over it.
-        ("ca-unreachable", False, True),
-        ("ca-rate-limited", False, True),
-        ("budget-exhausted", False, True),
-        ("backing-off", False, True),
-        ("dns-unreachable", False, True),
-        ("busy", False, True),
+        (Slug.CA_UNREACHABLE, False, True),
+        (Slug.CA_RATE_LIMITED, False, True),
+        (Slug.BUDGET_EXHAUSTED, False, True),
+        (Slug.BACKING_OFF, False, True),
+        (Slug.DNS_UNREACHABLE, False, True),
+        (Slug.BUSY, False, True),
         # The customer's: never.
-        ("dns-cname-mismatch", False, False),
-        ("caa-forbids", False, False),
-        ("ca-dns", False, False),
+        (Slug.DNS_CNAME_MISMATCH, False, False),
+        (Slug.CAA_FORBIDS, False, False),
+        (Slug.CA_DNS, False, False),
         # Stopped: whoever stopped it knows.
-        ("interrupted", True, True),
+        (Slug.INTERRUPTED, True, True),
     ],
 )
 def test_a_run_fails_for_what_the_operator_can_mend_and_for_what_gets_late(
-    slug: str,
+    slug: Slug,
     in_time: bool,  # noqa: FBT001
     late: bool,  # noqa: FBT001
 ) -> None:
@@ -87,8 +88,8 @@ def test_a_run_fails_for_what_the_operator_can_mend_and_for_what_gets_late(
 
 
 @pytest.mark.parametrize("state", [State.MOVED, State.UNWANTED])
-@pytest.mark.parametrize("slug", ["dns-cname-mismatch", "approval-refused", "dns-unreachable"])
-def test_a_parked_domain_wakes_nobody_however_late(state: State, slug: str) -> None:
+@pytest.mark.parametrize("slug", [Slug.DNS_CNAME_MISMATCH, Slug.APPROVAL_REFUSED, Slug.DNS_UNREACHABLE])
+def test_a_parked_domain_wakes_nobody_however_late(state: State, slug: Slug) -> None:
     parked = ended(slug, state=state, late=True)
     assert (parked.word, parked.wakes) == (Word.PARKED, False)
 
@@ -128,7 +129,7 @@ def test_a_domain_is_parked_once_and_returns_once(fake: FakeWorld) -> None:
 def test_a_domain_that_returns_before_it_is_due_is_healthy_again(fake: FakeWorld) -> None:
     domain = live(fake)
     fake.store.set_state(domain, State.MOVED)
-    fake.store.failed(domain, "dns-cname-mismatch", None)
+    fake.store.failed(domain, Slug.DNS_CNAME_MISMATCH, None)
     assert ending(fake, domain).word is Word.RETURNED
     row = fake.store.domain(domain)
     assert row
@@ -188,5 +189,5 @@ def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(f
 
 def test_a_dry_run_has_no_ending(fake: FakeWorld) -> None:
     journey = fake.journey(DOMAIN)
-    journey.fail(Unreachable("dns-unreachable", "nobody answered"))
+    journey.fail(Unreachable(Slug.DNS_UNREACHABLE, "nobody answered"))
     assert journey.ending is None

@@ -3,6 +3,7 @@
 import pytest
 
 from certctl.errors import CATALOGUE, CertctlError, ExitCode, NotReady
+from certctl.slugs import Slug
 
 
 def test_slugs_are_unique_and_spelled_alike() -> None:
@@ -19,9 +20,9 @@ def test_every_family_has_an_exit_code_of_its_own() -> None:
 
 def test_an_error_cannot_be_raised_under_another_familys_slug() -> None:
     with pytest.raises(TypeError, match="approval-refused is raised as NotApproved"):
-        NotReady("approval-refused", "no")
+        NotReady(Slug.APPROVAL_REFUSED, "no")
 
 
 def test_the_last_command_to_type_is_always_the_explanation() -> None:
-    error = NotReady("dns-no-data", "nothing", next=["certctl verify a.example.com"])
+    error = NotReady(Slug.DNS_NO_DATA, "nothing", next=["certctl verify a.example.com"])
     assert error.next == ("certctl verify a.example.com", "certctl explain dns-no-data")

@@ -13,6 +13,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import Busy, Refused
 from certctl.io.locks import HostLocks
+from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain
 from certctl.stories.journey import Journey
 from certctl.stories.leftovers import let_copies_go
@@ -175,7 +176,7 @@ class Counted(FakeCa):
         assert (solver, replaces) == (None, None)
         with self._file.open("a", encoding="utf-8") as file:
             file.write("one order\n")
-        raise Refused("ca-unauthorized", f"{approval.domain} shows something else", quota_used=True)
+        raise Refused(Slug.CA_UNAUTHORIZED, f"{approval.domain} shows something else", quota_used=True)
 
 
 def test_who_waits_in_vain_for_a_name_fails_as_busy_and_has_arrived_once(fake: FakeWorld, tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_in_the_mirror_and_
 
 def test_an_order_that_was_begun_is_no_copy_of_a_certificate(fake: FakeWorld) -> None:
     begin(fake.journey(ZONE), fake.world)
-    fake.store.failed(ZONE, "wildcard-manual", None)
+    fake.store.failed(ZONE, Slug.WILDCARD_MANUAL, None)
     let_copies_go(fake.world)
     begin(again := fake.journey(ZONE), fake.world)
     assert again.demand
@@ -259,7 +260,7 @@ def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: 
 
     def busy(certificate: Certificate) -> None:
         if certificate.domain == names[1]:
-            raise Busy("busy", "the certificate is in the hands of another run")
+            raise Busy(Slug.BUSY, "the certificate is in the hands of another run")
         settled(certificate)
 
     monkeypatch.setattr(fake.ca, "settled", busy)
@@ -309,7 +310,7 @@ def test_a_copy_that_cannot_be_taken_away_is_a_warning_and_the_name_is_live(
     fake: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def busy(_: object) -> None:
-        raise Busy("busy", "the certificate is in the hands of another run")
+        raise Busy(Slug.BUSY, "the certificate is in the hands of another run")
 
     monkeypatch.setattr(fake.ca, "settled", busy)
     (journey,) = journeys = fake.journeys(fake.customer(NAME.name))

@@ -15,6 +15,7 @@ from certctl.cli.outcome import document, outcome
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
 from certctl.io.stop import stopping
+from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain, order, preflight, side_by_side
 from certctl.stories.journey import Journey, Step
 from certctl.values import Delegation, Done, Removal, Site, State
@@ -256,7 +257,7 @@ WEB_FAULTS = [kind.slug for kind in CATALOGUE.values() if kind.family is WebServ
 @pytest.mark.parametrize("slug", WEB_FAULTS)
 @pytest.mark.parametrize("was_served", [True, False])
 def test_only_a_look_that_may_be_wrong_is_overruled_and_only_for_a_name_that_is_live(
-    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: str, *, was_served: bool
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: Slug, *, was_served: bool
 ) -> None:
     """A balancer may answer the CA; but an order for a name nobody sees costs more than a question."""
     domain = fake.customer("status.example.com")
@@ -340,7 +341,7 @@ def test_a_dry_run_says_what_would_stop_an_order(fake: FakeWorld, trouble: objec
 
 def test_the_history_tells_successes_and_failures(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
-    fake.ca.failures["status.example.com"] = Refused("ca-connection", "port 80 is closed", quota_used=True)
+    fake.ca.failures["status.example.com"] = Refused(Slug.CA_CONNECTION, "port 80 is closed", quota_used=True)
     issue(fake.journeys(domain), fake.world)
     fake.ca.failures.clear()
     issue(fake.journeys(domain, insists=True), fake.world)
@@ -489,7 +490,7 @@ def test_an_order_that_nginx_made_useless_is_still_said_to_be_spent(fake: FakeWo
 
 def test_a_certificate_that_is_no_good_was_counted_by_the_ca_all_the_same(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
-    fake.ca.failures["status.example.com"] = Refused("ca-bad-certificate", "for somebody else", quota_used=True)
+    fake.ca.failures["status.example.com"] = Refused(Slug.CA_BAD_CERTIFICATE, "for somebody else", quota_used=True)
     issue(fake.journeys(domain), fake.world)
     duplicates = Spend(Bucket.DUPLICATES, "status.example.com")
     assert len(fake.store.spent(duplicates, LETS_ENCRYPT[Bucket.DUPLICATES], fake.clock.now())) == 1
@@ -531,7 +532,7 @@ def test_a_dns_failure_costs_no_rest(fake: FakeWorld) -> None:
 
 def test_what_the_ca_told_us_to_wait_is_kept_by_the_next_run(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
-    fake.ca.failures["status.example.com"] = RateLimited("ca-rate-limited", "too many", retry_after=5000)
+    fake.ca.failures["status.example.com"] = RateLimited(Slug.CA_RATE_LIMITED, "too many", retry_after=5000)
     issue(fake.journeys(domain), fake.world)
     (journey,) = journeys = fake.journeys(domain)
     issue(journeys, fake.world)
@@ -609,7 +610,7 @@ ONE_SITES = {
 
 @pytest.mark.parametrize("slug", WEB_FAULTS)
 def test_what_is_wrong_with_the_host_is_found_out_once_for_a_whole_batch(
-    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: str
+    fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, slug: Slug
 ) -> None:
     """A test that hangs would otherwise hang once for each name, and what no name caused ends for all of them."""
     journeys = fake.journeys(*(fake.customer(f"s{number}.example.com") for number in range(4)))

@@ -20,6 +20,7 @@ from certctl.cli.outcome import Outcome, wakes
 from certctl.cli.report import TextReport
 from certctl.domain import Domain
 from certctl.errors import NameRejected, Refused, Unreachable
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
@@ -76,7 +77,7 @@ def test_a_run_says_one_line_a_domain_then_nginx_then_the_sum(
     fake.ca.suggested[asked] = fake.clock.now()
     fake.dns.cnames[moved.name] = "elsewhere.example.net"
     fake.ca.broken.add(broken.name)
-    fake.ca.failures[down.name] = Unreachable("ca-unreachable", "the CA said: over=capacity")
+    fake.ca.failures[down.name] = Unreachable(Slug.CA_UNREACHABLE, "the CA said: over=capacity")
     assert run(fake, reporter()) == 5
     lines = said(capsys)
     assert sorted(lines[:-2]) == sorted(
@@ -126,7 +127,7 @@ def test_issue_speaks_the_same_language(fake: FakeWorld, capsys: pytest.CaptureF
     report = reporter(shows_results=True)
     journey = Journey(fake.customer("a.example.com"), report)
     issue([journey], fake.world)
-    refused = Outcome("no such\nname", error=NameRejected("name-space", "white space"))
+    refused = Outcome("no such\nname", error=NameRejected(Slug.NAME_SPACE, "white space"))
     assert finish(Party([journey], [refused]), report, lambda o: f"{o.domain}: live") == 2
     out = capsys.readouterr()
     assert out.out == "a.example.com: live\n"
@@ -178,7 +179,7 @@ def test_text_of_an_attacker_stays_one_value(hostile: str) -> None:
 
 
 def test_the_end_of_a_whole_run_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter().failure(Refused("ca-refused", "no\nway", next=["certctl doctor"]))
+    reporter().failure(Refused(Slug.CA_REFUSED, "no\nway", next=["certctl doctor"]))
     assert said(capsys) == [
         '<3>failed code=ca-refused who=operator message="no\\\\nway" next="certctl doctor"',
     ]

@@ -7,6 +7,7 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import Unreachable, WebServerFailed
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.journey import Step
 from certctl.stories.renew import renew
@@ -28,7 +29,7 @@ def no_store(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A store that takes nothing any more, such as on a full disk."""
 
     def full(*_: object) -> None:
-        raise Unreachable("store-unreachable", "database or disk is full")
+        raise Unreachable(Slug.STORE_UNREACHABLE, "database or disk is full")
 
     monkeypatch.setattr("certctl.store.sqlite.SqliteStore.failed", full)
     monkeypatch.setattr("certctl.store.sqlite.SqliteStore.record", full)
@@ -55,7 +56,7 @@ def test_a_failure_that_cannot_be_written_down_is_still_the_one_that_is_told(fak
 @pytest.mark.usefixtures("no_store")
 def test_a_warning_that_cannot_be_written_down_stops_nobody(fake: FakeWorld) -> None:
     journey = fake.journey(NAME)
-    journey.warn(WebServerFailed("nginx-challenge-intercepted", "another block answers"), fake.world)
+    journey.warn(WebServerFailed(Slug.NGINX_CHALLENGE_INTERCEPTED, "another block answers"), fake.world)
     assert (journey.ok, len(journey.warnings), len(fake.listening.warnings)) == (True, 1, 1)
 
 

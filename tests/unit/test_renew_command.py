@@ -13,6 +13,7 @@ from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.values import DnsSolver, State, Suggestion
 from tests.fakes.world import FakeWorld
@@ -66,7 +67,7 @@ def test_a_dry_run_over_names_tells_what_is_due_from_what_is_not(
     assert certctl(["--root", str(tmp_path), "renew", "--dry-run", due.name, fresh.name], Invocation()) == 0
     told = capsys.readouterr()
     assert (told.out, told.err) == ("due.example.com: due\n", "fresh.example.com: not due\n")
-    fake.store.failed(due, "ca-connection", SystemClock().now() + timedelta(hours=1))
+    fake.store.failed(due, Slug.CA_CONNECTION, SystemClock().now() + timedelta(hours=1))
     assert said(tmp_path, capsys, "renew", "--dry-run", due.name) == (6, [(due.name, "backing-off")])
     _, everyone = said(tmp_path, capsys, "renew", "--dry-run", "--force", due.name, fresh.name)
     assert everyone == [(due.name, None), (fresh.name, None)]

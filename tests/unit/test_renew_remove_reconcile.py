@@ -10,6 +10,7 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import HOST_FAULTS, ConfigInvalid, NotApproved
+from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
@@ -408,7 +409,7 @@ def test_a_domain_that_another_run_removes_meanwhile_is_no_failure_of_reconcile(
 
 def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) -> None:
     (domain,) = live(fake, "a.example.com")
-    fake.store.failed(domain, "nginx-not-served", None)
+    fake.store.failed(domain, Slug.NGINX_NOT_SERVED, None)
     reconcile(fake.world, fake.journey)
     row = fake.store.domain(domain)
     assert row
@@ -416,7 +417,7 @@ def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) ->
 
 
 @pytest.mark.parametrize("slug", sorted(HOST_FAULTS))
-def test_trouble_of_this_host_is_over_once_a_name_is_served(fake: FakeWorld, slug: str) -> None:
+def test_trouble_of_this_host_is_over_once_a_name_is_served(fake: FakeWorld, slug: Slug) -> None:
     (domain,) = live(fake, "status.example.com")
     fake.store.failed(domain, slug, None)
     renew(journeys := fake.journeys(*(row.domain for row in waiting(fake.world))), fake.world)
@@ -425,9 +426,11 @@ def test_trouble_of_this_host_is_over_once_a_name_is_served(fake: FakeWorld, slu
     assert ([journey.ok for journey in journeys], row.last_error, fake.ca.orders) == ([True], None, 1)
 
 
-@pytest.mark.parametrize("slug", ["ca-unreachable", "dns-no-data", "missing-program", "budget-exhausted"])
+@pytest.mark.parametrize(
+    "slug", [Slug.CA_UNREACHABLE, Slug.DNS_NO_DATA, Slug.MISSING_PROGRAM, Slug.BUDGET_EXHAUSTED]
+)
 def test_trouble_on_the_way_to_a_certificate_is_not_over_because_the_old_one_is_served(
-    fake: FakeWorld, slug: str
+    fake: FakeWorld, slug: Slug
 ) -> None:
     (domain,) = live(fake, "status.example.com")
     fake.store.failed(domain, slug, None)

@@ -19,6 +19,7 @@ from certctl.serve.misses import missed_name
 from certctl.serve.ondemand import Landing
 from certctl.serve.pages import page
 from certctl.serve.settings import Rate, ServeSettings
+from certctl.slugs import Slug
 from certctl.values import Mode
 from tests.fakes.serving import Time
 from tests.fakes.world import FakeClock
@@ -94,7 +95,7 @@ def test_a_question_that_is_refused_for_its_share_costs_the_others_nothing() -> 
 
 
 @pytest.mark.parametrize("slug", CATALOGUE)
-def test_every_error_is_told_to_a_visitor_and_remembered_for_a_time_that_ends(slug: str) -> None:
+def test_every_error_is_told_to_a_visitor_and_remembered_for_a_time_that_ends(slug: Slug) -> None:
     error = CATALOGUE[slug].family(slug, "x", retry_after=10**7)
     answer = of_error(error, ServeSettings(), timedelta(days=1))
     assert timedelta(seconds=1) <= answer.lasts <= timedelta(hours=1)
@@ -137,9 +138,9 @@ def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit
     kind: Kind, *, is_trouble: bool
 ) -> None:
     metrics = Metrics(FakeClock(), lambda: True, Mode.LUA)
-    metrics.landed(Landing(Domain("status.example.com"), Outcome(Answer(kind, slug="x"), orders=1), 0.5))
+    metrics.landed(Landing(Domain("status.example.com"), Outcome(Answer(kind, slug=Slug.INTERNAL), orders=1), 0.5))
     summary = metrics.summary()
-    assert summary["last_error"] == ({"code": "x", "at": "2026-11-23T12:00:00Z"} if is_trouble else None)
+    assert summary["last_error"] == ({"code": "internal", "at": "2026-11-23T12:00:00Z"} if is_trouble else None)
     is_first = kind is Kind.READY
     quantile = 500 if is_first else None
     assert summary["first_hit"] == {"count": int(is_first), "p50_ms": quantile, "p95_ms": quantile}

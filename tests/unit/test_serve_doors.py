@@ -16,6 +16,7 @@ from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refus
 from certctl.io.stop import stopping
 from certctl.serve.answers import PREPARING, Kind
 from certctl.serve.settings import Rate
+from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.remove import remove
 from certctl.values import Certificate, State
@@ -110,9 +111,9 @@ async def test_a_dead_approval_endpoint_is_no_refusal_and_is_asked_again_soon(he
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (Refused("ca-refused", "no"), 404),
-        (RateLimited("ca-rate-limited", "wait", retry_after=500), 404),
-        (Unreachable("ca-unreachable", "nobody answered"), 503),
+        (Refused(Slug.CA_REFUSED, "no"), 404),
+        (RateLimited(Slug.CA_RATE_LIMITED, "wait", retry_after=500), 404),
+        (Unreachable(Slug.CA_UNREACHABLE, "nobody answered"), 503),
     ],
 )
 @on_a_loop
@@ -137,7 +138,7 @@ async def test_a_failure_at_the_ca_is_remembered_as_long_as_the_store_lets_the_n
 @on_a_loop
 async def test_a_name_that_rests_is_not_taken_to_the_ca_by_a_new_daemon(here: Serving, tmp_path: Path) -> None:
     here.fakes.customer(NAME)
-    here.ca.failures[NAME] = Refused("ca-refused", "no")
+    here.ca.failures[NAME] = Refused(Slug.CA_REFUSED, "no")
     async with serving(here):
         await here.handshake(NAME)
     another = Serving(here.fakes, tmp_path)
@@ -551,7 +552,7 @@ async def test_while_it_stops_no_name_is_taken_on_whatever_the_endpoint_says(her
 
 
 def approves_everything() -> None:
-    raise ConfigInvalid("approval-approves-everything", "http://x approves probe.example.net")
+    raise ConfigInvalid(Slug.APPROVAL_APPROVES_EVERYTHING, "http://x approves probe.example.net")
 
 
 # Numbers
@@ -592,7 +593,7 @@ async def test_status_and_metrics_tell_the_same_story(here: Serving) -> None:
 @on_a_loop
 async def test_trouble_that_is_nobodys_refusal_is_the_last_error(here: Serving) -> None:
     here.fakes.customer(NAME)
-    here.ca.failures[NAME] = Busy("busy", "held")
+    here.ca.failures[NAME] = Busy(Slug.BUSY, "held")
     async with serving(here):
         await here.visit(NAME)
         status = await here.status()

@@ -20,6 +20,7 @@ from certctl.serve.issuing import Silent
 from certctl.serve.monitor import Duties, Monitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.values import Delegation
 from tests.fakes.serving import NAMES, verified
@@ -31,7 +32,7 @@ SAID = 'CNAME → status.hyperping.io, "2 of 2"\n<3>\x1b agree'
 ASKED = b'issue status.example.com "CNAME"\n'
 ISSUED = Outcome(READY, "issued", changed=True, orders=1, expires=datetime(2027, 2, 21, tzinfo=UTC))
 RESTING = Outcome(
-    Answer(Kind.RESTING, timedelta(seconds=60.5), "ca-refused"), who="us", message="a \n <3>\x1b line"
+    Answer(Kind.RESTING, timedelta(seconds=60.5), Slug.CA_REFUSED), who="us", message="a \n <3>\x1b line"
 )
 
 
@@ -67,7 +68,7 @@ class Monitored:
 
     def probe(self) -> None:
         if self.approves_everything:
-            raise ConfigInvalid("approval-approves-everything", "it says yes", seen=["200"], expected=["404"])
+            raise ConfigInvalid(Slug.APPROVAL_APPROVES_EVERYTHING, "it says yes", seen=["200"], expected=["404"])
 
     def ended(self) -> bool:
         self.thread.join(SECONDS)
@@ -119,8 +120,8 @@ def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
 @pytest.mark.parametrize(
     ("error", "kind", "seconds", "who"),
     [
-        (NotReady("dns-cname-mismatch", "it points elsewhere"), Kind.REFUSED, 30, "customer"),
-        (Unreachable("dns-unreachable", "no resolver answers"), Kind.UNSURE, 10, "nobody"),
+        (NotReady(Slug.DNS_CNAME_MISMATCH, "it points elsewhere"), Kind.REFUSED, 30, "customer"),
+        (Unreachable(Slug.DNS_UNREACHABLE, "no resolver answers"), Kind.UNSURE, 10, "nobody"),
     ],
 )
 def test_a_name_that_does_not_point_here_is_no_business_of_the_monitors(
@@ -302,12 +303,12 @@ def test_a_monitor_that_ends_is_missed_at_once() -> None:
 @pytest.mark.parametrize(
     ("failed", "error", "orders"),
     [
-        (Step.CONFIRM, Busy("busy", "nginx is being changed"), 1),
-        (Step.OBTAIN, Refused("ca-refused", "no"), 1),
-        (Step.OBTAIN, Busy("serve-busy", "no turn"), 0),
-        (Step.OBTAIN, Interrupted("interrupted", "stopped before"), 0),
-        (Step.OBTAIN, ConfigInvalid("state-unwritable", "too little room"), 0),
-        (Step.VERIFY, NotReady("dns-no-such-name", "nothing"), 0),
+        (Step.CONFIRM, Busy(Slug.BUSY, "nginx is being changed"), 1),
+        (Step.OBTAIN, Refused(Slug.CA_REFUSED, "no"), 1),
+        (Step.OBTAIN, Busy(Slug.SERVE_BUSY, "no turn"), 0),
+        (Step.OBTAIN, Interrupted(Slug.INTERRUPTED, "stopped before"), 0),
+        (Step.OBTAIN, ConfigInvalid(Slug.STATE_UNWRITABLE, "too little room"), 0),
+        (Step.VERIFY, NotReady(Slug.DNS_NO_SUCH_NAME, "nothing"), 0),
     ],
 )
 def test_an_order_counts_when_the_ca_was_asked(failed: Step, error: CertctlError, orders: int) -> None:

@@ -19,6 +19,7 @@ from certctl.errors import ConfigInvalid
 from certctl.io import sockets
 from certctl.serve.answers import READY, Answer, Kind, Outcome
 from certctl.serve.ondemand import Landing
+from certctl.slugs import Slug
 from certctl.timer.files import Condition
 from certctl.timer.life import install, remove
 from certctl.timer.units import UnitSettings, serve_files
@@ -30,7 +31,7 @@ from tests.fakes.systemctl import FakeSystemctl
 from tests.fakes.world import FakeClock, FakeWorld
 
 NAME = Domain("status.example.com")
-REFUSED = Answer(Kind.REFUSED, timedelta(seconds=300), "approval-refused")
+REFUSED = Answer(Kind.REFUSED, timedelta(seconds=300), Slug.APPROVAL_REFUSED)
 
 
 def refused(name: Domain = NAME) -> Landing:
@@ -86,8 +87,8 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
     voice = ServeVoice(Invocation(), FakeClock())
     for number in range(1000):
         voice.landed(refused(Domain(f"x{number}.attacker.com")))
-        voice.answered(Answer(Kind.BUSY, slug="serve-busy"))
-    voice.landed(Landing(NAME, Outcome(Answer(Kind.RESTING, slug="ca-refused")), 1))
+        voice.answered(Answer(Kind.BUSY, slug=Slug.SERVE_BUSY))
+    voice.landed(Landing(NAME, Outcome(Answer(Kind.RESTING, slug=Slug.CA_REFUSED)), 1))
     *refusals, trouble = capsys.readouterr().err.splitlines()
     assert (len(refusals), "code=ca-refused" in trouble) == (60, True)
     voice._sum_up()
@@ -98,7 +99,7 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
 @on_a_loop
 async def test_the_sum_is_said_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
     voice = ServeVoice(Invocation(), FakeClock(), every=timedelta(milliseconds=10))
-    voice.answered(Answer(Kind.BUSY, slug="serve-busy"))
+    voice.answered(Answer(Kind.BUSY, slug=Slug.SERVE_BUSY))
     await until(lambda: "unsaid" in capsys.readouterr().err)
 
 

@@ -13,6 +13,7 @@ from certctl.budget import BULK, FIRST_VISITS, LETS_ENCRYPT, Bucket, Limit, Spen
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.errors import CATALOGUE, Internal, Refused
+from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey, Step
 from certctl.stories.renew import renew
@@ -141,7 +142,9 @@ def test_a_failed_validation_costs_the_order_and_two_failures_but_no_certificate
 
 @pytest.mark.parametrize("slug", [slug for slug in CATALOGUE if slug.startswith("ca-")])
 @pytest.mark.parametrize("was_ordered", [True, False])
-def test_each_way_to_fail_at_the_ca_costs_what_the_ca_counts(fake: FakeWorld, slug: str, was_ordered: bool) -> None:  # noqa: FBT001
+def test_each_way_to_fail_at_the_ca_costs_what_the_ca_counts(
+    fake: FakeWorld, slug: Slug, *, was_ordered: bool
+) -> None:
     fake.ca.failures["a.example.com"] = CATALOGUE[slug].family(slug, "no", quota_used=was_ordered)
     assert slugs(go(fake, "a.example.com")) == [slug]
     may_be_signed = slug in {"ca-timeout", "ca-bad-certificate", "ca-unrecognised"}
@@ -175,7 +178,7 @@ def test_a_failed_customer_rests_and_the_operator_may_insist(fake: FakeWorld) ->
 
 
 def test_a_wait_the_ca_named_is_kept_to_the_second(fake: FakeWorld) -> None:
-    fake.ca.failures["a.example.com"] = Refused("ca-refused", "come back later", retry_after=7200)
+    fake.ca.failures["a.example.com"] = Refused(Slug.CA_REFUSED, "come back later", retry_after=7200)
     go(fake, "a.example.com")
     (journey,) = go(fake, "a.example.com")
     assert journey.error
@@ -274,7 +277,7 @@ def test_a_killed_certbot_counts_as_an_attempt_only_where_an_order_was_made(
     left: int,
 ) -> None:
     domain = fake.customer("status.example.com")
-    fake.ca.failures[domain.name] = Internal("certbot-killed", "certbot was killed", quota_used=spent)
+    fake.ca.failures[domain.name] = Internal(Slug.CERTBOT_KILLED, "certbot was killed", quota_used=spent)
     issue(fake.journeys(domain), fake.world)
     row = fake.store.domain(domain)
     assert row

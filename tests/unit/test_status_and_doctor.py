@@ -14,6 +14,7 @@ from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.values import Level, State
 from tests.fakes.world import FakeWorld
@@ -51,8 +52,8 @@ def test_a_parked_domain_says_what_brings_it_back(
     tmp_path: Path, fake: FakeWorld, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, state, slug in (
-        ("moved.example.com", State.MOVED, "dns-cname-mismatch"),
-        ("unwanted.example.com", State.UNWANTED, "approval-refused"),
+        ("moved.example.com", State.MOVED, Slug.DNS_CNAME_MISMATCH),
+        ("unwanted.example.com", State.UNWANTED, Slug.APPROVAL_REFUSED),
     ):
         domain = live(fake, name)
         fake.store.set_state(domain, state)
@@ -68,7 +69,7 @@ def test_a_failing_domain_says_when_it_is_tried_again(
 ) -> None:
     domain = live(fake, "a.example.com")
     again = fake.clock.now() + timedelta(hours=20)
-    fake.store.failed(domain, "ca-connection", again)
+    fake.store.failed(domain, Slug.CA_CONNECTION, again)
     said = " ".join(table(tmp_path, capsys)["a.example.com"])
     assert said.endswith(f"ca-connection (1 attempts); next try {again:%Y-%m-%d %H:%M} UTC")
     assert certctl(["--root", str(tmp_path), "status", "a.example.com"], Invocation()) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from certctl.domain import Domain
+from certctl.slugs import Slug
 from certctl.store.sqlite import SqliteStore
 from certctl.stories.adopt import adopt
 from certctl.stories.issue import issue
@@ -82,7 +83,7 @@ def test_what_the_store_knows_is_published_beside_what_it_does_not_know(fake: Fa
 def test_a_row_without_a_certificate_is_no_reason_to_take_a_live_name_out(fake: FakeWorld, tmp_path: Path) -> None:
     (domain,) = live(fake, "a.example.com")
     lose_store(fake, tmp_path)
-    fake.store.failed(domain, "dns-cname-mismatch", None)
+    fake.store.failed(domain, Slug.DNS_CNAME_MISMATCH, None)
     assert list(reconcile(fake.world, fake.journey).less) == [domain]
     assert fake.web.served(domain)
 

@@ -10,6 +10,7 @@ import pytest
 from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.errors import Refused
+from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import begin, reminders, wildcard
@@ -65,7 +66,7 @@ def test_again_changes_nothing_and_orders_nothing(fake: FakeWorld) -> None:
 
 def test_a_new_automatism_is_tried_at_once_and_remembered_only_when_it_works(fake: FakeWorld) -> None:
     made(fake, BY_HAND)
-    fake.ca.failures[STAR.name] = Refused("ca-challenge-aborted", "the plugin could not write")
+    fake.ca.failures[STAR.name] = Refused(Slug.CA_CHALLENGE_ABORTED, "the plugin could not write")
     journey = fake.journey(STAR)
     wildcard(journey, BY_PLUGIN, fake.world)
     assert journey.error
@@ -164,7 +165,7 @@ def test_the_history_is_reminded_once_a_day(fake: FakeWorld) -> None:
 
 
 def test_a_failed_plugin_rests_and_a_person_may_go_on_at_once(fake: FakeWorld) -> None:
-    fake.ca.failures[STAR.name] = Refused("ca-dns", "no TXT record", quota_used=True)
+    fake.ca.failures[STAR.name] = Refused(Slug.CA_DNS, "no TXT record", quota_used=True)
     wildcard(fake.journey(STAR), BY_PLUGIN, fake.world)
     again = fake.journey(STAR)
     wildcard(again, BY_PLUGIN, fake.world)

@@ -12,6 +12,7 @@ from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
 from certctl.domain import Domain
 from certctl.moments import ASKED_AGAIN_WITHIN, LONGEST_REST, STAYS_AWAY
+from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.remove import remove, stay_away
 from certctl.stories.renew import refresh_suggestions, renew, resting, waiting
@@ -79,13 +80,13 @@ def test_a_rest_counts_up_to_the_longest_there_is_and_one_beyond_that_is_not_sho
     fake: FakeWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     domain, now = live(fake), fake.clock.now()
-    fake.store.failed(domain, "ca-refused", now + LONGEST_REST)
+    fake.store.failed(domain, Slug.CA_REFUSED, now + LONGEST_REST)
     assert [row.domain for row in resting(fake.world, fake.store.domains())] == []  # not due
     assert fake.store.domains()[0].retry_at == now + LONGEST_REST
-    fake.store.failed(domain, "ca-refused", now + LONGEST_REST + timedelta(seconds=1))
+    fake.store.failed(domain, Slug.CA_REFUSED, now + LONGEST_REST + timedelta(seconds=1))
     assert fake.store.domain(domain).retry_at is None  # type: ignore[union-attr]
     assert [row.retry_at for row in (*fake.store.domains(), *fake.world.candidates())] == [None, None]
-    fake.store.failed(domain, "ca-refused", datetime.now(UTC) + timedelta(days=YEAR))
+    fake.store.failed(domain, Slug.CA_REFUSED, datetime.now(UTC) + timedelta(days=YEAR))
     assert certctl(["--root", str(tmp_path), "status"], Invocation()) == 0
     told = capsys.readouterr().out
     assert "ca-refused" in told
