@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from certctl.errors import ConfigInvalid
+from certctl.formats import KeyType
 from certctl.keys import (
     AbsolutePath,
     Address,
@@ -102,9 +103,7 @@ class CaSection(Section):
     ca_file: AbsolutePath = Field("", description="PEM file that signs the ACME server's own TLS certificate")
     email: Email = Field("", description="contact for the ACME account; may stay empty")
     profile: Profile = Field("", description="ACME profile; empty = the CA's default")
-    key_type: Literal["ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096"] = Field(
-        "ecdsa-p256", description="kind of private key"
-    )
+    key_type: KeyType = Field("ecdsa-p256", description="kind of private key")
     limits: Literal["auto", "letsencrypt", "none"] = Field(
         "auto", description="rate limits to keep by ourselves; auto = Let's Encrypt's at Let's Encrypt, else none"
     )

@@ -60,6 +60,11 @@ class Domain:
         return self.name.removeprefix("*.")
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names its certificate is for: the name itself, and for a wildcard the zone as well."""
+        return (self.name, self.zone) if self.is_wildcard else (self.name,)
+
+    @property
     def directory(self) -> str:
         """Return the name as a directory: ``_`` cannot occur in a domain, so nothing collides."""
         return self.name.replace("*", "_wildcard")

@@ -7,11 +7,11 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field
 
+from certctl.formats import DNS_PLUGIN, LISTEN, PLUGIN_OPTION, PLUGIN_VALUE, UPSTREAM, is_secure
+
 _HOST = re.compile(r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])")
 _NO_URL = re.compile(r"[^!-~]|[\"\\<>^`|]")  # RFC 3986, appendix A; braces stand for the domain
-_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
 _SAFE_PATH = re.compile(r"/[A-Za-z0-9._/@+~-]*")
-_LISTEN = re.compile(r"\*|[0-9.]+|\[[0-9A-Fa-f:.]+\]")
 
 
 def _host(value: str) -> str:
@@ -45,12 +45,11 @@ def _parts(value: str) -> SplitResult:
 
 def _secure_url(value: str) -> str:
     url = _parts(value)
-    loopback = url.hostname in {"localhost", "127.0.0.1", "::1"}
-    if url.scheme != "https" and not (url.scheme == "http" and loopback):
-        raise ValueError("must be an https:// URL (http:// only to this machine)")
-    if not url.hostname or url.username or url.password:
+    if is_secure(url):
+        return value
+    if url.scheme == "https":
         raise ValueError("must be a URL with a host and without a password")
-    return value
+    raise ValueError("must be an https:// URL (http:// only to this machine)")
 
 
 def _secret_url(value: str) -> str:
@@ -89,10 +88,10 @@ AbsolutePath = Annotated[str, AfterValidator(_absolute_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Capacity = Annotated[int, Field(ge=1, le=1_000_000)]
 CommandWord = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Upstream = Annotated[str, _matching(_UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")]
-Listen = Annotated[str, _matching(_LISTEN, '"*" or "[::]"')]
+Upstream = Annotated[str, _matching(UPSTREAM, "http://127.0.0.1:3000 or unix:/run/app.sock")]
+Listen = Annotated[str, _matching(LISTEN, '"*" or "[::]"')]
 Email = Annotated[str, _matching(re.compile(r"[^@\s,]+@[^@\s,]+"), "you@example.com")]
 Profile = Annotated[str, _matching(re.compile(r"[A-Za-z0-9_-]{1,64}"), "classic")]
-DnsPlugin = Annotated[str, Field(min_length=1), _matching(re.compile(r"[a-z0-9][a-z0-9-]{0,40}"), "rfc2136")]
-PluginOption = Annotated[str, Field(min_length=1), _matching(re.compile(r"[a-z0-9][a-z0-9-]{0,60}"), "credentials")]
-PluginValue = Annotated[str, _matching(re.compile(r"[ -~]{1,1000}"), "a line of plain ASCII")]
+DnsPlugin = Annotated[str, Field(min_length=1), _matching(DNS_PLUGIN, "rfc2136")]
+PluginOption = Annotated[str, Field(min_length=1), _matching(PLUGIN_OPTION, "credentials")]
+PluginValue = Annotated[str, _matching(PLUGIN_VALUE, "a line of plain ASCII")]

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
 from certctl.dns_records import DnsRecord
 from certctl.domain import Domain
+from certctl.formats import file_diff
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,10 +273,4 @@ class Preview:
 
     def diff(self) -> str:
         """Return the change as a unified diff; empty when there is none."""
-        rows = unified_diff(
-            self.current.splitlines(keepends=True),
-            self.text.splitlines(keepends=True),
-            str(self.path),
-            str(self.path),
-        )
-        return "".join(rows)
+        return file_diff(self.path, self.current, self.text)

@@ -1,6 +1,5 @@
 """One question to the approval endpoint: https, one path segment, no redirect, no body, one deadline in all."""
 
-import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ import requests
 from certctl.approval.answer import Answer, Source, Verdict
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.io.request import OutOfTime, send
+from certctl.formats import delay_seconds, is_secure
+from certctl.io.request import send
+from certctl.io.running import OutOfTime
 from certctl.io.unheard import in_words, is_passing
 from certctl.slugs import Slug
 
@@ -20,7 +21,7 @@ _YES, _NO = 200, 404
 _WORTH_ANOTHER_TRY = frozenset({502, 503, 504})
 _MAX_TRIES = 3
 _PAUSE_SECONDS = 0.2
-_MAX_RETRY_AFTER_DIGITS = 6
+_LONGEST_WAIT = 999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ def check_url(url: str) -> SplitResult:
         raise _wrong("is not a URL") from error
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise _wrong("must begin with https:// and name a host")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.username is not None:
+        raise _wrong("may hold no user and no password: [approval] headers is the place for them")
+    if not is_secure(parts):
         raise _wrong("uses http://, where anyone on the way could answer; only a loopback host may")
     if url.count(_MARK) != 1 or _MARK not in parts.path:
         raise _wrong("must contain {domain} exactly once, in its path")
@@ -96,13 +99,6 @@ def _wrong(what: str) -> ConfigInvalid:
         expected=["https://api.example.net/approvalendpoint/{domain}"],
         next=["certctl config validate"],
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +148,6 @@ def _status_in_words(status: int) -> str:
 
 
 def _seconds(retry_after: str) -> int | None:
-    """Read Retry-After in its seconds form (RFC 9110 section 10.2.3)."""
-    text = retry_after.strip()
-    plausible = text.isascii() and text.isdigit() and len(text) <= _MAX_RETRY_AFTER_DIGITS
-    return int(text) if plausible else None
+    """Return how long the endpoint asks us to wait; a date, or a wait beyond reason, counts as none."""
+    seconds = delay_seconds(retry_after)
+    return seconds if seconds is None or seconds <= _LONGEST_WAIT else None

@@ -9,6 +9,7 @@ from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ApprovalSettings, ask, check_url
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
+from certctl.io.clock import Clock
 from certctl.moments import is_void
 from certctl.slugs import Slug
 from certctl.values import Approval, Delegation, Finding, Level
@@ -25,13 +26,6 @@ class Memory(Protocol):
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
         """Return when it last said yes, unless it has said no since."""
-
-
-class Clock(Protocol):
-    """What time it is."""
-
-    def now(self) -> datetime:
-        """Return the aware UTC time."""
 
 
 class HttpOperator:

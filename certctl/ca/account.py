@@ -72,7 +72,6 @@ def find_accounts(settings: CaSettings) -> list[str]:
 class Account:
     """An account as certbot keeps it: its id there, its key, and its resource at the CA."""
 
-    id: str
     key: JWK
     resource: RegistrationResource
 
@@ -89,7 +88,7 @@ def load_account(settings: CaSettings, account: str) -> Account:
         resource = RegistrationResource.json_loads((directory / "regr.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, JoseError) as error:
         raise Refused(Slug.CA_ACCOUNT, f"the files of our account at the CA cannot be read: {directory}") from error
-    return Account(account, key, resource)
+    return Account(key, resource)
 
 
 def _register(settings: CaSettings, now: datetime, lock: int) -> str:

@@ -9,13 +9,11 @@ from pathlib import Path
 from certctl.ca.readable import cannot_read
 from certctl.ca.settings import CaSettings
 from certctl.errors import ConfigInvalid
+from certctl.formats import DNS_PLUGIN, PLUGIN_OPTION, PLUGIN_VALUE
 from certctl.io.rights import acting_as
 from certctl.slugs import Slug
 from certctl.values import DnsSolver
 
-_PLUGIN = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
-_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,60}")
-_VALUE = re.compile(r"[ -~]{1,1000}")
 _GROUP = "certbot.plugins"
 
 
@@ -25,11 +23,11 @@ def authenticator(solver: DnsSolver) -> list[str]:
     Raises:
         ConfigInvalid: a name or value that may not stand on a command line.
     """
-    _check(_PLUGIN, solver.plugin, "the name of a plugin")
+    _check(DNS_PLUGIN, solver.plugin, "the name of a plugin")
     words = [f"--authenticator=dns-{solver.plugin}", "--preferred-challenges=dns-01"]
     for key, value in solver.options:
-        _check(_KEY, key, "an option of a plugin")
-        _check(_VALUE, value, f"a value for {key}")
+        _check(PLUGIN_OPTION, key, "an option of a plugin")
+        _check(PLUGIN_VALUE, value, f"a value for {key}")
         words.append(f"--dns-{solver.plugin}-{key}={value}")
     return words
 

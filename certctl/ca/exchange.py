@@ -32,7 +32,6 @@ class Problem:
     type: str
     detail: str
     identifier: str = ""
-    challenge: str = ""
 
 
 def encode(message: Mapping[str, object]) -> bytes:

@@ -8,9 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-4096")
+from certctl.formats import KeyType
 
-_MAKERS: dict[str, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey]] = {
+_MAKERS: dict[KeyType, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey]] = {
     "ecdsa-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "ecdsa-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
     "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
@@ -18,7 +18,7 @@ _MAKERS: dict[str, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey]]
 }
 
 
-def new_key(key_type: str) -> CertificateIssuerPrivateKeyTypes:
+def new_key(key_type: KeyType) -> CertificateIssuerPrivateKeyTypes:
     """Make a private key of one of the types the configuration allows."""
     return _MAKERS[key_type]()
 

@@ -1,12 +1,9 @@
 """Our own way to the CA, by certbot's own acme library: whatever the CA answers, bounded in time and in bytes."""
 
-import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from io import BytesIO
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import requests
@@ -20,7 +17,8 @@ from urllib3.exceptions import HTTPError
 from certctl.ca.evidence import Response
 from certctl.ca.settings import CaSettings
 from certctl.certificates import MAX_CHAIN
-from certctl.io.stop import NAP, go_on
+from certctl.formats import delay_seconds
+from certctl.io.running import OutOfTime, Running
 
 AT_ONCE = 16
 _MAX_BYTES = MAX_CHAIN + 1  # enough to see that a chain is too long
@@ -93,39 +91,16 @@ def in_time(seconds: float, do: Callable[[], T]) -> T:
         requests.Timeout: no answer in that time.
         Interrupted: this process was asked to stop.
     """
-    results: SimpleQueue[Callable[[], T]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            value = do()
-        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-            results.put(_raiser(error))
-        else:
-            results.put(lambda: value)
-
-    threading.Thread(target=work, name="ca", daemon=True).start()
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        try:
-            result = results.get(timeout=min(left, NAP))
-        except Empty:
-            go_on("while the CA was asked")
-        else:
-            return result()
-    raise requests.Timeout(f"no whole answer within {seconds:.3g} s")
-
-
-def _raiser(error: Exception) -> Callable[[], Any]:
-    def again() -> Any:  # noqa: ANN401
-        raise error
-
-    return again
+    try:
+        return Running(do, "ca").result(seconds, "while the CA was asked")
+    except OutOfTime:
+        raise requests.Timeout(f"no whole answer within {seconds:.3g} s") from None
 
 
 def retry_after(text: str, now: datetime) -> timedelta | None:
     """Read Retry-After (RFC 9110 §10.2.3: seconds or a date, maybe of the past); None when it is neither."""
-    if text.isascii() and text.isdigit():
-        return timedelta(seconds=int(text[:9]))
+    if (seconds := delay_seconds(text)) is not None:
+        return timedelta(seconds=seconds)
     try:
         moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now

@@ -101,5 +101,4 @@ def _problem(achall: AnnotatedChallenge) -> Problem:
         type=str(error.typ or "").removeprefix(ERROR_PREFIX),
         detail=str(error.detail or error.title or ""),
         identifier=achall.identifier.value,
-        challenge=achall.typ,
     )

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from certctl.ca.readable import require_readable
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.formats import KeyType, is_secure
 from certctl.slugs import Slug
 
 
@@ -23,7 +23,7 @@ class CaSettings:
         ca_file: Trusted for the CA's own HTTPS instead of the public roots, for a private CA.
         email: Given to the CA when the account is made; may be empty.
         profile: A certificate profile the CA must use; empty leaves the choice to the CA.
-        key_type: One of ``keys.TYPES``.
+        key_type: The kind of private key.
         certbot: The certbot to run; by default the one installed beside our interpreter.
         deadline: For one run of certbot; then its process group is killed.
         wait: For a lock that another run holds.
@@ -35,7 +35,7 @@ class CaSettings:
     ca_file: Path | None = None
     email: str = ""
     profile: str = ""
-    key_type: str = "ecdsa-p256"
+    key_type: KeyType = "ecdsa-p256"
     certbot: Path | None = None
     deadline: timedelta = timedelta(seconds=180)
     wait: timedelta = timedelta(seconds=180)
@@ -57,14 +57,13 @@ class Order:
 
     directory: str
     profile: str
-    key_type: str
+    key_type: KeyType
     names: tuple[str, ...]
 
 
 def order_for(domain: Domain, settings: CaSettings) -> Order:
     """Say what to ask for: exactly the domain, and for a wildcard the zone as well."""
-    names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
-    return Order(settings.directory, settings.profile, settings.key_type, names)
+    return Order(settings.directory, settings.profile, settings.key_type, domain.names)
 
 
 def require_way(settings: CaSettings) -> None:
@@ -85,21 +84,11 @@ def require_safe_directory(url: str) -> None:
         ConfigInvalid: not https, and not on this very host.
     """
     parts = urlsplit(url)
-    secure = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))
     # The URL also names the directory of the account, so it must not climb out of it.
-    if secure and parts.hostname and ".." not in parts.path.split("/") and parts.username is None:
+    if is_secure(parts) and ".." not in parts.path.split("/"):
         return
     raise ConfigInvalid(
         Slug.CONFIG_INVALID,
         f"[ca] directory must be an https:// URL, not {url!a}",
         expected=["https://acme-v02.api.letsencrypt.org/directory"],
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False

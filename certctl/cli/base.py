@@ -1,7 +1,7 @@
 """Groups that load commands when they run, and options that stand before or after the command."""
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
@@ -30,7 +30,6 @@ class Invocation:
     verbose: int = 0
     color: str = "auto"
     words: Sequence[str] = ()
-    seen: MutableMapping[str, Any] = field(default_factory=dict)
 
 
 def print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001

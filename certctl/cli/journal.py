@@ -15,11 +15,12 @@ from typing import Any
 import click
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Judge, Outcome, exit_code, failed, rfc3339
+from certctl.cli.outcome import Judge, Outcome, exit_code, failed
 from certctl.cli.pace import Pace
 from certctl.cli.reports import Report, Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
+from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey, Step, StepTaken

@@ -10,11 +10,12 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains, known_slugs
 from certctl.cli.names import finish, parse_name, set_out
-from certctl.cli.outcome import Outcome, rfc3339
+from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import inspect_house, read_house
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, kind_of
+from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.journey import Step
 

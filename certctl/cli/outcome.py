@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from certctl.errors import CertctlError, ExitCode
+from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.ending import Ending
 from certctl.stories.journey import Journey, StepTaken
@@ -141,8 +141,3 @@ def error_json(error: CertctlError) -> dict[str, Any]:
         "retry_after": error.retry_after,
         "quota_used": error.quota_used,
     }
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a time as RFC 3339 in UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

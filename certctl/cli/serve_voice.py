@@ -8,7 +8,7 @@ import click
 
 from certctl.cli.base import Invocation
 from certctl.cli.journal import Priority, is_journal, line
-from certctl.cli.outcome import rfc3339
+from certctl.formats import rfc3339
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
 from certctl.serve.caps import Tokens

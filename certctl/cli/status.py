@@ -9,12 +9,13 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import parse_name
-from certctl.cli.outcome import Outcome, rfc3339
+from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import next_run
 from certctl.cli.wiring import House, inspect_house
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid
+from certctl.formats import rfc3339
 from certctl.slugs import Slug
 from certctl.stories.damage import mending
 from certctl.stories.ending import PARKED

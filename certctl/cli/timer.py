@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from certctl.cli.base import Command, Group, Invocation
-from certctl.cli.outcome import rfc3339
 from certctl.cli.owner import require_legible
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.sudo import require_write
@@ -22,6 +21,7 @@ from certctl.cli.timer_host import (
     timer_settings,
 )
 from certctl.cli.wiring import House, read_house
+from certctl.formats import rfc3339
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.life import TimerState, state
 from certctl.timer.systemd import LastRun

@@ -14,7 +14,7 @@ from typing import TypeVar
 import dns.name
 import dns.rdatatype
 from dns.name import Name
-from dns.rdatatype import AAAA, A, RdataType
+from dns.rdatatype import RdataType
 
 from certctl.dns.ask import Outcome, Reply, Server, ask
 from certctl.dns.memory import Memory
@@ -57,11 +57,6 @@ class Resolver:
             reply = self.resolve(name, kind)
             self._memory.keep(name, kind, reply)
         return reply
-
-    def addresses(self, name: Name) -> frozenset[str]:
-        """Return all A and AAAA addresses a name resolves to; nothing when it does not."""
-        replies = self.together(lambda kind: self.resolve(name, kind), (A, AAAA))
-        return frozenset(value.to_text() for reply in replies for value in reply.values)
 
     def ask(self, server: Server, name: Name, kind: RdataType) -> Reply:
         """Ask one server, within the deadline of the whole."""

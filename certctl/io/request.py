@@ -4,17 +4,14 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from requests import Request, Response, Session
 from requests.adapters import HTTPAdapter
 
+from certctl.io.running import OutOfTime, Running
+
 _AGAIN_SECONDS = 0.2
-
-
-class OutOfTime(Exception):
-    """The deadline passed before the head of the answer was there."""
 
 
 def send(request: Request, seconds: float, ca_file: str = "") -> Response:
@@ -61,29 +58,15 @@ class _Session(Session):
 def within(seconds: float, send: Callable[[], Response], adapter: "CuttableAdapter") -> Response:
     """Return what ``send`` returns or raise what it raises, unless the deadline passes first.
 
-    It runs in a thread because looking up a host name cannot be interrupted in any other way.
-
     Raises:
         OutOfTime: the deadline passed; the connection is cut and the thread ends soon after.
     """
-    results: SimpleQueue[Response | Exception] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            results.put(send())
-        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
-            results.put(error)
-
-    worker = threading.Thread(target=work, name="request", daemon=True)
-    worker.start()
+    running = Running(send, "request")
     try:
-        result = results.get(timeout=max(0.0, seconds))
-    except Empty:
-        threading.Thread(target=adapter.cut_until_ended, args=(worker,), daemon=True).start()
-        raise OutOfTime from None
-    if isinstance(result, Exception):
-        raise result
-    return result
+        return running.result(seconds)
+    except OutOfTime:
+        threading.Thread(target=adapter.cut_until_ended, args=(running.thread,), daemon=True).start()
+        raise
 
 
 class CuttableAdapter(HTTPAdapter):

@@ -14,7 +14,7 @@ from certctl.errors import CertctlError
 from certctl.io.rights import as_root
 from certctl.nginx import handshake, mirror
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.serverblock import is_ours, names_of, owner_of, read, server_block
+from certctl.nginx.serverblock import is_ours, owner_of, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Site
 
@@ -91,7 +91,7 @@ class Mender:
 
     def _is_served(self, domain: Domain) -> bool:
         """Tell whether nginx shows the name a certificate that is not some wildcard's."""
-        name = handshake.names_to_ask(names_of(domain))[0]
+        name = handshake.names_to_ask(domain.names)[0]
         wildcard = Domain(f"*.{name.partition('.')[2]}")
         places = (self._settings.block_pairs, self._settings.catch_all_pairs)
         covering = frozenset[str]().union(*(place.fingerprints(wildcard) for place in places if wildcard != domain))

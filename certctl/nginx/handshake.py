@@ -29,7 +29,6 @@ class Seen:
         alerted: The other side refused in TLS's own words (RFC 8446 §6.2).
     """
 
-    name: str
     fingerprint: str | None
     text: str
     alerted: bool = False
@@ -51,13 +50,13 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
             leaf = secure.getpeercert(binary_form=True)
     except ssl.SSLError as error:
         alerted = bool(error.reason and "ALERT" in error.reason) or error.reason == "TLSV1_UNRECOGNIZED_NAME"
-        return Seen(name, None, f"{name}: handshake refused ({error.reason or error})", alerted)
+        return Seen(None, f"{name}: handshake refused ({error.reason or error})", alerted)
     except OSError as error:
-        return Seen(name, None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
+        return Seen(None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
     if not leaf:
-        return Seen(name, None, f"{name}: no certificate was shown")
+        return Seen(None, f"{name}: no certificate was shown")
     fingerprint = sha256(leaf).hexdigest()
-    return Seen(name, fingerprint, f"{name}: leaf {fingerprint}")
+    return Seen(fingerprint, f"{name}: leaf {fingerprint}")
 
 
 def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> bool:

@@ -19,7 +19,7 @@ from certctl.nginx.handshake import Seen
 from certctl.nginx.master import Master
 from certctl.nginx.named import named_elsewhere
 from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone, pair_in_use
-from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, names_of, read, server_block
+from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug
 from certctl.values import Done, Mode, Site
@@ -125,7 +125,7 @@ class GuardedChange:
             raise pair_in_use(domain, self._named[domain])
         if domain in self._gone:
             old = self._gone[domain]
-            names = handshake.names_to_ask(names_of(domain))
+            names = handshake.names_to_ask(domain.names)
             seen = handshake.wait_until(self._settings, names, lambda s: _is_gone(s, old), deadline)
             if seen:
                 raise self._not_served(f"{domain} is still served", seen, "no certificate, or another one")
@@ -233,7 +233,7 @@ class GuardedChange:
             if handshake.look(self._settings, name).fingerprint != site.certificate.fingerprint:
                 return False
         return all(
-            _is_gone(handshake.look(self._settings, handshake.names_to_ask(names_of(domain))[0]), old)
+            _is_gone(handshake.look(self._settings, handshake.names_to_ask(domain.names)[0]), old)
             for domain, old in self._gone.items()
         )
 

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
+from certctl.formats import LISTEN, UPSTREAM
 from certctl.io.rights import as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
@@ -33,8 +33,6 @@ _HEADER_LINES = 3
 _TOKEN = re.compile(r"[A-Za-z0-9*\[][A-Za-z0-9._/@+~:=,*\[\]-]*|/[A-Za-z0-9._/@+~-]*")
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 _MAX_NAME = 253
-_LISTEN = re.compile(r"\*|[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]")
-_UPSTREAM = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+(?:/[A-Za-z0-9._~/-]*)?|unix:/[A-Za-z0-9._/-]+")
 
 
 def server_block(settings: NginxSettings, certificate: Certificate, version: Version) -> str:
@@ -63,7 +61,7 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
 
 def _require_own_names(certificate: Certificate) -> None:
     """Refuse a row that would take another customer's name: who owns the store could have written it."""
-    own = names_of(certificate.domain)
+    own = certificate.domain.names
     if sorted(certificate.names) != sorted(own):
         raise WebServerFailed(
             Slug.NGINX_TEST_FAILED,
@@ -120,20 +118,15 @@ def owner_of(text: str) -> str:
     return lines[1].removeprefix(_DOMAIN) if len(lines) > 1 and lines[1].startswith(_DOMAIN) else ""
 
 
-def names_of(domain: Domain) -> tuple[str, ...]:
-    """Return the names a site of this domain is known by."""
-    return (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
-
-
 def common(settings: NginxSettings, version: Version) -> dict[str, object]:
     """Return what every template of ours may say of this host.
 
     Raises:
         ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
     """
-    upstream = _checked(_UPSTREAM, settings.upstream) if settings.upstream else ""
+    upstream = _checked(UPSTREAM, settings.upstream) if settings.upstream else ""
     return {
-        "listen": [_checked(_LISTEN, address) for address in settings.listen],
+        "listen": [_checked(LISTEN, address) for address in settings.listen],
         "http_port": int(settings.http_port),
         "https_port": int(settings.https_port),
         "http2_directive": version >= _HTTP2_DIRECTIVE,

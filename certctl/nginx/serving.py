@@ -9,7 +9,7 @@ from certctl.errors import Unreachable
 from certctl.io.files import read_regular
 from certctl.nginx import handshake, mirror
 from certctl.nginx.place import Place
-from certctl.nginx.serverblock import is_our_block, names_of, read
+from certctl.nginx.serverblock import is_our_block, read
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug
 from certctl.values import Mode, Site
@@ -38,7 +38,7 @@ def site(settings: NginxSettings, domain: Domain, now: datetime) -> Site:
         raise _not_taken(domain, "it is not there")
     try:
         pair = _pair(place, domain)
-        issued = checked(domain, names_of(domain), *pair, now)
+        issued = checked(domain, domain.names, *pair, now)
     except OSError as fault:
         raise _not_taken(domain, f"it cannot be read ({fault.strerror})") from fault
     except NotUsable as fault:
@@ -53,7 +53,7 @@ def require_shown(settings: NginxSettings, site: Site) -> None:
     Raises:
         Unreachable: ``store-knows-less``.
     """
-    seen = handshake.look(settings, handshake.names_to_ask(names_of(site.domain))[0])
+    seen = handshake.look(settings, handshake.names_to_ask(site.domain.names)[0])
     if seen.fingerprint != site.certificate.fingerprint:
         raise _not_taken(site.domain, "nginx does not show it", [seen.text], [site.certificate.fingerprint])
 

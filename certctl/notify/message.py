@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from certctl.errors import CertctlError
+from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.values import Certificate
 
@@ -55,10 +56,10 @@ class Happening:
             "who": error.kind.who if error else None,
             "message": one_line(error.message) if error else None,
             "next": [one_line(command) for command in error.next] if error else [],
-            "not_after": _rfc3339(certificate.not_after) if certificate else None,
+            "not_after": rfc3339(certificate.not_after) if certificate else None,
             "days_left": certificate.remaining(self.at).days if certificate else None,
             "attempts": self.attempts,
-            "retry_at": _rfc3339(self.retry_at) if self.retry_at else None,
+            "retry_at": rfc3339(self.retry_at) if self.retry_at else None,
         }
 
     def sentence(self) -> str:
@@ -85,7 +86,7 @@ class Message:
                 "schema": SCHEMA,
                 "host": one_line(self.host),
                 "command": self.command,
-                "at": _rfc3339(self.at),
+                "at": rfc3339(self.at),
                 "ok": self.exit_code == 0,
                 "exit_code": self.exit_code,
                 "text": self.text(),
@@ -101,7 +102,3 @@ class Message:
         return "\n".join(
             [f"certctl {self.command} on {one_line(self.host)}", *lines] + [f"… {more} more"] * (more > 0)
         )
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

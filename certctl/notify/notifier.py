@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from queue import Empty, SimpleQueue
-from threading import Thread
 from urllib.parse import urlsplit, urlunsplit
 
 from requests import Request
 
 from certctl.io import process
 from certctl.io.escape import lines
-from certctl.io.request import OutOfTime, send
+from certctl.io.request import send
+from certctl.io.running import OutOfTime, Running
 from certctl.io.unheard import in_words
 from certctl.notify.message import Message
 
@@ -76,24 +75,20 @@ def ping_url(url: str, *, ok: bool) -> str:
 def _together(ways: dict[str, Callable[[float], str]], deadline: timedelta) -> dict[str, str]:
     """Go all ways at once; return the fault of each, or an empty text. Who is not back in time is left behind."""
     end = time.monotonic() + deadline.total_seconds()
-    back: SimpleQueue[tuple[str, str]] = SimpleQueue()
 
-    def go(name: str, way: Callable[[float], str]) -> None:
+    def start(name: str, way: Callable[[float], str]) -> Running[str]:
+        return Running(lambda: way(end - time.monotonic()), f"notify-{name}")
+
+    def fault(running: Running[str]) -> str:
         try:
-            back.put((name, way(end - time.monotonic())))
+            return running.result(end - time.monotonic())
+        except OutOfTime:
+            return f"not done within {deadline.total_seconds():g} s"
         except Exception as error:  # noqa: BLE001 - a notifier must not fail a run
-            back.put((name, type(error).__name__))
+            return type(error).__name__
 
-    for name, way in ways.items():
-        Thread(target=go, args=(name, way), name=f"notify-{name}", daemon=True).start()
-    faults = dict.fromkeys(ways, f"not done within {deadline.total_seconds():g} s")
-    for _ in ways:
-        try:
-            name, fault = back.get(timeout=max(0.0, end - time.monotonic()))
-        except Empty:
-            break
-        faults[name] = fault
-    return faults
+    under_way = {name: start(name, way) for name, way in ways.items()}
+    return {name: fault(running) for name, running in under_way.items()}
 
 
 def _run(command: Sequence[str], given: bytes, seconds: float) -> str:

@@ -70,7 +70,6 @@ class Daemon:
         self, on_demand: OnDemand, app: Starlette, settings: ServeSettings, probe: Probe, voice: Voice
     ) -> None:
         self._on_demand = on_demand
-        self._settings = settings
         self._probe = probe
         self._voice = voice
         self._server = _Server(

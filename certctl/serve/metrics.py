@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 
+from certctl.formats import rfc3339
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
 from certctl.serve.ondemand import Landing, OnDemand
@@ -86,7 +87,7 @@ class Metrics:
         """Return what ``certctl status`` shows; times RFC 3339 in UTC, durations in milliseconds."""
         recent = sorted(self._recent)
         return {
-            "since": _rfc3339(self._since),
+            "since": rfc3339(self._since),
             "mode": self._mode,
             "waiters": self._now("certctl_serve_waiters"),
             "flights": self._now("certctl_serve_flights"),
@@ -100,7 +101,7 @@ class Metrics:
             "reasons": self._told("code"),
             "refusing": refusing.slug if (refusing := self._refusing()) else None,
             "store_up": bool(self._now("certctl_store_up")),
-            "last_error": {"code": self._error[0], "at": _rfc3339(self._error[1])} if self._error else None,
+            "last_error": {"code": self._error[0], "at": rfc3339(self._error[1])} if self._error else None,
         }
 
     def _now(self, name: str) -> int:
@@ -117,7 +118,3 @@ class Metrics:
 
 def _quantile(ordered: list[float], share: float) -> int | None:
     return round(1000 * ordered[math.ceil(share * len(ordered)) - 1]) if ordered else None
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

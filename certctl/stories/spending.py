@@ -30,8 +30,7 @@ class NoOrderYet(Exception):
 
 def request_for(domain: Domain, *, renewal: bool) -> Request:
     """Describe the certificate for a domain as the CA will count it."""
-    names = (domain.name, domain.zone) if domain.is_wildcard else (domain.name,)
-    return Request(names, (registered_domain(domain),), renewal)
+    return Request(domain.names, (registered_domain(domain),), renewal)
 
 
 @contextmanager

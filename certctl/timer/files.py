@@ -1,10 +1,10 @@
 """A file that certctl puts on the host for systemd or cron, and how it compares with what is there."""
 
 from dataclasses import dataclass
-from difflib import unified_diff
 from enum import StrEnum
 from pathlib import Path
 
+from certctl.formats import file_diff
 from certctl.slugs import Slug
 
 
@@ -85,8 +85,4 @@ class HostFile:
 
     def diff(self) -> str:
         """Show what installing it changes."""
-        if not self.to_write:
-            return ""
-        before, after = self.found.splitlines(keepends=True), self.text.splitlines(keepends=True)
-        source = str(self.path) if before else "/dev/null"
-        return "".join(unified_diff(before, after, source, str(self.path)))
+        return file_diff(self.path, self.found or None, self.text) if self.to_write else ""

@@ -25,6 +25,7 @@ from certctl.world import Operator
 from tests.fakes.dns import FakeDns
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
 from tests.fakes.operator import FakeOperator
+from tests.fakes.world import FakeClock
 
 CUSTOMER = Domain("status.example.com")
 OWN = "hyperping.io"
@@ -48,14 +49,6 @@ class Memory:
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
         return self.answers.get(domain.name)
-
-
-@dataclass
-class Time:
-    at: datetime = START
-
-    def now(self) -> datetime:
-        return self.at
 
 
 @dataclass
@@ -86,7 +79,7 @@ class RealWorld:
         self.server.script = self.answer
         self.approved: set[str] = set()
         self.outage = False
-        self.time = Time()
+        self.time = FakeClock(START)
         self.memory = Memory()
 
     def answer(self, connection: socket.socket) -> None:
@@ -101,7 +94,7 @@ class RealWorld:
         self.approved.add(domain.name)
 
     def days_pass(self, days: int) -> None:
-        self.time.at += timedelta(days=days)
+        self.time.moment += timedelta(days=days)
 
 
 @pytest.fixture(params=["fake", "real"])
@@ -260,7 +253,7 @@ NOT_ANSWERS: dict[str, tuple[Script, str]] = {
 def test_anything_but_200_and_404_is_not_an_answer(name: str) -> None:
     script, seen = NOT_ANSWERS[name]
     with serving(script) as server:
-        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), FakeClock(START))
         with pytest.raises(Unreachable) as caught:
             endpoint.approve(delegation(CUSTOMER))
     assert caught.value.slug == "approval-unreachable"
@@ -503,7 +496,7 @@ def test_secrets_are_never_repeated(name: str) -> None:
             f"http://127.0.0.1:{server.port}/t0ken/{{domain}}?key=t0ken", headers={"X-Key": "t0ken"}
         )
         with pytest.raises(Unreachable) as caught:
-            HttpOperator(settings, Memory(), Time()).approve(delegation(CUSTOMER))
+            HttpOperator(settings, Memory(), FakeClock(START)).approve(delegation(CUSTOMER))
     error: CertctlError = caught.value
     assert "t0ken" not in repr((settings, error, error.message, error.seen, error.expected, error.next))
 
@@ -522,6 +515,8 @@ def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:
         "",
         "http://api.example.net/{domain}",
         "http://127.0.0.1.example.net/{domain}",
+        "http://127.0.0.2/{domain}",
+        "https://user:word@api.example.net/{domain}",
         "ftp://localhost/{domain}",
         "https:///{domain}",
         "https://{domain}/",
@@ -533,7 +528,7 @@ def test_a_header_that_cannot_be_sent_is_not_repeated() -> None:
     ],
 )
 def test_a_url_we_may_not_ask_is_a_mistake_in_the_configuration(url: str) -> None:
-    endpoint = HttpOperator(ApprovalSettings(url), Memory(), Time())
+    endpoint = HttpOperator(ApprovalSettings(url), Memory(), FakeClock(START))
     with pytest.raises(ConfigInvalid):
         endpoint.approve(delegation(CUSTOMER))
     assert [finding.level for finding in endpoint.examine()] == [Level.PROBLEM]
@@ -545,7 +540,7 @@ def test_a_url_we_may_not_ask_is_a_mistake_in_the_configuration(url: str) -> Non
 def test_deny_wins_over_allow_and_allow_over_the_endpoint() -> None:
     with serving(status("404 No")) as server:
         settings = replace(settings_for(server), allow=(CUSTOMER.name, STRANGER.name), deny=(STRANGER.name,))
-        endpoint = HttpOperator(settings, memory := Memory(), Time())
+        endpoint = HttpOperator(settings, memory := Memory(), FakeClock(START))
         assert "allow list" in endpoint.approve(delegation(CUSTOMER)).summary
         for question in (endpoint.approve, endpoint.approve_again):
             with pytest.raises(NotApproved) as caught:
@@ -557,7 +552,7 @@ def test_deny_wins_over_allow_and_allow_over_the_endpoint() -> None:
 
 def test_every_answer_is_remembered_with_its_time() -> None:
     with serving(status("200 OK")) as server:
-        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), FakeClock(START))
         answer = endpoint.ask(CUSTOMER)
         assert answer.summary.startswith(f"http://127.0.0.1:{server.port} answered 200 in ")
         server.script = status("404 Not Found")
@@ -575,7 +570,7 @@ def test_every_answer_is_remembered_with_its_time() -> None:
 )
 def test_doctor_asks_for_a_name_nobody_has(line: str, level: Level, words: str) -> None:
     with serving(status(line)) as server:
-        (finding,) = HttpOperator(settings_for(server), memory := Memory(), Time()).examine()
+        (finding,) = HttpOperator(settings_for(server), memory := Memory(), FakeClock(START)).examine()
         assert finding.level is level
         assert words in finding.text
         assert server.paths[0].startswith("/approvalendpoint/certctl-probe-")
@@ -588,7 +583,7 @@ def test_doctor_asks_for_a_name_nobody_has(line: str, level: Level, words: str) 
 )
 def test_no_name_is_taken_on_from_an_endpoint_that_approves_one_nobody_registered(line: str, slug: str) -> None:
     with serving(status(line)) as server:
-        endpoint = HttpOperator(settings_for(server), memory := Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), memory := Memory(), FakeClock(START))
         if slug:
             with pytest.raises(CertctlError) as caught:
                 endpoint.require_refusal()
@@ -603,14 +598,14 @@ def test_no_name_is_taken_on_from_an_endpoint_that_approves_one_nobody_registere
 def test_a_zone_of_ours_on_the_deny_list_is_not_approved(zone: str) -> None:
     settings = ApprovalSettings("https://api.example.net/{domain}", own_zones=(OWN,), deny=(zone,))
     with pytest.raises(NotApproved) as caught:
-        HttpOperator(settings, Memory(), Time()).approve_own(own_delegation(Domain(f"*.{zone}")))
+        HttpOperator(settings, Memory(), FakeClock(START)).approve_own(own_delegation(Domain(f"*.{zone}")))
     assert caught.value.slug == "approval-denied-locally"
 
 
 def test_a_name_the_lists_decide_would_be_answered_by_them() -> None:
     with serving(status("500 Oops")) as server:
         settings = replace(settings_for(server), allow=(CUSTOMER.name,), deny=(STRANGER.name,))
-        endpoint = HttpOperator(settings, Memory(), Time())
+        endpoint = HttpOperator(settings, Memory(), FakeClock(START))
         assert [endpoint.would_approve(name) for name in (CUSTOMER, STRANGER)] == [True, False]
         assert server.heads == []
 
@@ -634,7 +629,7 @@ def test_a_dead_endpoint_is_asked_again_after_a_rest_and_left_alone_again() -> N
 
 def test_a_dead_endpoint_is_left_alone_after_three_questions() -> None:
     with serving(status("500 Oops")) as server:
-        endpoint = HttpOperator(settings_for(server), Memory(), Time())
+        endpoint = HttpOperator(settings_for(server), Memory(), FakeClock(START))
         answers = [endpoint.ask(Domain(f"c{number}.example.com")) for number in range(6)]
         assert len(server.heads) == 3
     assert {answer.verdict for answer in answers} == {Verdict.UNKNOWN}

@@ -1,17 +1,19 @@
 """Whatever a CA hands over is looked at before anyone stores it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certctl.ca.check import check_issued, describe
-from certctl.ca.keys import TYPES, key_pem, new_key
+from certctl.ca.keys import key_pem, new_key
 from certctl.ca.settings import Order
 from certctl.certificates import MAX_CHAIN, type_of
 from certctl.domain import Domain
 from certctl.errors import Refused
+from certctl.formats import KeyType
 from certctl.values import Issued
 from tests.faults.fake_acme import Signer, pem
 
@@ -133,6 +135,6 @@ def test_a_certificate_from_elsewhere_is_described_without_its_chain() -> None:
         describe("nothing", DOMAIN)
 
 
-@pytest.mark.parametrize("key_type", TYPES)
-def test_each_type_of_key_is_what_it_says(key_type: str) -> None:
+@pytest.mark.parametrize("key_type", get_args(KeyType))
+def test_each_type_of_key_is_what_it_says(key_type: KeyType) -> None:
     assert type_of(new_key(key_type).public_key()) == key_type

@@ -46,7 +46,7 @@ def slug_of(log: str, *, output: str = "", code: int | None = 1) -> str:
     ],
 )
 def test_a_failed_challenge_is_named_by_its_type(kind: str, slug: str) -> None:
-    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME, "http-01"),))
+    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME),))
     error = classify(found, NAME, NOW)
     assert (error.slug, error.quota_used) == (slug, True)
     assert error.seen == (f"{NAME}: because ({kind})",)
@@ -63,7 +63,7 @@ def test_a_failed_challenge_is_named_by_its_type(kind: str, slug: str) -> None:
     ],
 )
 def test_a_failed_challenge_says_what_looks_at_the_same_thing(kind: str, command: str) -> None:
-    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME, "http-01"),))
+    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME),))
     assert classify(found, NAME, NOW).next[0] == command
 
 

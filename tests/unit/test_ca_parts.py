@@ -88,6 +88,7 @@ def test_https_and_this_host_are_safe(url: str) -> None:
         "dir",
         "http://ca.example.org/dir",
         "http://127.0.0.1.example.org/dir",
+        "http://127.0.0.2/dir",
         "ftp://ca/dir",
         "file:///dir",
         "https:///dir",
@@ -216,7 +217,7 @@ def test_a_challenge_that_belongs_to_no_name_of_ours_is_not_shown(other: dict[st
 
 def test_failed_challenges_arrive_typed() -> None:
     side = exchange(Memory())
-    failed = Problem("caa", "forbidden", "status.example.com", "http-01")
+    failed = Problem("caa", "forbidden", "status.example.com")
     assert talk(side, failed_message([failed]), {"done": True}) == []
     assert side.failed == [failed]
 

@@ -69,7 +69,7 @@ def test_a_certbot_that_we_ended_is_no_failure_of_the_cas(code: int | None) -> N
 
 def test_what_the_ca_refuted_counts_although_we_were_asked_to_stop() -> None:
     stopping.set()
-    found = evidence(1, "", "", failed=(Problem("dns", "NXDOMAIN", NAME, "http-01"),))
+    found = evidence(1, "", "", failed=(Problem("dns", "NXDOMAIN", NAME),))
     error = classify(found, NAME, datetime(2027, 1, 1, tzinfo=UTC))
     assert (error.slug, error.quota_used) == ("ca-dns", True)
 
