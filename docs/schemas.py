@@ -8,6 +8,7 @@ tests forbid them, which proves that every key a command prints is described.
 from typing import Any
 
 from certctl.budget import Bucket
+from certctl.dns_records import RecordVerdict
 from certctl.errors import CATALOGUE, ExitCode, Who
 from certctl.notify.message import SCHEMA, What
 from certctl.sandbox.approval_server import Mode
@@ -99,6 +100,17 @@ _DEMAND = _object(
         "order": {"enum": [opened.name.lower() for opened in Opened]},
     }
 ) | {"description": "what a person must put into DNS: 'wildcard --begin' only"}
+_RECORD = _object(
+    {
+        "type": _TEXT
+        | {"description": "such as CNAME, A or CAA; ALIAS stands for what some providers offer at an apex"},
+        "host": _TEXT | {"description": "the name as DNS forms want it, '@' for the registered domain"},
+        "fqdn": _TEXT | {"description": "the name in full, without the final dot"},
+        "value": _TEXT | {"description": "in zone file form"},
+        "verdict": {"enum": [str(verdict) for verdict in RecordVerdict]},
+        "seen": _list(_TEXT) | {"description": "values found under that name, at most eight"},
+    }
+)
 _RESULT = _object(
     {
         "domain": _TEXT,
@@ -110,9 +122,10 @@ _RESULT = _object(
         "error": _or_null(_ref("error")),
         "demand": _DEMAND,
         "still_approved": _FLAG | {"description": "'remove' only: whether the operator would approve it again"},
+        "records": _list(_RECORD) | {"description": "the DNS records that are wanted, or that prove the domain"},
         "warnings": _list(_ref("error")) | {"description": "what somebody should mend although it stopped nothing"},
     },
-    optional=("demand", "still_approved", "warnings"),
+    optional=("demand", "still_approved", "records", "warnings"),
 )
 _SERVE = _object(
     {

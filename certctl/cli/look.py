@@ -39,7 +39,7 @@ def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> i
     party = set_out(domains, house, report)
     for journey in party.journeys:
         with journey.attempt():
-            journey.step(Step.VERIFY, house.dns.verify, journey.domain)
+            journey.records = journey.step(Step.VERIFY, house.dns.verify, journey.domain).records
         if message and not invocation.json:
             click.echo(house.dns.forwardable(journey.domain, journey.error))
     return finish(party, report, _told)

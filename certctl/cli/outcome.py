@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from certctl.errors import CertctlError, ExitCode
+from certctl.dns_records import DnsRecord
+from certctl.errors import CertctlError, ExitCode, NotReady
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.ending import Ending
@@ -27,6 +28,12 @@ class Outcome:
     demand: TxtDemand | None = None
     still_approved: bool | None = None
     warnings: Sequence[CertctlError] = ()
+    proof: Sequence[DnsRecord] = ()
+
+    @property
+    def records(self) -> Sequence[DnsRecord]:
+        """Return the records that the domain's DNS lacks, or those that prove it."""
+        return self.error.facts.records if isinstance(self.error, NotReady) else self.proof
 
     @property
     def ok(self) -> bool:
@@ -42,7 +49,7 @@ def outcome(journey: Journey) -> Outcome:
     """Sum a journey up."""
     return Outcome(
         str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
-        journey.ending, journey.demand, journey.still_approved, journey.warnings,
+        journey.ending, journey.demand, journey.still_approved, journey.warnings, journey.records,
     )  # fmt: skip
 
 
@@ -99,6 +106,7 @@ def _result(o: Outcome) -> dict[str, Any]:
         "error": error_json(o.error) if o.error else None,
         **({"demand": _demand_json(o.demand)} if o.demand else {}),
         **({} if o.still_approved is None else {"still_approved": o.still_approved}),
+        **({"records": [_record_json(record) for record in o.records]} if o.records else {}),
         **({"warnings": [error_json(warning) for warning in o.warnings]} if o.warnings else {}),
     }
 
@@ -112,6 +120,18 @@ def _demand_json(demand: TxtDemand) -> dict[str, Any]:
         "values": [one_line(value) for value in demand.values],
         "until": rfc3339(demand.until) if demand.until else None,
         "order": demand.opened.name.lower(),
+    }
+
+
+def _record_json(record: DnsRecord) -> dict[str, Any]:
+    """Return one record of a customer's DNS."""
+    return {
+        "type": record.type,
+        "host": one_line(record.host),
+        "fqdn": one_line(record.fqdn),
+        "value": one_line(record.value),
+        "verdict": record.verdict,
+        "seen": [one_line(value) for value in record.seen],
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ParamSpec, Protocol, TypeVar
 
+from certctl.dns_records import DnsRecord
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import CertctlError, unforeseen
@@ -99,6 +100,7 @@ class Journey:
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
         mode: How nginx is to serve it from now on, when the operator said so; None leaves that as it is.
+        records: The records that prove it, for whoever asked for nothing but that.
         still_approved: After a removal, whether the operator would approve it again; None when nobody said.
     """
 
@@ -116,6 +118,7 @@ class Journey:
         self.site: Site | None = None
         self.mode: Mode | None = None
         self.demand: TxtDemand | None = None
+        self.records: Sequence[DnsRecord] = ()
         self.still_approved: bool | None = None
         self.listener = listener
 

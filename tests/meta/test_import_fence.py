@@ -28,7 +28,8 @@ OURS: dict[str, set[str]] = {
     "truth": {"domain", "values", "due", "budget", "slugs"},
     "world": {"truth", "domain", "values", "txt", "due", "budget", "io.clock"},
     "stories": {
-        "world", "values", "txt", "domain", "errors", "slugs", "due", "budget", "moments", "io.clock", "io.stop",
+        "world", "values", "txt", "dns_records", "domain", "errors", "slugs", "due", "budget", "moments",
+        "io.clock", "io.stop",
     },
     **{party: {"domain", "values", "txt", "errors", "formats", "slugs", "moments", "io"} for party in PARTIES},
     "dns": {"dns_records", "domain", "values", "txt", "errors", "formats", "slugs", "moments", "io"},
@@ -40,8 +41,9 @@ OURS: dict[str, set[str]] = {
     "timer": {"errors", "formats", "slugs", "io"},
     "notify": {"errors", "formats", "slugs", "io", "values"},
     "cli": {
-        "", "approval", "budget", "ca", "config", "dns", "domain", "due", "errors", "formats", "io", "moments",
-        "nginx", "notify", "sandbox", "serve", "slugs", "store", "stories", "timer", "txt", "values", "world",
+        "", "approval", "budget", "ca", "config", "dns", "dns_records", "domain", "due", "errors", "formats", "io",
+        "moments", "nginx", "notify", "sandbox", "serve", "slugs", "store", "stories", "timer", "txt", "values",
+        "world",
     },
     "__main__": {"cli"},
 }  # fmt: skip

@@ -14,6 +14,7 @@ from certctl.cli import run
 from certctl.cli.base import Invocation
 from docs.generate import REFERENCE
 from docs.schemas import BASE, DATA
+from tests.fakes.dns_world import RESOLVER, TARGET, town
 
 _CLOSED = {"unevaluatedProperties": False}
 
@@ -96,6 +97,35 @@ def test_a_broken_configuration_is_one_document_too(tmp_path: Path, capsys: pyte
     ended, document = said(capsys, tmp_path, "status")
     check(document)
     assert (ended, document["error"]["code"], len(document["error"]["seen"])) == (10, "config-invalid", 2)
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "verdict"),
+    [(f"{TARGET}.", 0, "right"), ("old.example.net.", 3, "different")],
+)
+def test_verify_gives_its_records_as_data(
+    end: str, code: int, verdict: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with town(tmp_path) as world:
+        world.add("status.acme.com", "CNAME", end)
+        file = tmp_path / "etc/certctl/config.toml"
+        file.parent.mkdir(parents=True)
+        port = world.server.port
+        keys = f'target = "{TARGET}"\nresolvers = ["{RESOLVER}:{port}"]\nauthoritative_port = {port}\n'
+        file.write_text(f"[dns]\n{keys}", encoding="utf-8")
+        ended, document = said(capsys, tmp_path, "verify", "status.acme.com")
+    check(document)
+    assert ended == code
+    assert document["results"][0]["records"] == [
+        {
+            "type": "CNAME",
+            "host": "status",
+            "fqdn": "status.acme.com",
+            "value": f"{TARGET}.",
+            "verdict": verdict,
+            "seen": [end],
+        }
+    ]
 
 
 def test_a_key_nobody_described_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
