@@ -151,6 +151,11 @@ class Journey:
         except CertctlError as error:
             self.fail(error, world)
 
+    def while_held(self, world: World, work: Callable[[World], None]) -> None:
+        """Work on the domain while no other run may; the journey ends here if either fails."""
+        with self.attempt(world), world.holding(self.domain) as held, self.attempt(held):
+            work(held)
+
     def fail(self, error: CertctlError, world: World | None = None) -> None:
         """End the journey with an error and remember it, where something was tried."""
         self.error = error

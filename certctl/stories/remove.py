@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from math import ceil
 
 from certctl.domain import Domain
@@ -21,8 +22,7 @@ def remove(journey: Journey, world: World, removal: Removal = Removal.FORGET) ->
     ``renew``; and so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is
     asked whether a later visit would bring the domain back.
     """
-    with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
-        _take_out(journey, held, removal)
+    journey.while_held(world, lambda held: _take_out(journey, held, removal))
     if journey.ok and not journey.domain.is_wildcard:
         journey.still_approved = world.operator.would_approve(journey.domain)
 
@@ -31,11 +31,14 @@ def finish_removals(world: World, start: Callable[[Domain], Journey]) -> Sequenc
     """Do the rest of what ``remove`` began and did not end: nothing of it is kept that was not to be kept."""
     journeys = [start(row.domain) for row in world.store.half_removed()]
     for journey in journeys:
-        with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
-            row = held.store.domain(journey.domain)
-            if row and row.removal and row.state is State.REMOVED:  # another run may have ended it meanwhile
-                _take_out(journey, held, row.removal)
+        journey.while_held(world, partial(_finish, journey))
     return journeys
+
+
+def _finish(journey: Journey, world: World) -> None:
+    row = world.store.domain(journey.domain)
+    if row and row.removal and row.state is State.REMOVED:  # another run may have ended it meanwhile
+        _take_out(journey, world, row.removal)
 
 
 def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:

@@ -42,16 +42,19 @@ def succeed_to(journey: Journey, world: World) -> None:
     A domain whose DNS left us, or that the operator no longer wants, is parked: it keeps being served to the end
     of its certificate, costs the CA nothing, is looked at again by every run, and comes back by itself.
     """
-    with journey.attempt(world), world.holding(journey.domain) as held, journey.attempt(held):
-        row = held.store.domain(journey.domain)
-        if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, held)):
-            return  # another run renewed or removed it while we waited for the lock
-        require_readable(row, insists=journey.insists)
-        journey.before, journey.certificate, journey.state = row, row.certificate, row.state
-        due = journey.insists or is_due(row, held.clock.now(), held.fallback_fraction)
-        if row.certificate and _is_unpublished(row) and not due:
-            return
-        _welcome_again(journey, row, held)
+    journey.while_held(world, lambda held: _renew(journey, held))
+
+
+def _renew(journey: Journey, world: World) -> None:
+    row = world.store.domain(journey.domain)
+    if row is None or row.state is State.REMOVED or not (journey.insists or is_waiting(row, world)):
+        return  # another run renewed or removed it while we waited for the lock
+    require_readable(row, insists=journey.insists)
+    journey.before, journey.certificate, journey.state = row, row.certificate, row.state
+    due = journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
+    if row.certificate and _is_unpublished(row) and not due:
+        return
+    _welcome_again(journey, row, world)
 
 
 def _welcome_again(journey: Journey, row: DomainRow, world: World) -> None:

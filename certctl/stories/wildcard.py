@@ -32,36 +32,47 @@ def wildcard(journey: Journey, solver: DnsSolver, world: World) -> None:
 
 def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
     """Verify the zone → approve it as our own → obtain by DNS-01, and remember how for the renewals."""
-    domain = journey.domain
-    with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
-        row = held.store.domain(domain)
-        require_readable(row, insists=journey.insists)
-        journey.before, journey.certificate = row, row.certificate if row else None
-        if not (row and row.certificate and not journey.insists and _is_done(row, solver, held)):
-            approval = approve_own(journey, solver, held)
-            if row and not journey.insists and not solver.is_manual:
-                keep_resting(row, held)
-            order(journey, approval, held, solver)
-        held.store.set_solver(domain, solver)
+    journey.while_held(world, lambda held: _obtain(journey, solver, held))
+
+
+def _obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
+    if not _has_nothing_to_do(journey, solver, world):
+        approval = approve_own(journey, solver, world)
+        if journey.before and not journey.insists and not solver.is_manual:
+            keep_resting(journey.before, world)
+        order(journey, approval, world, solver)
+    world.store.set_solver(journey.domain, solver)
 
 
 def begin(journey: Journey, world: World) -> None:
     """Have the CA take the order, for a person to make its records and come back; nothing due, nothing begun."""
+    journey.while_held(world, lambda held: _begin(journey, held))
+
+
+def _begin(journey: Journey, world: World) -> None:
     domain = journey.domain
-    with journey.attempt(world), world.holding(domain) as held, journey.attempt(held):
-        row = held.store.domain(domain)
-        require_readable(row, insists=journey.insists)
-        journey.before, journey.certificate = row, row.certificate if row else None
-        if row and not journey.insists and _is_done(row, BY_HAND, held):
-            return
-        approval = approve_own(journey, BY_HAND, held)
-        held.web.require_room(domain)
-        if journey.certificate:
-            held.ca.settled(journey.certificate)
-        request = request_for(domain, renewal=journey.certificate is not None)
-        with spending(replace(request, begins=True), held):
-            journey.demand = journey.step(Step.ORDER, held.ca.begin, approval)
-        journey.changed = journey.demand.opened is not Opened.SAME
+    if _has_nothing_to_do(journey, BY_HAND, world):
+        return
+    approval = approve_own(journey, BY_HAND, world)
+    world.web.require_room(domain)
+    if journey.certificate:
+        world.ca.settled(journey.certificate)
+    request = request_for(domain, renewal=journey.certificate is not None)
+    with spending(replace(request, begins=True), world):
+        journey.demand = journey.step(Step.ORDER, world.ca.begin, approval)
+    journey.changed = journey.demand.opened is not Opened.SAME
+
+
+def _has_nothing_to_do(journey: Journey, solver: DnsSolver, world: World) -> bool:
+    """Look up what the store has of a zone, and tell whether that will do.
+
+    Raises:
+        ConfigInvalid: ``store-row-damaged``.
+    """
+    row = journey.before = world.store.domain(journey.domain)
+    require_readable(row, insists=journey.insists)
+    journey.certificate = row.certificate if row else None
+    return row is not None and not journey.insists and _is_done(row, solver, world)
 
 
 def approve_own(journey: Journey, solver: DnsSolver, world: World) -> Approval:

@@ -182,14 +182,6 @@ def test_a_renewal_names_what_it_replaces(server: FakeAcme, party: Authority, ol
     assert server.replaced is None
 
 
-def test_a_certificate_that_names_no_issuers_key_is_renewed_without_a_word(
-    server: FakeAcme, party: Authority
-) -> None:
-    leaf_without = obtain(party)  # this CA makes them so
-    obtain(party, old=leaf_without)
-    assert (server.replaced, server.orders) == (None, 2)
-
-
 def test_a_ca_without_renewal_information_is_not_told(server: FakeAcme, party: Authority, old: Issued) -> None:
     server.faults.answers.clear()
     obtain(party, old=old)

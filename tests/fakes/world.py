@@ -10,6 +10,7 @@ from pathlib import Path
 from certctl.budget import LETS_ENCRYPT
 from certctl.domain import Domain
 from certctl.store.sqlite import SqliteStore
+from certctl.stories.issue import issue
 from certctl.stories.journey import Journey, Step, StepTaken
 from certctl.world import World
 from tests.fakes.ca import FakeCa
@@ -98,3 +99,10 @@ class FakeWorld:
     def journey(self, domain: Domain, *, insists: bool = False) -> Journey:
         """Start one."""
         return Journey(domain, self.listening, insists=insists)
+
+
+def live(fake: FakeWorld, *names: str) -> list[Domain]:
+    """Take customers to live HTTPS."""
+    domains = [fake.customer(name) for name in names]
+    issue(fake.journeys(*domains), fake.world)
+    return domains

@@ -1,6 +1,7 @@
 """What a backup or a hand brought back to nginx's directory: one run of any name puts it in order."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,13 +10,19 @@ from tests.faults.whole import Watch
 pytestmark = pytest.mark.e2e
 
 
+def removed_and_restored(watch: Watch, name: str) -> Path:
+    """Issue and remove a name, and put its server block back as from a backup."""
+    watch.sandbox.must("issue", name)
+    block = watch.sandbox.layout.conf_dir / f"{name}.conf"
+    backup = block.read_bytes()
+    watch.sandbox.must("remove", name)
+    block.write_bytes(backup)
+    return block
+
+
 def test_a_block_of_a_name_removed_since_the_backup_stops_no_run_and_is_put_aside(watch: Watch) -> None:
     left, new = watch.customers("restored", 2)
-    watch.sandbox.must("issue", left)
-    block = watch.sandbox.layout.conf_dir / f"{left}.conf"
-    backup = block.read_bytes()
-    watch.sandbox.must("remove", left)
-    block.write_bytes(backup)
+    block = removed_and_restored(watch, left)
     said = watch.sandbox.must("issue", new).err
     assert f"{left} put aside, for its pair was gone" in said
     assert not block.exists()
@@ -25,12 +32,8 @@ def test_a_block_of_a_name_removed_since_the_backup_stops_no_run_and_is_put_asid
 
 def test_reconcile_clears_such_blocks_away_in_one_run_and_says_so(watch: Watch) -> None:
     left, stray = watch.customers("reconciled", 2)
-    watch.sandbox.must("issue", left)
-    block = watch.sandbox.layout.conf_dir / f"{left}.conf"
-    backup = block.read_text()
-    watch.sandbox.must("remove", left)
-    block.write_text(backup)
-    block.with_name(f"{stray}.conf").write_text(backup.replace(left, stray))
+    block = removed_and_restored(watch, left)
+    block.with_name(f"{stray}.conf").write_text(block.read_text().replace(left, stray))
     said = watch.sandbox.must("reconcile").out
     assert f"{left}: taken out\n" in said
     assert f"{stray}: taken out\n" in said

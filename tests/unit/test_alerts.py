@@ -1,7 +1,6 @@
 """What of a run is worth telling, and that telling it cannot hurt the run."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,13 +21,6 @@ from tests.fakes.http_server import serving, status
 from tests.fakes.world import FakeWorld
 
 CONFIG = '[notify]\nping = "http://127.0.0.1:{port}/ping"\nwebhook = "http://127.0.0.1:{port}/hook"\n'
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode
-from certctl.io.clock import SystemClock
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
@@ -48,13 +47,8 @@ DAMAGE = {
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    (tmp_path / "var/lib/certctl").mkdir(parents=True)
-    fake = FakeWorld(tmp_path / "var/lib/certctl")
-    fake.clock.moment = SystemClock().now()
-    fake.days_pass(0)
-    yield fake
-    fake.store.close()
+def fake(fake_today: FakeWorld) -> FakeWorld:
+    return fake_today
 
 
 @pytest.fixture(params=list(DAMAGE.values()), ids=list(DAMAGE))

@@ -1,8 +1,6 @@
 """How a domain's way ended: the word for it, and whether somebody is woken."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ from tests.fakes.world import FakeWorld
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DOMAIN = Domain("a.example.com")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:

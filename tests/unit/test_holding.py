@@ -32,13 +32,6 @@ ZONE = Domain("*.hyperping.io")
 PLUGIN = DnsSolver("rfc2136")
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
-
-
 @dataclass
 class Watched(ThreadLocks):
     """Looks, at the moment a name is let go, at what the store says of it."""

@@ -25,13 +25,6 @@ from tests.fakes.web import FakeChange
 from tests.fakes.world import FakeWorld
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
-
-
 def test_a_name_goes_the_whole_way_in_order(fake: FakeWorld) -> None:
     domain = fake.customer("status.example.com")
     (journey,) = journeys = fake.journeys(domain)

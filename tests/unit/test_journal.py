@@ -5,7 +5,6 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,27 +23,14 @@ from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
-from tests.fakes.world import FakeWorld
+from tests.fakes.world import FakeWorld, live
 
 _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[A-Za-z0-9._:/@+*,-]+)')
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 def reporter(**asked: bool | int) -> JournalReport:
     invocation = Invocation(command="renew", quiet=bool(asked.get("quiet")), verbose=int(asked.get("verbose", 0)))
     return JournalReport(invocation, TextReport(invocation), shows_results=bool(asked.get("shows_results")))
-
-
-def live(fake: FakeWorld, *names: str) -> list[Domain]:
-    domains = [fake.customer(name) for name in names]
-    issue(fake.journeys(*domains), fake.world)
-    return domains
 
 
 def run(fake: FakeWorld, report: JournalReport) -> int:

@@ -1,8 +1,5 @@
 """What a journey notices on its way: how long a step took, and why it ended, whatever the store says to that."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from certctl.domain import Domain
@@ -15,13 +12,6 @@ from certctl.values import Done, State
 from tests.fakes.world import FakeWorld
 
 NAME = Domain("status.example.com")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 @pytest.fixture

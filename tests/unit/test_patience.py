@@ -1,9 +1,7 @@
 """A customer who is changing DNS right now is asked about again: ever more seldom, and no longer than was said."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -31,13 +29,6 @@ class Pauses(FakeClock):
         if self.fake and len(self.waited) == self.done_after:
             self.fake.dns.silent.clear()
             self.fake.customer(NAME)
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 def patient(fake: FakeWorld, clock: Pauses, told: list[str], minutes: float = 10) -> PatientDns:

@@ -1,10 +1,9 @@
 """The other stories on fakes: renewal takes nothing away, removal leaves nothing behind."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,20 +17,7 @@ from certctl.stories.remove import remove, stay_away
 from certctl.stories.renew import is_waiting, renew, succeed_to, waiting
 from certctl.values import Removal, State
 from tests.fakes.web import FakeWeb
-from tests.fakes.world import FakeWorld
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
-
-
-def live(fake: FakeWorld, *names: str) -> list[Domain]:
-    domains = [fake.customer(name) for name in names]
-    issue(fake.journeys(*domains), fake.world)
-    return domains
+from tests.fakes.world import FakeWorld, live
 
 
 def test_nothing_is_due_until_a_third_of_the_life_is_left(fake: FakeWorld) -> None:
@@ -121,12 +107,6 @@ def test_a_certificate_that_a_killed_run_stored_is_served_by_the_next_one_withou
     renew(fake.journeys(*(row.domain for row in rows)), fake.world)
     assert fake.web.served(domain) == stored.fingerprint
     assert fake.ca.orders == 2
-    assert not waiting(fake.world)
-
-
-def test_what_was_only_obtained_is_not_published_by_a_renewal(fake: FakeWorld) -> None:
-    domain = fake.customer("only-obtained.example.com")
-    fake.store.keep(fake.ca.obtain(fake.operator.approve(fake.dns.verify(domain))))
     assert not waiting(fake.world)
 
 

@@ -15,12 +15,13 @@ from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
 from certctl.io.stop import stopping
 from certctl.serve.answers import PREPARING, Kind
+from certctl.serve.daemon import Daemon
 from certctl.serve.settings import Rate
 from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.remove import remove
 from certctl.values import Certificate, State
-from tests.fakes.serving import Serving, does_not_answer, nobody_approves, on_a_loop, serving, until
+from tests.fakes.serving import Response, Serving, does_not_answer, nobody_approves, on_a_loop, serving, until
 from tests.fakes.world import FakeWorld
 
 NAME = "status.example.com"
@@ -657,19 +658,27 @@ async def test_a_locked_store_is_not_yet_and_it_recovers_by_itself(fakes: FakeWo
 # The end
 
 
+async def stopped_with_two_waiting(
+    here: Serving, daemon: Daemon, first: Domain, second: Domain
+) -> list[asyncio.Task[Response]]:
+    """Ask the daemon to stop while the first name is at the CA, which stays so, and the second has just come."""
+    here.ca.gate.clear()
+    visits = [asyncio.create_task(here.visit(first.name))]
+    await until(lambda: here.ca.inside == 1)
+    visits.append(asyncio.create_task(here.visit(second.name)))
+    await until(lambda: here.on_demand.waiting == 2)
+    daemon.stop()
+    return visits
+
+
 @on_a_loop
 async def test_asked_to_stop_it_finishes_what_is_at_the_ca_and_orders_nothing_more(
     fakes: FakeWorld, tmp_path: Path
 ) -> None:
     here = Serving(fakes, tmp_path, concurrency=1)
-    here.ca.gate.clear()
     first, second = fakes.customer("status.first.com"), fakes.customer("status.second.com")
     async with serving(here) as daemon:
-        visits = [asyncio.create_task(here.visit(first.name))]
-        await until(lambda: here.ca.inside == 1)
-        visits.append(asyncio.create_task(here.visit(second.name)))
-        await until(lambda: here.on_demand.waiting == 2)
-        daemon.stop()
+        visits = await stopped_with_two_waiting(here, daemon, first, second)
         pages = await asyncio.gather(*visits)
         here.ca.gate.set()
     assert [(page.status, "being prepared" in page.body) for page in pages] == [(503, True)] * 2
@@ -683,14 +692,9 @@ async def test_asked_to_stop_it_lets_go_of_a_name_nobody_has_looked_into_yet(
     fakes: FakeWorld, tmp_path: Path
 ) -> None:
     here = Serving(fakes, tmp_path, threads=1)
-    here.ca.gate.clear()
     first, second = fakes.customer("status.first.com"), fakes.customer("status.second.com")
     async with serving(here) as daemon:
-        visits = [asyncio.create_task(here.visit(first.name))]
-        await until(lambda: here.ca.inside == 1)
-        visits.append(asyncio.create_task(here.visit(second.name)))
-        await until(lambda: here.on_demand.waiting == 2)
-        daemon.stop()
+        visits = await stopped_with_two_waiting(here, daemon, first, second)
         await asyncio.gather(*visits)
         await until(lambda: here.on_demand.flying == 1)
         here.ca.gate.set()

@@ -1,7 +1,6 @@
 """What a person sees when looking: what ends a domain's trouble, and who runs the renewals."""
 
 import json
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from certctl.cli.doctor import notifier, renewers
 from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
-from certctl.io.clock import SystemClock
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.values import Level, State
@@ -21,13 +19,8 @@ from tests.fakes.world import FakeWorld
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    (tmp_path / "var/lib/certctl").mkdir(parents=True)
-    fake = FakeWorld(tmp_path / "var/lib/certctl")
-    fake.clock.moment = SystemClock().now()
-    fake.days_pass(0)
-    yield fake
-    fake.store.close()
+def fake(fake_today: FakeWorld) -> FakeWorld:
+    return fake_today
 
 
 def house(root: Path, configuration: str = "# the defaults\n") -> House:

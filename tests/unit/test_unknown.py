@@ -19,22 +19,9 @@ from certctl.stories.renew import renew, waiting
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import needs_person, wildcard
 from certctl.values import DnsSolver, Issued, Mode, Removal, State
-from tests.fakes.world import FakeWorld, ThreadLocks
+from tests.fakes.world import FakeWorld, ThreadLocks, live
 
 NAMES = ("a.example.com", "b.example.com", "c.example.com")
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
-
-
-def live(fake: FakeWorld, *names: str) -> list[Domain]:
-    domains = [fake.customer(name) for name in names]
-    issue(fake.journeys(*domains), fake.world)
-    return domains
 
 
 def lose_store(fake: FakeWorld, tmp_path: Path, *, but: tuple[Domain, ...] = ()) -> None:

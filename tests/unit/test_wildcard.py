@@ -1,9 +1,7 @@
 """The wildcard's story on fakes: our own zone, nobody asked, remembered, renewed where no person is needed."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -21,13 +19,6 @@ from tests.fakes.world import FakeWorld
 STAR = Domain("*.hyperping.io")
 BY_HAND = DnsSolver("manual")
 BY_PLUGIN = DnsSolver("rfc2136", (("credentials", "/etc/certctl/rfc2136.ini"),))
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeWorld]:
-    fake = FakeWorld(tmp_path)
-    yield fake
-    fake.store.close()
 
 
 def made(fake: FakeWorld, solver: DnsSolver) -> None:
