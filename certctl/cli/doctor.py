@@ -42,10 +42,9 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
     house, report = opened(invocation), open_report(invocation)
     findings = [*(_mended(house, report) if fix else ()), *examine(house)]
     counts = {level: sum(f.level is level for f in findings) for level in Level}
-    rows = [[f.area, f.level, f.text + (f"\n  fix: {f.fix}" if f.fix else "")] for f in findings]
     total = f"{counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, {counts[Level.PROBLEM]} problems"
     broken = counts[Level.PROBLEM] > 0
-    report.data([asdict(f) for f in findings], Rows(["", "", ""], _unfolded(rows), [total]), ok=not broken)
+    report.data([asdict(f) for f in findings], Rows(["", "", ""], _rows(findings), [total]), ok=not broken)
     return int(ExitCode.FAILED if broken else ExitCode.DONE)
 
 
@@ -122,13 +121,14 @@ def _renewer(row: DomainRow) -> Finding:
     return Finding("wildcard", Level.OK, f"{row.domain} renews by dns-{solver_of(row).plugin}")
 
 
-def _unfolded(rows: list[list[str]]) -> list[list[str]]:
-    """Give each fix a line of its own under its fault."""
-    lines = []
-    for area, level, text in rows:
-        first, *more = text.split("\n")
-        lines += [[area, level, first], *(["", "", line] for line in more)]
-    return lines
+def _rows(findings: Sequence[Finding]) -> list[list[str]]:
+    """Return the rows of the table; each fix has one of its own under its fault."""
+    rows = []
+    for finding in findings:
+        rows.append([finding.area, finding.level, finding.text])
+        if finding.fix:
+            rows.append(["", "", f"  fix: {finding.fix}"])
+    return rows
 
 
 def configuration(house: House) -> list[Finding]:

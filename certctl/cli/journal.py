@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from threading import Lock
 from typing import Any
@@ -48,10 +49,22 @@ def is_journal(descriptor: int) -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def line(priority: Priority, word: str, **fields: object) -> str:
-    """Write one line; a field that is None is left out."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line and how much it matters; as text it has the priority in front (sd-daemon(3))."""
+
+    priority: Priority
+    text: str
+
+    def __str__(self) -> str:
+        """Write it for the journal."""
+        return f"<{self.priority:d}>{self.text}"
+
+
+def line(priority: Priority, word: str, **fields: object) -> Line:
+    """Return one line; a field that is None is left out."""
     said = "".join(f" {name}={_value(str(value))}" for name, value in fields.items() if value is not None)
-    return f"<{priority:d}>{word}{said}"
+    return Line(priority, f"{word}{said}")
 
 
 def _value(text: str) -> str:
@@ -134,19 +147,19 @@ class JournalReport:
         fields = {"code": error.slug, "who": error.kind.who, "message": error.message}
         self._print(line(Priority.ACT, "failed", **fields, next=error.next[0]))
 
-    def _summary(self, outcomes: Sequence[Outcome]) -> str:
+    def _summary(self, outcomes: Sequence[Outcome]) -> Line:
         words = [_word(o) for o in outcomes]
         counts = {str(word): words.count(word) for word in Word if word is not Word.DONE}
         seconds = time.monotonic() - self._began
         return line(Priority.ROUTINE, "summary", **counts, duration=f"{seconds:.1f}s")
 
-    def _print(self, text: str) -> None:
-        if int(text[1]) <= self._up_to:
+    def _print(self, said: Line) -> None:
+        if said.priority <= self._up_to:
             with self._guard:
-                click.echo(text, err=True)
+                click.echo(said, err=True)
 
 
-def _line_of(ending: Ending, domain: str, steps: Sequence[StepTaken]) -> str:
+def _line_of(ending: Ending, domain: str, steps: Sequence[StepTaken]) -> Line:
     """Say how a domain's way ended."""
     if ending.error:
         return _line_of_failure(ending, ending.error, domain)
@@ -165,7 +178,7 @@ def _line_of(ending: Ending, domain: str, steps: Sequence[StepTaken]) -> str:
     )
 
 
-def _line_of_failure(ending: Ending, error: CertctlError, domain: str) -> str:
+def _line_of_failure(ending: Ending, error: CertctlError, domain: str) -> Line:
     row = ending.after
     fields: dict[str, object] = {"domain": domain, "code": error.slug, "who": error.kind.who}
     if ending.word is Word.PARKED:
@@ -178,7 +191,7 @@ def _line_of_failure(ending: Ending, error: CertctlError, domain: str) -> str:
     return line(priority, ending.word, **fields, days_left=ending.days_left, message=error.message)
 
 
-def _line_of_outcome(o: Outcome, say: Say) -> str:
+def _line_of_outcome(o: Outcome, say: Say) -> Line:
     """Say what became of a domain that had no journey to an end: one refused at the door, or one only looked at."""
     if o.ending:
         return _line_of(o.ending, o.domain, o.steps)
@@ -195,7 +208,7 @@ def _word(o: Outcome) -> Word:
     return Word.DONE if o.ok else Word.FAILED
 
 
-def _nginx(outcomes: Sequence[Outcome]) -> str | None:
+def _nginx(outcomes: Sequence[Outcome]) -> Line | None:
     """Say what nginx took over, if it was told anything. A reload that domains share is one step of all of them."""
     deployed = [
         step for o in outcomes if o.ok and o.changed for step in o.steps if step.ok and step.name is Step.RELOAD
@@ -205,4 +218,4 @@ def _nginx(outcomes: Sequence[Outcome]) -> str | None:
     reloads = len({id(step) for step in deployed})
     ending = "reload" if reloads == 1 else "reloads"
     noun = "certificate" if len(deployed) == 1 else "certificates"
-    return f"<{Priority.ROUTINE:d}>nginx: {len(deployed)} {noun} changed, test passed, {reloads} {ending}"
+    return Line(Priority.ROUTINE, f"nginx: {len(deployed)} {noun} changed, test passed, {reloads} {ending}")

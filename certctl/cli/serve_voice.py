@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from certctl.cli.base import Invocation
-from certctl.cli.journal import Priority, is_journal, line
+from certctl.cli.journal import Line, Priority, is_journal, line
 from certctl.formats import rfc3339
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
@@ -78,12 +78,12 @@ class ServeVoice:
         self._unsaid.clear()
         self._print(line(Priority.NOTICE, "unsaid", **fields))
 
-    def _print(self, text: str) -> None:
-        if int(text[1]) <= self._up_to:
-            click.echo(text if self._to_journal else f"{rfc3339(self._clock.now())} {text[3:]}", err=True)
+    def _print(self, said: Line) -> None:
+        if said.priority <= self._up_to:
+            click.echo(said if self._to_journal else f"{rfc3339(self._clock.now())} {said.text}", err=True)
 
 
-def _ready(landing: Landing) -> str:
+def _ready(landing: Landing) -> Line:
     """Say that a name is served; one that already was is nobody's news."""
     outcome = landing.outcome
     return line(
@@ -95,7 +95,7 @@ def _ready(landing: Landing) -> str:
     )
 
 
-def _not_ready(landing: Landing, priority: Priority) -> str:
+def _not_ready(landing: Landing, priority: Priority) -> Line:
     outcome, answer = landing.outcome, landing.answer
     return line(
         priority,
