@@ -28,6 +28,7 @@ _LDH = re.compile(r"[a-z0-9-]+")
 _LOOKS_LIKE_IP = re.compile(r"[0-9]+|0x[0-9a-f]*")  # WHATWG URL: a host that "ends in a number" is IPv4
 _UNICODE_DOTS = frozenset("\u3002\uff0e\uff61")
 _NEVER_PUBLIC = ("localhost", "local", "invalid", "onion", "home.arpa", "in-addr.arpa", "ip6.arpa")
+_STRAY = frozenset({"Cc", "Zs", "Zl", "Zp"})  # what a copied line may bring along
 _PRIVATE_ONLY = ("test", "example", "internal")  # RFC 6761, RFC 9476: only with allow_private_names
 _CATEGORY_SLUGS = {
     "Cc": Slug.NAME_CONTROL, "Cf": Slug.NAME_FORMAT,
@@ -168,7 +169,8 @@ def _check_characters(text: str) -> None:
     for character in text:
         if slug := _character_slug(character):
             shown = f"U+{ord(character):04X}" + (f" {character!r}" if character.isascii() else "")
-            hint = [f"remove {shown} and try again"] if slug in {Slug.NAME_SPACE, Slug.NAME_CONTROL} else []
+            is_stray = unicodedata.category(character) in _STRAY
+            hint = [f"remove {shown} and try again"] if is_stray else []
             raise NameRejected(slug, f"{text!a} contains {shown}", expected=hint)
 
 

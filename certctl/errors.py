@@ -19,7 +19,7 @@ The long explanations (``certctl explain SLUG``) are in ``explain.md`` beside th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum, auto
 from typing import ClassVar
 
 from certctl.dns_records import DnsFacts
@@ -50,6 +50,24 @@ class Who(StrEnum):
     OPERATOR = "operator"
     CA = "ca"
     NOBODY = "nobody"
+
+
+class AtCa(Enum):
+    """What a failure cost at the CA, by the CA's own count; after any but the first the domain rests."""
+
+    NOTHING = auto()
+    ATTEMPT = auto()
+    VALIDATION = auto()  # an attempt, and one of the failed validations that are limited
+    UNSURE = auto()  # an attempt, and perhaps a certificate, which the CA may have made all the same
+    CUT_SHORT = auto()  # as UNSURE where the CA had taken the order by then, else as NOTHING
+
+
+class WaitsFor(Enum):
+    """What must come first for a domain that was not tried."""
+
+    REST = auto()  # the end of its rest after failures
+    BUDGET = auto()  # its turn in what the CA's limits allow
+    PERSON = auto()  # somebody who makes its records by hand
 
 
 class CertctlError(Exception):
@@ -173,13 +191,43 @@ class Interrupted(CertctlError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is true of every error with one slug."""
+    """What is true of every error with one slug; whoever has to tell errors apart asks for one of these by name.
+
+    Attributes:
+        slug: Its public name.
+        family: The class it is raised as, which has the exit code.
+        who: Who has to act.
+        retryable: The same command can succeed later.
+        summary: What happened, in half a line.
+        at_ca: What it cost at the CA.
+        waits_for: What must come first; None where something was tried.
+        blames_host: It is this host that keeps a certificate from nginx, and it is over once that is served.
+        may_be_one_sites: It may be about one site only: the others are tried without it.
+        may_be_misread: The look that found it may be wrong: it does not stop a domain that is live.
+        is_remembered: It is written into the store; False where nothing was tried, or no moment is certain.
+        is_unexplained: certctl does not know the cause: what the engine logged is kept for a person to read.
+        heeds_retry_after: The CA's Retry-After says when the same request can succeed.
+        keeps_change: What was tested stays: nginx reads it when it starts.
+        predates_change: nginx's files were broken before our change: it is tried again if ours can be mended.
+        is_store_behind: The store lacks what nginx serves, so nothing of it is touched.
+    """
 
     slug: Slug
     family: type[CertctlError]
     who: Who
     retryable: bool
     summary: str
+    at_ca: AtCa = AtCa.NOTHING
+    waits_for: WaitsFor | None = None
+    blames_host: bool = False
+    may_be_one_sites: bool = False
+    may_be_misread: bool = False
+    is_remembered: bool = True
+    is_unexplained: bool = False
+    heeds_retry_after: bool = False
+    keeps_change: bool = False
+    predates_change: bool = False
+    is_store_behind: bool = False
 
 
 _CUSTOMER, _OPERATOR, _CA, _NOBODY = Who.CUSTOMER, Who.OPERATOR, Who.CA, Who.NOBODY
@@ -234,59 +282,86 @@ _KINDS = (
     Kind(Slug.APPROVAL_UNREACHABLE, Unreachable, _OPERATOR, True, "the approval endpoint gave no answer"),
     Kind(Slug.APPROVAL_APPROVES_EVERYTHING, ConfigInvalid, _OPERATOR, False, "the endpoint approves unknown names"),
     # Party 3: the CA.
-    Kind(Slug.CA_DNS, Refused, _CUSTOMER, True, "the CA could not resolve the domain"),
-    Kind(Slug.CA_CONNECTION, Refused, _OPERATOR, True, "the CA could not reach port 80"),
-    Kind(Slug.CA_UNAUTHORIZED, Refused, _OPERATOR, True, "the CA was shown the wrong challenge answer"),
-    Kind(Slug.CA_CAA, Refused, _CUSTOMER, True, "the CA found a CAA record that forbids it"),
-    Kind(Slug.CA_REJECTED_IDENTIFIER, Refused, _OPERATOR, False, "the CA does not issue for this name"),
-    Kind(Slug.CA_REFUSED, Refused, _OPERATOR, False, "the CA refused the order"),
-    Kind(Slug.CA_ACCOUNT, Refused, _OPERATOR, False, "the CA did not accept the account"),
-    Kind(Slug.CA_BAD_CERTIFICATE, Refused, _CA, False, "the CA returned a certificate we did not ask for"),
-    Kind(Slug.CA_UNRECOGNISED, Refused, _OPERATOR, True, "certbot failed in a way certctl does not know"),
-    Kind(Slug.CA_CHALLENGE_MISSING, Refused, _OPERATOR, False, "the CA does not offer this kind of challenge"),
-    Kind(Slug.CA_CHALLENGE_ABORTED, Refused, _OPERATOR, True, "the challenge was given up before the CA asked"),
-    Kind(Slug.CERTBOT_KILLED, Internal, _OPERATOR, True, "certbot was killed by a signal"),
-    Kind(Slug.CA_RATE_LIMITED, RateLimited, _CA, True, "the CA asks us to wait"),
-    Kind(Slug.CA_PAUSED, RateLimited, _OPERATOR, False, "the CA paused this name for our account"),
-    Kind(Slug.BUDGET_EXHAUSTED, RateLimited, _NOBODY, True, "our own ledger says the CA would refuse"),
-    Kind(Slug.BACKING_OFF, RateLimited, _NOBODY, True, "it failed recently; the next try is later"),
-    Kind(Slug.CA_UNREACHABLE, Unreachable, _CA, True, "the CA gave no usable answer"),
-    Kind(Slug.CA_TIMEOUT, Unreachable, _CA, True, "the CA did not finish in time"),
-    Kind(Slug.CA_BAD_NONCE, Unreachable, _CA, True, "the CA kept refusing our nonces"),
+    Kind(Slug.CA_DNS, Refused, _CUSTOMER, True, "the CA could not resolve the domain", at_ca=AtCa.VALIDATION),
+    Kind(Slug.CA_CONNECTION, Refused, _OPERATOR, True, "the CA could not reach port 80", at_ca=AtCa.VALIDATION),
+    Kind(Slug.CA_UNAUTHORIZED, Refused, _OPERATOR, True, "the CA was shown the wrong challenge answer",
+         at_ca=AtCa.VALIDATION),
+    Kind(Slug.CA_CAA, Refused, _CUSTOMER, True, "the CA found a CAA record that forbids it", at_ca=AtCa.VALIDATION),
+    Kind(Slug.CA_REJECTED_IDENTIFIER, Refused, _OPERATOR, False, "the CA does not issue for this name",
+         at_ca=AtCa.ATTEMPT),
+    Kind(Slug.CA_REFUSED, Refused, _OPERATOR, False, "the CA refused the order", at_ca=AtCa.ATTEMPT),
+    Kind(Slug.CA_ACCOUNT, Refused, _OPERATOR, False, "the CA did not accept the account", at_ca=AtCa.ATTEMPT),
+    Kind(Slug.CA_BAD_CERTIFICATE, Refused, _CA, False, "the CA returned a certificate we did not ask for",
+         at_ca=AtCa.UNSURE),
+    Kind(Slug.CA_UNRECOGNISED, Refused, _OPERATOR, True, "certbot failed in a way certctl does not know",
+         at_ca=AtCa.UNSURE, is_unexplained=True),
+    Kind(Slug.CA_CHALLENGE_MISSING, Refused, _OPERATOR, False, "the CA does not offer this kind of challenge",
+         at_ca=AtCa.ATTEMPT),
+    Kind(Slug.CA_CHALLENGE_ABORTED, Refused, _OPERATOR, True, "the challenge was given up before the CA asked",
+         at_ca=AtCa.ATTEMPT),
+    Kind(Slug.CERTBOT_KILLED, Internal, _OPERATOR, True, "certbot was killed by a signal", at_ca=AtCa.CUT_SHORT),
+    Kind(Slug.CA_RATE_LIMITED, RateLimited, _CA, True, "the CA asks us to wait",
+         at_ca=AtCa.ATTEMPT, heeds_retry_after=True),
+    Kind(Slug.CA_PAUSED, RateLimited, _OPERATOR, False, "the CA paused this name for our account",
+         at_ca=AtCa.ATTEMPT),
+    Kind(Slug.BUDGET_EXHAUSTED, RateLimited, _NOBODY, True, "our own ledger says the CA would refuse",
+         waits_for=WaitsFor.BUDGET),
+    Kind(Slug.BACKING_OFF, RateLimited, _NOBODY, True, "it failed recently; the next try is later",
+         waits_for=WaitsFor.REST, is_remembered=False),
+    Kind(Slug.CA_UNREACHABLE, Unreachable, _CA, True, "the CA gave no usable answer",
+         at_ca=AtCa.ATTEMPT, heeds_retry_after=True),
+    Kind(Slug.CA_TIMEOUT, Unreachable, _CA, True, "the CA did not finish in time", at_ca=AtCa.UNSURE),
+    Kind(Slug.CA_BAD_NONCE, Unreachable, _CA, True, "the CA kept refusing our nonces", at_ca=AtCa.ATTEMPT),
     # Party 4: nginx.
-    Kind(Slug.NGINX_MISSING, WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run"),
-    Kind(Slug.NGINX_NOT_RUNNING, WebServerFailed, _OPERATOR, True, "nginx is not running"),
-    Kind(Slug.NGINX_CHALLENGE_INTERCEPTED, WebServerFailed, _OPERATOR, True, "port 80 shows the CA something else"),
-    Kind(Slug.NGINX_ALREADY_BROKEN, WebServerFailed, _OPERATOR, False, "nginx's test failed before our change"),
-    Kind(Slug.NGINX_TEST_FAILED, WebServerFailed, _OPERATOR, False, "nginx refused our server block"),
-    Kind(Slug.NGINX_CONFLICT, WebServerFailed, _OPERATOR, False, "another file already serves this name"),
-    Kind(Slug.NGINX_NOT_INCLUDED, WebServerFailed, _OPERATOR, False, "nginx does not include our directory"),
-    Kind(Slug.NGINX_RELOAD_FAILED, WebServerFailed, _OPERATOR, True, "nginx kept its old configuration"),
-    Kind(Slug.NGINX_NOT_SERVED, WebServerFailed, _OPERATOR, True, "the new certificate was not served"),
-    Kind(Slug.NGINX_CANNOT_TEST, WebServerFailed, _OPERATOR, True, "nginx's test cannot run with these rights"),
-    Kind(Slug.NGINX_TIMEOUT, WebServerFailed, _OPERATOR, True, "nginx's test did not end in time"),
+    Kind(Slug.NGINX_MISSING, WebServerFailed, _OPERATOR, False, "the nginx binary cannot be run", blames_host=True),
+    Kind(Slug.NGINX_NOT_RUNNING, WebServerFailed, _OPERATOR, True, "nginx is not running",
+         blames_host=True, keeps_change=True),
+    Kind(Slug.NGINX_CHALLENGE_INTERCEPTED, WebServerFailed, _OPERATOR, True, "port 80 shows the CA something else",
+         blames_host=True, may_be_one_sites=True, may_be_misread=True),
+    Kind(Slug.NGINX_ALREADY_BROKEN, WebServerFailed, _OPERATOR, False, "nginx's test failed before our change",
+         blames_host=True, predates_change=True),
+    Kind(Slug.NGINX_TEST_FAILED, WebServerFailed, _OPERATOR, False, "nginx refused our server block",
+         blames_host=True, may_be_one_sites=True),
+    Kind(Slug.NGINX_CONFLICT, WebServerFailed, _OPERATOR, False, "another file already serves this name",
+         blames_host=True, may_be_one_sites=True),
+    Kind(Slug.NGINX_NOT_INCLUDED, WebServerFailed, _OPERATOR, False, "nginx does not include our directory",
+         blames_host=True, may_be_misread=True),
+    Kind(Slug.NGINX_RELOAD_FAILED, WebServerFailed, _OPERATOR, True, "nginx kept its old configuration",
+         blames_host=True, may_be_one_sites=True),
+    Kind(Slug.NGINX_NOT_SERVED, WebServerFailed, _OPERATOR, True, "the new certificate was not served",
+         blames_host=True, may_be_one_sites=True),
+    Kind(Slug.NGINX_CANNOT_TEST, WebServerFailed, _OPERATOR, True, "nginx's test cannot run with these rights",
+         blames_host=True),
+    Kind(Slug.NGINX_TIMEOUT, WebServerFailed, _OPERATOR, True, "nginx's test did not end in time",
+         blames_host=True),
     # The house.
-    Kind(Slug.BUSY, Busy, _NOBODY, True, "another run holds the lock"),
+    Kind(Slug.BUSY, Busy, _NOBODY, True, "another run holds the lock", blames_host=True),
     Kind(Slug.SERVE_BUSY, Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
     Kind(Slug.STORE_UNREACHABLE, Unreachable, _OPERATOR, True, "the store cannot be read or written"),
-    Kind(Slug.STORE_KNOWS_LESS, Unreachable, _OPERATOR, False, "nginx serves what the store does not know"),
+    Kind(Slug.STORE_KNOWS_LESS, Unreachable, _OPERATOR, False, "nginx serves what the store does not know",
+         is_store_behind=True),
     Kind(Slug.STORE_ROW_DAMAGED, ConfigInvalid, _OPERATOR, False, "what the store has of one domain is damaged"),
-    Kind(Slug.STATE_UNWRITABLE, ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written"),
+    Kind(Slug.STATE_UNWRITABLE, ConfigInvalid, _OPERATOR, False, "certctl's own files cannot be written",
+         blames_host=True, may_be_one_sites=True),
     Kind(Slug.NEEDS_ROOT, ConfigInvalid, _OPERATOR, False, "whoever ran the command may not do what it does"),
     Kind(Slug.CONFIG_INVALID, ConfigInvalid, _OPERATOR, False, "the configuration has mistakes"),
     Kind(Slug.CONFIG_UNREADABLE, ConfigInvalid, _OPERATOR, False, "the configuration file cannot be read"),
     Kind(Slug.UNKNOWN_DOMAIN, ConfigInvalid, _OPERATOR, False, "certctl has nothing under this name"),
-    Kind(Slug.CLOCK_WRONG, ConfigInvalid, _OPERATOR, True, "this host's clock and the CA's do not agree"),
+    Kind(Slug.CLOCK_WRONG, ConfigInvalid, _OPERATOR, True, "this host's clock and the CA's do not agree",
+         is_remembered=False),
     Kind(Slug.MISSING_PROGRAM, ConfigInvalid, _OPERATOR, False, "a program certctl needs is not installed"),
-    Kind(Slug.MISSING_ACCOUNT, ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing"),
-    Kind(Slug.KEYS_OUT_OF_REACH, ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode"),
-    Kind(Slug.WILDCARD_MANUAL, ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person"),
+    Kind(Slug.MISSING_ACCOUNT, ConfigInvalid, _OPERATOR, False, "a system user or group certctl needs is missing",
+         blames_host=True),
+    Kind(Slug.KEYS_OUT_OF_REACH, ConfigInvalid, _OPERATOR, False, "nginx's workers may not read keys in this mode",
+         blames_host=True),
+    Kind(Slug.WILDCARD_MANUAL, ConfigInvalid, _OPERATOR, True, "this wildcard is renewed by a person",
+         waits_for=WaitsFor.PERSON),
     Kind(Slug.WILDCARD_NOT_BEGUN, ConfigInvalid, _OPERATOR, False, "no order of a wildcard waits to be finished"),
     Kind(Slug.TIMER_CONFLICT, ConfigInvalid, _OPERATOR, False, "another timer renews the same names"),
     Kind(Slug.TIMER_FAILED, ConfigInvalid, _OPERATOR, False, "the renewal timer cannot be set up on this host"),
     Kind(Slug.SERVE_FAILED, ConfigInvalid, _OPERATOR, False, "the daemon cannot be set up on this host"),
     Kind(Slug.SANDBOX_FAILED, ConfigInvalid, _OPERATOR, True, "the sandbox did not come up"),
-    Kind(Slug.INTERRUPTED, Interrupted, _NOBODY, True, "the run was stopped"),
+    Kind(Slug.INTERRUPTED, Interrupted, _NOBODY, True, "the run was stopped", is_remembered=False),
 )  # fmt: skip
 
 CATALOGUE = {kind.slug: kind for kind in _KINDS}
@@ -295,12 +370,6 @@ CATALOGUE = {kind.slug: kind for kind in _KINDS}
 def kind_of(text: str | None) -> Kind | None:
     """Return the kind of error that a text from outside names; None for what only another version knows."""
     return CATALOGUE[Slug(text)] if text in CATALOGUE else None
-
-
-HOST_FAULTS = frozenset(kind.slug for kind in _KINDS if kind.family is WebServerFailed) | {
-    Slug.BUSY, Slug.KEYS_OUT_OF_REACH, Slug.MISSING_ACCOUNT, Slug.STATE_UNWRITABLE,
-}  # fmt: skip
-"""What keeps a certificate from nginx whosesoever it is: it is over when the certificate is seen on the wire."""
 
 
 def unforeseen(problem: BaseException) -> CertctlError:

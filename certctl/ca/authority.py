@@ -31,7 +31,6 @@ from certctl.errors import Busy, CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.slugs import Slug
 from certctl.txt import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 
@@ -272,7 +271,7 @@ class Authority:
         scratch, is_over = task.scratch, isinstance(error, Refused)
         if (begun := scratch.begun()) and (task.way.person or (begun.is_handed_in and not is_over)):
             return
-        if error.slug == Slug.CA_UNRECOGNISED and (log := read_log(scratch.log)):
+        if error.kind.is_unexplained and (log := read_log(scratch.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"
             with writing(kept):
                 make_directory(kept.parent, _PRIVATE_DIRECTORY)

@@ -9,7 +9,6 @@ from certctl.ca.command import INSTALL, find_certbot, has_our_plugin, version_of
 from certctl.ca.directory import Directory
 from certctl.ca.settings import CaSettings, require_way
 from certctl.errors import CertctlError, ConfigInvalid
-from certctl.slugs import Slug
 from certctl.values import Finding, Level
 
 _AREA = "ca"
@@ -38,7 +37,7 @@ def _directory(settings: CaSettings, directory: Directory) -> Iterator[Finding]:
         yield Finding(_AREA, Level.OK, directory.require_ready().summary)
     except CertctlError as error:
         fix = "look whether this host reaches it, and at [ca] directory and [ca] ca_file"
-        fix = error.next[0] if error.slug == Slug.CLOCK_WRONG else fix
+        fix = error.next[0] if isinstance(error, ConfigInvalid) else fix  # it is this host's clock
         yield Finding(_AREA, Level.PROBLEM, "; ".join((error.message, *error.seen)), fix)
         return
     if directory.lacks_profile:

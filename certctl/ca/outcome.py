@@ -34,6 +34,9 @@ _SLUGS = {
     "unsupportedContact": Slug.CA_ACCOUNT,
     "userActionRequired": Slug.CA_ACCOUNT,
 }  # fmt: skip
+# Unauthorized without a challenge is about who asks (RFC 8555 §6.7), and so is what is said of a registration.
+_REQUEST = _SLUGS | dict.fromkeys(("unauthorized", "incorrectResponse"), Slug.CA_ACCOUNT)
+_REGISTRATION = _REQUEST | dict.fromkeys(("rejectedIdentifier", "unsupportedIdentifier"), Slug.CA_ACCOUNT)
 _SENTENCES = {
     Slug.CA_DNS: "the CA could not resolve {name}",
     Slug.CA_CONNECTION: "the CA could not fetch the challenge from port 80 of {name}",
@@ -104,14 +107,13 @@ def _refusal(
 ) -> CertctlError:
     """Read a problem document that is about the request itself, not about a challenge."""
     specific = next((p for p in problems if p.type in _SLUGS), problems[0])
-    slug = _SLUGS.get(specific.type, Slug.CA_REFUSED)
-    if slug == Slug.CA_UNAUTHORIZED or (registering and slug in {Slug.CA_REFUSED, Slug.CA_REJECTED_IDENTIFIER}):
-        slug = Slug.CA_ACCOUNT  # unauthorized without a challenge is about who asks (RFC 8555 §6.7)
-    if slug == Slug.CA_RATE_LIMITED and any(_UNPAUSE.search(problem.detail) for problem in problems):
+    unknown = Slug.CA_UNREACHABLE if response.status >= _SERVER_ERRORS else Slug.CA_REFUSED
+    slug = (_REGISTRATION if registering else _REQUEST).get(
+        specific.type, Slug.CA_ACCOUNT if registering else unknown
+    )
+    if specific.type == "rateLimited" and any(_UNPAUSE.search(problem.detail) for problem in problems):
         slug = Slug.CA_PAUSED
-    if slug == Slug.CA_REFUSED and response.status >= _SERVER_ERRORS:
-        slug = Slug.CA_UNREACHABLE
-    wait = _wait(response, now) if slug in {Slug.CA_RATE_LIMITED, Slug.CA_UNREACHABLE} else None
+    wait = _wait(response, now) if CATALOGUE[slug].heeds_retry_after else None
     return _make(slug, specific.identifier or name, _shown(problems), wait)
 
 

@@ -8,10 +8,9 @@ from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report
 from certctl.cli.wiring import House
 from certctl.due import is_late
-from certctl.errors import Who, kind_of
+from certctl.errors import WaitsFor, Who, kind_of
 from certctl.moments import is_void
 from certctl.notify import Happening, Message, What
-from certctl.slugs import Slug
 from certctl.stories.ending import PARKED, Ending, Word
 from certctl.values import DomainRow, Event
 
@@ -56,7 +55,7 @@ def _what(ending: Ending, fraction: float) -> What | None:
     if ending.word is Word.PARKED:
         return What.PARKED if ending.is_news else None
     if ending.error:
-        told = ending.wakes and ending.word is Word.FAILED and ending.error.slug != Slug.WILDCARD_MANUAL
+        told = ending.wakes and ending.word is Word.FAILED and ending.error.kind.waits_for is not WaitsFor.PERSON
         return (What.LATE if ending.late else What.FAILED) if told else None
     if before is None or before.certificate is None:
         return None

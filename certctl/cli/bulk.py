@@ -8,7 +8,7 @@ from certctl.budget import BULK, Bucket, Limit, Spend, leaving
 from certctl.cli.pace import Outlook, Pace
 from certctl.cli.reports import Report
 from certctl.cli.wiring import House
-from certctl.errors import Interrupted
+from certctl.errors import Interrupted, WaitsFor
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 
@@ -30,7 +30,8 @@ def bulk(journeys: Sequence[Journey], house: House, report: Report) -> Iterator[
         yield limits
     except KeyboardInterrupt as error:
         raise _stopped(journeys) from error
-    left = sum(journey.error is not None and journey.error.slug == Slug.BUDGET_EXHAUSTED for journey in journeys)
+    errors = [journey.error for journey in journeys if journey.error]
+    left = sum(error.kind.waits_for is WaitsFor.BUDGET for error in errors)
     if left and outlook:
         report.note(
             f"{left} had to stay behind: {outlook.said(left)}. Give the same names again, or --wait-for-limits."

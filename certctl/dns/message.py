@@ -37,15 +37,15 @@ def forwardable(domain: Domain, outcome: CertctlError | Delegation | None) -> st
     if outcome is None or isinstance(outcome, Delegation):
         found = f": {outcome.summary}" if outcome else ""
         return f"Hello,\n\n{domain} is set up correctly{found}.\nThere is nothing for you to do.\n"
-    if not isinstance(outcome, NotReady) or (outcome.slug not in _WHY and outcome.slug != Slug.CAA_FORBIDS):
+    if isinstance(outcome, NotReady) and any(record.type == "CAA" for record in outcome.facts.records):
+        return _letter(domain, _caa(outcome.facts), outcome.facts)
+    if not isinstance(outcome, NotReady) or not (why := _WHY.get(outcome.slug)):
         return (
             f"Hello,\n\nwe could not check the DNS of {domain} just now. This is on our side, or passes by\n"
             "itself; there is nothing for you to do.\n"
         )
     facts = outcome.facts
-    if outcome.slug == Slug.CAA_FORBIDS:
-        return _letter(domain, _caa(facts), facts)
-    return _letter(domain, [*_records(domain, facts.records), _WHY[outcome.slug], *_hint(facts.hint)], facts)
+    return _letter(domain, [*_records(domain, facts.records), why, *_hint(facts.hint)], facts)
 
 
 def _letter(domain: Domain, paragraphs: Sequence[str], facts: DnsFacts) -> str:

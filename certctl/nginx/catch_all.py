@@ -112,7 +112,7 @@ class MirrorChange:
         Raises:
             ConfigInvalid: ``state-unwritable``: not all could be put back.
         """
-        if isinstance(error, CertctlError) and error.slug == Slug.NGINX_NOT_RUNNING:
+        if isinstance(error, CertctlError) and error.kind.keeps_change:
             self.settle()
             return
         try:

@@ -18,14 +18,12 @@ from certctl.nginx.master import Master
 from certctl.nginx.serverblock import Version, is_edited, is_ours, owner_of, read
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
-from certctl.slugs import Slug
 from certctl.values import Done, Finding, Level, Mode
 
 _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)
 _AREA = "nginx"
 _MANY_BLOCKS = 1_000  # a reload took 1.6 s then, and 245 MB (nginx 1.22.1, OpenSSL 3.0)
 _SLOW_RELOAD = 5.0
-_INTERCEPTED = Slug.NGINX_CHALLENGE_INTERCEPTED
 _NOBODYS = (
     NOBODY,
     Domain("certctl-check.example.com"),
@@ -199,7 +197,7 @@ def answers(web: Asked, names: Sequence[Domain]) -> Iterator[Finding]:
             yield Finding(_AREA, Level.WARNING, text, "sudo certctl doctor --fix")
             break
         except CertctlError as error:
-            if error.slug != _INTERCEPTED:
+            if not error.kind.may_be_one_sites:
                 yield _said(error)
                 return
             intercepted.append(error)

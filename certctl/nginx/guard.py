@@ -131,7 +131,7 @@ class Guard:
         """
         if self._undo.is_empty:
             return
-        if isinstance(error, CertctlError) and error.slug == Slug.NGINX_NOT_RUNNING:
+        if isinstance(error, CertctlError) and error.kind.keeps_change:
             self.settle()
             return
         with undisturbed():

@@ -21,7 +21,6 @@ from certctl.nginx.named import named_elsewhere
 from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone, pair_in_use
 from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, read, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.slugs import Slug
 from certctl.values import Done, Mode, Site
 
 
@@ -76,7 +75,7 @@ class GuardedChange:
         try:
             return self._publish()
         except WebServerFailed as error:
-            if error.slug != Slug.NGINX_ALREADY_BROKEN or not self._mend(thoroughly=True):
+            if not error.kind.predates_change or not self._mend(thoroughly=True):
                 raise
             return self._publish()
 

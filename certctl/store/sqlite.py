@@ -12,7 +12,7 @@ from pathlib import Path
 from certctl.budget import Bucket, Limit, Spend
 from certctl.domain import Domain
 from certctl.due import Shares
-from certctl.errors import HOST_FAULTS, ConfigInvalid
+from certctl.errors import CATALOGUE, ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.slugs import Slug
 from certctl.store import ledger, pruning, reading
@@ -21,7 +21,8 @@ from certctl.store.rows import moment, text
 from certctl.values import Certificate, DnsSolver, DomainRow, Event, Issued, Mode, Pem, Removal, State, Suggestion
 
 _KEPT_VERSIONS = 2
-_ON_THIS_HOST = f"last_error IN ({', '.join(repr(str(slug)) for slug in sorted(HOST_FAULTS))})"
+_HOST_FAULTS = json.dumps([kind.slug for kind in CATALOGUE.values() if kind.blames_host])
+_ON_THIS_HOST = "last_error IN (SELECT value FROM json_each(?3))"
 _SERVED = f"""
     UPDATE domain SET served = ?1, last_error = CASE WHEN {_ON_THIS_HOST} THEN NULL ELSE last_error END
     WHERE name = ?2 AND (served <> ?1 OR {_ON_THIS_HOST})
@@ -146,7 +147,7 @@ class SqliteStore:
     def served(self, certificate: Certificate) -> None:
         """Note that this version was seen on the wire; trouble with this host is over then."""
         with self._transaction() as db:
-            db.execute(_SERVED, (certificate.version, certificate.domain.name))
+            db.execute(_SERVED, (certificate.version, certificate.domain.name, _HOST_FAULTS))
 
     def pem(self, certificate: Certificate) -> Pem:
         """Return the chain and key of a stored version."""

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from certctl.errors import CertctlError, Interrupted, Who
-from certctl.slugs import Slug
+from certctl.errors import CertctlError, Interrupted, WaitsFor, Who
 from certctl.values import Certificate, DomainRow, State
 
 PARKED = frozenset({State.MOVED, State.UNWANTED})
@@ -52,7 +51,7 @@ class Ending:
     def word(self) -> Word:
         """Say it in one word."""
         if self.error:
-            resting = Word.RESTING if self.error.slug == Slug.BACKING_OFF else Word.FAILED
+            resting = Word.RESTING if self.error.kind.waits_for is WaitsFor.REST else Word.FAILED
             return Word.PARKED if self.after and self.after.state in PARKED else resting
         if self.obtained:
             return Word.RENEWED if self.before and self.before.certificate else Word.ISSUED

@@ -16,13 +16,6 @@ from certctl.stories.unknown import require_newest, spare_order
 from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State
 from certctl.world import Change, World
 
-_NOT_ONE_SITES_FAULT = {
-    Slug.NGINX_MISSING, Slug.NGINX_NOT_RUNNING, Slug.NGINX_ALREADY_BROKEN, Slug.NGINX_NOT_INCLUDED,
-    Slug.NGINX_TIMEOUT, Slug.NGINX_CANNOT_TEST,
-}  # fmt: skip
-
-_MAY_BE_MISREAD = {Slug.NGINX_CHALLENGE_INTERCEPTED, Slug.NGINX_NOT_INCLUDED}
-
 
 def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     """Take customers' domains from bare names to live HTTPS.
@@ -123,7 +116,7 @@ def _require_challenge(journey: Journey, world: World) -> None:
     try:
         world.web.require_challenge(journey.domain)
     except WebServerFailed as error:
-        if error.slug not in _MAY_BE_MISREAD or not is_live(journey.before, world):
+        if not error.kind.may_be_misread or not is_live(journey.before, world):
             raise
         journey.warn(error, world)
 
@@ -153,7 +146,7 @@ def deploy(journeys: Sequence[Journey], world: World, leaving: Sequence[Journey]
     except CertctlError as error:
         for journey in leaving:
             journey.error = error
-        if len(ready) + bool(leaving) <= 1 or not _may_be_one_sites_fault(error):
+        if len(ready) + bool(leaving) <= 1 or not error.kind.may_be_one_sites:
             for journey in ready:
                 journey.fail(error.after_spending() if journey.has_ordered else error, world)
         else:
@@ -165,13 +158,6 @@ def _deploy_apart(ready: Sequence[Journey], leaving: Sequence[Journey], world: W
     middle = len(ready) // 2
     deploy(ready[:middle], world, leaving)
     deploy(ready[middle:], world, [journey for journey in leaving if not journey.changed] if middle else ())
-
-
-def _may_be_one_sites_fault(error: CertctlError) -> bool:
-    """Tell whether the others could be published without one site; where pairs are written differs by site too."""
-    if error.slug == Slug.STATE_UNWRITABLE:
-        return True
-    return isinstance(error, WebServerFailed) and error.slug not in _NOT_ONE_SITES_FAULT
 
 
 def _deploy_together(journeys: Sequence[Journey], leaving: Sequence[Journey], world: World) -> None:

@@ -22,9 +22,6 @@ from certctl.txt import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
 
-# Nothing was tried; and by a clock that is wrong no moment can be written down.
-_NOTHING_TO_REMEMBER = {Slug.INTERRUPTED, Slug.BACKING_OFF, Slug.CLOCK_WRONG}
-
 
 class Step(StrEnum):
     """The steps of the one sentence (public: the ``steps`` of every JSON result)."""
@@ -160,7 +157,7 @@ class Journey:
         """End the journey with an error and remember it, where something was tried."""
         self.error = error
         with suppress(CertctlError):  # a store that fails now is not the news
-            if world and self.steps and error.slug not in _NOTHING_TO_REMEMBER:
+            if world and self.steps and error.kind.is_remembered:
                 self._remember(error, world)
             self._end(world)
         self.listener.arrived(self)

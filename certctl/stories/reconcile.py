@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from certctl.domain import Domain
-from certctl.slugs import Slug
 from certctl.stories.issue import deploy
 from certctl.stories.journey import Journey
 from certctl.stories.remove import finish_removals
@@ -119,7 +118,7 @@ def _is_certificate_left(domain: Domain, world: World) -> bool:
 
 
 def _is_less(journey: Journey) -> bool:
-    return journey.error is not None and journey.error.slug == Slug.STORE_KNOWS_LESS
+    return journey.error is not None and journey.error.kind.is_store_behind
 
 
 def _was_removed(journey: Journey, world: World) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from certctl.due import is_due, is_late
-from certctl.errors import HOST_FAULTS, CertctlError, ConfigInvalid, NotApproved, NotReady
+from certctl.errors import CertctlError, ConfigInvalid, NotApproved, NotReady, kind_of
 from certctl.stories.damage import require_readable
 from certctl.stories.ending import PARKED
 from certctl.stories.issue import deploy, order, side_by_side
@@ -121,7 +121,9 @@ def _is_unpublished(row: DomainRow | None) -> bool:
     """
     if row is None or row.certificate is None:
         return False
-    return row.last_error in HOST_FAULTS or row.certificate.version > max(row.served, 1)
+    failure = kind_of(row.last_error)
+    blames_host = failure is not None and failure.blames_host
+    return blames_host or row.certificate.version > max(row.served, 1)
 
 
 def _is_late(row: DomainRow, world: World) -> bool:

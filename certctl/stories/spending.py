@@ -11,13 +11,10 @@ from math import ceil
 
 from certctl.budget import Bucket, Request, Spend, backoff
 from certctl.domain import Domain, registered_domain
-from certctl.errors import CertctlError, RateLimited
+from certctl.errors import AtCa, CertctlError, RateLimited
 from certctl.slugs import Slug
 from certctl.values import DomainRow
 from certctl.world import World
-
-_MAY_HAVE_BEEN_MADE = {Slug.CA_BAD_CERTIFICATE, Slug.CA_TIMEOUT, Slug.CA_UNRECOGNISED}
-_FAILED_VALIDATIONS = {Slug.CA_DNS, Slug.CA_CONNECTION, Slug.CA_UNAUTHORIZED, Slug.CA_CAA}
 
 
 class NoOrderYet(Exception):
@@ -50,7 +47,7 @@ def spending(request: Request, world: World) -> Iterator[None]:
     except CertctlError as error:
         world.store.refund([] if error.quota_used else request.order, now)
         world.store.refund([] if _may_have_been_made(error) else request.certificate, now)
-        if error.slug in _FAILED_VALIDATIONS:
+        if error.kind.at_ca is AtCa.VALIDATION:
             world.store.spend(request.failure, now)
         raise
     for spend in request.failure:
@@ -98,7 +95,7 @@ def command_for(domain: Domain) -> str:
 
 def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
     """Return until when a domain rests after this error; None when nothing that counts was asked of the CA."""
-    if not (error.slug.startswith("ca-") or _was_cut_short(error)):
+    if not _was_attempt(error):
         return None
     row = world.store.domain(domain)
     pause = timedelta(seconds=error.retry_after) if error.retry_after else backoff((row.attempts if row else 0) + 1)
@@ -106,12 +103,16 @@ def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
 
 
 def _may_have_been_made(error: CertctlError) -> bool:
-    return error.slug in _MAY_HAVE_BEEN_MADE or _was_cut_short(error)
+    return error.kind.at_ca is AtCa.UNSURE or _was_cut_short(error)
+
+
+def _was_attempt(error: CertctlError) -> bool:
+    return error.kind.at_ca not in {AtCa.NOTHING, AtCa.CUT_SHORT} or _was_cut_short(error)
 
 
 def _was_cut_short(error: CertctlError) -> bool:
-    """Tell whether certbot was killed after the CA had taken an order: each of these costs another one."""
-    return error.slug == Slug.CERTBOT_KILLED and error.quota_used
+    """Tell whether the engine was killed after the CA had taken an order: each of these costs another one."""
+    return error.kind.at_ca is AtCa.CUT_SHORT and error.quota_used
 
 
 def _exhausted(spend: Spend, wait: timedelta, world: World) -> RateLimited:

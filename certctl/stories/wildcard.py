@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certctl.due import is_due, is_late, row_due_at
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, WaitsFor, kind_of
 from certctl.moments import is_void
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
@@ -143,6 +143,11 @@ def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
 
 def _note(reminder: Reminder, now: datetime, world: World) -> None:
     name = reminder.row.domain.name
-    last = next((event.at for event in world.store.events(name, 100) if event.slug == Slug.WILDCARD_MANUAL), None)
+    last = next((event.at for event in world.store.events(name, 100) if _is_reminder(event)), None)
     if last is None or now - last >= _REMINDED or is_void(last, now):
         world.store.record(Event(now, name, "renew", ok=False, slug=Slug.WILDCARD_MANUAL, detail=reminder.text))
+
+
+def _is_reminder(event: Event) -> bool:
+    kind = kind_of(event.slug)
+    return kind is not None and kind.waits_for is WaitsFor.PERSON

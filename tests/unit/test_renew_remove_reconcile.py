@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from certctl.domain import Domain
-from certctl.errors import HOST_FAULTS, ConfigInvalid, NotApproved
+from certctl.errors import CATALOGUE, ConfigInvalid, NotApproved
 from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey
@@ -396,7 +396,7 @@ def test_reconcile_ends_the_trouble_with_nginx_it_has_mended(fake: FakeWorld) ->
     assert row.last_error is None
 
 
-@pytest.mark.parametrize("slug", sorted(HOST_FAULTS))
+@pytest.mark.parametrize("slug", [kind.slug for kind in CATALOGUE.values() if kind.blames_host])
 def test_trouble_of_this_host_is_over_once_a_name_is_served(fake: FakeWorld, slug: Slug) -> None:
     (domain,) = live(fake, "status.example.com")
     fake.store.failed(domain, slug, None)
