@@ -68,7 +68,7 @@ def _ask(operator: "HttpOperator", domain: Domain) -> "Answer":
     try:
         answer.require_yes()
     except CertctlError as error:
-        error.next = tuple(command for command in error.next if not command.startswith("certctl approval "))
+        error.next = tuple(command for command in error.next if command != f"certctl approval {domain}")
         raise
     return answer
 

@@ -83,7 +83,8 @@ class Pace:
             return ""
         self._said = self.clock.now()
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"{self.done} of {self.total} done{failed}; {self.rest}".removesuffix("; ")
+        rest = f"; {self.rest}" if self.rest else ""
+        return f"{self.done} of {self.total} done{failed}{rest}"
 
 
 def _rounded(duration: timedelta) -> str:

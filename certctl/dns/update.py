@@ -4,7 +4,7 @@ certbot's own plugin writes to the literal ``_acme-challenge`` name; where that 
 its end, and this writes there. It reads the same credentials file as the plugin (certbot-dns-rfc2136 5.8).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import dns.exception
 import dns.query
 import dns.rcode
 import dns.tsigkeyring
-import dns.update
+from dns.update import UpdateMessage
 
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.slugs import Slug
@@ -41,7 +41,12 @@ class ZoneUpdates:
             ConfigInvalid: the credentials are no good, or the server refuses the change.
             Unreachable: ``dns-unreachable``, the server does not answer.
         """
-        self._send(zone, owner, [f"add {value}" for value in values])
+
+        def add(update: UpdateMessage) -> None:
+            for value in values:
+                update.add(f"{owner}.", _TTL, "TXT", f'"{value}"')
+
+        self._send(zone, owner, add)
 
     def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
         """Remove these TXT records and no others; one that is not there is fine.
@@ -49,18 +54,18 @@ class ZoneUpdates:
         Raises:
             ConfigInvalid, Unreachable: as ``add``.
         """
-        self._send(zone, owner, [f"delete {value}" for value in values])
 
-    def _send(self, zone: str, owner: str, changes: Sequence[str]) -> None:
+        def delete(update: UpdateMessage) -> None:
+            for value in values:
+                update.delete(f"{owner}.", "TXT", f'"{value}"')
+
+        self._send(zone, owner, delete)
+
+    def _send(self, zone: str, owner: str, change: Callable[[UpdateMessage], None]) -> None:
         words = self._words()
         try:
             update = self._update(zone, words)
-            for change in changes:
-                verb, _, value = change.partition(" ")
-                if verb == "add":
-                    update.add(f"{owner}.", _TTL, "TXT", f'"{value}"')
-                else:
-                    update.delete(f"{owner}.", "TXT", f'"{value}"')
+            change(update)
             where, port = words["server"], int(words.get("port", "53"))
             answer = dns.query.tcp(update, where, port=port, timeout=_TIMEOUT.total_seconds())
         except (dns.exception.DNSException, ValueError, KeyError) as error:
@@ -73,11 +78,11 @@ class ZoneUpdates:
             raise self._refused(owner, dns.rcode.to_text(answer.rcode()))
 
     @staticmethod
-    def _update(zone: str, words: dict[str, str]) -> dns.update.UpdateMessage:
+    def _update(zone: str, words: dict[str, str]) -> UpdateMessage:
         algorithm = words.get("algorithm", "HMAC-MD5").lower()
         keyring = dns.tsigkeyring.from_text({words["name"]: words["secret"]})
         name = "HMAC-MD5.SIG-ALG.REG.INT" if algorithm == "hmac-md5" else algorithm
-        return dns.update.UpdateMessage(f"{zone}.", keyring=keyring, keyalgorithm=name)
+        return UpdateMessage(f"{zone}.", keyring=keyring, keyalgorithm=name)
 
     def _words(self) -> dict[str, str]:
         try:

@@ -36,8 +36,25 @@ def running(master: Master) -> Sequence[Identity]:
     return [found for worker, _ in workers(pid).accepting if (found := _identity(worker))] if pid else []
 
 
-def configured(settings: NginxSettings, command: NginxCommand, master: Master) -> tuple[str, Identity]:
-    """Return what nginx's main file says of its workers, and whom that makes them at the next reload.
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The arguments of ``user`` in nginx's main file, and whom they make the workers at the next reload."""
+
+    arguments: Sequence[str]
+    identity: Identity
+
+    @property
+    def line(self) -> str:
+        """Return the line as it stands in the file."""
+        return f"user {' '.join(self.arguments)};"
+
+    def line_for(self, settings: NginxSettings) -> str:
+        """Return the line with which they could read keys."""
+        return f"user {self.arguments[0]} {settings.group};"
+
+
+def configured(settings: NginxSettings, command: NginxCommand, master: Master) -> Workers:
+    """Return who the workers are to be.
 
     Only a master that runs as root can become somebody else (nginx ``user``: "if the master process runs with
     super-user privileges").
@@ -45,12 +62,12 @@ def configured(settings: NginxSettings, command: NginxCommand, master: Master) -
     pid = master.pid()
     started_by = _identity(pid) if pid else Identity(os.geteuid(), frozenset(os.getgroups()))
     words = mainconf.main_arguments(settings.config, "user") or _built(command.build)
-    line = f"user {' '.join(words)};"
     if started_by and started_by.uid != 0:
-        return line, Identity(started_by.uid, started_by.gids)
+        return Workers(words, started_by)
     user, group = words[0], (words[1:] or words[:1])[0]
     owner = accounts.find(user, group)
-    return line, Identity(owner.uid, accounts.groups_of(user) | {owner.gid}) if owner else Identity(-1, frozenset())
+    gids = accounts.groups_of(user) | {owner.gid} if owner else frozenset[int]()
+    return Workers(words, Identity(owner.uid if owner else -1, gids))
 
 
 def require(settings: NginxSettings, command: NginxCommand, master: Master) -> None:
@@ -59,15 +76,14 @@ def require(settings: NginxSettings, command: NginxCommand, master: Master) -> N
     Raises:
         ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
     """
-    line, identity = configured(settings, command, master)
-    if identity.may_read(settings):
+    meant = configured(settings, command, master)
+    if meant.identity.may_read(settings):
         return
-    user = line.removeprefix("user ").removesuffix(";").split()[0]
     raise ConfigInvalid(
         Slug.KEYS_OUT_OF_REACH,
         f"in mode {settings.mode} nginx's workers open keys, and they are not in the group {settings.group}",
-        seen=[f"{line} in {settings.config}"],
-        expected=[f"user {user} {settings.group};"],
+        seen=[f"{meant.line} in {settings.config}"],
+        expected=[meant.line_for(settings)],
         next=[
             f"put that line into {settings.config}",
             f"systemctl reload {name_of(master.pid(), settings.binary)}",

@@ -13,6 +13,7 @@ from certctl.io.clock import Deadline
 from certctl.io.files import reason, swap_symlink, sync_directory, writing
 from certctl.nginx import aside, handshake
 from certctl.nginx.command import NginxCommand
+from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import not_reached
 from certctl.nginx.named import named_elsewhere
 from certctl.nginx.publish import leave_other_places
@@ -36,7 +37,7 @@ class MirrorChange:
         self._sites = {site.domain: site for site in sites}
         self._live = settings.catch_all_pairs
         self._gone = {d: self._live.fingerprints(d) for d in gone if d not in self._sites}
-        self._named: Mapping[Domain, str] = {}
+        self._named: Mapping[Domain, ConfigLine] = {}
         self._before = BeforeImages()
         self._published = False
 

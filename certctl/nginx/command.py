@@ -9,6 +9,7 @@ from functools import cached_property
 
 from certctl.errors import WebServerFailed
 from certctl.io.process import Finished, Missing, find, run, running, wait
+from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.serverblock import Version
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug
@@ -16,7 +17,7 @@ from certctl.slugs import Slug
 _WHY_ROOT = "nginx opens its own logs, pid file, ports and every key, as root's master does"
 _LINE = re.compile(r"^.*?\[(warn|error|crit|alert|emerg)\] (?:\d+#\d+: )?(.*)$", re.MULTILINE)
 _CONFLICT = re.compile(r'conflicting server name "([^"]*)" on \S+, ignored')
-_WHERE = re.compile(r" in (\S.*:\d+)$")
+_WHERE = re.compile(r" in (\S.*):(\d+)$")
 _DUMPED = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
 _DEFAULT_SERVER = re.compile(r"\blisten\b[^;#\n]*\bdefault_server\b")
 
@@ -45,10 +46,10 @@ class Verdict:
         return self.faults[0] if self.faults else "nginx gave no reason"
 
     @property
-    def where(self) -> str:
-        """Return ``file:line`` of the fault, or an empty text."""
+    def where(self) -> ConfigLine | None:
+        """Return the line of the fault, where nginx names one."""
         found = _WHERE.search(self.fault)
-        return found[1] if found else ""
+        return ConfigLine(found[1], int(found[2])) if found else None
 
     @property
     def is_environment(self) -> bool:
@@ -148,15 +149,15 @@ def judge(ended: Finished) -> Verdict:
     return Verdict(ok=False, faults=tuple(faults or said), conflicts=conflicts, timed_out=ended.code is None)
 
 
-def files_with_name(dump: str, name: str) -> list[str]:
-    """Return ``file:line`` of every ``server_name`` line that holds a name, from ``nginx -T``."""
+def lines_with_name(dump: str, name: str) -> list[ConfigLine]:
+    """Return every ``server_name`` line that holds a name, from ``nginx -T``."""
     pieces = _DUMPED.split(dump)[1:]
-    places = list[str]()
+    places = list[ConfigLine]()
     for file, text in zip(pieces[::2], pieces[1::2], strict=True):
         for number, line in enumerate(text.split("\n")):
             words = line.partition("#")[0].replace(";", " ").replace("{", " ").split()
             if "server_name" in words and name in (word.strip("\"'").lower() for word in words):
-                places.append(f"{file}:{number}")
+                places.append(ConfigLine(file, number))
     return list(dict.fromkeys(places))
 
 

@@ -239,16 +239,15 @@ def _mode(settings: NginxSettings, command: NginxCommand, master: Master) -> Ite
     if settings.template:
         text = f"the catch-all does not use [nginx] template {settings.template}"
         yield Finding(_AREA, Level.WARNING, text, "certctl issue --mode blocks DOMAIN, for those that need it")
-    line, configured = access.configured(settings, command, master)
-    workers = access.running(master) or [configured]
+    meant = access.configured(settings, command, master)
+    workers = access.running(master) or [meant.identity]
     if not all(worker.may_read(settings) for worker in workers):
-        text = f"workers cannot read keys: they are not in the group {settings.group}, by {line}"
-        user = line.split()[1].removesuffix(";")
+        text = f"workers cannot read keys: they are not in the group {settings.group}, by {meant.line}"
         reload = f"systemctl reload {name_of(master.pid(), settings.binary)}"
-        fix = f"user {user} {settings.group}; in {settings.config}, then {reload}"
+        fix = f"{meant.line_for(settings)} in {settings.config}, then {reload}"
         yield Finding(_AREA, Level.PROBLEM, text, fix)
         return
-    yield Finding(_AREA, Level.OK, f"workers may read keys, by {line}")
+    yield Finding(_AREA, Level.OK, f"workers may read keys, by {meant.line}")
     yield from _others(settings, {worker.uid for worker in workers})
 
 

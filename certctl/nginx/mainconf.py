@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from certctl.io.rights import as_root
@@ -9,6 +10,18 @@ from certctl.io.rights import as_root
 _WORD = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|#[^\n]*|[{};]|[^\s{};"\'#]+')
 _WORKER_CONNECTIONS = 512
 _NOT_FILES = ("stderr", "syslog:", "memory:")
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigLine:
+    """A line of a configuration file; as text it is ``file:line``, as nginx writes it."""
+
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        """Write it as nginx does."""
+        return f"{self.file}:{self.number}"
 
 
 def main_directive(config: Path, name: str) -> list[str]:

@@ -8,14 +8,14 @@ from certctl.errors import WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
-from certctl.nginx.mainconf import pieces
+from certctl.nginx.mainconf import ConfigLine, pieces
 from certctl.nginx.settings import NginxSettings
 
 
 def named_elsewhere(
     settings: NginxSettings, command: NginxCommand, domains: Collection[Domain]
-) -> Mapping[Domain, str]:
-    """Return ``file:line`` by each of these domains whose pair is named in another file than its own block.
+) -> Mapping[Domain, ConfigLine]:
+    """Return the line by each of these domains whose pair is named in another file than its own block.
 
     Empty where nginx does not show its configuration: then it does not take it either, and nobody can tell.
     """
@@ -28,12 +28,12 @@ def named_elsewhere(
 
 def _named(
     settings: NginxSettings, files: Collection[tuple[str, str]], domains: Collection[Domain]
-) -> Iterator[tuple[Domain, str]]:
+) -> Iterator[tuple[Domain, ConfigLine]]:
     for domain in domains:
         homes = [f"{mirror.domain_path(place, domain)}/" for place in (settings.sites, settings.live)]
         own = str(settings.block_path(domain))
         for file, text in files:
             if file != own and any(home in text for home in homes):
                 number = next(n for n, line in enumerate(text.split("\n")) if any(home in line for home in homes))
-                yield domain, f"{file}:{number}"
+                yield domain, ConfigLine(file, number)
                 break

@@ -16,6 +16,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.footprint import DUMPED
 from certctl.nginx.guard import Guard, Swap
 from certctl.nginx.handshake import Seen
+from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import Master
 from certctl.nginx.named import named_elsewhere
 from certctl.nginx.refusals import not_included, not_ours, not_served, pair_gone, pair_in_use
@@ -56,7 +57,7 @@ class GuardedChange:
         self._gone = {domain: self._leaves(domain) for domain in work.gone if domain not in self._sites}
         self._mended: list[Domain] = []
         self._blocks_before: dict[Domain, str | None] = {}
-        self._named: Mapping[Domain, str] = {}
+        self._named: Mapping[Domain, ConfigLine] = {}
         self._published = False
         self._changed = False
         self._agrees = False

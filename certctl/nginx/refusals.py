@@ -8,8 +8,9 @@ from shlex import quote
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx.challenge import PLACE, Answer
-from certctl.nginx.command import Verdict, files_with_default_server, files_with_name
+from certctl.nginx.command import Verdict, files_with_default_server, lines_with_name
 from certctl.nginx.handshake import Seen
+from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import Outcome, not_reached
 from certctl.nginx.servers import Answering
 from certctl.nginx.service import name_of
@@ -50,7 +51,7 @@ def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServ
         Slug.NGINX_TEST_FAILED,
         "nginx refused our server block; the previous configuration is back",
         seen=verdict.faults[:5],
-        next=[_shown_by(Path(verdict.where.rpartition(":")[0]))],
+        next=[_shown_by(verdict.where)],
     )
 
 
@@ -59,8 +60,9 @@ def _test_by_hand(settings: NginxSettings) -> str:
     return f"{settings.binary} -t -c {settings.config}"
 
 
-def _shown_by(file: Path) -> str:
+def _shown_by(place: ConfigLine | None) -> str:
     """Return what prints a file of ours that nginx refused, for it is not there any more."""
+    file = Path(place.file) if place else Path()
     if file.suffix != ".conf" or file.name == BASE_NAME:
         return "certctl init --dry-run"
     return f"certctl publish --print {quote(file.stem.replace('_wildcard', '*'))}"
@@ -68,12 +70,12 @@ def _shown_by(file: Path) -> str:
 
 def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
     """Make the error for a name that another server block has, and say which file if ``nginx -T`` shows it."""
-    places = [place for place in files_with_name(dump, name) if Path(place.rpartition(":")[0]) not in ours]
+    places = [place for place in lines_with_name(dump, name) if Path(place.file) not in ours]
     return WebServerFailed(
         Slug.NGINX_CONFLICT,
         f"another server block already has {name}: nginx would ignore one of the two",
         seen=[f"conflicting server name {name}", *(f"server_name {name} in {place}" for place in places[:5])],
-        next=[f"take {name} out of {places[0].rpartition(':')[0]}"] if places else [],
+        next=[f"take {name} out of {places[0].file}"] if places else [],
     )
 
 
@@ -114,10 +116,9 @@ def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
 
 def intercepted(name: str, answer: Answer, by: Answering | None, settings: NginxSettings) -> WebServerFailed:
     """Make the error for a challenge that something else than certctl's location answers."""
-    file = by.place.rpartition(":")[0] if by else ""
     if not by:
         way = ["sudo certctl doctor"]
-    elif Path(file).parent == settings.conf_dir:
+    elif Path(by.place.file).parent == settings.conf_dir:
         way = [f"look in the http block of {settings.config} for what answers before certctl's location does"]
     else:
         way = [f"give the server block at {by.place} certctl's challenge location, or take {name} out of it"]
@@ -203,14 +204,13 @@ def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
     )
 
 
-def pair_in_use(domain: Domain, place: str) -> WebServerFailed:
+def pair_in_use(domain: Domain, place: ConfigLine) -> WebServerFailed:
     """Make the error for a name that cannot be taken out, because another file names its pair."""
-    file = place.rpartition(":")[0]
     return WebServerFailed(
         Slug.NGINX_CONFLICT,
         f"{domain} is still served: nginx could not start without its pair, which another file names",
         seen=[f"the pair of {domain} at {place}"],
-        next=[f"take it out of {file}"],
+        next=[f"take it out of {place.file}"],
     )
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from certctl.nginx.mainconf import ConfigLine
+
 _DUMPED = re.compile(r"^# configuration file (.+):$", re.MULTILINE)
 _WORD = re.compile(
     r"(?P<space>\s+|#[^\n]*)"
@@ -26,7 +28,7 @@ _NAMED_GROUP = re.compile(r"\(\?<(?![=!])")
 class ServerBlock:
     """One ``server`` block, as far as choosing it goes."""
 
-    place: str
+    place: ConfigLine
     listens: list[list[str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
@@ -43,7 +45,7 @@ class ServerBlock:
 class Answering:
     """The block that answers for a name, and by which of its names."""
 
-    place: str
+    place: ConfigLine
     by: str
 
     @property
@@ -86,7 +88,7 @@ def _blocks_of(file: str, text: str) -> Iterator[ServerBlock]:
         if word == "{":
             depth += 1
             if words == ["server"] and not open_block:
-                open_block = depth, ServerBlock(f"{file}:{line}")
+                open_block = depth, ServerBlock(ConfigLine(file, line))
         elif word == "}":
             if open_block and depth == open_block[0]:
                 yield open_block[1]

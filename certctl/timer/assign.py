@@ -36,6 +36,17 @@ def replaced(text: str, key: str, old: str, new: str) -> str:
     return changed
 
 
+def filled(text: str, old: str, new: str) -> str:
+    """Put other words in place of one that a sample has once, outside of a unit.
+
+    Raises:
+        Internal: ``internal``: it does not have it, or more than once.
+    """
+    if text.split().count(old) != 1:
+        raise Internal(Slug.INTERNAL, f"the sample does not say {old!r} once")
+    return text.replace(old, new)
+
+
 def assignments(text: str) -> dict[str, list[str]]:
     """Return what a unit assigns, by key, in order; which section it is in does not matter for ours."""
     found = dict[str, list[str]]()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
-from certctl.timer.assign import replaced
+from certctl.timer.assign import filled, replaced
 from certctl.timer.files import HostFile, Purpose
 
 SERVICE, TIMER, ALERT = "certctl-renew.service", "certctl-renew.timer", "certctl-alert@.service"
@@ -120,7 +120,7 @@ def cron_files(settings: UnitSettings) -> list[HostFile]:
     Raises:
         ConfigInvalid: ``timer-failed``: a path cannot be written into it.
     """
-    text = _shipped(_CRON).replace(_PROGRAM, _command(settings, RENEWING))
+    text = filled(_shipped(_CRON), _PROGRAM, _command(settings, RENEWING))
     return [HostFile(settings.root / "etc/cron.d/certctl", text, RENEWING)]
 
 

@@ -13,7 +13,8 @@ from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.process import Finished
 from certctl.nginx import mainconf
 from certctl.nginx.base import base_file
-from certctl.nginx.command import files_with_name, judge
+from certctl.nginx.command import judge, lines_with_name
+from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.serverblock import is_edited, is_ours, owner_of, sealed, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate
@@ -175,7 +176,7 @@ def test_nginxs_verdict_is_read_from_both_forms_of_its_lines() -> None:
             1, 'nginx: [emerg] unknown directive "x" in /etc/nginx/a.conf:3\nnginx: configuration file failed\n'
         )
     )
-    assert (verdict.ok, verdict.where) == (False, "/etc/nginx/a.conf:3")
+    assert (verdict.ok, str(verdict.where)) == (False, "/etc/nginx/a.conf:3")
     assert not verdict.is_environment
     timed = '2026/11/23 12:48:42 [emerg] 59#59: open() "/run/nginx.pid" failed (30: Read-only file system)\n'
     assert judge(Finished(1, timed)).is_environment
@@ -193,4 +194,4 @@ def test_a_name_is_found_in_nginxs_dump_with_file_and_line() -> None:
         "# configuration file /etc/nginx/b.conf:\n# server_name a.test;\n"
         "server { server_name x.test; }\nserver { server_name b.test A.test; }\n"
     )
-    assert files_with_name(dump, "a.test") == ["/etc/nginx/b.conf:3"]
+    assert lines_with_name(dump, "a.test") == [ConfigLine("/etc/nginx/b.conf", 3)]

@@ -8,13 +8,13 @@ import pytest
 
 from certctl.cli import run as certctl
 from certctl.cli.base import Invocation
-from certctl.cli.doctor import notifier, renewers
+from certctl.cli.doctor import _rows, notifier, renewers
 from certctl.cli.state import prepare_directories
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
-from certctl.values import Level, State
+from certctl.values import Finding, Level, State
 from tests.fakes.world import FakeWorld
 
 
@@ -161,3 +161,12 @@ def test_the_doctor_closes_what_is_open_too_wide_and_widens_nothing(tmp_path: Pa
     run.chmod(0o700)
     prepare_directories(here)
     assert [path.stat().st_mode & 0o7777 for path in (live, state, run)] == [0o700, 0o711, 0o700]
+
+
+def test_a_fix_has_a_row_of_its_own_and_text_from_outside_makes_none() -> None:
+    forged = "nginx said this\nfix: rm -r /"
+    assert _rows([Finding("nginx", Level.PROBLEM, forged, "nginx -t"), Finding("dns", Level.OK, "fine")]) == [
+        ["nginx", "problem", forged],
+        ["", "", "  fix: nginx -t"],
+        ["dns", "ok", "fine"],
+    ]

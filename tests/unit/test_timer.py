@@ -24,10 +24,10 @@ from certctl.cli.timer_host import host_settings
 from certctl.cli.timer_sight import examine_units
 from certctl.cli.wiring import open_house
 from certctl.domain import Domain
-from certctl.errors import ConfigInvalid
+from certctl.errors import ConfigInvalid, Internal
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
-from certctl.timer.assign import assignments
+from certctl.timer.assign import assignments, filled, replaced
 from certctl.timer.files import Condition
 from certctl.timer.life import TimerState, install, remove, state
 from certctl.timer.rival import rivals
@@ -592,3 +592,11 @@ def test_a_certctl_in_a_home_directory_stays_visible_to_the_service(where: str, 
 
 def test_an_interpreter_in_a_home_directory_counts_too() -> None:
     assert hidden_home(settings(Path("/"), needs=(Path("/root/.pyenv/bin/python"),)))
+
+
+@pytest.mark.parametrize("sample", ["ExecStart=/bin/other\n", "0 3 * * * root /bin/other\n"])
+def test_a_sample_that_lacks_what_is_filled_in_is_an_error_and_not_a_unit_of_defaults(sample: str) -> None:
+    with pytest.raises(Internal):
+        replaced(sample, "ExecStart", "/usr/local/bin/certctl", "/opt/certctl")
+    with pytest.raises(Internal):
+        filled(sample, "/usr/local/bin/certctl", "/opt/certctl")
