@@ -14,7 +14,7 @@ from certctl.notify.message import SCHEMA, What
 from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.standing import Addresses
 from certctl.sandbox.zone_file import Fault
-from certctl.stories.journey import Step
+from certctl.stories.result import Step
 from certctl.timer.files import Condition
 from certctl.txt import Opened
 from certctl.values import Level, State

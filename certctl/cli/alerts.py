@@ -2,30 +2,29 @@
 
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report
 from certctl.cli.wiring import House
 from certctl.due import is_late
 from certctl.errors import WaitsFor, Who, kind_of
 from certctl.moments import is_void
 from certctl.notify import Happening, Message, What
-from certctl.stories.ending import PARKED, Ending, Word
+from certctl.stories.result import PARKED, Disposition, JourneyResult
 from certctl.values import DomainRow, Event
 
 _REMINDED = "remind"
 _REMIND_AGAIN = timedelta(days=7)
 
 
-def alert(house: House, outcomes: Sequence[Outcome], code: int, report: Report, *, whole: bool) -> None:
+def alert(house: House, results: Sequence[JourneyResult], code: int, report: Report, *, whole: bool) -> None:
     """Tell whoever is configured what happened in a run, and ping after one over everything.
 
     A notifier that hangs, fails or is not there costs at most its deadline and one line.
     """
     if house.settings.notify == type(house.settings.notify)():
         return
-    told = [*happenings(outcomes, house.settings.renewal.fallback_fraction), *(_reminders(house) if whole else ())]
+    told = [*happenings(results, house.settings.renewal.fallback_fraction), *(_reminders(house) if whole else ())]
     message = Message(
         host=socket.gethostname(), command="renew", at=house.clock.now(), exit_code=code, happenings=told
     )
@@ -33,43 +32,34 @@ def alert(house: House, outcomes: Sequence[Outcome], code: int, report: Report, 
         report.warn("; ".join(faults))
 
 
-def happenings(outcomes: Iterable[Outcome], fraction: float) -> Iterator[Happening]:
+def happenings(results: Iterable[JourneyResult], fraction: float) -> Iterator[Happening]:
     """Yield what somebody may want to know; a renewal that simply worked is not among it."""
-    for o in outcomes:
-        if o.ending and (what := _what(o.ending, fraction)):
-            row = o.ending.after
-            yield Happening(
-                what=what,
-                domain=o.domain,
-                at=o.ending.at,
-                error=o.error,
-                certificate=o.ending.certificate,
-                attempts=row.attempts if row else 0,
-                retry_at=row.retry_at if row else None,
-            )
+    for o in results:
+        if o.at and (what := _what(o, o.at, fraction)):
+            yield Happening(what, o)
 
 
-def _what(ending: Ending, fraction: float) -> What | None:
+def _what(o: JourneyResult, at: datetime, fraction: float) -> What | None:
     """Name it. A failure was told when it happened: resting is not another one."""
-    before = ending.before
-    if ending.word is Word.PARKED:
-        return What.PARKED if ending.is_news else None
-    if ending.error:
-        told = ending.wakes and ending.word is Word.FAILED and ending.error.kind.waits_for is not WaitsFor.PERSON
-        return (What.LATE if ending.late else What.FAILED) if told else None
+    before = o.before
+    if o.disposition is Disposition.PARKED:
+        return What.PARKED if o.is_news else None
+    if o.error:
+        told = o.wakes and o.disposition is Disposition.FAILED and o.error.kind.waits_for is not WaitsFor.PERSON
+        return (What.LATE if o.late else What.FAILED) if told else None
     if before is None or before.certificate is None:
         return None
     if before.state in PARKED:
-        return What.RETURNED if ending.is_news else None
-    return What.RECOVERED if _was_told(before, ending, fraction) else None
+        return What.RETURNED if o.is_news else None
+    return What.RECOVERED if _was_told(before, at, fraction) else None
 
 
-def _was_told(before: DomainRow, ending: Ending, fraction: float) -> bool:
+def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
     """Tell whether somebody has heard of the failure that is over now."""
     told = kind_of(before.last_error)
     if told is None or before.certificate is None:
         return False
-    late = is_late(before.certificate, ending.at, fraction)
+    late = is_late(before.certificate, at, fraction)
     return told.who is Who.OPERATOR or (late and told.who is not Who.CUSTOMER)
 
 
@@ -90,4 +80,4 @@ def _reminders(house: House) -> Iterator[Happening]:
             error = by_hand(row, house.world)
             house.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
             what = What.LATE if late else What.PERSON_NEEDED
-            yield Happening(what=what, domain=str(row.domain), at=now, error=error, certificate=row.certificate)
+            yield Happening(what, JourneyResult(domain=name, at=now, error=error, certificate=row.certificate))

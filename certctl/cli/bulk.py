@@ -52,7 +52,7 @@ def _new(journeys: Sequence[Journey], house: House) -> int:
 
 
 def _stopped(journeys: Sequence[Journey]) -> Interrupted:
-    done = sum(journey.ok and journey.ending is not None for journey in journeys)
+    done = sum(journey.ok and journey.ended_at is not None for journey in journeys)
     return Interrupted(
         Slug.INTERRUPTED,
         f"stopped with {done} of {len(journeys)} names done; what was in force before still is",

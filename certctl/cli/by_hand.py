@@ -11,7 +11,8 @@ from certctl.domain import Domain
 from certctl.io.clock import Clock
 from certctl.io.escape import one_line
 from certctl.io.stop import go_on
-from certctl.stories.journey import Journey, Listener, Step, StepTaken
+from certctl.stories.journey import Journey, Listener
+from certctl.stories.result import Step, StepTaken
 from certctl.txt import TxtDemand, TxtSight
 
 _DAY = 86400

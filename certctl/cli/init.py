@@ -81,7 +81,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     else:
         journeys = _settle_in(new, [config, *included], report)
     failing = Party([journey for journey in journeys if not journey.ok], [])
-    if failing.outcomes:
+    if failing.results:
         return finish(failing, report, str)
     if not any(preview.diff() for preview in [*included, *base]):
         new.web.require_sound()  # nginx has tested nothing yet

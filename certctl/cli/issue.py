@@ -9,12 +9,12 @@ from certctl.cli.base import Duration, Invocation, command
 from certctl.cli.bulk import bulk
 from certctl.cli.completion import known_domains
 from certctl.cli.names import finish, set_out
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import open_report
 from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.due import due_at
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
+from certctl.stories.result import JourneyResult
 from certctl.values import Mode
 
 _WAIT_HELP = "Where the CA's limit on new orders is reached, wait for it: thousands of names take days."
@@ -127,7 +127,7 @@ def _check_mode(mode: str | None, house: House) -> None:
     )
 
 
-def _ready(done: Outcome, house: House) -> str:
+def _ready(done: JourneyResult, house: House) -> str:
     """Say that a domain is live, until when, and when certctl acts next."""
     certificate, settings = done.certificate, house.settings
     if certificate is None:

@@ -16,15 +16,15 @@ from typing import Any
 import click
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Judge, Outcome, exit_code, failed
 from certctl.cli.pace import Pace
 from certctl.cli.reports import Report, Rows, Say
+from certctl.cli.results import Judge, exit_code, failed
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
-from certctl.stories.ending import Ending, Word
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
+from certctl.stories.result import Disposition, JourneyResult, Step, StepTaken
 
 _PLAIN = re.compile(r"[A-Za-z0-9._:/@+*,-]+")
 _LONGEST = 300
@@ -106,29 +106,29 @@ class JournalReport:
 
     def arrived(self, journey: Journey) -> None:
         """Say what became of a domain as soon as it is known."""
-        if journey.ending:
+        if journey.ended_at:
             self._said.add(str(journey.domain))
-            self._print(_line_of(journey.ending, str(journey.domain), journey.steps))
+            self._print(_line_of(journey.result))
 
     def results(
-        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
         """Say what has not been said, what nginx was told, and the sum of it."""
-        for o in outcomes:
+        for o in results:
             if o.domain not in self._said:
-                self._print(_line_of_outcome(o, say))
+                self._print(_line_of_result(o, say))
             if o.ok and self._shows_results:
                 click.echo(one_line(say(o)))
-        if told := _nginx(outcomes):
+        if told := _nginx(results):
             self._print(told)
         if beside:
             self.failure(beside)
-        self._print(self._summary(outcomes))
-        return int(exit_code(outcomes, fails, beside))
+        self._print(self._summary(results))
+        return int(exit_code(results, fails, beside))
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
+    def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:
         """Show the table on stdout."""
-        return self._text.listing(outcomes, shown, **beside)
+        return self._text.listing(results, shown, **beside)
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
         """Show the result on stdout."""
@@ -147,9 +147,9 @@ class JournalReport:
         fields = {"code": error.slug, "who": error.kind.who, "message": error.message}
         self._print(line(Priority.ACT, "failed", **fields, next=error.next[0]))
 
-    def _summary(self, outcomes: Sequence[Outcome]) -> Line:
-        words = [_word(o) for o in outcomes]
-        counts = {str(word): words.count(word) for word in Word if word is not Word.DONE}
+    def _summary(self, results: Sequence[JourneyResult]) -> Line:
+        words = [o.disposition for o in results]
+        counts = {str(word): words.count(word) for word in Disposition if word is not Disposition.DONE}
         seconds = time.monotonic() - self._began
         return line(Priority.ROUTINE, "summary", **counts, duration=f"{seconds:.1f}s")
 
@@ -159,59 +159,54 @@ class JournalReport:
                 click.echo(said, err=True)
 
 
-def _line_of(ending: Ending, domain: str, steps: Sequence[StepTaken]) -> Line:
+def _line_of(o: JourneyResult) -> Line:
     """Say how a domain's way ended."""
-    if ending.error:
-        return _line_of_failure(ending, ending.error, domain)
-    if ending.word is Word.DONE:
-        return line(Priority.DEBUG, ending.word, domain=domain)
-    if ending.word is Word.RETURNED:
-        return line(Priority.NOTICE, ending.word, domain=domain, days_left=ending.days_left)
+    if o.error:
+        return _line_of_failure(o, o.error)
+    word = o.disposition
+    if word is Disposition.DONE:
+        return line(Priority.DEBUG, word, domain=o.domain)
+    if word is Disposition.RETURNED:
+        return line(Priority.NOTICE, word, domain=o.domain, days_left=o.days_left)
     return line(
         Priority.ROUTINE,
-        ending.word,
-        domain=domain,
-        days_left=ending.days_left if ending.word is Word.RENEWED else None,
-        reason=ending.reason if ending.word is Word.RENEWED else None,
-        took=f"{sum(step.ms for step in steps) / 1000:.1f}s",
-        expires=rfc3339(ending.certificate.not_after) if ending.certificate else None,
+        word,
+        domain=o.domain,
+        days_left=o.days_left if word is Disposition.RENEWED else None,
+        reason=o.reason if word is Disposition.RENEWED else None,
+        took=f"{sum(step.ms for step in o.steps) / 1000:.1f}s",
+        expires=rfc3339(o.in_force.not_after) if o.in_force else None,
     )
 
 
-def _line_of_failure(ending: Ending, error: CertctlError, domain: str) -> Line:
-    row = ending.after
-    fields: dict[str, object] = {"domain": domain, "code": error.slug, "who": error.kind.who}
-    if ending.word is Word.PARKED:
-        priority = Priority.NOTICE if ending.is_news else Priority.DEBUG
+def _line_of_failure(o: JourneyResult, error: CertctlError) -> Line:
+    row = o.after
+    fields: dict[str, object] = {"domain": o.domain, "code": error.slug, "who": error.kind.who}
+    if o.disposition is Disposition.PARKED:
+        priority = Priority.NOTICE if o.is_news else Priority.DEBUG
         fields |= {"state": row.state, "since": rfc3339(row.since)} if row else {}
     else:
-        priority = Priority.ACT if ending.wakes else Priority.WARNING
-        retry = rfc3339(row.retry_at) if row and row.retry_at and row.retry_at > ending.at else None
+        priority = Priority.ACT if o.wakes else Priority.WARNING
+        retry = rfc3339(row.retry_at) if row and row.retry_at and o.at and row.retry_at > o.at else None
         fields |= {"attempt": row.attempts if row else None, "retry": retry}
-    return line(priority, ending.word, **fields, days_left=ending.days_left, message=error.message)
+    return line(priority, o.disposition, **fields, days_left=o.days_left, message=error.message)
 
 
-def _line_of_outcome(o: Outcome, say: Say) -> Line:
+def _line_of_result(o: JourneyResult, say: Say) -> Line:
     """Say what became of a domain that had no journey to an end: one refused at the door, or one only looked at."""
-    if o.ending:
-        return _line_of(o.ending, o.domain, o.steps)
+    if o.at:
+        return _line_of(o)
     if o.error:
         priority = Priority.ACT if o.error.kind.who is Who.OPERATOR else Priority.WARNING
         fields = {"code": o.error.slug, "who": o.error.kind.who, "message": o.error.message}
-        return line(priority, _word(o), domain=o.domain, **fields)
-    return line(Priority.ROUTINE, _word(o), domain=o.domain, said=say(o))
+        return line(priority, o.disposition, domain=o.domain, **fields)
+    return line(Priority.ROUTINE, o.disposition, domain=o.domain, said=say(o))
 
 
-def _word(o: Outcome) -> Word:
-    if o.ending:
-        return o.ending.word
-    return Word.DONE if o.ok else Word.FAILED
-
-
-def _nginx(outcomes: Sequence[Outcome]) -> Line | None:
+def _nginx(results: Sequence[JourneyResult]) -> Line | None:
     """Say what nginx took over, if it was told anything. A reload that domains share is one step of all of them."""
     deployed = [
-        step for o in outcomes if o.ok and o.changed for step in o.steps if step.ok and step.name is Step.RELOAD
+        step for o in results if o.ok and o.changed for step in o.steps if step.ok and step.name is Step.RELOAD
     ]
     if not deployed:
         return None

@@ -7,15 +7,15 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
-from certctl.cli.outcome import Outcome, failed, wakes
 from certctl.cli.reports import Report, open_report
+from certctl.cli.results import failed, wakes
 from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
-from certctl.stories.ending import Ending, Word
 from certctl.stories.journey import Journey
+from certctl.stories.result import Disposition, JourneyResult
 from certctl.stories.spending import backing_off, command_for
 from certctl.values import DomainRow, Removal, State
 
@@ -76,7 +76,7 @@ def renew(
     story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
     party = Party([*ended, *party.journeys], party.refused)
     code = finish(party, report, _renewed, fails)
-    alert(house, party.outcomes, code, report, whole=not domains)
+    alert(house, party.results, code, report, whole=not domains)
     if not domains:
         let_copies_go(house.world)
         prune(house.world)
@@ -91,7 +91,7 @@ def _named(names: tuple[str, ...], house: House, report: Report, *, insists: boo
         if _is_renewable(house.store.domain(journey.domain)):
             known.append(journey)
         else:
-            refused.append(Outcome(str(journey.domain), error=_unknown(journey.domain)))
+            refused.append(JourneyResult(domain=str(journey.domain), error=_unknown(journey.domain)))
     return Party(known, refused)
 
 
@@ -119,9 +119,9 @@ def _foreseen(party: Party, house: House, report: Report) -> Party:
         if row is None or not (journey.insists or is_waiting(row, house.world)):
             report.note(f"{journey.domain}: not due")
         elif row.damage and not journey.insists:
-            refused.append(Outcome(str(row.domain), error=damaged(row)))
+            refused.append(JourneyResult(domain=str(row.domain), error=damaged(row)))
         elif needs_person(row):
-            refused.append(Outcome(str(row.domain), error=by_hand(row, house.world)))
+            refused.append(JourneyResult(domain=str(row.domain), error=by_hand(row, house.world)))
         elif not journey.insists and resting(house.world, [row]):
             refused.append(_asleep(row, house))
         else:
@@ -145,7 +145,7 @@ def _due(house: House, report: Report, *, insists: bool, asks: bool) -> Party:
         report.note(f"{len(asleep)} resting after a failure at the CA: certctl status --failing")
     for text in _reminders(rows, house, asks=asks):
         report.note(text)
-    late = [sleeper for sleeper in asleep if sleeper.ending and sleeper.ending.late]
+    late = [sleeper for sleeper in asleep if sleeper.late]
     return Party([Journey(row.domain, report) for row in waiting(world, rows)], late)
 
 
@@ -159,17 +159,25 @@ def _reminders(rows: Sequence[DomainRow], house: House, *, asks: bool) -> list[s
     return [by_hand(row, house.world).message for row in rows if needs_person(row) and is_waiting(row, house.world)]
 
 
-def _asleep(row: DomainRow, house: House) -> Outcome:
+def _asleep(row: DomainRow, house: House) -> JourneyResult:
     """Say of a domain that is left alone why; when it gets late over it, that is a failure of the run."""
     now, certificate = house.clock.now(), row.certificate
     error = backing_off(row, row.retry_at or now, now)
     late = certificate is not None and is_late(certificate, now, house.settings.renewal.fallback_fraction)
-    ending = Ending(at=now, before=row, after=row, error=error, late=late)
-    return Outcome(str(row.domain), state=row.state, certificate=certificate, error=error, ending=ending)
+    return JourneyResult(
+        domain=str(row.domain),
+        state=row.state,
+        certificate=certificate,
+        error=error,
+        at=now,
+        before=row,
+        after=row,
+        late=late,
+    )
 
 
-def _renewed(done: Outcome) -> str:
-    if done.ending and done.ending.word is Word.RETURNED:
+def _renewed(done: JourneyResult) -> str:
+    if done.disposition is Disposition.RETURNED:
         return f"{done.domain}: points here and is wanted again"
     if done.state == State.REMOVED:
         return f"{done.domain}: removed, as was begun"

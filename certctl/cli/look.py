@@ -10,14 +10,13 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains, known_slugs
 from certctl.cli.names import finish, parse_name, set_out
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.wiring import inspect_house, read_house
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, kind_of
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
-from certctl.stories.journey import Step
+from certctl.stories.result import JourneyResult, Step
 
 if TYPE_CHECKING:
     from certctl.approval import Answer, HttpOperator
@@ -73,7 +72,7 @@ def _ask(operator: "HttpOperator", domain: Domain) -> "Answer":
     return answer
 
 
-def _told(done: Outcome) -> str:
+def _told(done: JourneyResult) -> str:
     return f"{done.domain}: {done.steps[-1].detail}" if done.steps else done.domain
 
 

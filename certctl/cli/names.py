@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from certctl.cli.outcome import Judge, Outcome, failed, outcome
 from certctl.cli.reports import Report, Say
+from certctl.cli.results import Judge, failed
 from certctl.cli.wiring import House
 from certctl.domain import Domain, parse_domain, parse_wildcard
 from certctl.errors import CertctlError, NameRejected
 from certctl.stories.journey import Journey
+from certctl.stories.result import JourneyResult
 
 _MAX_LINE = 1000
 
@@ -23,13 +24,13 @@ class Party:
     """
 
     journeys: Sequence[Journey]
-    refused: Sequence[Outcome]
+    refused: Sequence[JourneyResult]
     error: CertctlError | None = None
 
     @property
-    def outcomes(self) -> Sequence[Outcome]:
+    def results(self) -> Sequence[JourneyResult]:
         """Return what became of everyone."""
-        return [*self.refused, *map(outcome, self.journeys)]
+        return [*self.refused, *(journey.result for journey in self.journeys)]
 
 
 def set_out(
@@ -46,7 +47,7 @@ def set_out(
         try:
             domain = parse_name(text, house) if wildcards else parse_domain(text, house.names)
         except NameRejected as error:
-            refused.append(Outcome(text, error=error))
+            refused.append(JourneyResult(domain=text, error=error))
             continue
         for warning in domain.warnings:
             report.note(f"{domain}: {warning}")
@@ -78,4 +79,4 @@ def expand(names: Iterable[str]) -> Iterable[str]:
 
 def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:
     """Report what became of everyone; return the exit code."""
-    return report.results(party.outcomes, say, fails, party.error)
+    return report.results(party.results, say, fails, party.error)

@@ -16,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Judge, Outcome, exit_code, failed
 from certctl.cli.pace import Pace
 from certctl.cli.reports import Rows, Say
+from certctl.cli.results import Judge, exit_code, failed
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
 from certctl.io.escape import one_line
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
+from certctl.stories.result import JourneyResult, Step, StepTaken
 
 _FULL_BLOCKS = 3
 _SEEN_LINES = 20
@@ -113,14 +114,14 @@ class TextReport:
             self._err.print(Text(line, style="dim"))
 
     def results(
-        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
         """Print the result of each domain, and a full block for the first failures.
 
         When it must be quiet, what the run does not fail for is not said either.
         """
         self._stop()
-        failures = [o for o in outcomes if o.error and (fails(o) or not self._quiet)]
+        failures = [o for o in results if o.error and (fails(o) or not self._quiet)]
         shown = len(failures) if self._verbose else _FULL_BLOCKS
         for o in failures[:shown]:
             if o.error:
@@ -130,25 +131,25 @@ class TextReport:
         if self._quiet:
             for o in failures[shown:]:
                 self._err.print(self._short(o.domain, o.error))
-        elif outcomes or not beside:
-            self._sum_up(outcomes, say)
-        return int(exit_code(outcomes, fails, beside))
+        elif results or not beside:
+            self._sum_up(results, say)
+        return int(exit_code(results, fails, beside))
 
-    def _sum_up(self, outcomes: Sequence[Outcome], say: Say) -> None:
-        fine = [o for o in outcomes if o.ok]
+    def _sum_up(self, results: Sequence[JourneyResult], say: Say) -> None:
+        fine = [o for o in results if o.ok]
         for o in fine:
             self._out.print(Text(say(o)))
-        if not outcomes:
+        if not results:
             self._out.print(Text("Nothing to do."))
-        if len(outcomes) > 1:
-            changed = sum(o.changed for o in outcomes)
-            self._out.print(Text(f"{len(fine)} ok, {len(outcomes) - len(fine)} failed, {changed} changed"))
+        if len(results) > 1:
+            changed = sum(o.changed for o in results)
+            self._out.print(Text(f"{len(fine)} ok, {len(results) - len(fine)} failed, {changed} changed"))
 
     def _short(self, domain: str, error: CertctlError | None) -> Text:
         said = f"error[{error.slug}]: {one_line(error.message)}" if error else "done"
         return Text(f"{self._marks[error is None]} {one_line(domain)}  {said}")
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:  # noqa: ARG002 - the rows say it
+    def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:  # noqa: ARG002 - the rows say it
         """Print the table."""
         self.data(None, shown)
         return 0

@@ -8,14 +8,15 @@ from typing import Any, Protocol
 import click
 
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Judge, Outcome, document, error_json, exit_code, failed
 from certctl.cli.pace import Pace
+from certctl.cli.results import Judge, document, error_json, exit_code, failed
 from certctl.domain import Domain
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
-from certctl.stories.journey import Journey, Listener, Step, StepTaken
+from certctl.stories.journey import Journey, Listener
+from certctl.stories.result import JourneyResult, Step, StepTaken
 
-Say = Callable[[Outcome], str]
+Say = Callable[[JourneyResult], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ class Report(Listener, Protocol):
         ...
 
     def results(
-        self, outcomes: Sequence[Outcome], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
         """Say how it ended for each domain, and what is wrong with the run beside them; return the exit code."""
         ...
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:
+    def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:
         """Show a table about domains, and in JSON what is said beside it; return 0."""
         ...
 
@@ -84,18 +85,18 @@ class JsonReport:
 
     def results(
         self,
-        outcomes: Sequence[Outcome],
+        results: Sequence[JourneyResult],
         say: Say,  # noqa: ARG002 - the words are for people
         fails: Judge = failed,
         beside: CertctlError | None = None,
     ) -> int:
         """Print the results."""
-        _print(document(self._command, outcomes, fails, beside))
-        return int(exit_code(outcomes, fails, beside))
+        _print(document(self._command, results, fails, beside))
+        return int(exit_code(results, fails, beside))
 
-    def listing(self, outcomes: Sequence[Outcome], shown: Rows, **beside: object) -> int:  # noqa: ARG002
+    def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:  # noqa: ARG002
         """Print the results; what is listed may be failing, the listing did not."""
-        _print(document(self._command, outcomes) | {"ok": True, **beside})
+        _print(document(self._command, results) | {"ok": True, **beside})
         return 0
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002

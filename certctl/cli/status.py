@@ -9,7 +9,6 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import parse_name
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.cli.timer_host import next_run
 from certctl.cli.wiring import House, inspect_house
@@ -18,7 +17,7 @@ from certctl.errors import ConfigInvalid
 from certctl.formats import rfc3339
 from certctl.slugs import Slug
 from certctl.stories.damage import mending
-from certctl.stories.ending import PARKED
+from certctl.stories.result import PARKED, JourneyResult
 from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
@@ -67,7 +66,7 @@ def status(
     notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
     daemon = look(house)
     return report.listing(
-        [_outcome(row, said[row.domain]) for row in shown],
+        [_result(row, said[row.domain]) for row in shown],
         Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
         serve=daemon.status if daemon else None,
     )
@@ -125,11 +124,11 @@ def _note(row: DomainRow, now: datetime, house: House) -> str:
     return f"{row.last_error}{attempts}" + (f"; next try {row.retry_at:%Y-%m-%d %H:%M} UTC" if resting else "")
 
 
-def _outcome(row: DomainRow, condition: str) -> Outcome:
-    return Outcome(str(row.domain), state=condition, certificate=row.certificate)
+def _result(row: DomainRow, condition: str) -> JourneyResult:
+    return JourneyResult(domain=str(row.domain), state=condition, certificate=row.certificate)
 
 
-def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
+def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
     domain = parse_name(text, house)
     row = house.store.domain(domain)
     if row is None:
@@ -156,7 +155,7 @@ def _one(text: str, house: House) -> tuple[list[Outcome], Rows]:
     if said := _note(row, house.clock.now(), house):
         facts += [["note", said]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
-    return [_outcome(row, condition)], Rows(["", ""], facts, notes)
+    return [_result(row, condition)], Rows(["", ""], facts, notes)
 
 
 def _solved_by(row: DomainRow) -> str:

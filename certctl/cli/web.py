@@ -8,7 +8,6 @@ import click
 from certctl.cli.base import Invocation, command
 from certctl.cli.completion import known_domains
 from certctl.cli.names import Party, finish, set_out
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, inspect_house, open_house
 from certctl.domain import Domain
@@ -16,10 +15,11 @@ from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import let_copy_go
-from certctl.stories.journey import Journey, Step
+from certctl.stories.journey import Journey
 from certctl.stories.leftovers import let_copies_go
 from certctl.stories.reconcile import reconcile as reconcile_story
 from certctl.stories.reconcile import sort_out
+from certctl.stories.result import JourneyResult, Step
 from certctl.stories.unknown import find_unknown, require_newest, store_knows_less
 from certctl.values import Site, State
 
@@ -56,11 +56,11 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
     if (show or diff) and not invocation.json:
         click.echo("".join(shown), nl=False)
         failing = Party([journey for journey in party.journeys if not journey.ok], party.refused)
-        return finish(failing, report, str) if failing.outcomes else 0
+        return finish(failing, report, str) if failing.results else 0
     return finish(party, report, lambda o: _published(o, house))
 
 
-def _published(done: Outcome, house: House) -> str:
+def _published(done: JourneyResult, house: House) -> str:
     if not done.changed:
         return f"{done.domain}: nothing changed"
     next_one = "reload" if house.web.is_reload_pending else f"confirm {done.domain}"
@@ -146,7 +146,7 @@ def _adopted(house: House, report: Report) -> Sequence[Journey]:
     return adopt(house.world, lambda domain: Journey(domain, report))
 
 
-def _what_became(o: Outcome, taken: AbstractSet[Domain]) -> str:
+def _what_became(o: JourneyResult, taken: AbstractSet[Domain]) -> str:
     put = "put right" if o.changed else "as it was"
     if o.state == State.REMOVED or (o.changed and o.certificate is None):
         return "taken out"

@@ -8,13 +8,13 @@ import click
 
 from certctl.cli.base import Duration, Invocation, command
 from certctl.cli.names import Party, finish
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Report, open_report
 from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain, parse_wildcard
 from certctl.due import due_at
 from certctl.io.escape import one_line
 from certctl.stories.journey import Journey, Listener
+from certctl.stories.result import JourneyResult
 from certctl.values import DnsSolver, State
 from certctl.world import World
 
@@ -155,7 +155,7 @@ def _option(text: str, plugin: str) -> tuple[str, str]:
     return key, str(Path(value).absolute()) if key.endswith("credentials") else value
 
 
-def _begun(done: Outcome, house: House) -> str:
+def _begun(done: JourneyResult, house: House) -> str:
     from certctl.cli.by_hand import records
 
     if done.demand is None:
@@ -172,12 +172,12 @@ def _begun(done: Outcome, house: House) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def _nothing_to_do(done: Outcome, house: House) -> str:
+def _nothing_to_do(done: JourneyResult, house: House) -> str:
     days = done.certificate.remaining(house.clock.now()).days if done.certificate else 0
     return f"{done.domain}: valid {days} more days and served by nginx. Nothing to do."
 
 
-def _ready(done: Outcome, domain: Domain, solver: DnsSolver, house: House) -> str:
+def _ready(done: JourneyResult, domain: Domain, solver: DnsSolver, house: House) -> str:
     certificate = done.certificate
     if certificate is None:
         return f"{done.domain}: done"

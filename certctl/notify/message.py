@@ -7,9 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from certctl.errors import CertctlError
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
+from certctl.stories.result import JourneyResult
 from certctl.values import Certificate
 
 SCHEMA = "certctl.event/1"
@@ -28,45 +28,45 @@ class What(StrEnum):
     PERSON_NEEDED = "person-needed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Happening:
-    """One thing that happened to one domain.
-
-    Attributes:
-        certificate: The one in force.
-        attempts: Failures at the CA since the last success.
-        retry_at: When it is tried again at the earliest.
-    """
+    """One thing that happened to one domain, and what became of it."""
 
     what: What
-    domain: str
-    at: datetime
-    error: CertctlError | None = None
-    certificate: Certificate | None = None
-    attempts: int = 0
-    retry_at: datetime | None = None
+    result: JourneyResult
 
     def document(self) -> dict[str, Any]:
         """Return the public object."""
-        error, certificate = self.error, self.certificate
+        o, error, row = self.result, self.result.error, self.result.after
         return {
             "event": self.what,
-            "domain": one_line(self.domain),
+            "domain": one_line(o.domain),
             "code": error.slug if error else None,
             "who": error.kind.who if error else None,
             "message": one_line(error.message) if error else None,
             "next": [one_line(command) for command in error.next] if error else [],
-            "not_after": rfc3339(certificate.not_after) if certificate else None,
-            "days_left": certificate.remaining(self.at).days if certificate else None,
-            "attempts": self.attempts,
-            "retry_at": rfc3339(self.retry_at) if self.retry_at else None,
+            "not_after": rfc3339(self._certificate.not_after) if self._certificate else None,
+            "days_left": self._days_left,
+            "attempts": row.attempts if row else 0,
+            "retry_at": rfc3339(row.retry_at) if row and row.retry_at else None,
         }
 
     def sentence(self) -> str:
         """Say it in one line."""
-        left = f", {self.certificate.remaining(self.at).days} days left" if self.certificate else ""
-        why = f": {self.error.message} [{self.error.slug}]" if self.error else ""
-        return one_line(f"{self.what} {self.domain}{left}{why}")
+        left = "" if self._days_left is None else f", {self._days_left} days left"
+        error = self.result.error
+        why = f": {error.message} [{error.slug}]" if error else ""
+        return one_line(f"{self.what} {self.result.domain}{left}{why}")
+
+    @property
+    def _certificate(self) -> Certificate | None:
+        """Return the one in force; of a domain that had no journey, what the result says it has."""
+        return self.result.in_force if self.result.after else self.result.certificate
+
+    @property
+    def _days_left(self) -> int | None:
+        certificate, at = self._certificate, self.result.at
+        return certificate.remaining(at).days if certificate and at else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from certctl.errors import (
 )
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
-from certctl.stories.journey import Journey, Step
+from certctl.stories.result import JourneyResult, Step
 
 _LONGEST = timedelta(hours=1)  # an operator's --force, or a raised limit, is noticed within that time
 _DNS_MAY_CHANGE = timedelta(seconds=30)
@@ -62,8 +62,8 @@ PREPARING = Answer(Kind.PREPARING, _LOOK_AGAIN)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one name's way ended. Nothing but words, numbers and times: it may come from another process.
+class WireResult:
+    """What became of one name in words, numbers and times: a ``JourneyResult`` as another process can send it.
 
     Attributes:
         word: The history's word for it, when it is ready.
@@ -84,36 +84,35 @@ class Outcome:
 
     def to_json(self) -> bytes:
         """Write it for another process: one line."""
-        return _OUTCOME.dump_json(self)
+        return _WIRE.dump_json(self)
 
     @staticmethod
-    def from_json(line: bytes) -> "Outcome":
+    def from_json(line: bytes) -> "WireResult":
         """Read what ``to_json`` wrote."""
-        return _OUTCOME.validate_json(line)
+        return _WIRE.validate_json(line)
 
 
-_OUTCOME = TypeAdapter(Outcome)
+_WIRE = TypeAdapter(WireResult)
 
 
-def of_journey(journey: Journey, settings: ServeSettings, now: datetime) -> Outcome:
-    """Say how a domain's way ended, to whoever waits for it and to the journal."""
-    orders = sum(step.name is Step.OBTAIN and (step.ok or _was_ordered(journey.error)) for step in journey.steps)
-    after = journey.ending.after if journey.ending else None
-    if journey.error:
-        rests = after.retry_at - now if after and after.retry_at else timedelta(0)
-        return replace(of_failure(journey.error, settings, rests), orders=orders, changed=journey.changed)
-    return Outcome(
+def of_result(result: JourneyResult, settings: ServeSettings, now: datetime) -> WireResult:
+    """Say what became of a domain, to whoever waits for it and to the journal."""
+    orders = sum(step.name is Step.OBTAIN and (step.ok or _was_ordered(result.error)) for step in result.steps)
+    if result.error:
+        rests = result.after.retry_at - now if result.after and result.after.retry_at else timedelta(0)
+        return replace(of_failure(result.error, settings, rests), orders=orders, changed=result.changed)
+    return WireResult(
         READY,
-        journey.ending.word if journey.ending else "done",
-        journey.changed,
+        result.disposition,
+        result.changed,
         orders,
-        journey.certificate.not_after if journey.certificate else None,
+        result.certificate.not_after if result.certificate else None,
     )
 
 
-def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Outcome:
+def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> WireResult:
     """Say why a name's way ended early."""
-    return Outcome(of_error(error, settings, rests), who=error.kind.who, message=error.message)
+    return WireResult(of_error(error, settings, rests), who=error.kind.who, message=error.message)
 
 
 def _was_ordered(error: CertctlError | None) -> bool:

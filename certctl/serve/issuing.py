@@ -9,12 +9,13 @@ from functools import partial
 
 from certctl.domain import Domain
 from certctl.errors import Busy, Interrupted
-from certctl.serve.answers import Outcome, of_journey
+from certctl.serve.answers import WireResult, of_result
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, is_settled, obtain
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
 from certctl.stories.remove import stay_away
+from certctl.stories.result import Step, StepTaken
 from certctl.txt import TxtDemand
 from certctl.values import Approval, Certificate, Delegation, DnsSolver, Done, Issued, Pem, Suggestion
 from certctl.world import CertificateAuthority, World
@@ -33,7 +34,7 @@ class Issuing:
         self._world = replace(world, ca=self._queue)
         self._deployer = Deployer(self._world)
 
-    def __call__(self, domain: Domain) -> Outcome:
+    def __call__(self, domain: Domain) -> WireResult:
         """Take one name all the way, and say where that ended.
 
         A name that is not settled is looked at before anything is locked or written, so that names without number
@@ -41,7 +42,7 @@ class Issuing:
         """
         return self._take(domain, partial(self._world.dns.verify, domain))
 
-    def go_on(self, delegation: Delegation) -> Outcome:
+    def go_on(self, delegation: Delegation) -> WireResult:
         """Take a name the rest of the way, for another process of ours that has verified it."""
         return self._take(delegation.domain, lambda: delegation)
 
@@ -49,7 +50,7 @@ class Issuing:
         """Let no order begin any more; those at the CA go on."""
         self._queue.close()
 
-    def _take(self, domain: Domain, verify: Callable[[], Delegation]) -> Outcome:
+    def _take(self, domain: Domain, verify: Callable[[], Delegation]) -> WireResult:
         journey, approval = Journey(domain, Silent()), None
         with journey.attempt():
             row = self._world.store.domain(domain)
@@ -60,7 +61,7 @@ class Issuing:
         if journey.ok:
             obtain(journey, self._world, approval)
             self._deployer.deploy(journey)
-        return of_journey(journey, self._settings, self._world.clock.now())
+        return of_result(journey.result, self._settings, self._world.clock.now())
 
 
 class QueueingCa:

@@ -26,7 +26,7 @@ from certctl.errors import CertctlError, ExitCode, NameRejected, unforeseen
 from certctl.io import service
 from certctl.io.process import end_children, fork
 from certctl.io.stop import stopping
-from certctl.serve.answers import Outcome, of_failure
+from certctl.serve.answers import WireResult, of_failure
 from certctl.serve.settings import ServeSettings
 from certctl.values import Delegation
 
@@ -37,7 +37,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Onward(Protocol):
     """Takes names that were verified the rest of the way."""
 
-    def go_on(self, delegation: Delegation) -> Outcome:
+    def go_on(self, delegation: Delegation) -> WireResult:
         """Take one."""
         ...
 

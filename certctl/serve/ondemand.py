@@ -14,7 +14,7 @@ from typing import Protocol
 
 from certctl.domain import Domain
 from certctl.errors import NameRejected, unforeseen
-from certctl.serve.answers import PREPARING, READY, Answer, Kind, Outcome, of_error, of_failure
+from certctl.serve.answers import PREPARING, READY, Answer, Kind, WireResult, of_error, of_failure
 from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
 from certctl.serve.settings import ServeSettings
@@ -32,7 +32,7 @@ class Landing:
     """
 
     domain: Domain
-    outcome: Outcome
+    outcome: WireResult
     seconds: float
 
     @property
@@ -56,7 +56,7 @@ class Watcher(Protocol):
 class Issuer(Protocol):
     """Takes names all the way."""
 
-    def __call__(self, domain: Domain) -> Outcome:
+    def __call__(self, domain: Domain) -> WireResult:
         """Take one name all the way, on a thread."""
         ...
 
@@ -101,7 +101,7 @@ class OnDemand:
         self._caps = Caps(settings.per_registered_domain, settings.overall, now)
         self._memory: Memory[Domain, Answer] = Memory(settings.memory, now)
         self._flights: dict[Domain, asyncio.Future[Answer]] = {}
-        self._under_way: set[asyncio.Future[Outcome]] = set()
+        self._under_way: set[asyncio.Future[WireResult]] = set()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="flight")
         self.waiting = 0
         self.refusing: Answer | None = None
@@ -180,7 +180,7 @@ class OnDemand:
         under_way.add_done_callback(partial(self._land, domain, self._now()))
         return flight
 
-    def _land(self, domain: Domain, began: float, ended: "asyncio.Future[Outcome]") -> None:
+    def _land(self, domain: Domain, began: float, ended: "asyncio.Future[WireResult]") -> None:
         self._under_way.discard(ended)
         landing = Landing(domain, self._outcome(ended), self._now() - began)
         flight = self._flights.pop(domain)
@@ -195,9 +195,9 @@ class OnDemand:
         for watcher in self._watchers:
             watcher.answered(answer)
 
-    def _outcome(self, ended: "asyncio.Future[Outcome]") -> Outcome:
+    def _outcome(self, ended: "asyncio.Future[WireResult]") -> WireResult:
         if ended.cancelled():
-            return Outcome(PREPARING)
+            return WireResult(PREPARING)
         if bug := ended.exception():
             return of_failure(unforeseen(bug), self._settings)
         return ended.result()

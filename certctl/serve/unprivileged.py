@@ -10,7 +10,7 @@ from threading import Lock, Thread
 
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, Interrupted
-from certctl.serve.answers import Outcome, of_failure
+from certctl.serve.answers import WireResult, of_failure
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
 from certctl.values import Delegation
@@ -45,11 +45,11 @@ class Unprivileged:
         self._asked: dict[int, Future[bytes]] = {}
         Thread(target=self._hear, name="monitor", daemon=True).start()
 
-    def __call__(self, domain: Domain) -> Outcome:
+    def __call__(self, domain: Domain) -> WireResult:
         """Take one name all the way."""
         try:
             said = json.dumps(self._verify(domain).summary[:_LONGEST_WORD])
-            return Outcome.from_json(self._ask(f"issue {domain} {said}").result())
+            return WireResult.from_json(self._ask(f"issue {domain} {said}").result())
         except CertctlError as error:
             return of_failure(error, self._settings)
 

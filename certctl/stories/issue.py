@@ -9,8 +9,9 @@ from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
-from certctl.stories.journey import Journey, Step, take_together
+from certctl.stories.journey import Journey, take_together
 from certctl.stories.remove import stay_away
+from certctl.stories.result import Step
 from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
 from certctl.stories.unknown import require_newest, spare_order
 from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State

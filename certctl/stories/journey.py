@@ -6,8 +6,7 @@ A story says what happens; the journey notices it: for the person watching, for 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
+from datetime import datetime
 from typing import ParamSpec, Protocol, TypeVar
 
 from certctl.dns_records import DnsRecord
@@ -17,35 +16,10 @@ from certctl.errors import CertctlError, unforeseen
 from certctl.io.stop import go_on
 from certctl.slugs import Slug
 from certctl.stories import spending
-from certctl.stories.ending import PARKED, Ending
+from certctl.stories.result import PARKED, JourneyResult, Step, StepTaken
 from certctl.txt import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 from certctl.world import World
-
-
-class Step(StrEnum):
-    """The steps of the one sentence (public: the ``steps`` of every JSON result)."""
-
-    VERIFY = "verify"
-    APPROVE = "approve"
-    PROBE = "probe"
-    ORDER = "order"
-    OBTAIN = "obtain"
-    PUBLISH = "publish"
-    RELOAD = "reload"
-    CONFIRM = "confirm"
-    REVOKE = "revoke"
-    ADOPT = "adopt"
-
-
-@dataclass(frozen=True, slots=True)
-class StepTaken:
-    """One step that ended. ``ms`` is wall time."""
-
-    name: Step
-    ok: bool
-    ms: int
-    detail: str
 
 
 class Told(Protocol):
@@ -91,7 +65,9 @@ class Journey:
         error: Why it ended early.
         warnings: What somebody should mend although the journey went on.
         before: What the store knew when it set out, once the story has looked.
-        ending: How it ended; None before, and for a run that leaves no trace.
+        after: What the store knew when it ended.
+        ended_at: When it ended; None before, and for a run that leaves no trace.
+        is_late: At its end renewal had been due for so long that half of the time left for it was gone.
         site: What is to be published, once that is known.
         demand: What a person must put into DNS before the story can go on.
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
@@ -111,7 +87,9 @@ class Journey:
         self.error: CertctlError | None = None
         self.warnings: list[CertctlError] = []
         self.before: DomainRow | None = None
-        self.ending: Ending | None = None
+        self.after: DomainRow | None = None
+        self.ended_at: datetime | None = None
+        self.is_late = False
         self.site: Site | None = None
         self.mode: Mode | None = None
         self.demand: TxtDemand | None = None
@@ -123,6 +101,27 @@ class Journey:
     def ok(self) -> bool:
         """Tell whether nothing went wrong so far."""
         return self.error is None
+
+    @property
+    def result(self) -> JourneyResult:
+        """Return what became of the domain, or how far it has come."""
+        return JourneyResult(
+            domain=str(self.domain),
+            changed=self.changed,
+            state=self.state,
+            certificate=self.certificate,
+            steps=tuple(self.steps),
+            error=self.error,
+            warnings=tuple(self.warnings),
+            demand=self.demand,
+            proof=self.records,
+            still_approved=self.still_approved,
+            at=self.ended_at,
+            before=self.before,
+            after=self.after,
+            late=self.is_late,
+            forced=self.insists,
+        )
 
     @property
     def has_ordered(self) -> bool:
@@ -192,17 +191,9 @@ class Journey:
     def _end(self, world: World | None) -> None:
         if world is None:
             return
-        now, after = world.clock.now(), world.store.domain(self.domain)
-        certificate = after.certificate if after else None
-        self.ending = Ending(
-            at=now,
-            before=self.before,
-            after=after,
-            error=self.error,
-            obtained=self.has_ordered,
-            late=certificate is not None and is_late(certificate, now, world.fallback_fraction),
-            forced=self.insists,
-        )
+        self.ended_at, self.after = world.clock.now(), world.store.domain(self.domain)
+        certificate = self.after.certificate if self.after else None
+        self.is_late = certificate is not None and is_late(certificate, self.ended_at, world.fallback_fraction)
 
     def _record(self, world: World, step: str, slug: Slug | None, detail: str) -> None:
         world.store.record(Event(world.clock.now(), self.domain.name, step, slug is None, slug, detail))

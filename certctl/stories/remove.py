@@ -10,7 +10,8 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import STAYS_AWAY, is_void
 from certctl.slugs import Slug
-from certctl.stories.journey import Journey, Step
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step
 from certctl.values import Approval, Certificate, DomainRow, Done, Pem, Removal, State
 from certctl.world import World
 

@@ -14,7 +14,8 @@ from certctl.moments import is_void
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, is_settled, order
-from certctl.stories.journey import Journey, Step
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step
 from certctl.stories.spending import keep_resting, request_for, spending
 from certctl.txt import Opened
 from certctl.values import Approval, DnsSolver, DomainRow, Event, State

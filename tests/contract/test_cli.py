@@ -17,12 +17,12 @@ import pytest
 
 from certctl.cli import root, run
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import Outcome
 from certctl.cli.reports import Rows, open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, NotReady
 from certctl.slugs import Slug
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
+from certctl.stories.result import JourneyResult, Step, StepTaken
 from tests.unit.test_domain import corpus
 
 REFUSED = [line for line in corpus() if line.mode == "customer" and line.accepted is None]
@@ -347,7 +347,7 @@ def hostile_error(slug: Slug = Slug.DNS_CNAME_MISMATCH) -> CertctlError:
     return CATALOGUE[slug].family(slug, HOSTILE, seen=[HOSTILE], expected=[HOSTILE], next=[HOSTILE])
 
 
-def hostile_journey(invocation: Invocation) -> Outcome:
+def hostile_journey(invocation: Invocation) -> JourneyResult:
     """Tell a report what a hostile CA, customer or endpoint made of a domain."""
     report = open_report(invocation)
     journey = Journey(Domain("status.example.com"), report)
@@ -357,8 +357,9 @@ def hostile_journey(invocation: Invocation) -> Outcome:
     report.note(HOSTILE)
     report.warn(HOSTILE)
     journey.fail(hostile_error())
-    refused = Outcome(HOSTILE, error=NotReady(Slug.DNS_NO_DATA, HOSTILE))
-    done = Outcome("status.example.com", error=journey.error, steps=[StepTaken(Step.VERIFY, False, 1, HOSTILE)])  # noqa: FBT003
+    refused = JourneyResult(domain=HOSTILE, error=NotReady(Slug.DNS_NO_DATA, HOSTILE))
+    taken = StepTaken(Step.VERIFY, ok=False, ms=1, detail=HOSTILE)
+    done = JourneyResult(domain="status.example.com", error=journey.error, steps=[taken])
     report.results([refused, done], lambda o: o.domain)
     return done
 

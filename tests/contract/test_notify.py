@@ -19,6 +19,8 @@ from certctl.errors import NotReady, Refused
 from certctl.notify import Happening, Message, Notifier, NotifySettings, What
 from certctl.notify.notifier import ping_url
 from certctl.slugs import Slug
+from certctl.stories.result import JourneyResult
+from certctl.values import DomainRow, State
 from docs.schemas import MESSAGE, schemas
 from tests.fakes.ca import FakeCa
 from tests.fakes.dns import FakeDns
@@ -42,15 +44,9 @@ def failed(domain: str = "a.example.com") -> Happening:
     dns.cnames["a.example.com"] = dns.target
     operator.approves(Domain("a.example.com"))
     issued = ca.obtain(operator.approve(dns.verify(Domain("a.example.com"))))
-    return Happening(
-        what=What.LATE,
-        domain=domain,
-        at=NOON,
-        attempts=4,
-        certificate=issued.certificate,
-        retry_at=NOON + timedelta(days=1),
-        error=Refused(Slug.CA_CONNECTION, "port 80\n<3>forged", next=["certctl doctor"]),
-    )
+    error = Refused(Slug.CA_CONNECTION, "port 80\n<3>forged", next=["certctl doctor"])
+    row = DomainRow(Domain(domain), State.ACTIVE, NOON, issued.certificate, 4, error.slug, NOON + timedelta(days=1))
+    return Happening(What.LATE, JourneyResult(domain=domain, at=NOON, after=row, error=error))
 
 
 def message(*happenings: Happening, exit_code: int = 5) -> Message:
@@ -74,7 +70,7 @@ def test_the_message_fits_its_schema_and_has_no_undescribed_key() -> None:
     for sent in (
         message(failed()),
         message(exit_code=0),
-        message(Happening(what=What.RETURNED, domain="b", at=NOON)),
+        message(Happening(What.RETURNED, JourneyResult(domain="b", at=NOON))),
     ):
         validator.validate(json.loads(sent.json()))
 
@@ -249,6 +245,7 @@ def test_secrets_stay_out_of_a_repr() -> None:
 
 def test_a_customers_text_cannot_break_the_document() -> None:
     hostile = '"}],"ok":true\u2028\x1b[2J\ud800'
-    happening = Happening(what=What.PARKED, domain="a", at=NOON, error=NotReady(Slug.DNS_NO_DATA, hostile))
+    error = NotReady(Slug.DNS_NO_DATA, hostile)
+    happening = Happening(What.PARKED, JourneyResult(domain="a", at=NOON, error=error))
     (event,) = json.loads(message(happening).json())["events"]
     assert event["message"].isprintable()

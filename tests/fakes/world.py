@@ -11,7 +11,8 @@ from certctl.budget import LETS_ENCRYPT
 from certctl.domain import Domain
 from certctl.store.sqlite import SqliteStore
 from certctl.stories.issue import issue
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step, StepTaken
 from certctl.world import World
 from tests.fakes.ca import FakeCa
 from tests.fakes.dns import FakeDns

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.cli.outcome import exit_code, outcome
+from certctl.cli.results import exit_code
 from certctl.io.locks import HostLocks
 from certctl.stories.issue import issue
 from tests.fakes.world import FakeWorld
@@ -72,7 +72,7 @@ def test_a_lock_that_is_not_let_go_is_exit_8_and_names_the_process(tmp_path: Pat
     (journey,) = fake.journeys(domain)
     with held(tmp_path / f"{domain.stem}.lock"):
         issue([journey], world)
-    assert exit_code([outcome(journey)]) == 8
+    assert exit_code([journey.result]) == 8
     assert journey.error
     assert f"process {os.getpid()}" in journey.error.message
     assert fake.ca.orders == 0

@@ -14,7 +14,7 @@ from certctl.cli.base import GLOBAL_OPTIONS
 from certctl.cli.look import explanation
 from certctl.config import Settings
 from certctl.errors import CATALOGUE, ExitCode
-from certctl.stories.journey import Step
+from certctl.stories.result import Step
 from docs.generate import REFERENCE, pages, stale
 from docs.schemas import DATA, WITH_RESULTS
 from tests.meta.source import PACKAGE, ROOT, Module, modules

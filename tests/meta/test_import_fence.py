@@ -39,7 +39,7 @@ OURS: dict[str, set[str]] = {
     "serve": {"world", "stories", "values", "txt", "domain", "errors", "formats", "slugs", "due", "budget", "io"},
     "sandbox": {"domain", "errors", "slugs", "io"},
     "timer": {"errors", "formats", "slugs", "io"},
-    "notify": {"errors", "formats", "slugs", "io", "values"},
+    "notify": {"errors", "formats", "slugs", "io", "values", "stories.result"},
     "cli": {
         "", "approval", "budget", "ca", "config", "dns", "dns_records", "domain", "due", "errors", "formats", "io",
         "moments", "nginx", "notify", "sandbox", "serve", "slugs", "store", "stories", "timer", "txt", "values",

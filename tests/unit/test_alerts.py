@@ -9,7 +9,6 @@ import pytest
 from certctl.cli import run as certctl
 from certctl.cli.alerts import happenings
 from certctl.cli.base import Invocation
-from certctl.cli.outcome import outcome
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.slugs import Slug
@@ -33,7 +32,8 @@ def told(fake: FakeWorld) -> list[str]:
     """Do what the timer does; return what would be told."""
     journeys = fake.journeys(*(row.domain for row in waiting(fake.world)))
     renew(journeys, fake.world)
-    return [f"{h.what} {h.domain}" for h in happenings(map(outcome, journeys), fake.world.fallback_fraction)]
+    results = [journey.result for journey in journeys]
+    return [f"{h.what} {h.result.domain}" for h in happenings(results, fake.world.fallback_fraction)]
 
 
 def test_a_renewal_that_works_is_not_worth_a_word(fake: FakeWorld) -> None:

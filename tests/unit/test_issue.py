@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from certctl.budget import LETS_ENCRYPT, Bucket, Spend
-from certctl.cli.outcome import document, outcome
+from certctl.cli.results import document
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
 from certctl.io.stop import stopping
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain, order, preflight, side_by_side
-from certctl.stories.journey import Journey, Step
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step
 from certctl.values import Delegation, Done, Removal, Site, State
 from certctl.world import World
 from tests.fakes.dns import FakeDns
@@ -240,7 +241,7 @@ def test_a_live_name_is_renewed_with_a_warning_where_another_block_answers(fake:
     assert [warning.slug for warning in journey.warnings] == ["nginx-challenge-intercepted"]
     assert [text.startswith(str(domain)) for text in fake.listening.warnings] == [True]
     assert "nginx-challenge-intercepted" in [event.slug for event in fake.store.events(domain.name, 9)]
-    (result,) = document("issue", [outcome(journey)])["results"]
+    (result,) = document("issue", [journey.result])["results"]
     assert [warning["code"] for warning in result["warnings"]] == ["nginx-challenge-intercepted"]
 
 

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from certctl.cli.base import Invocation
 from certctl.cli.journal import JournalReport, Priority, is_journal, line
 from certctl.cli.names import Party, finish
-from certctl.cli.outcome import Outcome, wakes
 from certctl.cli.report import TextReport
+from certctl.cli.results import wakes
 from certctl.domain import Domain
 from certctl.errors import NameRejected, Refused, Unreachable
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
+from certctl.stories.result import JourneyResult
 from tests.fakes.world import FakeWorld, live
 
 _FIELD = re.compile(r' ([a-z_]+)=("(?:[^"\\]|\\.)*"|[A-Za-z0-9._:/@+*,-]+)')
@@ -113,7 +114,7 @@ def test_issue_speaks_the_same_language(fake: FakeWorld, capsys: pytest.CaptureF
     report = reporter(shows_results=True)
     journey = Journey(fake.customer("a.example.com"), report)
     issue([journey], fake.world)
-    refused = Outcome("no such\nname", error=NameRejected(Slug.NAME_SPACE, "white space"))
+    refused = JourneyResult(domain="no such\nname", error=NameRejected(Slug.NAME_SPACE, "white space"))
     assert finish(Party([journey], [refused]), report, lambda o: f"{o.domain}: live") == 2
     out = capsys.readouterr()
     assert out.out == "a.example.com: live\n"

@@ -6,8 +6,8 @@ from certctl.domain import Domain
 from certctl.errors import Unreachable, WebServerFailed
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
-from certctl.stories.journey import Step
 from certctl.stories.renew import renew
+from certctl.stories.result import Step
 from certctl.values import Done, State
 from tests.fakes.world import FakeWorld
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
-from certctl.serve.answers import READY, Answer, Kind, Outcome, of_error
+from certctl.serve.answers import READY, Answer, Kind, WireResult, of_error
 from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
 from certctl.serve.metrics import Metrics
@@ -138,7 +138,9 @@ def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit
     kind: Kind, *, is_trouble: bool
 ) -> None:
     metrics = Metrics(FakeClock(), lambda: True, Mode.LUA)
-    metrics.landed(Landing(Domain("status.example.com"), Outcome(Answer(kind, slug=Slug.INTERNAL), orders=1), 0.5))
+    metrics.landed(
+        Landing(Domain("status.example.com"), WireResult(Answer(kind, slug=Slug.INTERNAL), orders=1), 0.5)
+    )
     summary = metrics.summary()
     assert summary["last_error"] == ({"code": "internal", "at": "2026-11-23T12:00:00Z"} if is_trouble else None)
     is_first = kind is Kind.READY
@@ -150,7 +152,7 @@ def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit
 def test_half_of_the_first_visits_were_as_fast_as_the_median() -> None:
     metrics = Metrics(FakeClock(), lambda: False, Mode.LUA)
     for tenth in range(20, 0, -1):
-        metrics.landed(Landing(Domain("status.example.com"), Outcome(READY), tenth / 10))
+        metrics.landed(Landing(Domain("status.example.com"), WireResult(READY), tenth / 10))
     assert metrics.summary()["first_hit"] == {"count": 20, "p50_ms": 1000, "p95_ms": 1900}
     assert metrics.summary()["store_up"] is False
 

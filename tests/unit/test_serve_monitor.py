@@ -15,13 +15,14 @@ import pytest
 from certctl.domain import Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused, Unreachable
 from certctl.serve import monitor as under_test
-from certctl.serve.answers import READY, Answer, Kind, Outcome, of_journey
+from certctl.serve.answers import READY, Answer, Kind, WireResult, of_result
 from certctl.serve.issuing import Silent
 from certctl.serve.monitor import Duties, Monitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.unprivileged import Unprivileged
 from certctl.slugs import Slug
-from certctl.stories.journey import Journey, Step, StepTaken
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step, StepTaken
 from certctl.values import Delegation
 from tests.fakes.serving import NAMES, verified
 
@@ -30,21 +31,21 @@ SETTINGS = ServeSettings(threads=2)
 NAME = Domain("status.example.com")
 SAID = 'CNAME → status.hyperping.io, "2 of 2"\n<3>\x1b agree'
 ASKED = b'issue status.example.com "CNAME"\n'
-ISSUED = Outcome(READY, "issued", changed=True, orders=1, expires=datetime(2027, 2, 21, tzinfo=UTC))
-RESTING = Outcome(
+ISSUED = WireResult(READY, "issued", changed=True, orders=1, expires=datetime(2027, 2, 21, tzinfo=UTC))
+RESTING = WireResult(
     Answer(Kind.RESTING, timedelta(seconds=60.5), Slug.CA_REFUSED), who="us", message="a \n <3>\x1b line"
 )
 
 
 @dataclass
 class Issuer:
-    outcome: Outcome | Exception = ISSUED
+    outcome: WireResult | Exception = ISSUED
     asked: list[Domain] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     closed: bool = False
     gate: threading.Event | None = None
 
-    def go_on(self, delegation: Delegation) -> Outcome:
+    def go_on(self, delegation: Delegation) -> WireResult:
         self.asked.append(delegation.domain)
         self.told.append(delegation.summary)
         if self.gate:
@@ -109,7 +110,7 @@ def unprivileged(
 
 
 @pytest.mark.parametrize("outcome", [ISSUED, RESTING])
-def test_an_outcome_comes_back_as_it_was(outcome: Outcome) -> None:
+def test_an_outcome_comes_back_as_it_was(outcome: WireResult) -> None:
     with monitored(Issuer(outcome)) as here:
         ours = unprivileged(here)
         assert ours(NAME) == outcome
@@ -161,7 +162,7 @@ def test_answers_that_come_at_once_do_not_mix() -> None:
         here.issuer.gate.set()
         with here.line.makefile("rb") as heard:
             told = dict(heard.readline().split(b" ", 1) for _ in range(4))
-    assert {number: Outcome.from_json(line) for number, line in told.items()} == dict.fromkeys(
+    assert {number: WireResult.from_json(line) for number, line in told.items()} == dict.fromkeys(
         (b"0", b"1", b"2", b"3"), long
     )
 
@@ -319,5 +320,5 @@ def test_an_order_counts_when_the_ca_was_asked(failed: Step, error: CertctlError
             break
     journey.changed = bool(orders)
     journey.fail(error)
-    outcome = of_journey(journey, SETTINGS, datetime(2026, 11, 23, tzinfo=UTC))
+    outcome = of_result(journey.result, SETTINGS, datetime(2026, 11, 23, tzinfo=UTC))
     assert (outcome.orders, outcome.changed) == (orders, bool(orders))

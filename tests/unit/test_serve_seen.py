@@ -17,7 +17,7 @@ from certctl.cli.wiring import House, open_house
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io import sockets
-from certctl.serve.answers import READY, Answer, Kind, Outcome
+from certctl.serve.answers import READY, Answer, Kind, WireResult
 from certctl.serve.ondemand import Landing
 from certctl.slugs import Slug
 from certctl.timer.files import Condition
@@ -35,7 +35,7 @@ REFUSED = Answer(Kind.REFUSED, timedelta(seconds=300), Slug.APPROVAL_REFUSED)
 
 
 def refused(name: Domain = NAME) -> Landing:
-    return Landing(name, Outcome(REFUSED, who="operator", message="the endpoint\n<3>said \x1b[2J no"), 0.25)
+    return Landing(name, WireResult(REFUSED, who="operator", message="the endpoint\n<3>said \x1b[2J no"), 0.25)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
     for number in range(1000):
         voice.landed(refused(Domain(f"x{number}.attacker.com")))
         voice.answered(Answer(Kind.BUSY, slug=Slug.SERVE_BUSY))
-    voice.landed(Landing(NAME, Outcome(Answer(Kind.RESTING, slug=Slug.CA_REFUSED)), 1))
+    voice.landed(Landing(NAME, WireResult(Answer(Kind.RESTING, slug=Slug.CA_REFUSED)), 1))
     *refusals, trouble = capsys.readouterr().err.splitlines()
     assert (len(refusals), "code=ca-refused" in trouble) == (60, True)
     voice._sum_up()
@@ -106,7 +106,7 @@ async def test_the_sum_is_said_by_itself(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.CaptureFixture[str]) -> None:
     voice = ServeVoice(Invocation(quiet=True), FakeClock())
     voice.landed(refused())
-    voice.landed(Landing(NAME, Outcome(READY), 1))
+    voice.landed(Landing(NAME, WireResult(READY), 1))
     voice.note("nothing")
     assert capsys.readouterr().err == ""
     voice.warn("mend this")

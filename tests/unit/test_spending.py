@@ -15,8 +15,9 @@ from certctl.cli.base import Invocation
 from certctl.errors import CATALOGUE, Internal, Refused
 from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
-from certctl.stories.journey import Journey, Step
+from certctl.stories.journey import Journey
 from certctl.stories.renew import renew
+from certctl.stories.result import Step
 from tests.fakes.world import FakeWorld
 
 ORDERS = Spend(Bucket.ORDERS, "")

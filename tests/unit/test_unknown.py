@@ -62,7 +62,9 @@ def test_what_the_store_knows_is_published_beside_what_it_does_not_know(fake: Fa
     del fake.web.files[known]
     done = reconcile(fake.world, fake.journey)
     assert [(journey.domain, journey.ok, journey.changed) for journey in done.journeys] == [(known, True, True)]
-    assert [journey.ending.is_news for journey in done.journeys if journey.ending] == [False], "it was live before"
+    assert [journey.result.is_news for journey in done.journeys if journey.ended_at] == [False], (
+        "it was live before"
+    )
     assert list(done.less) == others
     assert leaves(fake, domains) == before
 

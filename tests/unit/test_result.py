@@ -7,10 +7,10 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, Unreachable
 from certctl.slugs import Slug
-from certctl.stories.ending import Ending, Word
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
+from certctl.stories.result import Disposition, JourneyResult
 from certctl.values import DomainRow, State
 from tests.fakes.world import FakeWorld
 
@@ -30,9 +30,9 @@ def run(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Journey:
     return journey
 
 
-def ending(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Ending:
-    found = run(fake, domain, insists=insists).ending
-    assert found
+def result(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> JourneyResult:
+    found = run(fake, domain, insists=insists).result
+    assert found.at
     return found
 
 
@@ -40,9 +40,9 @@ def error(slug: Slug) -> CertctlError:
     return CATALOGUE[slug].family(slug, "it went wrong")
 
 
-def ended(slug: Slug, *, state: State = State.ACTIVE, late: bool = False) -> Ending:
+def ended(slug: Slug, *, state: State = State.ACTIVE, late: bool = False) -> JourneyResult:
     row = DomainRow(DOMAIN, state, NOON, None, 0, None, None)
-    return Ending(at=NOON, before=row, after=row, error=error(slug), late=late)
+    return JourneyResult(domain=DOMAIN.name, at=NOON, before=row, after=row, error=error(slug), late=late)
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,23 @@ def test_a_run_fails_for_what_the_operator_can_mend_and_for_what_gets_late(
 @pytest.mark.parametrize("slug", [Slug.DNS_CNAME_MISMATCH, Slug.APPROVAL_REFUSED, Slug.DNS_UNREACHABLE])
 def test_a_parked_domain_wakes_nobody_however_late(state: State, slug: Slug) -> None:
     parked = ended(slug, state=state, late=True)
-    assert (parked.word, parked.wakes) == (Word.PARKED, False)
+    assert (parked.disposition, parked.wakes) == (Disposition.PARKED, False)
 
 
 def test_a_first_certificate_is_issued_and_the_next_one_renewed(fake: FakeWorld) -> None:
     domain = fake.customer("a.example.com")
     (first,) = fake.journeys(domain)
     issue([first], fake.world)
-    assert first.ending
-    assert first.ending.word is Word.ISSUED
+    assert first.result.disposition is Disposition.ISSUED
     fake.days_pass(61)
-    renewed = ending(fake, domain)
-    assert (renewed.word, renewed.reason, renewed.days_left, renewed.late) == (Word.RENEWED, "share", 28, False)
-    assert ending(fake, domain, insists=True).reason == "forced"
+    renewed = result(fake, domain)
+    assert (renewed.disposition, renewed.reason, renewed.days_left, renewed.late) == (
+        Disposition.RENEWED,
+        "share",
+        28,
+        False,
+    )
+    assert result(fake, domain, insists=True).reason == "forced"
 
 
 def test_a_renewal_the_ca_asked_for_says_so(fake: FakeWorld) -> None:
@@ -102,26 +106,26 @@ def test_a_renewal_the_ca_asked_for_says_so(fake: FakeWorld) -> None:
     fake.ca.suggested[domain] = fake.clock.now() - timedelta(days=1)
     fake.days_pass(1)
     waiting(fake.world)
-    assert ending(fake, domain).reason == "ari"
+    assert result(fake, domain).reason == "ari"
 
 
 def test_a_domain_is_parked_once_and_returns_once(fake: FakeWorld) -> None:
     domain = live(fake)
     fake.days_pass(61)
     fake.dns.cnames["a.example.com"] = "elsewhere.example.net"
-    first, second = ending(fake, domain), ending(fake, domain)
-    assert (first.word, first.is_news) == (Word.PARKED, True)
-    assert (second.word, second.is_news) == (Word.PARKED, False)
+    first, second = result(fake, domain), result(fake, domain)
+    assert (first.disposition, first.is_news) == (Disposition.PARKED, True)
+    assert (second.disposition, second.is_news) == (Disposition.PARKED, False)
     assert [event.slug for event in fake.store.events("a.example.com", 9) if not event.ok] == ["dns-cname-mismatch"]
     fake.dns.cnames["a.example.com"] = fake.dns.target
-    assert ending(fake, domain).word is Word.RENEWED
+    assert result(fake, domain).disposition is Disposition.RENEWED
 
 
 def test_a_domain_that_returns_before_it_is_due_is_healthy_again(fake: FakeWorld) -> None:
     domain = live(fake)
     fake.store.set_state(domain, State.MOVED)
     fake.store.failed(domain, Slug.DNS_CNAME_MISMATCH, None)
-    assert ending(fake, domain).word is Word.RETURNED
+    assert result(fake, domain).disposition is Disposition.RETURNED
     row = fake.store.domain(domain)
     assert row
     assert (row.state, row.last_error) == (State.ACTIVE, None)
@@ -133,9 +137,12 @@ def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: Fa
     fake.days_pass(80)
     fake.ca.outage = True
     journey = run(fake, domain)
-    assert journey.ending
     assert journey.state is State.ACTIVE
-    assert (journey.ending.word, journey.ending.late, journey.ending.wakes) == (Word.FAILED, True, True)
+    assert (journey.result.disposition, journey.result.late, journey.result.wakes) == (
+        Disposition.FAILED,
+        True,
+        True,
+    )
     assert [event.slug for event in fake.store.events(domain.name, 1)] == ["ca-unreachable"], "it is worth a line"
 
 
@@ -143,17 +150,17 @@ def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorl
     domain = live(fake)
     fake.ca.outage = True
     fake.days_pass(61)
-    assert not ending(fake, domain).wakes
+    assert not result(fake, domain).wakes
     fake.days_pass(15)
-    assert ending(fake, domain).wakes
+    assert result(fake, domain).wakes
 
 
 def test_resting_is_not_another_failure(fake: FakeWorld) -> None:
     domain = live(fake)
     fake.days_pass(61)
     fake.ca.broken.add("a.example.com")
-    assert ending(fake, domain).word is Word.FAILED
-    assert ending(fake, domain).word is Word.RESTING
+    assert result(fake, domain).disposition is Disposition.FAILED
+    assert result(fake, domain).disposition is Disposition.RESTING
     row = fake.store.domain(domain)
     assert row
     assert (row.last_error, row.attempts) == ("ca-unauthorized", 1)
@@ -164,8 +171,7 @@ def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(f
     fake.days_pass(61)
     fake.web.refused.add(domain)
     failed = run(fake, domain)
-    assert failed.ending
-    assert (failed.ending.word, failed.ending.wakes, fake.ca.orders) == (Word.FAILED, True, 2)
+    assert (failed.result.disposition, failed.result.wakes, fake.ca.orders) == (Disposition.FAILED, True, 2)
     fake.web.refused.clear()
     asked = len(fake.dns.asked)
     assert [row.domain for row in waiting(fake.world)] == [domain]
@@ -178,7 +184,7 @@ def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(f
     assert not waiting(fake.world)
 
 
-def test_a_dry_run_has_no_ending(fake: FakeWorld) -> None:
+def test_a_run_that_leaves_no_trace_has_no_end(fake: FakeWorld) -> None:
     journey = fake.journey(DOMAIN)
     journey.fail(Unreachable(Slug.DNS_UNREACHABLE, "nobody answered"))
-    assert journey.ending is None
+    assert journey.result.at is None

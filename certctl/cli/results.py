@@ -1,101 +1,63 @@
-"""What became of one domain in one run, and the JSON and exit code that say so (docs/reference/json.md)."""
+"""The JSON and the exit code that say what became of the domains of a run (docs/reference/json.md)."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from certctl.dns_records import DnsRecord
-from certctl.errors import CertctlError, ExitCode, NotReady
+from certctl.errors import CertctlError, ExitCode
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
-from certctl.stories.ending import Ending
-from certctl.stories.journey import Journey, StepTaken
+from certctl.stories.result import JourneyResult
 from certctl.txt import TxtDemand
 from certctl.values import Certificate
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One entry of ``results``."""
-
-    domain: str
-    changed: bool = False
-    state: str | None = None
-    certificate: Certificate | None = None
-    steps: Sequence[StepTaken] = ()
-    error: CertctlError | None = None
-    ending: Ending | None = None
-    demand: TxtDemand | None = None
-    still_approved: bool | None = None
-    warnings: Sequence[CertctlError] = ()
-    proof: Sequence[DnsRecord] = ()
-
-    @property
-    def records(self) -> Sequence[DnsRecord]:
-        """Return the records that the domain's DNS lacks, or those that prove it."""
-        return self.error.facts.records if isinstance(self.error, NotReady) else self.proof
-
-    @property
-    def ok(self) -> bool:
-        """Tell whether nothing failed."""
-        return self.error is None
-
-
-Judge = Callable[[Outcome], bool]
+Judge = Callable[[JourneyResult], bool]
 """Decides whether a run fails because of one domain."""
 
 
-def outcome(journey: Journey) -> Outcome:
-    """Sum a journey up."""
-    return Outcome(
-        str(journey.domain), journey.changed, journey.state, journey.certificate, journey.steps, journey.error,
-        journey.ending, journey.demand, journey.still_approved, journey.warnings, journey.records,
-    )  # fmt: skip
-
-
-def failed(outcome: Outcome) -> bool:
+def failed(result: JourneyResult) -> bool:
     """Judge as a person would who named the domain: whatever failed is a failure."""
-    return not outcome.ok
+    return not result.ok
 
 
-def wakes(outcome: Outcome) -> bool:
-    """Judge as a timer should that runs over everything: see ``Ending.wakes``."""
-    return outcome.ending.wakes if outcome.ending else not outcome.ok
+def wakes(result: JourneyResult) -> bool:
+    """Judge as a timer should that runs over everything: see ``JourneyResult.wakes``."""
+    return result.wakes
 
 
-def exit_code(outcomes: Iterable[Outcome], fails: Judge = failed, beside: CertctlError | None = None) -> ExitCode:
+def exit_code(
+    results: Iterable[JourneyResult], fails: Judge = failed, beside: CertctlError | None = None
+) -> ExitCode:
     """Return the code all failures share, FAILED when they differ, DONE when there are none.
 
     ``beside`` is what is wrong with the whole run and with none of its domains.
     """
-    codes = {o.error.exit_code for o in outcomes if o.error and fails(o)} | (
-        {beside.exit_code} if beside else set()
-    )
+    codes = {o.error.exit_code for o in results if o.error and fails(o)} | ({beside.exit_code} if beside else set())
     if not codes:
         return ExitCode.DONE
     return codes.pop() if len(codes) == 1 else ExitCode.FAILED
 
 
 def document(
-    command: str, outcomes: Sequence[Outcome], fails: Judge = failed, beside: CertctlError | None = None
+    command: str, results: Sequence[JourneyResult], fails: Judge = failed, beside: CertctlError | None = None
 ) -> dict[str, Any]:
     """Build the envelope of contract version 1; ``ok`` at the top says the same as the exit code."""
-    failures = sum(not o.ok for o in outcomes)
+    failures = sum(not o.ok for o in results)
     return {
         "schema": f"certctl.{command}/1",
-        "ok": not (beside or any(map(fails, outcomes))),
-        "results": [_result(o) for o in outcomes],
+        "ok": not (beside or any(map(fails, results))),
+        "results": [_result(o) for o in results],
         "summary": {
-            "total": len(outcomes),
-            "ok": len(outcomes) - failures,
+            "total": len(results),
+            "ok": len(results) - failures,
             "failed": failures,
-            "changed": sum(o.changed for o in outcomes),
+            "changed": sum(o.changed for o in results),
         },
         **({"error": error_json(beside)} if beside else {}),
     }
 
 
-def _result(o: Outcome) -> dict[str, Any]:
+def _result(o: JourneyResult) -> dict[str, Any]:
     return {
         "domain": one_line(o.domain),
         "ok": o.ok,
