@@ -19,7 +19,7 @@ from certctl.stories.journey import Journey
 from certctl.stories.leftovers import let_copies_go
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
-from certctl.stories.renew import renew
+from certctl.stories.renew import renew, succeed_to
 from certctl.stories.wildcard import BY_HAND, begin, wildcard
 from certctl.txt import Opened
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, State
@@ -172,12 +172,15 @@ class Counted(FakeCa):
         raise Refused(Slug.CA_UNAUTHORIZED, f"{approval.domain} shows something else", quota_used=True)
 
 
-def test_who_waits_in_vain_for_a_name_fails_as_busy_and_has_arrived_once(fake: FakeWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("story", [obtain, remove, succeed_to, begin])
+def test_who_waits_in_vain_for_a_name_fails_as_busy_and_has_arrived_once(
+    fake: FakeWorld, tmp_path: Path, story: Callable[[Journey, World], None]
+) -> None:
     fake.customer(NAME.name)
     locks = HostLocks(tmp_path / "locks", timedelta(0))
     (journey,) = fake.journeys(NAME)
     with locks.domain(NAME):
-        obtain(journey, replace(fake.world, locks=locks))
+        story(journey, replace(fake.world, locks=locks))
     assert isinstance(journey.error, Busy)
     assert (fake.ca.orders, fake.listening.arrivals) == (0, [NAME.name])
 

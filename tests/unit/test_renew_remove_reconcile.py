@@ -165,7 +165,7 @@ def test_a_removal_says_whether_the_operator_would_approve_the_name_again(fake: 
         journey = fake.journey(domain)
         remove(journey, fake.world)
         assert journey.ok
-        told.append(journey.still_approved)
+        told.append(journey.result.still_approved)
     assert told == [True, False, None]
 
 
