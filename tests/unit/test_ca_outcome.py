@@ -193,6 +193,24 @@ def test_a_server_error_may_say_how_long_it_lasts(status: int, wait: int | None)
     assert (error.slug, error.retry_after) == ("ca-unreachable", wait)
 
 
+@pytest.mark.parametrize(
+    ("kind", "slug", "wait"),
+    [
+        ("rateLimited", "ca-rate-limited", 120),
+        ("serverInternal", "ca-unreachable", 120),
+        ("somethingNew", "ca-unreachable", 120),
+        ("badNonce", "ca-bad-nonce", None),
+        ("caa", "ca-caa", None),
+        ("userActionRequired", "ca-account", None),
+    ],
+)
+def test_a_wait_is_taken_from_a_ca_that_is_busy_not_from_one_that_refuses(
+    kind: str, slug: str, wait: int | None
+) -> None:
+    error = classify(evidence(1, "", logged(503, problem(kind), "Retry-After: 120")), NAME, NOW)
+    assert (error.slug, error.retry_after) == (slug, wait)
+
+
 def test_our_deadline_is_a_timeout_whatever_certbot_was_doing() -> None:
     error = classify(evidence(None, "", logged(201, '{"finalize": "x"}')), NAME, NOW)
     assert isinstance(error, Unreachable)

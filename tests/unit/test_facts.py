@@ -9,10 +9,9 @@ from certctl.budget import Bucket, Spend
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError
 from certctl.slugs import Slug
-from certctl.stories.ending import Ending, Word
 from certctl.stories.issue import deploy
-from certctl.stories.journey import Step
 from certctl.stories.renew import is_waiting
+from certctl.stories.result import Disposition, JourneyResult, Step
 from certctl.stories.spending import request_for, rest, spending
 from certctl.values import Done, Site
 from tests.fakes.web import FakeChange
@@ -127,5 +126,8 @@ def test_nothing_is_written_down_where_nothing_was_tried(fake: FakeWorld) -> Non
     assert those(is_written) == set(Slug) - unwritten
 
 
-def test_only_a_domain_that_rests_is_said_to_rest(fake: FakeWorld) -> None:
-    assert those(lambda error: Ending(at=fake.clock.now(), error=error).word is Word.RESTING) == {"backing-off"}
+def test_only_a_domain_that_rests_is_said_to_rest() -> None:
+    def is_said(error: CertctlError) -> bool:
+        return JourneyResult(domain="a.example.com", error=error).disposition is Disposition.RESTING
+
+    assert those(is_said) == {"backing-off"}
