@@ -126,8 +126,9 @@ def test_nothing_is_written_down_where_nothing_was_tried(fake: FakeWorld) -> Non
     assert those(is_written) == set(Slug) - unwritten
 
 
-def test_only_a_domain_that_rests_is_said_to_rest() -> None:
+def test_only_a_domain_that_rests_is_said_to_rest(fake: FakeWorld) -> None:
     def is_said(error: CertctlError) -> bool:
-        return JourneyResult(domain="a.example.com", error=error).disposition is Disposition.RESTING
+        result = JourneyResult(domain="a.example.com", at=fake.clock.now(), error=error)
+        return result.disposition is Disposition.RESTING
 
     assert those(is_said) == {"backing-off"}
