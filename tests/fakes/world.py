@@ -107,3 +107,9 @@ def live(fake: FakeWorld, *names: str) -> list[Domain]:
     domains = [fake.customer(name) for name in names]
     issue(fake.journeys(*domains), fake.world)
     return domains
+
+
+def live_one(fake: FakeWorld, name: str = "a.example.com") -> Domain:
+    """Take one customer to live HTTPS."""
+    (domain,) = live(fake, name)
+    return domain

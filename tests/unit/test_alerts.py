@@ -12,20 +12,13 @@ from certctl.cli.base import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.slugs import Slug
-from certctl.stories.issue import issue
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import wildcard
 from certctl.values import DnsSolver, Event, Suggestion
 from tests.fakes.http_server import serving, status
-from tests.fakes.world import FakeWorld
+from tests.fakes.world import FakeWorld, live_one
 
 CONFIG = '[notify]\nping = "http://127.0.0.1:{port}/ping"\nwebhook = "http://127.0.0.1:{port}/hook"\n'
-
-
-def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:
-    domain = fake.customer(name)
-    issue(fake.journeys(domain), fake.world)
-    return domain
 
 
 def told(fake: FakeWorld) -> list[str]:
@@ -37,13 +30,13 @@ def told(fake: FakeWorld) -> list[str]:
 
 
 def test_a_renewal_that_works_is_not_worth_a_word(fake: FakeWorld) -> None:
-    live(fake)
+    live_one(fake)
     fake.days_pass(61)
     assert told(fake) == []
 
 
 def test_parked_and_returned_are_told_once_each(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.dns.cnames[domain.name] = "elsewhere.example.net"
     assert told(fake) == ["parked a.example.com"]
@@ -54,7 +47,7 @@ def test_parked_and_returned_are_told_once_each(fake: FakeWorld) -> None:
 
 
 def test_what_the_operator_can_mend_is_told_at_each_attempt_and_when_it_is_over(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.ca.broken.add(domain.name)
     assert told(fake) == ["failed a.example.com"]
@@ -67,7 +60,7 @@ def test_what_the_operator_can_mend_is_told_at_each_attempt_and_when_it_is_over(
 
 
 def test_trouble_of_the_ca_is_told_only_when_a_certificate_gets_late_over_it(fake: FakeWorld) -> None:
-    live(fake)
+    live_one(fake)
     fake.days_pass(61)
     fake.ca.outage = True
     assert told(fake) == []
@@ -79,7 +72,7 @@ def test_trouble_of_the_ca_is_told_only_when_a_certificate_gets_late_over_it(fak
 
 
 def test_trouble_of_the_ca_that_passed_in_time_is_never_told(fake: FakeWorld) -> None:
-    live(fake)
+    live_one(fake)
     fake.days_pass(61)
     fake.ca.outage = True
     assert told(fake) == []
@@ -89,7 +82,7 @@ def test_trouble_of_the_ca_that_passed_in_time_is_never_told(fake: FakeWorld) ->
 
 
 def test_a_server_block_nginx_takes_again_is_told(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.web.refused.add(domain)
     assert told(fake) == ["failed a.example.com"]
@@ -196,7 +189,7 @@ def test_a_late_domain_that_rests_keeps_the_run_failing_and_any_other_does_not(
     fake, now = FakeWorld(tmp_path / "var/lib/certctl"), SystemClock().now()
     fake.clock.moment = now
     fake.days_pass(days_left - 90)
-    domain = live(fake)
+    domain = live_one(fake)
     row = fake.store.domain(domain)
     assert row
     assert row.certificate

@@ -20,6 +20,7 @@ from certctl.formats import LISTEN, delay_seconds, file_diff, is_secure, rfc3339
         ("http://localhost.example.org/dir", False),
         ("http://ca.example.org/dir", False),
         ("https://user@ca.example.org/dir", False),
+        ("https://@ca.example.org/dir", False),
         ("https://:word@ca.example.org/dir", False),
         ("http://user@localhost/dir", False),
         ("https:///dir", False),

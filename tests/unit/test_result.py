@@ -1,4 +1,4 @@
-"""How a domain's way ended: the word for it, and whether somebody is woken."""
+"""What became of a domain: the word for it, and whether somebody is woken."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,16 +12,10 @@ from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
 from certctl.stories.result import Disposition, JourneyResult
 from certctl.values import DomainRow, State
-from tests.fakes.world import FakeWorld
+from tests.fakes.world import FakeWorld, live_one
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DOMAIN = Domain("a.example.com")
-
-
-def live(fake: FakeWorld, name: str = "a.example.com") -> Domain:
-    domain = fake.customer(name)
-    issue(fake.journeys(domain), fake.world)
-    return domain
 
 
 def run(fake: FakeWorld, domain: Domain, *, insists: bool = False) -> Journey:
@@ -102,7 +96,7 @@ def test_a_first_certificate_is_issued_and_the_next_one_renewed(fake: FakeWorld)
 
 
 def test_a_renewal_the_ca_asked_for_says_so(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.ca.suggested[domain] = fake.clock.now() - timedelta(days=1)
     fake.days_pass(1)
     waiting(fake.world)
@@ -110,7 +104,7 @@ def test_a_renewal_the_ca_asked_for_says_so(fake: FakeWorld) -> None:
 
 
 def test_a_domain_is_parked_once_and_returns_once(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.dns.cnames["a.example.com"] = "elsewhere.example.net"
     first, second = result(fake, domain), result(fake, domain)
@@ -122,7 +116,7 @@ def test_a_domain_is_parked_once_and_returns_once(fake: FakeWorld) -> None:
 
 
 def test_a_domain_that_returns_before_it_is_due_is_healthy_again(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.store.set_state(domain, State.MOVED)
     fake.store.failed(domain, Slug.DNS_CNAME_MISMATCH, None)
     assert result(fake, domain).disposition is Disposition.RETURNED
@@ -132,7 +126,7 @@ def test_a_domain_that_returns_before_it_is_due_is_healthy_again(fake: FakeWorld
 
 
 def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.store.set_state(domain, State.MOVED)
     fake.days_pass(80)
     fake.ca.outage = True
@@ -147,7 +141,7 @@ def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: Fa
 
 
 def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.ca.outage = True
     fake.days_pass(61)
     assert not result(fake, domain).wakes
@@ -156,7 +150,7 @@ def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorl
 
 
 def test_resting_is_not_another_failure(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.ca.broken.add("a.example.com")
     assert result(fake, domain).disposition is Disposition.FAILED
@@ -167,7 +161,7 @@ def test_resting_is_not_another_failure(fake: FakeWorld) -> None:
 
 
 def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(fake: FakeWorld) -> None:
-    domain = live(fake)
+    domain = live_one(fake)
     fake.days_pass(61)
     fake.web.refused.add(domain)
     failed = run(fake, domain)
