@@ -85,8 +85,9 @@ def test_a_problem_with_the_request_is_named_by_its_type(kind: str, slug: str) -
     assert slug_of(logged(400, problem(kind))) == slug
 
 
-def test_a_refusal_to_register_is_about_the_account() -> None:
-    found = evidence(1, "", logged(400, problem("malformed")))
+@pytest.mark.parametrize("kind", ["malformed", "rejectedIdentifier", "unsupportedIdentifier", "unauthorized"])
+def test_a_refusal_to_register_is_about_the_account(kind: str) -> None:
+    found = evidence(1, "", logged(400, problem(kind)))
     assert classify(found, "the account", NOW, registering=True).slug == "ca-account"
 
 
