@@ -16,9 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from certctl.errors import ConfigInvalid
-from certctl.formats import KeyType
-from certctl.keys import (
+from certctl.config_types import (
     AbsolutePath,
     Address,
     ApprovalUrl,
@@ -38,6 +36,8 @@ from certctl.keys import (
     Upstream,
     Word,
 )
+from certctl.errors import ConfigInvalid
+from certctl.formats import KeyType
 from certctl.slugs import Slug
 
 DEFAULT_FILE = Path("/etc/certctl/config.toml")

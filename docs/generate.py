@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
 
+from certctl.app.config_file import commented  # noqa: E402
 from certctl.cli import root as command_line  # noqa: E402
-from certctl.cli.base import GLOBAL_OPTIONS  # noqa: E402
-from certctl.cli.config_file import commented  # noqa: E402
-from certctl.cli.look import explanation  # noqa: E402
+from certctl.cli.commands.inspect import explanation  # noqa: E402
+from certctl.cli.framework import GLOBAL_OPTIONS  # noqa: E402
 from certctl.config import Settings  # noqa: E402
 from certctl.errors import CATALOGUE, CertctlError, ExitCode, Kind, Who  # noqa: E402
 from certctl.io.clock import SystemClock  # noqa: E402

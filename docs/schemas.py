@@ -12,11 +12,11 @@ from certctl.dns_records import RecordVerdict
 from certctl.errors import CATALOGUE, ExitCode, Who
 from certctl.notify.message import SCHEMA, What
 from certctl.sandbox.approval_server import Mode
-from certctl.sandbox.standing import Addresses
+from certctl.sandbox.state import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.result import Step
 from certctl.timer.files import Condition
-from certctl.txt import Opened
+from certctl.txt_records import Opened
 from certctl.values import Level, State
 
 Schema = dict[str, Any]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certctl.cli import run
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.sandbox.layout import free_ports
 
 MAIN = """

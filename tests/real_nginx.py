@@ -22,8 +22,8 @@ import trustme
 
 from certctl.domain import Domain
 from certctl.nginx.handshake import look
+from certctl.nginx.server import Nginx
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.web import Nginx
 from certctl.values import Certificate, Mode, Pem, Site
 
 _MODULES = Path("/usr/lib/nginx/modules")

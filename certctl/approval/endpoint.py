@@ -11,9 +11,9 @@ from certctl.approval.answer import Answer, Source, Verdict
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.formats import delay_seconds, is_secure
+from certctl.io.http_errors import in_words, is_passing
 from certctl.io.request import send
 from certctl.io.running import OutOfTime
-from certctl.io.unheard import in_words, is_passing
 from certctl.slugs import Slug
 
 _MARK = "{domain}"

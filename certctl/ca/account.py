@@ -15,11 +15,11 @@ from acme.messages import RegistrationResource
 from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
 
-from certctl.ca import argv
-from certctl.ca.command import find_certbot, insistently, run_certbot
-from certctl.ca.outcome import classify
-from certctl.ca.scratch import Scratch
+from certctl.ca.engines.certbot import argv
+from certctl.ca.engines.certbot.command import find_certbot, insistently, run_certbot
+from certctl.ca.errors import classify
 from certctl.ca.settings import CaSettings
+from certctl.ca.workdir import Scratch
 from certctl.errors import Refused
 from certctl.io.files import make_directory, read_regular, writing
 from certctl.io.locks import inheritable_lock

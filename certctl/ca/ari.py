@@ -15,7 +15,7 @@ from acme.client import ClientV2
 from acme.messages import RenewalInfo as Answer
 from cryptography import x509
 
-from certctl.ca.network import Network, in_time, retry_after
+from certctl.ca.http import Network, in_time, retry_after
 from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.io.clock import SystemClock
 from certctl.values import Certificate, Pem, Suggestion

@@ -10,28 +10,28 @@ from dataclasses import replace
 from datetime import timedelta
 
 from certctl.ca.account import ensure_account
-from certctl.ca.acme import Acme
 from certctl.ca.ari import RenewalInfo, identifier
-from certctl.ca.certbot import Certbot
-from certctl.ca.certbot_log import read_log
-from certctl.ca.check import check_issued, describe
+from certctl.ca.certificate import check_issued, describe
 from certctl.ca.directory import Directory
-from certctl.ca.dns01 import Person, distinct
-from certctl.ca.dns_update import Office
-from certctl.ca.engine import Engine, Task
-from certctl.ca.evidence import End, Evidence
-from certctl.ca.examine import examine
-from certctl.ca.outcome import classify
-from certctl.ca.scratch import Scratch
+from certctl.ca.doctor import examine
+from certctl.ca.engines.acme.engine import Acme
+from certctl.ca.engines.base import Engine, Task
+from certctl.ca.engines.certbot.engine import Certbot
+from certctl.ca.engines.certbot.log import read_log
+from certctl.ca.errors import classify
+from certctl.ca.plan import Means
 from certctl.ca.settings import CaSettings, require_way
-from certctl.ca.solver import HttpTokens, Solver
-from certctl.ca.way import Means
+from certctl.ca.solvers.base import HttpTokens, Solver
+from certctl.ca.solvers.dns01 import Person, distinct
+from certctl.ca.solvers.rfc2136 import Office
+from certctl.ca.transcript import End, Evidence
+from certctl.ca.workdir import Scratch
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.txt import Opened, TxtDemand
+from certctl.txt_records import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 
 _PRIVATE_DIRECTORY = 0o700
@@ -64,7 +64,7 @@ class Authority:
         What a killed run left is waited for, taken up where it can be, and wiped where it cannot.
 
         Raises:
-            Refused, RateLimited, Unreachable: as ``certctl.ca.outcome`` tells them apart.
+            Refused, RateLimited, Unreachable: as ``certctl.ca.errors`` tells them apart.
             Busy: the certbot of a killed run is still at work.
             ConfigInvalid: ``clock-wrong``, no usable certbot, an unsafe directory URL, files out of reach.
         """

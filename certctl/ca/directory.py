@@ -19,11 +19,11 @@ from acme import errors, messages
 from josepy.errors import DeserializationError
 from josepy.errors import Error as JoseError
 
-from certctl.ca.evidence import End, Evidence
-from certctl.ca.network import RecordedNetwork, in_time
-from certctl.ca.outcome import classify
-from certctl.ca.session import parsed
+from certctl.ca.engines.acme.session import parsed
+from certctl.ca.errors import classify
+from certctl.ca.http import RecordedNetwork, in_time
 from certctl.ca.settings import CaSettings
+from certctl.ca.transcript import End, Evidence
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.slugs import Slug

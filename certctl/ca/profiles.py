@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from acme.client import ClientV2
 
-from certctl.ca.network import Network, in_time
+from certctl.ca.http import Network, in_time
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError, Unreachable
 from certctl.slugs import Slug

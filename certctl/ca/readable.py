@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from certctl.errors import ConfigInvalid
-from certctl.io.rights import acting_as
+from certctl.io.fsuid import acting_as
 from certctl.slugs import Slug
 
 

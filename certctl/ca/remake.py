@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from certctl.ca.scratch import KEPT
+from certctl.ca.workdir import KEPT
 from certctl.io.files import PRIVATE, NotRegular, make_directory, open_regular, write_new
 
 _PRIVATE_DIRECTORY = 0o700

@@ -9,38 +9,38 @@ import sys
 import click
 
 from certctl import __version__
-from certctl.cli.base import GLOBAL_OPTIONS, Invocation, LazyGroup, print_version
+from certctl.cli.framework import GLOBAL_OPTIONS, Invocation, LazyGroup, print_version
 
 _COMMANDS = {
     "Everyday": {
-        "issue": ("certctl.cli.issue:issue", "Take domains from a bare name to live HTTPS."),
-        "wildcard": ("certctl.cli.wildcard:wildcard", "Take your own zone, *.ZONE and ZONE, to live HTTPS by DNS."),
-        "renew": ("certctl.cli.life:renew", "Renew every certificate that is due."),
-        "status": ("certctl.cli.status:status", "Show every domain, or one in full."),
-        "remove": ("certctl.cli.life:remove", "Take domains out of nginx and forget their certificates."),
+        "issue": ("issue:issue", "Take domains from a bare name to live HTTPS."),
+        "wildcard": ("wildcard:wildcard", "Take your own zone, *.ZONE and ZONE, to live HTTPS by DNS."),
+        "renew": ("renew:renew", "Renew every certificate that is due."),
+        "status": ("status:status", "Show every domain, or one in full."),
+        "remove": ("renew:remove", "Take domains out of nginx and forget their certificates."),
     },
     "Find out why": {
-        "verify": ("certctl.cli.look:verify", "Check a domain's DNS and CAA; change nothing."),
-        "approval": ("certctl.cli.look:approval", "Ask the approval endpoint."),
-        "confirm": ("certctl.cli.web:confirm", "Shake hands with nginx: which certificate is really served?"),
-        "doctor": ("certctl.cli.doctor:doctor", "Check this host; say the fix for each fault."),
-        "budget": ("certctl.cli.budget:budget", "Show what the CA's limits still allow."),
-        "log": ("certctl.cli.look:log", "Show what happened, newest first."),
-        "explain": ("certctl.cli.look:explain", "Explain an error at length, offline."),
+        "verify": ("inspect:verify", "Check a domain's DNS and CAA; change nothing."),
+        "approval": ("inspect:approval", "Ask the approval endpoint."),
+        "confirm": ("nginx:confirm", "Shake hands with nginx: which certificate is really served?"),
+        "doctor": ("doctor:doctor", "Check this host; say the fix for each fault."),
+        "budget": ("budget:budget", "Show what the CA's limits still allow."),
+        "log": ("inspect:log", "Show what happened, newest first."),
+        "explain": ("inspect:explain", "Explain an error at length, offline."),
     },
     "Step by step": {
-        "obtain": ("certctl.cli.issue:obtain", "Get certificates into the store; leave nginx alone."),
-        "publish": ("certctl.cli.web:publish", "Write server blocks from the store and test them; no reload."),
-        "reload": ("certctl.cli.web:reload", "Test nginx, reload it, prove it."),
-        "reconcile": ("certctl.cli.web:reconcile", "Make the mirror and nginx equal to the store."),
+        "obtain": ("issue:obtain", "Get certificates into the store; leave nginx alone."),
+        "publish": ("nginx:publish", "Write server blocks from the store and test them; no reload."),
+        "reload": ("nginx:reload", "Test nginx, reload it, prove it."),
+        "reconcile": ("nginx:reconcile", "Make the mirror and nginx equal to the store."),
     },
     "Set up": {
-        "init": ("certctl.cli.init:init", "Write the configuration and nginx's base file; shows a diff first."),
-        "serve": ("certctl.cli.serve:serve", "Get certificates for first visitors: the on-the-fly daemon."),
-        "timer": ("certctl.cli.timer:timer", "Renew by systemd timer or cron."),
-        "config": ("certctl.cli.config:config", "Show, validate and explain the configuration."),
-        "completion": ("certctl.cli.completion:completion", "Print the completion script for a shell."),
-        "sandbox": ("certctl.cli.sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to play in."),
+        "init": ("init:init", "Write the configuration and nginx's base file; shows a diff first."),
+        "serve": ("serve:serve", "Get certificates for first visitors: the on-the-fly daemon."),
+        "timer": ("timer:timer", "Renew by systemd timer or cron."),
+        "config": ("config:config", "Show, validate and explain the configuration."),
+        "completion": ("completion:completion", "Print the completion script for a shell."),
+        "sandbox": ("sandbox:sandbox", "A private CA, DNS, approval endpoint and nginx to play in."),
     },
 }  # fmt: skip
 
@@ -69,10 +69,10 @@ root = LazyGroup(
 def main() -> None:
     """Run the command line and exit with a documented code."""
     if "_CERTCTL_COMPLETE" in os.environ:
-        from certctl.cli.completion import answer
+        from certctl.cli.commands.completion import answer
 
         sys.exit(answer())
-    from certctl.cli.stop import listen
+    from certctl.cli.signals import listen
     from certctl.cli.streams import prepare, release
 
     prepare()

@@ -5,8 +5,8 @@ import traceback
 
 import click
 
-from certctl.cli.base import Invocation
-from certctl.cli.reports import open_report
+from certctl.cli.framework import Invocation
+from certctl.cli.output.choose import open_report
 from certctl.cli.sudo import explained
 from certctl.errors import CertctlError, ExitCode, Interrupted, NameRejected, unforeseen
 from certctl.slugs import Slug

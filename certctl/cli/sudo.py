@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.errors import CertctlError, ConfigInvalid
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.slugs import Slug
 
 

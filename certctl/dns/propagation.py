@@ -19,7 +19,7 @@ from certctl.dns.zone import Zone, Zones, plain
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady
 from certctl.slugs import Slug
-from certctl.txt import TxtAnswer, TxtSight
+from certctl.txt_records import TxtAnswer, TxtSight
 from certctl.values import CHALLENGE_LABEL, DnsSolver
 
 # The plugins of certbot's own house write to the literal name (read in 5.8: none looks for a CNAME); for rfc2136 we

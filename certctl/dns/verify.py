@@ -5,7 +5,7 @@ from dataclasses import replace
 import dns.name
 
 from certctl.dns.caa import CaaPolicy, check_caa
-from certctl.dns.judge import Judge
+from certctl.dns.decision import Judge
 from certctl.dns.memory import Memory
 from certctl.dns.message import forwardable
 from certctl.dns.propagation import require_writable

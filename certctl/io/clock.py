@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from certctl.io.stop import nap
+from certctl.io.interrupt import nap
 
 
 class Clock(Protocol):

@@ -14,7 +14,7 @@ import filelock
 from certctl.domain import Domain
 from certctl.errors import Busy
 from certctl.io.files import make_directory, writing
-from certctl.io.stop import NAP, nap
+from certctl.io.interrupt import NAP, nap
 from certctl.slugs import Slug
 
 

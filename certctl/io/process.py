@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO
 
-from certctl.io import rights
+from certctl.io import fsuid
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -116,7 +116,7 @@ def running(
     Raises:
         Missing: the program cannot be executed.
     """
-    owner = None if root_because else rights.working_for()
+    owner = None if root_because else fsuid.working_for()
     try:
         child = subprocess.Popen(
             list(argv),

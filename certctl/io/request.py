@@ -21,7 +21,7 @@ def send(request: Request, seconds: float, ca_file: str = "") -> Response:
 
     Raises:
         OutOfTime: no head within that time, looking up the name and the TLS handshake included.
-        Exception: whatever requests raises; its text may hold the URL (``io/unheard.py`` says it without).
+        Exception: whatever requests raises; its text may hold the URL (``io/http_errors.py`` says it without).
     """
     adapter = CuttableAdapter()
 

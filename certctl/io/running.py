@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Generic, TypeVar
 
-from certctl.io.stop import NAP, go_on
+from certctl.io.interrupt import NAP, go_on
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from certctl.errors import ConfigInvalid
 from certctl.io import accounts
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.master import Master, workers

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.io.files import PRIVATE, writing
-from certctl.io.rights import acting_as, as_root
+from certctl.io.fsuid import acting_as, as_root
 from certctl.nginx import mirror
 from certctl.nginx.place import Place
 from certctl.nginx.settings import NginxSettings

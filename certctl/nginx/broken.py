@@ -11,7 +11,7 @@ from pathlib import Path
 
 from certctl.domain import Domain
 from certctl.errors import CertctlError
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.nginx import handshake, mirror
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.serverblock import is_ours, owner_of, read, server_block

@@ -10,13 +10,13 @@ from certctl.domain import NOBODY, Domain
 from certctl.errors import Busy
 from certctl.io.locks import lock
 from certctl.nginx import mirror, probe
+from certctl.nginx.block_change import GuardedChange, Work, in_force
 from certctl.nginx.broken import Mender, Recall
-from certctl.nginx.catch_all import MirrorChange
 from certctl.nginx.command import NginxCommand
-from certctl.nginx.guard import Guard
-from certctl.nginx.publish import GuardedChange, Work, in_force
+from certctl.nginx.mirror_change import MirrorChange
 from certctl.nginx.serverblock import is_our_block
 from certctl.nginx.settings import NginxSettings
+from certctl.nginx.transaction import Guard
 from certctl.values import Done, Mode
 
 _STRIPES = 256  # lock files for all names: a change of 100,000 sites must not need as many descriptors

@@ -13,11 +13,11 @@ from certctl.io import accounts
 from certctl.nginx import access, foresee, mainconf
 from certctl.nginx.base import CERTIFICATE_CACHE, base_files
 from certctl.nginx.command import NginxCommand, Verdict
-from certctl.nginx.guard import last_reload
 from certctl.nginx.master import Master
 from certctl.nginx.serverblock import Version, is_edited, is_ours, owner_of, read
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import NginxSettings
+from certctl.nginx.transaction import last_reload
 from certctl.values import Done, Finding, Level, Mode
 
 _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (nginx CHANGES)

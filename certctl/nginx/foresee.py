@@ -9,8 +9,8 @@ from glob import glob
 from pathlib import Path
 
 from certctl.errors import WebServerFailed
-from certctl.io.rights import as_root
-from certctl.nginx.refusals import not_included
+from certctl.io.fsuid import as_root
+from certctl.nginx.errors import not_included
 from certctl.nginx.serverblock import is_ours
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from certctl.io.fsuid import as_root
 from certctl.io.process import Missing, find
-from certctl.io.rights import as_root
 
 _TREES = (Path("/usr/local/openresty/nginx"), Path("/usr/local/nginx"))
 _MASTER = re.compile(r"nginx: master process (?P<words>.*)")

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from certctl.errors import WebServerFailed
 from certctl.io.clock import Deadline
+from certctl.io.fsuid import as_root
 from certctl.io.process import Missing, run
-from certctl.io.rights import as_root
 from certctl.nginx import mainconf
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.handshake import is_answered

@@ -12,7 +12,7 @@ from pathlib import Path
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.files import make_directory, narrow, require_room, swap_symlink
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.nginx import mirror
 from certctl.nginx.mirror import Rights, Slot
 from certctl.slugs import Slug

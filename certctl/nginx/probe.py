@@ -11,10 +11,10 @@ from certctl.domain import NOBODY, Domain
 from certctl.io.clock import Deadline
 from certctl.io.files import PUBLIC, make_directory, remove_tree, write_new
 from certctl.nginx import handshake, mirror
+from certctl.nginx.errors import not_served
 from certctl.nginx.handshake import Seen
 from certctl.nginx.mirror import Rights
 from certctl.nginx.place import Place
-from certctl.nginx.refusals import not_served
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Mode
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.formats import LISTEN, UPSTREAM
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.nginx import mirror
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 
 DEBIANS = "nginx.service"
 _OPENRESTYS = "openresty.service"

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from certctl.domain import Domain
-from certctl.io.rights import as_root
+from certctl.io.fsuid import as_root
 from certctl.nginx.mirror import CLOSED, FOR_WORKERS, Rights, rights_of
 from certctl.nginx.place import Place, require_room_for
 from certctl.values import Mode, Site

@@ -13,9 +13,9 @@ from requests import Request
 
 from certctl.io import process
 from certctl.io.escape import lines
+from certctl.io.http_errors import in_words
 from certctl.io.request import send
 from certctl.io.running import OutOfTime, Running
-from certctl.io.unheard import in_words
 from certctl.notify.message import Message
 
 _DEADLINE = timedelta(seconds=10)

@@ -11,10 +11,10 @@ from pathlib import Path
 from certctl.errors import ConfigInvalid
 from certctl.io.files import remove_tree, writing
 from certctl.io.locks import lock
-from certctl.sandbox import daemons, nginx_conf, parts, pebble, standing, users, world
+from certctl.sandbox import daemons, fixtures, nginx_conf, pebble, readiness, state, users
 from certctl.sandbox.daemons import Daemon
 from certctl.sandbox.layout import Layout, at, free_ports
-from certctl.sandbox.standing import Addresses, Standing
+from certctl.sandbox.state import Addresses, Standing
 from certctl.sandbox.users import Users
 from certctl.slugs import Slug
 
@@ -44,16 +44,16 @@ def up(
     """
     layout, whose = at(root), users.of_this_host()
     users.require_way(whose, layout)
-    standing.claim(layout)
+    state.claim(layout)
     with _alone(layout):
-        before = standing.read(layout)
+        before = state.read(layout)
         if before.running:
             return before, False
         _stop(before)
         for _ in range(_TRIES):
             try:
                 return _Rising(layout, whose, init, serve=serve).rise(lifetime, mode), True
-            except parts.PortTaken:
+            except readiness.PortTaken:
                 continue
     raise ConfigInvalid(Slug.SANDBOX_FAILED, f"the ports for the sandbox were taken {_TRIES} times in a row")
 
@@ -65,9 +65,9 @@ def down(root: Path) -> tuple[Standing, bool]:
         ConfigInvalid: there is no sandbox.
     """
     layout = at(root)
-    standing.read(layout)
+    state.read(layout)
     with _alone(layout):
-        before = standing.read(layout)
+        before = state.read(layout)
         _stop(before)
         after = Standing(layout)
         after.write()
@@ -80,7 +80,7 @@ def status(root: Path) -> Standing:
     Raises:
         ConfigInvalid: there is no sandbox.
     """
-    return standing.read(at(root))
+    return state.read(at(root))
 
 
 class _Rising:
@@ -101,7 +101,7 @@ class _Rising:
         with writing(self._layout.root):
             if self._users.workers:
                 self._layout.root.chmod(_PASSABLE)
-            world.write_files(self._layout, self._users)
+            fixtures.write_files(self._layout, self._users)
         with self._undo:
             addresses = self._start_all(lifetime, mode)
             self._standing = replace(self._standing, addresses=addresses)
@@ -116,7 +116,7 @@ class _Rising:
         resolver = f"127.0.0.1:{dns_port}"
         ca = pebble.Pebble(
             self._layout.ca, acme, management, http, https, resolver,
-            blocklist=(world.NEVER_SIGNED,), lifetime=lifetime,
+            blocklist=(fixtures.NEVER_SIGNED,), lifetime=lifetime,
         )  # fmt: skip
         self._start_pebble(ca)
         addresses = Addresses(
@@ -130,22 +130,22 @@ class _Rising:
             https=f"127.0.0.1:{https}",
             config=str(self._layout.config),
         )
-        world.write_config(self._layout, self._users, addresses, profile=_profile(ca), mode=mode)
+        fixtures.write_config(self._layout, self._users, addresses, profile=_profile(ca), mode=mode)
         self._init(self._layout.config)
         self._start_nginx(http, https)
         if self._serve:
-            argv = parts.python_module("certctl", "--config", str(self._layout.config), "serve")
-            parts.wait_for_socket(self._start("serve", argv), self._layout.serve_socket)
+            argv = readiness.python_module("certctl", "--config", str(self._layout.config), "serve")
+            readiness.wait_for_socket(self._start("serve", argv), self._layout.serve_socket)
         return addresses
 
     def _start_ours(self, name: str, module: str, file: Path) -> int:
-        argv = self._users.run_outsider(parts.python_module(module, "--file", str(file)))
-        return parts.port_announced(self._start(name, argv))
+        argv = self._users.run_outsider(readiness.python_module(module, "--file", str(file)))
+        return readiness.port_announced(self._start(name, argv))
 
     def _start_nginx(self, http: int, https: int) -> None:
         daemon = self._start("nginx", nginx_conf.argv(self._layout))
         for port in (http, https):
-            parts.wait_for_port(daemon, port)
+            readiness.wait_for_port(daemon, port)
 
     def _start_pebble(self, ca: pebble.Pebble) -> None:
         pebble.write_files(ca)
@@ -154,7 +154,7 @@ class _Rising:
         argv = self._users.run_outsider(pebble.argv(ca, pebble.find_pebble()))
         daemon = self._start("pebble", argv, pebble.environment(ca))
         for port in (ca.acme_port, ca.management_port):
-            parts.wait_for_port(daemon, port)
+            readiness.wait_for_port(daemon, port)
         pebble.wait_ready(ca)
 
     def _start(self, name: str, argv: list[str], env: dict[str, str] | None = None) -> Daemon:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from certctl.errors import ConfigInvalid
-from certctl.io import rights
+from certctl.io import fsuid
 from certctl.io.accounts import Owner
 from certctl.sandbox.layout import Layout
 from certctl.slugs import Slug
@@ -48,11 +48,11 @@ class Users:
         """Reach files as the daemon's user for a block; whoever is not root stays who that is."""
         user = pwd.getpwnam(self.daemon)
         whose = Owner(user.pw_uid, user.pw_gid)
-        rights.work_as(whose)
+        fsuid.work_as(whose)
         try:
             yield whose
         finally:
-            rights.work_as(_ROOT)
+            fsuid.work_as(_ROOT)
 
 
 def of_this_host() -> Users:

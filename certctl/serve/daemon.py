@@ -14,11 +14,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from certctl.errors import ConfigInvalid, ExitCode, Unreachable
-from certctl.io import service
+from certctl.io import sd_notify
+from certctl.io.interrupt import stopping
 from certctl.io.process import end_children
-from certctl.io.stop import stopping
 from certctl.serve.answers import Answer, Kind
-from certctl.serve.misses import Misses
+from certctl.serve.miss_socket import Misses
 from certctl.serve.ondemand import OnDemand
 from certctl.serve.settings import ServeSettings
 
@@ -103,9 +103,9 @@ class Daemon:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.serve(sockets=[listeners.serve]))
             watches = [tasks.create_task(self._watch_approval(refuses)), tasks.create_task(_feed_watchdog())]
-            service.tell("READY=1", "STATUS=waiting for first visitors")
+            sd_notify.tell("READY=1", "STATUS=waiting for first visitors")
             await self._asked_to_stop.wait()
-            service.tell("STOPPING=1", "STATUS=waiting for what is at the CA")
+            sd_notify.tell("STOPPING=1", "STATUS=waiting for what is at the CA")
             misses.close()
             self._server.should_exit = True
             await self._on_demand.close()
@@ -160,9 +160,9 @@ def _interrupt() -> None:
 
 async def _feed_watchdog() -> None:
     """Tell systemd that the loop turns, where it wants to know."""
-    pause = service.watchdog()
+    pause = sd_notify.watchdog()
     while pause:
-        service.tell("WATCHDOG=1")
+        sd_notify.tell("WATCHDOG=1")
         await asyncio.sleep(pause.total_seconds())
     await asyncio.Event().wait()
 

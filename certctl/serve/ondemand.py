@@ -15,8 +15,8 @@ from typing import Protocol
 from certctl.domain import Domain
 from certctl.errors import NameRejected, unforeseen
 from certctl.serve.answers import PREPARING, READY, Answer, Kind, WireResult, of_error, of_failure
-from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
+from certctl.serve.rate_limit import Caps
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
 

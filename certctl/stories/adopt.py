@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.result import Step
 from certctl.stories.unknown import lack
 from certctl.values import Done, Issued
-from certctl.world import World
 
 
 def adopt(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:

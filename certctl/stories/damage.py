@@ -2,7 +2,7 @@
 
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
-from certctl.stories.spending import command_for
+from certctl.stories.quota import command_for
 from certctl.values import DomainRow
 
 

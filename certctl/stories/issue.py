@@ -7,15 +7,15 @@ from contextlib import suppress
 from certctl.domain import Domain
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
+from certctl.ports.world import Change, World
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.journey import Journey, take_together
+from certctl.stories.quota import NoOrderYet, keep_resting, request_for, spending
 from certctl.stories.remove import stay_away
 from certctl.stories.result import Step
-from certctl.stories.spending import NoOrderYet, keep_resting, request_for, spending
 from certctl.stories.unknown import require_newest, spare_order
 from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State
-from certctl.world import Change, World
 
 
 def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:

@@ -13,13 +13,13 @@ from certctl.dns_records import DnsRecord
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import CertctlError, unforeseen
-from certctl.io.stop import go_on
+from certctl.io.interrupt import go_on
+from certctl.ports.world import World
 from certctl.slugs import Slug
-from certctl.stories import spending
+from certctl.stories import quota
 from certctl.stories.result import PARKED, JourneyResult, Step, StepTaken
-from certctl.txt import TxtDemand
+from certctl.txt_records import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
-from certctl.world import World
 
 
 class Told(Protocol):
@@ -186,7 +186,7 @@ class Journey:
         still_parked = self.before and self.before.state in PARKED and self.before.state is self.state
         if not still_parked:
             self._record(world, self.steps[-1].name, error.slug, error.message)
-        world.store.failed(self.domain, error.slug, spending.rest(self.domain, error, world))
+        world.store.failed(self.domain, error.slug, quota.rest(self.domain, error, world))
 
     def _end(self, world: World | None) -> None:
         if world is None:

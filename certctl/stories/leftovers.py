@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from certctl.errors import CertctlError
-from certctl.world import World
+from certctl.ports.world import World
 
 
 def let_copies_go(world: World) -> None:

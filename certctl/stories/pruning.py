@@ -5,8 +5,8 @@ from itertools import islice
 
 from certctl.budget import LETS_ENCRYPT
 from certctl.errors import CertctlError
-from certctl.io.stop import stopping
-from certctl.world import World
+from certctl.io.interrupt import stopping
+from certctl.ports.world import World
 
 KEPT = timedelta(days=400)
 _MOST = 200

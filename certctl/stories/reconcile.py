@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from certctl.domain import Domain
+from certctl.ports.world import World
 from certctl.stories.issue import deploy
 from certctl.stories.journey import Journey
 from certctl.stories.remove import finish_removals
 from certctl.stories.unknown import is_unknown, lack
 from certctl.values import DomainRow, State
-from certctl.world import World
 
 Start = Callable[[Domain], Journey]
 

@@ -9,11 +9,11 @@ from math import ceil
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, NotApproved, Unreachable
 from certctl.moments import STAYS_AWAY, is_void
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.result import Step
 from certctl.values import Approval, Certificate, DomainRow, Done, Pem, Removal, State
-from certctl.world import World
 
 
 def remove(journey: Journey, world: World, removal: Removal = Removal.FORGET) -> None:

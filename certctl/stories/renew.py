@@ -8,14 +8,14 @@ from functools import partial
 
 from certctl.due import is_due, is_late
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, NotReady, kind_of
+from certctl.ports.world import World
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey
+from certctl.stories.quota import keep_resting
 from certctl.stories.result import PARKED, Step
-from certctl.stories.spending import keep_resting
 from certctl.stories.wildcard import approve_own, by_hand, needs_person, solver_of
 from certctl.values import Approval, Certificate, DomainRow, State, Suggestion
-from certctl.world import World
 
 _ASKING = 16
 _WRITTEN_TOGETHER = 500

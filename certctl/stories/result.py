@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from certctl.dns_records import DnsRecord
 from certctl.errors import CertctlError, Interrupted, NotReady, WaitsFor, Who
-from certctl.txt import TxtDemand
+from certctl.txt_records import TxtDemand
 from certctl.values import Certificate, DomainRow, State
 
 PARKED = frozenset({State.MOVED, State.UNWANTED})

@@ -10,9 +10,9 @@ from contextlib import suppress
 from certctl.domain import Domain
 from certctl.due import due_at
 from certctl.errors import Unreachable
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.values import Certificate, DomainRow, State
-from certctl.world import World
 
 
 def newer_in_force(domain: Domain, row: DomainRow | None, world: World) -> Certificate | None:

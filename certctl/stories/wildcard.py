@@ -11,15 +11,15 @@ from datetime import datetime, timedelta
 from certctl.due import is_due, is_late, row_due_at
 from certctl.errors import ConfigInvalid, WaitsFor, kind_of
 from certctl.moments import is_void
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey
+from certctl.stories.quota import keep_resting, request_for, spending
 from certctl.stories.result import Step
-from certctl.stories.spending import keep_resting, request_for, spending
-from certctl.txt import Opened
+from certctl.txt_records import Opened
 from certctl.values import Approval, DnsSolver, DomainRow, Event, State
-from certctl.world import World
 
 BY_HAND = DnsSolver("manual")
 _REMINDED = timedelta(days=1)

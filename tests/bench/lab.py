@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from certctl.sandbox import approval_server, daemons, pebble, world, zone_file
+from certctl.sandbox import approval_server, daemons, fixtures, pebble, zone_file
 from certctl.sandbox.layout import free_ports
 from certctl.sandbox.zone_file import Record
 from tests.bench import caddy
@@ -82,7 +82,7 @@ def daemon_pid(sandbox: Sandbox, name: str) -> int:
 
 def customers(sandbox: Sandbox, names: list[str]) -> list[str]:
     """Make many names customers' at once: they point here and the operator knows them."""
-    records = [Record(name, "CNAME", f"{world.TARGET}.") for name in names]
+    records = [Record(name, "CNAME", f"{fixtures.TARGET}.") for name in names]
 
     def pointed(dns: zone_file.DnsWorld) -> zone_file.DnsWorld:
         for record in records:
@@ -92,8 +92,8 @@ def customers(sandbox: Sandbox, names: list[str]) -> list[str]:
     def approved(known: approval_server.Approvals) -> approval_server.Approvals:
         return replace(known, approved=(*known.approved, *names))
 
-    world.change_dns(sandbox.layout, pointed)
-    world.change_approvals(sandbox.layout, approved)
+    fixtures.change_dns(sandbox.layout, pointed)
+    fixtures.change_approvals(sandbox.layout, approved)
     return names
 
 

@@ -20,8 +20,8 @@ from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
+from certctl.ports.world import Operator
 from certctl.values import Delegation, DnsSolver, Level
-from certctl.world import Operator
 from tests.fakes.dns import FakeDns
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status
 from tests.fakes.operator import FakeOperator

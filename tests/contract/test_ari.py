@@ -22,9 +22,9 @@ from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
+from certctl.ports.world import CertificateAuthority
 from certctl.sandbox import pebble
 from certctl.values import Certificate, Issued, Suggestion
-from certctl.world import CertificateAuthority
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
 from tests.fakes.http_server import ScriptedServer, say, serving

@@ -16,9 +16,9 @@ from certctl.ca.authority import Authority
 from certctl.certificates import same_key
 from certctl.domain import Domain
 from certctl.errors import Refused, Unreachable
-from certctl.txt import Opened
+from certctl.ports.world import CertificateAuthority
+from certctl.txt_records import Opened
 from certctl.values import Certificate, Issued
-from certctl.world import CertificateAuthority
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, approval, ca_lab, patient
 

@@ -16,8 +16,8 @@ import click
 import pytest
 
 from certctl.cli import root, run
-from certctl.cli.base import Invocation
-from certctl.cli.reports import Rows, open_report
+from certctl.cli.framework import Invocation
+from certctl.cli.output.choose import Rows, open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, NotReady
 from certctl.slugs import Slug

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.io.clock import SystemClock

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certctl.ca.acme import Acme
 from certctl.ca.ari import identifier
 from certctl.ca.authority import Authority
-from certctl.ca.dns_update import Office, Updates
-from certctl.ca.scratch import Scratch
+from certctl.ca.engines.acme.engine import Acme
 from certctl.ca.settings import CaSettings
-from certctl.ca.solver import Challenge, HttpTokens
+from certctl.ca.solvers.base import Challenge, HttpTokens
+from certctl.ca.solvers.rfc2136 import Office, Updates
+from certctl.ca.workdir import Scratch
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
-from certctl.txt import Opened
+from certctl.txt_records import Opened
 from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, Dark, approval, ca_lab, patient

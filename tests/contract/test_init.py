@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.context import House, read_house
+from certctl.app.identity import borrowed
+from certctl.app.toml_edit import with_value
 from certctl.cli import run
-from certctl.cli.base import Invocation
-from certctl.cli.config_line import with_value
-from certctl.cli.doctor import configuration
-from certctl.cli.identity import borrowed
-from certctl.cli.wiring import House, read_house
+from certctl.cli.commands.doctor import configuration
+from certctl.cli.framework import Invocation
 from certctl.config import load
 from certctl.nginx import foresee
 from certctl.values import Level

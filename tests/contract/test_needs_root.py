@@ -16,10 +16,10 @@ AS_NOBODY = """
 import io, json, os, sys
 from contextlib import redirect_stderr, redirect_stdout
 from certctl.cli import main, root, run
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 for name in root.list_commands(None):
     root.get_command(None, name)
-import certctl.cli.stop, certctl.cli.streams, certctl.timer.life, certctl.timer.rival
+import certctl.cli.signals, certctl.cli.streams, certctl.timer.install, certctl.timer.certbot_timer
 def said(words):
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):

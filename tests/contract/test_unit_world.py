@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certctl.cli import run
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.timer.assign import assignments
 from tests.contract.test_units import needed
 

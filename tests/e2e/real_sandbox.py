@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography import x509
 
-from certctl.sandbox import world, zone_file
+from certctl.sandbox import fixtures, zone_file
 from certctl.sandbox.layout import Layout, at
 
 DAEMON, GROUP, WORKERS = "games", "games", "www-data"  # in a sandbox of root's, on Debian
@@ -85,9 +85,9 @@ class Sandbox:
 
     def customers(self, names: Sequence[str]) -> None:
         """Make many names customers' at once, without a process for each."""
-        records = [zone_file.Record(name, "CNAME", f"{world.TARGET}.") for name in names]
-        world.change_dns(self.layout, lambda before: reduce(zone_file.add, records, before))
-        world.change_approvals(self.layout, lambda b: replace(b, approved=tuple(sorted({*b.approved, *names}))))
+        records = [zone_file.Record(name, "CNAME", f"{fixtures.TARGET}.") for name in names]
+        fixtures.change_dns(self.layout, lambda before: reduce(zone_file.add, records, before))
+        fixtures.change_approvals(self.layout, lambda b: replace(b, approved=tuple(sorted({*b.approved, *names}))))
 
     def orders(self) -> int:
         """Count the orders Pebble has taken, by its log."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for
+from certctl.ca.workdir import Scratch
 from certctl.domain import Domain
 from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, certctl, own_host
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from certctl.io import local
-from certctl.sandbox import standing
+from certctl.io import unix_http
+from certctl.sandbox import state
 from tests.e2e.real_sandbox import Sandbox, own_host
 
 pytestmark = pytest.mark.e2e
@@ -28,8 +28,8 @@ def sandbox(real_parts: None) -> Iterator[Sandbox]:  # noqa: ARG001
 def handshake(sandbox: Sandbox, name: str) -> str:
     """Ask as a handshake would; return ``ready``, or how it was refused."""
     try:
-        return local.get(sandbox.layout.serve_socket, f"/certificate/{name}", SECONDS).decode().strip()
-    except local.Unanswered as error:
+        return unix_http.get(sandbox.layout.serve_socket, f"/certificate/{name}", SECONDS).decode().strip()
+    except unix_http.Unanswered as error:
         return str(error)
 
 
@@ -96,7 +96,7 @@ def test_an_endpoint_that_approves_everything_stops_the_daemon_before_it_starts(
 def test_a_killed_daemon_is_missed_by_new_names_only(sandbox: Sandbox) -> None:
     name = sandbox.customer("before.example.com")
     assert handshake(sandbox, name) == "ready"
-    [daemon] = [each for each in standing.read(sandbox.layout).daemons if each.name == "serve"]
+    [daemon] = [each for each in state.read(sandbox.layout).daemons if each.name == "serve"]
     os.kill(daemon.pid, signal.SIGKILL)
     while daemon.running:
         time.sleep(0.01)

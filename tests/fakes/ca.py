@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import trustme
 
-from certctl.ca.check import describe
+from certctl.ca.certificate import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.slugs import Slug
-from certctl.txt import Opened, TxtDemand, TxtSight
+from certctl.txt_records import Opened, TxtDemand, TxtSight
 from certctl.values import Approval, Certificate, DnsSolver, Done, Issued, Pem, Suggestion
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from certctl.ca.dns01 import Nobody, Person
 from certctl.ca.settings import CaSettings
+from certctl.ca.solvers.dns01 import Nobody, Person
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
 from certctl.sandbox import daemons, pebble
 from certctl.sandbox.layout import free_ports
-from certctl.txt import TxtSight
+from certctl.txt_records import TxtSight
 from certctl.values import CHALLENGE_LABEL, Approval, Delegation
 
 _PREFIX = "/.well-known/acme-challenge/"

@@ -18,10 +18,10 @@ from certctl.io import sockets
 from certctl.serve.answers import Answer
 from certctl.serve.app import application
 from certctl.serve.daemon import Daemon, Listeners, Probe
-from certctl.serve.issuing import Issuing
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Landing, OnDemand
 from certctl.serve.settings import ServeSettings
+from certctl.serve.worker import Issuing
 from certctl.slugs import Slug
 from certctl.values import Approval, Delegation, DnsSolver, Issued, Mode, Pem
 from tests.fakes.ca import FakeCa

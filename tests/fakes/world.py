@@ -9,11 +9,11 @@ from pathlib import Path
 
 from certctl.budget import LETS_ENCRYPT
 from certctl.domain import Domain
+from certctl.ports.world import World
 from certctl.store.sqlite import SqliteStore
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.result import Step, StepTaken
-from certctl.world import World
 from tests.fakes.ca import FakeCa
 from tests.fakes.dns import FakeDns
 from tests.fakes.operator import FakeOperator

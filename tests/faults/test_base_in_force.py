@@ -11,8 +11,8 @@ from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx.base import base_files, serves_the_mirror
-from certctl.nginx.guard import PENDING
-from certctl.nginx.publish import in_force
+from certctl.nginx.block_change import in_force
+from certctl.nginx.transaction import PENDING
 from certctl.values import Mode, Site
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx
 

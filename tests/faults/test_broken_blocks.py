@@ -10,7 +10,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx import aside
-from certctl.nginx.web import Nginx
+from certctl.nginx.server import Nginx
 from certctl.values import Mode, Pem, Site
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx, wait_for
 

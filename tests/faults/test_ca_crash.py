@@ -27,7 +27,7 @@ import sys, threading
 from pathlib import Path
 from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
-from certctl.ca.solver import HttpTokens
+from certctl.ca.solvers.base import HttpTokens
 from tests.fakes.ca_lab import approval
 
 class Waiting(HttpTokens):

@@ -13,7 +13,7 @@ import trustme
 
 from certctl.ca.authority import Authority
 from certctl.ca.directory import Directory
-from certctl.ca.examine import examine
+from certctl.ca.doctor import examine
 from certctl.ca.settings import CaSettings
 from certctl.errors import CertctlError
 from certctl.io.clock import SystemClock

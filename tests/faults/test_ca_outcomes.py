@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from certctl.ca.authority import Authority
-from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings
+from certctl.ca.workdir import Scratch
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
 from tests.fakes.ca_lab import CaLab, approval, ca_lab

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.io import local
+from certctl.io import unix_http
 from tests.faults.faulty import FaultyHost
 
 pytestmark = pytest.mark.e2e
@@ -26,8 +26,8 @@ _SECONDS = 30
 def visit(host: FaultyHost, name: str) -> str:
     """Ask the daemon as the first handshake for a name would; return ``ready``, or how it was refused."""
     try:
-        return local.get(host.sandbox.layout.serve_socket, f"/certificate/{name}", _SECONDS).decode().strip()
-    except local.Unanswered as error:
+        return unix_http.get(host.sandbox.layout.serve_socket, f"/certificate/{name}", _SECONDS).decode().strip()
+    except unix_http.Unanswered as error:
         return str(error)
 
 

@@ -19,7 +19,7 @@ from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx import mirror
 from certctl.nginx.master import workers
-from certctl.nginx.web import Nginx
+from certctl.nginx.server import Nginx
 from certctl.values import Level, Mode, Pem, Site
 from tests.real_nginx import RealNginx, canary, environment, need, put_live, real_nginx, wait_for
 

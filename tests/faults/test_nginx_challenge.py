@@ -17,8 +17,8 @@ from certctl.errors import CertctlError
 from certctl.nginx.challenge import ask
 from certctl.nginx.handshake import outward_address
 from certctl.nginx.master import Master
-from certctl.nginx.web import Nginx
-from certctl.serve.misses import missed_name
+from certctl.nginx.server import Nginx
+from certctl.serve.miss_socket import missed_name
 from certctl.values import Level, Mode
 from tests.fakes.http_server import listening_at, serving, status
 from tests.real_nginx import RealNginx, environment, need, put_live, real_nginx, wait_for
@@ -127,7 +127,7 @@ def test_whoever_cannot_see_the_master_is_answered_all_the_same(host: RealNginx)
     host.settings.live.mkdir(exist_ok=True)
     os.chown(host.settings.live, 33, 33)  # as the owner of the state has it: what is ordered must go there
     code = (
-        "import pickle, sys; from certctl.domain import Domain; from certctl.nginx.web import Nginx; "
+        "import pickle, sys; from certctl.domain import Domain; from certctl.nginx.server import Nginx; "
         "web = Nginx(pickle.loads(bytes.fromhex(sys.argv[1]))); "
         f"print(web._master.pid(), web.require_challenge(Domain('{NAME}')).changed, web.require_tls().changed)"
     )

@@ -19,7 +19,7 @@ from certctl.domain import Domain
 from certctl.errors import Busy, ConfigInvalid, WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx.master import workers
-from certctl.nginx.web import Nginx
+from certctl.nginx.server import Nginx
 from certctl.values import Level, Pem, Site
 from tests.real_nginx import RealNginx, canary, need, put_live, real_nginx, wait_for
 
@@ -505,7 +505,7 @@ def test_force_reload_tests_reloads_and_proves(host: RealNginx) -> None:
 
 
 def test_the_facade_loads_no_template_engine_until_it_renders() -> None:
-    code = "import sys, certctl.nginx.web; print('jinja2' in sys.modules)"
+    code = "import sys, certctl.nginx.server; print('jinja2' in sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=_environment()
     )

@@ -14,7 +14,7 @@ from certctl.domain import NOBODY, Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx import mirror
-from certctl.nginx.web import Nginx
+from certctl.nginx.server import Nginx
 from certctl.values import Mode, Site
 from tests.e2e.real_sandbox import open_place
 from tests.real_nginx import RealNginx, canary, put_live, real_nginx

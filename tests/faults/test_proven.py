@@ -30,8 +30,8 @@ _AS_ANOTHER = """
 import pickle, sys
 from pathlib import Path
 from certctl.io.accounts import Owner
-from certctl.io.rights import work_as
-from certctl.nginx.web import Nginx
+from certctl.io.fsuid import work_as
+from certctl.nginx.server import Nginx
 settings, (apart, plain, newer, newest), owner = pickle.loads(Path(sys.argv[1]).read_bytes())
 work_as(Owner(*owner))
 web = Nginx(settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.cli.results import exit_code
+from certctl.app.result import exit_code
 from certctl.io.locks import HostLocks
 from certctl.stories.issue import issue
 from tests.fakes.world import FakeWorld

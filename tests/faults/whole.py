@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from certctl.sandbox import world, zone_file
+from certctl.sandbox import fixtures, zone_file
 from certctl.sandbox.approval_server import Approvals
 from tests.e2e.real_sandbox import Ran, Sandbox, certctl
 
@@ -137,9 +137,9 @@ class Watch:
         """Make names customers': in one go, because a command for each would take longer than the test."""
         names = [f"{stem}{number}.example.com" for number in range(count)]
         layout = self.sandbox.layout
-        records = [zone_file.Record(name, "CNAME", f"{world.TARGET}.") for name in names]
-        world.change_dns(layout, lambda before: reduce(zone_file.add, records, before))
-        world.change_approvals(layout, lambda before: reduce(Approvals.approve, names, before))
+        records = [zone_file.Record(name, "CNAME", f"{fixtures.TARGET}.") for name in names]
+        fixtures.change_dns(layout, lambda before: reduce(zone_file.add, records, before))
+        fixtures.change_approvals(layout, lambda before: reduce(Approvals.approve, names, before))
         return names
 
     def served(self, name: str) -> str:

@@ -10,8 +10,8 @@ import click
 import pytest
 
 from certctl.cli import root
-from certctl.cli.base import GLOBAL_OPTIONS
-from certctl.cli.look import explanation
+from certctl.cli.commands.inspect import explanation
+from certctl.cli.framework import GLOBAL_OPTIONS
 from certctl.config import Settings
 from certctl.errors import CATALOGUE, ExitCode
 from certctl.stories.result import Step

@@ -11,7 +11,7 @@ from jsonschema.exceptions import ValidationError
 from referencing import Registry, Resource
 
 from certctl.cli import run
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from docs.generate import REFERENCE
 from docs.schemas import BASE, DATA
 from tests.fakes.dns_world import RESOLVER, TARGET, town

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from certctl.cli import root
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.errors import CATALOGUE
 from tests.contract import test_next as on_a_host
 from tests.e2e import test_next as in_a_sandbox

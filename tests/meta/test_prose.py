@@ -22,7 +22,7 @@ TAKING_APART = frozenset({
 MATCHING = frozenset({"match", "fullmatch", "search", "findall", "finditer", "split", "sub", "subn"})
 
 # What is not ours: the CA's own words (RFC 8555 §6.7 ``detail``), in which alone it says some things; pydantic's.
-THEIRS = {"ca.outcome": "detail", "config": "detail"}
+THEIRS = {"ca.errors": "detail", "config": "detail"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -156,10 +156,10 @@ def test_the_rule_notices(text: str) -> None:
     ],
 )
 def test_to_render_a_sentence_is_no_parsing(text: str) -> None:
-    assert parsed_prose(module("cli.report", text)) == []
+    assert parsed_prose(module("cli.output.text", text)) == []
 
 
 def test_the_words_of_the_ca_may_be_read_where_they_come_in() -> None:
     text = "found = _UNPAUSE.search(problem.detail)"
-    assert parsed_prose(module("ca.outcome", text)) == []
+    assert parsed_prose(module("ca.errors", text)) == []
     assert parsed_prose(module("stories.issue", text))

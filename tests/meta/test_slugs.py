@@ -17,9 +17,9 @@ PREFIXES = {f"{slug.partition('-')[0]}-" for slug in Slug if "-" in slug}
 SOMETHING_ELSE = {
     ("domain", "internal"): "a top-level domain",
     ("serve.answers", "busy"): "a kind of answer to a visitor",
-    ("ca.dns_plugin", "dns-"): "how certbot's DNS plugins are called",
-    ("cli.wildcard", "dns-"): "likewise",
-    ("cli.completion", "slug.startswith"): "what somebody has typed of one",
+    ("ca.solvers.certbot_plugin", "dns-"): "how certbot's DNS plugins are called",
+    ("cli.commands.wildcard", "dns-"): "likewise",
+    ("cli.commands.completion", "slug.startswith"): "what somebody has typed of one",
 }
 
 _PREFIX = "|".join(sorted(PREFIXES))

@@ -18,9 +18,9 @@ ROOTS = {
     "timer.systemd": "systemctl",
     "notify.notifier": "[notify] command",
 }
-OWNERS = {"ca.command": "certbot"}
+OWNERS = {"ca.engines.certbot.command": "certbot"}
 FORKS = {
-    "serve.monitor": "the process that hears strangers: it becomes [serve] user before it hears anybody",
+    "serve.privsep_monitor": "the process that hears strangers: it becomes [serve] user before it hears anybody",
     "io.legible": "it becomes [serve] user to see what that user may read, and reads nothing",
 }
 
@@ -73,5 +73,5 @@ def test_a_program_that_nobody_thought_about_is_found() -> None:
     by_module = "from certctl.io import process\nprocess.running(['id'], output=o, root_because='why not')\n"
     forked = "from certctl.io import process\nprocess.fork(work)\n"
     assert all(len(faults(module("dns.ask", text))) == 1 for text in (by_name, by_module, forked))
-    assert faults(module("ca.command", by_module)) != []
+    assert faults(module("ca.engines.certbot.command", by_module)) != []
     assert faults(module("nginx.command", by_name)) != []

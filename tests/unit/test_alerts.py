@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.alerts import happenings
 from certctl.cli import run as certctl
-from certctl.cli.alerts import happenings
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.slugs import Slug

@@ -16,8 +16,8 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.files import hand_over
 from certctl.nginx import aside
+from certctl.nginx.server import Nginx
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.web import Nginx
 from certctl.values import Mode
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")

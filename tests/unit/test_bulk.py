@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.bulk import bulk
+from certctl.app.context import House, open_house
+from certctl.app.progress import Outlook, Pace
 from certctl.budget import Limit
-from certctl.cli.base import Invocation
-from certctl.cli.bulk import bulk
-from certctl.cli.pace import Outlook, Pace
-from certctl.cli.report import TextReport
-from certctl.cli.wiring import House, open_house
+from certctl.cli.framework import Invocation
+from certctl.cli.output.text import TextReport
 from certctl.domain import Domain
 from certctl.errors import Interrupted, RateLimited
 from certctl.slugs import Slug

@@ -7,7 +7,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from certctl.ca.check import check_issued, describe
+from certctl.ca.certificate import check_issued, describe
 from certctl.ca.keys import key_pem, new_key
 from certctl.ca.settings import Order
 from certctl.certificates import MAX_CHAIN, type_of

@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from certctl.ca.certbot_log import evidence
-from certctl.ca.exchange import Problem
-from certctl.ca.outcome import classify
+from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.engines.certbot.plugin_socket import Problem
+from certctl.ca.errors import classify
 from certctl.errors import ConfigInvalid, Internal, RateLimited, Refused, Unreachable
 from certctl.slugs import Slug
 

@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certctl.ca import argv
 from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
 from certctl.ca.authority import Authority
 from certctl.ca.directory import Directory
-from certctl.ca.examine import examine
-from certctl.ca.exchange import Exchange, Problem, challenges_message, encode, failed_message
+from certctl.ca.doctor import examine
+from certctl.ca.engines.certbot import argv
+from certctl.ca.engines.certbot.plugin_socket import Exchange, Problem, challenges_message, encode, failed_message
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.remake import remake
-from certctl.ca.scratch import Begun, Scratch
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
-from certctl.ca.solver import Challenge, HttpTokens, Look, unseen
-from certctl.ca.solving import Solving
+from certctl.ca.solvers.base import Challenge, HttpTokens, Look, unseen
+from certctl.ca.solvers.run import Solving
+from certctl.ca.workdir import Begun, Scratch
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from certctl.domain import Domain
 from certctl.due import due_at, is_due
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.renew import is_waiting
 from certctl.stories.wildcard import needs_person
 from certctl.values import Certificate, DomainRow, Issued, Pem, State, Suggestion
-from certctl.world import World
 from tests.fakes.world import FakeWorld
 
 BORN = datetime(2026, 11, 23, 12, tzinfo=UTC)

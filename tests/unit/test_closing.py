@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from certctl.cli.base import Invocation
-from certctl.cli.wiring import open_house
+from certctl.app.context import open_house
+from certctl.cli.framework import Invocation
 
 # An audit hook stays for as long as its process lives, hence one of its own.
 _RUN = """
 import json, sqlite3, sys
 from certctl.cli import run
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 
 opened = []
 sys.addaudithook(lambda event, about: opened.append(about[0]) if event == "sqlite3.connect/handle" else None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.cli.config_file import commented
+from certctl.app.config_file import commented
 from certctl.config import load
 from certctl.errors import ConfigInvalid, ExitCode
 

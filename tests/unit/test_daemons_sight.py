@@ -13,8 +13,8 @@ import trustme
 from certctl.errors import CertctlError
 from certctl.nginx.base import base_files
 from certctl.nginx.command import NginxCommand
+from certctl.nginx.server import Nginx
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.web import Nginx
 from certctl.values import Mode, Site
 from tests.real_nginx import make_site
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.context import House, open_house
 from certctl.ca.ari import identifier
 from certctl.cli import run as certctl
-from certctl.cli.base import Invocation
-from certctl.cli.doctor import _mended, examine
-from certctl.cli.reports import open_report
-from certctl.cli.wiring import House, open_house
+from certctl.cli.commands.doctor import _mended, examine
+from certctl.cli.framework import Invocation
+from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode
+from certctl.ports.world import World
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
@@ -24,7 +25,6 @@ from certctl.stories.renew import refresh_suggestions, renew, waiting
 from certctl.stories.unknown import find_unknown
 from certctl.stories.wildcard import begin, reminders, wildcard
 from certctl.values import DnsSolver, Finding, Level, Mode, Pem, State
-from certctl.world import World
 from tests.fakes.world import FakeWorld
 
 HURT, FINE, STAR = Domain("hurt.example.com"), Domain("fine.example.com"), Domain("*.hyperping.io")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from certctl.cli.results import error_json
+from certctl.app.result import error_json
 from certctl.domain import Domain
 from certctl.errors import CertctlError
 from tests.fakes.dns_world import NS1, NS2, OURS_4, OURS_6, TARGET, DnsTown, Fault, town

@@ -10,9 +10,9 @@ from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy
+from certctl.stories.quota import request_for, rest, spending
 from certctl.stories.renew import is_waiting
 from certctl.stories.result import Disposition, JourneyResult, Step
-from certctl.stories.spending import request_for, rest, spending
 from certctl.values import Done, Site
 from tests.fakes.web import FakeChange
 from tests.fakes.world import FakeWorld, live

@@ -13,6 +13,7 @@ import pytest
 from certctl.domain import Domain
 from certctl.errors import Busy, Refused
 from certctl.io.locks import HostLocks
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain
 from certctl.stories.journey import Journey
@@ -21,9 +22,8 @@ from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew, succeed_to
 from certctl.stories.wildcard import BY_HAND, begin, wildcard
-from certctl.txt import Opened
+from certctl.txt_records import Opened
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, State
-from certctl.world import World
 from tests.fakes.ca import FakeCa
 from tests.fakes.world import FakeWorld, ThreadLocks
 

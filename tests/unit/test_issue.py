@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.result import document
 from certctl.budget import LETS_ENCRYPT, Bucket, Spend
-from certctl.cli.results import document
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, ExitCode, RateLimited, Refused, Unreachable, WebServerFailed
-from certctl.io.stop import stopping
+from certctl.io.interrupt import stopping
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain, order, preflight, side_by_side
 from certctl.stories.journey import Journey
 from certctl.stories.result import Step
 from certctl.values import Delegation, Done, Removal, Site, State
-from certctl.world import World
 from tests.fakes.dns import FakeDns
 from tests.fakes.web import FakeChange
 from tests.fakes.world import FakeWorld

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.cli.base import Invocation
-from certctl.cli.journal import JournalReport, Priority, is_journal, line
-from certctl.cli.names import Party, finish
-from certctl.cli.report import TextReport
-from certctl.cli.results import wakes
+from certctl.app.batch import Party, finish
+from certctl.app.result import wakes
+from certctl.cli.framework import Invocation
+from certctl.cli.output.journal import JournalReport, Priority, is_journal, line
+from certctl.cli.output.text import TextReport
 from certctl.domain import Domain
 from certctl.errors import NameRejected, Refused, Unreachable
 from certctl.slugs import Slug

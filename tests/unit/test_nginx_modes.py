@@ -13,7 +13,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.cli.config_line import with_value
+from certctl.app.toml_edit import with_value
 from certctl.errors import ConfigInvalid
 from certctl.io import accounts
 from certctl.io.accounts import Owner

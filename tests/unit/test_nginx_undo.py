@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.nginx.undo import Undo, undisturbed
+from certctl.nginx.rollback import Undo, undisturbed
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_taking_back_and_keeping_write_nothing(places: tuple[Path, Path], monkey
         block.write_text("new")
         undo.keep()
         with monkeypatch.context() as disk:
-            disk.setattr("certctl.nginx.undo.write_atomic", _full)
+            disk.setattr("certctl.nginx.rollback.write_atomic", _full)
             undo.drop() if keep else undo.restore()
         assert block.read_text() == ("new" if keep else "old")
         assert [path.name for path in conf_dir.iterdir()] == ["a.conf"]

@@ -7,8 +7,8 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import Interrupted, NotReady, Unreachable
-from certctl.io.stop import stopping
-from certctl.stories.patience import PatientDns
+from certctl.io.interrupt import stopping
+from certctl.stories.dns_wait import PatientDns
 from tests.fakes.world import FakeClock, FakeWorld
 
 NAME = "status.example.com"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from acme.errors import TimeoutError as OutOfTime
 
-from certctl.ca.polling import FIRST, GROWTH, LONGEST, poll
+from certctl.ca.engines.acme.polling import FIRST, GROWTH, LONGEST, poll
 
 
 @dataclass

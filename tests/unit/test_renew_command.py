@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from certctl.cli import run as certctl
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.slugs import Slug

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from certctl.cli.base import Invocation
-from certctl.cli.wiring import open_house
-from certctl.io import rights
+from certctl.app.context import open_house
+from certctl.cli.framework import Invocation
+from certctl.io import fsuid
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
 OWNER = "Owner(4321, 4322)"
 _PREPARED = """
 import os, sys, tempfile, threading
 from pathlib import Path
-from certctl.ca.dns_plugin import require_private_files
+from certctl.ca.solvers.certbot_plugin import require_private_files
 from certctl.errors import ConfigInvalid
 from certctl.io import process, rights
 from certctl.io.accounts import Owner
@@ -111,7 +111,7 @@ def test_the_doctor_asks_a_certbot_of_its_own_place_as_the_owner_and_starts_ours
     script = f"""
 import sys
 from dataclasses import replace
-from certctl.ca.examine import examine
+from certctl.ca.doctor import examine
 from certctl.ca.directory import Directory
 from certctl.ca.settings import CaSettings
 from certctl.io.clock import SystemClock
@@ -220,8 +220,8 @@ def test_who_cannot_read_certctl_itself_is_not_worked_for(place: Path) -> None:
     """Such as a certctl in /root: its modules could not be loaded any more, and certbot not be started."""
     script = """
 import certctl
-from certctl.cli.base import Invocation
-from certctl.cli.wiring import open_house
+from certctl.cli.framework import Invocation
+from certctl.app.context import open_house
 certctl.__file__ = str(place / "closed" / "certctl.py")
 (place / "closed").mkdir(0o700); Path(certctl.__file__).touch()
 (place / "var/lib/certctl").mkdir(parents=True); os.chown(place / "var/lib/certctl", 4321, 4322)
@@ -238,5 +238,5 @@ def test_nothing_changes_where_the_state_is_that_of_whoever_runs_this(tmp_path: 
     (tmp_path / "config.toml").write_text("# the defaults\n")
     (tmp_path / "var/lib/certctl").mkdir(parents=True)
     open_house(Invocation(root=tmp_path, config=tmp_path / "config.toml"))
-    assert rights.acting_as() is None
+    assert fsuid.acting_as() is None
     assert not (tmp_path / "run").exists()

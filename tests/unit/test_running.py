@@ -6,7 +6,7 @@ from threading import Event
 import pytest
 
 from certctl.errors import Interrupted
-from certctl.io import stop
+from certctl.io import interrupt
 from certctl.io.running import OutOfTime, Running
 
 
@@ -37,7 +37,7 @@ def test_nobody_waits_beyond_the_deadline(seconds: float, what: str) -> None:
 def test_only_who_says_what_is_stopped_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Event()
     asked.set()
-    monkeypatch.setattr(stop, "stopping", asked)
+    monkeypatch.setattr(interrupt, "stopping", asked)
     over = Event()
     running = Running(over.wait, "slow")
     with pytest.raises(OutOfTime):

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.serve.answers import READY, Answer, Kind, WireResult, of_error
-from certctl.serve.caps import Caps
 from certctl.serve.memory import Memory
 from certctl.serve.metrics import Metrics
-from certctl.serve.misses import missed_name
+from certctl.serve.miss_socket import missed_name
 from certctl.serve.ondemand import Landing
 from certctl.serve.pages import page
+from certctl.serve.rate_limit import Caps
 from certctl.serve.settings import Rate, ServeSettings
 from certctl.slugs import Slug
 from certctl.values import Mode

@@ -13,7 +13,7 @@ import pytest
 
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, RateLimited, Refused, Unreachable
-from certctl.io.stop import stopping
+from certctl.io.interrupt import stopping
 from certctl.serve.answers import PREPARING, Kind
 from certctl.serve.daemon import Daemon
 from certctl.serve.settings import Rate

@@ -14,12 +14,12 @@ import pytest
 
 from certctl.domain import Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused, Unreachable
-from certctl.serve import monitor as under_test
+from certctl.serve import privsep_monitor as under_test
 from certctl.serve.answers import READY, Answer, Kind, WireResult, of_result
-from certctl.serve.issuing import Silent
-from certctl.serve.monitor import Duties, Monitor
+from certctl.serve.privsep_child import Unprivileged
+from certctl.serve.privsep_monitor import Duties, Monitor
 from certctl.serve.settings import ServeSettings
-from certctl.serve.unprivileged import Unprivileged
+from certctl.serve.worker import Silent
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.result import Step, StepTaken
@@ -262,7 +262,7 @@ def test_a_monitor_whose_listener_died_does_not_wait_for_what_is_at_the_ca(stopp
 def test_the_monitor_ends_as_its_listener_did_and_a_signal_that_comes_too_late_is_no_trouble() -> None:
     script = """
 import os, signal
-from certctl.serve.monitor import Duties, part
+from certctl.serve.privsep_monitor import Duties, part
 from certctl.serve.settings import ServeSettings
 from tests.unit.test_serve_monitor import Issuer
 code = part(lambda line: 5, [], Duties(str, Issuer(), print, bool), ServeSettings(threads=1))

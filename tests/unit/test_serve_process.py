@@ -22,9 +22,9 @@ import pytest
 
 import certctl
 from certctl.errors import Busy, ConfigInvalid
-from certctl.io import service, sockets
+from certctl.io import sd_notify, sockets
 from certctl.io.legible import first_closed
-from certctl.io.local import Unanswered, get
+from certctl.io.unix_http import Unanswered, get
 from tests.fakes.http_server import ScriptedServer, serving, status
 from tests.real_nginx import free_ports
 
@@ -198,7 +198,7 @@ def test_half_of_the_time_that_systemd_allows_is_the_pause_between_two_words(
 ) -> None:
     monkeypatch.delenv("WATCHDOG_PID", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
-    assert service.watchdog() == timedelta(seconds=15)
+    assert sd_notify.watchdog() == timedelta(seconds=15)
 
 
 def test_it_does_not_start_while_the_endpoint_approves_everything(place: Place) -> None:
@@ -297,7 +297,7 @@ def test_each_signal_that_asks_it_to_stop_is_heard_and_obeyed_with_care(
         "os:fork",
         "os:setsid",
         "certctl.io.sockets:bind",
-        "certctl.nginx.web:Nginx.require_challenge",
+        "certctl.nginx.server:Nginx.require_challenge",
         "certctl.io.accounts:become",
         "certctl.serve.daemon:Daemon.serve",
         "certctl.approval.operator:HttpOperator.require_refusal",

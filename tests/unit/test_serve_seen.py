@@ -9,11 +9,11 @@ from typing import Self
 
 import pytest
 
+from certctl.app.context import House, open_house
+from certctl.app.daemon_status import Sight, examine, look
 from certctl.cli import run
-from certctl.cli.base import Invocation
-from certctl.cli.serve_sight import Sight, examine, look
-from certctl.cli.serve_voice import ServeVoice
-from certctl.cli.wiring import House, open_house
+from certctl.cli.framework import Invocation
+from certctl.cli.output.daemon_log import ServeVoice
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io import sockets
@@ -21,7 +21,7 @@ from certctl.serve.answers import READY, Answer, Kind, WireResult
 from certctl.serve.ondemand import Landing
 from certctl.slugs import Slug
 from certctl.timer.files import Condition
-from certctl.timer.life import install, remove
+from certctl.timer.install import install, remove
 from certctl.timer.units import UnitSettings, serve_files
 from certctl.values import Level
 from tests.fakes.http_server import say, serving

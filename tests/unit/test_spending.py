@@ -11,7 +11,7 @@ import pytest
 
 from certctl.budget import BULK, FIRST_VISITS, LETS_ENCRYPT, Bucket, Limit, Spend, leaving
 from certctl.cli import run as certctl
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.errors import CATALOGUE, Internal, Refused
 from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain

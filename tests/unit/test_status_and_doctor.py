@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from certctl.app.context import House, open_house
+from certctl.app.directories import prepare_directories
 from certctl.cli import run as certctl
-from certctl.cli.base import Invocation
-from certctl.cli.doctor import _rows, notifier, renewers
-from certctl.cli.state import prepare_directories
-from certctl.cli.wiring import House, open_house
+from certctl.cli.commands.doctor import _rows, notifier, renewers
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.slugs import Slug
 from certctl.stories.issue import issue

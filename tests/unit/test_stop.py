@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.certbot_log import evidence
-from certctl.ca.exchange import Problem
-from certctl.ca.outcome import classify
+from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.engines.certbot.plugin_socket import Problem
+from certctl.ca.errors import classify
 from certctl.domain import Domain
 from certctl.errors import Interrupted
 from certctl.io.clock import SystemClock
+from certctl.io.interrupt import stopping
 from certctl.io.locks import HostLocks, inheritable_lock
-from certctl.io.stop import stopping
 
 LONG = timedelta(seconds=600)
 NAME = "status.example.com"

@@ -11,8 +11,8 @@ import pytest
 import trustme
 
 from certctl.ca.remake import remake
-from certctl.ca.scratch import Scratch
 from certctl.ca.settings import CaSettings, order_for
+from certctl.ca.workdir import Scratch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.clock import SystemClock
@@ -30,9 +30,9 @@ BEGUN = f"{WORK}/begun.example.com"
 TAKE = """
 import os, sys
 from pathlib import Path
-from certctl.cli.base import Invocation
-from certctl.cli.state import prepare_directories
-from certctl.cli.wiring import open_house
+from certctl.cli.framework import Invocation
+from certctl.app.directories import prepare_directories
+from certctl.app.context import open_house
 place, last = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 def die(event, arguments):

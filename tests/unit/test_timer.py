@@ -16,21 +16,21 @@ from typing import Any
 import pytest
 import trustme
 
+from certctl.app.context import open_house
+from certctl.app.scheduler import host_settings
+from certctl.app.scheduler_status import examine_units
 from certctl.cli import run
-from certctl.cli.base import Invocation
-from certctl.cli.doctor import notifier, renewers
-from certctl.cli.serve import daemon_files
-from certctl.cli.timer_host import host_settings
-from certctl.cli.timer_sight import examine_units
-from certctl.cli.wiring import open_house
+from certctl.cli.commands.doctor import notifier, renewers
+from certctl.cli.commands.serve import daemon_files
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Internal
 from certctl.io.clock import SystemClock
 from certctl.store.sqlite import SqliteStore
 from certctl.timer.assign import assignments, filled, replaced
+from certctl.timer.certbot_timer import rivals
 from certctl.timer.files import Condition
-from certctl.timer.life import TimerState, install, remove, state
-from certctl.timer.rival import rivals
+from certctl.timer.install import TimerState, install, remove, state
 from certctl.timer.systemd import LastRun
 from certctl.timer.units import SERVE, UnitSettings, cron_files, hidden_home, serve_files, systemd_files
 from certctl.values import Level, State

@@ -12,7 +12,7 @@ from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import begin, reminders, wildcard
-from certctl.txt import Opened
+from certctl.txt_records import Opened
 from certctl.values import DnsSolver, State
 from tests.fakes.world import FakeWorld
 

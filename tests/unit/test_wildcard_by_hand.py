@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.dns01 import DnsByHand, Person
-from certctl.ca.dns_plugin import authenticator, require_plugin
 from certctl.ca.settings import CaSettings
-from certctl.ca.solver import Challenge
-from certctl.cli.base import Invocation
-from certctl.cli.by_hand import Desk
+from certctl.ca.solvers.base import Challenge
+from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin
+from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.cli.framework import Invocation
+from certctl.cli.output.txt_prompt import Desk
 from certctl.dns import TxtWatch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Interrupted, NotReady, Refused
-from certctl.txt import TxtAnswer, TxtDemand, TxtSight
+from certctl.txt_records import TxtAnswer, TxtDemand, TxtSight
 from certctl.values import DnsSolver
 from tests.fakes.dns_world import NS1, NS2, DnsTown, Fault, town
 from tests.fakes.world import FakeClock

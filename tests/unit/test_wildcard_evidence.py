@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.certbot_log import evidence
-from certctl.ca.outcome import classify
+from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.errors import classify
 from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.errors import Unreachable

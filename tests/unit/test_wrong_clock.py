@@ -9,7 +9,7 @@ import pytest
 
 from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Spend
 from certctl.cli import run as certctl
-from certctl.cli.base import Invocation
+from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.moments import ASKED_AGAIN_WITHIN, LONGEST_REST, STAYS_AWAY
 from certctl.slugs import Slug

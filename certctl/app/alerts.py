@@ -1,0 +1,83 @@
+"""What of a run is worth telling people, and telling them: after the work, and whatever happens without harm."""
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+
+from certctl.app.context import House
+from certctl.cli.output.choose import Report
+from certctl.due import is_late
+from certctl.errors import WaitsFor, Who, kind_of
+from certctl.moments import is_void
+from certctl.notify import Happening, Message, What
+from certctl.stories.result import PARKED, Disposition, JourneyResult
+from certctl.values import DomainRow, Event
+
+_REMINDED = "remind"
+_REMIND_AGAIN = timedelta(days=7)
+
+
+def alert(house: House, results: Sequence[JourneyResult], code: int, report: Report, *, whole: bool) -> None:
+    """Tell whoever is configured what happened in a run, and ping after one over everything.
+
+    A notifier that hangs, fails or is not there costs at most its deadline and one line.
+    """
+    if house.settings.notify == type(house.settings.notify)():
+        return
+    told = [*happenings(results, house.settings.renewal.fallback_fraction), *(_reminders(house) if whole else ())]
+    message = Message(
+        host=socket.gethostname(), command="renew", at=house.clock.now(), exit_code=code, happenings=told
+    )
+    if faults := house.notifier.tell(message, ping=whole):
+        report.warn("; ".join(faults))
+
+
+def happenings(results: Iterable[JourneyResult], fraction: float) -> Iterator[Happening]:
+    """Yield what somebody may want to know; a renewal that simply worked is not among it."""
+    for o in results:
+        if o.at and (what := _what(o, o.at, fraction)):
+            yield Happening(what, o)
+
+
+def _what(o: JourneyResult, at: datetime, fraction: float) -> What | None:
+    """Name it. A failure was told when it happened: resting is not another one."""
+    before = o.before
+    if o.disposition is Disposition.PARKED:
+        return What.PARKED if o.is_news else None
+    if o.error:
+        told = o.wakes and o.disposition is Disposition.FAILED and o.error.kind.waits_for is not WaitsFor.PERSON
+        return (What.LATE if o.late else What.FAILED) if told else None
+    if before is None or before.certificate is None:
+        return None
+    if before.state in PARKED:
+        return What.RETURNED if o.is_news else None
+    return What.RECOVERED if _was_told(before, at, fraction) else None
+
+
+def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
+    """Tell whether somebody has heard of the failure that is over now."""
+    told = kind_of(before.last_error)
+    if told is None or before.certificate is None:
+        return False
+    late = is_late(before.certificate, at, fraction)
+    return told.who is Who.OPERATOR or (late and told.who is not Who.CUSTOMER)
+
+
+def _reminders(house: House) -> Iterator[Happening]:
+    """Yield wildcards that wait for a person: when they become due, then weekly, and daily once they are late."""
+    from certctl.stories.renew import is_waiting
+    from certctl.stories.wildcard import by_hand, needs_person
+
+    now, fraction = house.clock.now(), house.settings.renewal.fallback_fraction
+    for row in house.world.candidates():
+        if row.certificate is None or not needs_person(row) or not is_waiting(row, house.world):
+            continue
+        late = is_late(row.certificate, now, fraction)
+        pause = timedelta(days=1) if late else _REMIND_AGAIN
+        name = row.domain.name
+        last = next((event.at for event in house.store.events(name, 100) if event.step == _REMINDED), None)
+        if last is None or now - last >= pause - timedelta(hours=3) or is_void(last, now):
+            error = by_hand(row, house.world)
+            house.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
+            what = What.LATE if late else What.PERSON_NEEDED
+            yield Happening(what, JourneyResult(domain=name, at=now, error=error, certificate=row.certificate))

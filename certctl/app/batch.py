@@ -1,0 +1,82 @@
+"""Names from the command line or stdin → domains, and a story told for each of them."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from certctl.app.context import House
+from certctl.app.result import Judge, failed
+from certctl.cli.output.choose import Report, Say
+from certctl.domain import Domain, parse_domain, parse_wildcard
+from certctl.errors import CertctlError, NameRejected
+from certctl.stories.journey import Journey
+from certctl.stories.result import JourneyResult
+
+_MAX_LINE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Those who set out together: the journeys, and the names that were refused at the door.
+
+    Attributes:
+        error: What is wrong with the run as a whole, beside its domains.
+    """
+
+    journeys: Sequence[Journey]
+    refused: Sequence[JourneyResult]
+    error: CertctlError | None = None
+
+    @property
+    def results(self) -> Sequence[JourneyResult]:
+        """Return what became of everyone."""
+        return [*self.refused, *(journey.result for journey in self.journeys)]
+
+
+def set_out(
+    names: Sequence[str], house: House, report: Report, *, insists: bool = False, wildcards: bool = False
+) -> Party:
+    """Parse each name and start a journey for it; one bad name never stops the others.
+
+    Each domain travels once, however often and in whatever spelling it was given. ``wildcards`` lets names such
+    as ``*.example.com`` in too: what the operator's own zone is kept under.
+    """
+    journeys: dict[Domain, Journey] = {}
+    refused = []
+    for text in expand(names):
+        try:
+            domain = parse_name(text, house) if wildcards else parse_domain(text, house.names)
+        except NameRejected as error:
+            refused.append(JourneyResult(domain=text, error=error))
+            continue
+        for warning in domain.warnings:
+            report.note(f"{domain}: {warning}")
+        journeys.setdefault(domain, Journey(domain, report, insists=insists))
+    report.expect(len(journeys))
+    return Party(list(journeys.values()), refused)
+
+
+def parse_name(text: str, house: House) -> Domain:
+    """Parse a customer's domain or a wildcard of the operator's.
+
+    Raises:
+        NameRejected: with a slug ``name-…``.
+    """
+    return parse_wildcard(text, house.own_names) if text.startswith("*.") else parse_domain(text, house.names)
+
+
+def expand(names: Iterable[str]) -> Iterable[str]:
+    """Replace ``-`` by the names on stdin, one a line; blank lines and ``#`` comments do not count."""
+    for name in names:
+        if name != "-":
+            yield name
+            continue
+        for line in sys.stdin.buffer:
+            text = line[:_MAX_LINE].decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+            if text and not text.startswith("#"):
+                yield text
+
+
+def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:
+    """Report what became of everyone; return the exit code."""
+    return report.results(party.results, say, fails, party.error)

@@ -1,0 +1,61 @@
+"""What is different when many names set out together: a reserve is left, a pace is told, and it can go on later."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from certctl.app.context import House
+from certctl.app.progress import Outlook, Pace
+from certctl.budget import BULK, Bucket, Limit, Spend, leaving
+from certctl.cli.output.choose import Report
+from certctl.errors import Interrupted, WaitsFor
+from certctl.slugs import Slug
+from certctl.stories.journey import Journey
+
+
+@contextmanager
+def bulk(journeys: Sequence[Journey], house: House, report: Report) -> Iterator[Mapping[Bucket, Limit]]:
+    """Lend the limits this many names may use; tell their pace, and in the end what is left and how to go on.
+
+    Raises:
+        Interrupted: with how far it came.
+    """
+    if len(journeys) < 2:  # noqa: PLR2004 - more than one is many
+        yield house.world.limits
+        return
+    limits = leaving(house.world.limits, BULK)
+    outlook = _outlook(limits, house)
+    report.expect(len(journeys), Pace(len(journeys), _new(journeys, house), house.clock, outlook))
+    try:
+        yield limits
+    except KeyboardInterrupt as error:
+        raise _stopped(journeys) from error
+    errors = [journey.error for journey in journeys if journey.error]
+    left = sum(error.kind.waits_for is WaitsFor.BUDGET for error in errors)
+    if left and outlook:
+        report.note(
+            f"{left} had to stay behind: {outlook.said(left)}. Give the same names again, or --wait-for-limits."
+        )
+
+
+def _outlook(limits: Mapping[Bucket, Limit], house: House) -> Outlook | None:
+    orders = limits.get(Bucket.ORDERS)
+    if orders is None:
+        return None
+    return Outlook(orders, partial(house.store.spent, Spend(Bucket.ORDERS, ""), orders), house.clock)
+
+
+def _new(journeys: Sequence[Journey], house: House) -> int:
+    """Count the names for which the store has no certificate: each needs an order."""
+    rows = (house.store.domain(journey.domain) for journey in journeys)
+    return sum(row is None or row.certificate is None for row in rows)
+
+
+def _stopped(journeys: Sequence[Journey]) -> Interrupted:
+    done = sum(journey.ok and journey.ended_at is not None for journey in journeys)
+    return Interrupted(
+        Slug.INTERRUPTED,
+        f"stopped with {done} of {len(journeys)} names done; what was in force before still is",
+        expected=["the same command again, with the same names: it goes on here, and orders nothing twice"],
+        next=["certctl issue - < NAMES", "certctl status"],
+    )

@@ -1,0 +1,63 @@
+"""The configuration file as certctl writes it: commented, or the operator's own with some values changed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from certctl import __version__
+from certctl.app.context import House
+from certctl.app.toml_edit import Key, with_value
+from certctl.io.files import PUBLIC, make_directory, rewrite, writing
+from certctl.io.fsuid import as_root
+from certctl.values import Preview
+
+if TYPE_CHECKING:
+    from certctl.config import Settings
+
+_CONFIG_MODE = 0o640
+
+
+@as_root()
+def wanted(house: House, values: Mapping[Key, str]) -> Preview:
+    """Return the configuration with these values; where there is none, a commented one with what is in force.
+
+    Raises:
+        ConfigInvalid: ``config-invalid``: the file says one in another way than a line of its own.
+    """
+    current = house.file.read_bytes().decode("utf-8") if house.file.exists() else ""
+    text = current if house.file.exists() else commented(house.settings)
+    for (section, key), value in values.items():
+        text = with_value(text, section, key, value)
+    return Preview(house.file, text, current)
+
+
+def write(house: House, previews: Sequence[Preview]) -> None:
+    """Write what differs: the configuration for root's group alone, the rest for everybody.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    for preview in previews:
+        if preview.diff():
+            with writing(preview.path), as_root():
+                make_directory(preview.path.parent, 0o755)
+                rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
+
+
+def commented(settings: "Settings") -> str:
+    """Write every key with its meaning; one that nobody set stays commented out."""
+    lines = [f"# certctl {__version__}: every key is optional; 'certctl config show' prints what is in force."]
+    for section, model in settings:
+        defaults = type(model)()
+        lines += ["", f"[{section}]"]
+        for key, field in type(model).model_fields.items():
+            value = getattr(model, key)
+            mark = "# " if value == getattr(defaults, key) and key not in model.model_fields_set else ""
+            lines.append(f"{mark}{key} = {_toml(value)}  # {field.description}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items()) + " }"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

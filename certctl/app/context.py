@@ -1,0 +1,399 @@
+"""Configuration → World: the only place that knows which facade plays which party.
+
+Each party is imported when it is first needed, so looking at the store does not load an ACME client.
+"""
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import click
+
+from certctl.app import move_journal
+from certctl.app.later import NoMemory, later
+from certctl.app.nginx_found import nginx_found
+from certctl.app.ownership import ROOT, work_as_owner
+from certctl.cli.framework import Invocation
+from certctl.cli.sudo import require_write
+from certctl.domain import Domain, NamePolicy
+from certctl.io.clock import SystemClock
+from certctl.io.fsuid import as_root, work_as
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from certctl.approval import ApprovalSettings, HttpOperator
+    from certctl.budget import Bucket, Limit
+    from certctl.ca.authority import Authority
+    from certctl.ca.solvers.dns01 import Person
+    from certctl.config import Settings
+    from certctl.dns import CustomerDns, DnsSettings, TxtWatch
+    from certctl.nginx.server import Nginx
+    from certctl.notify import Notifier
+    from certctl.ports.world import World
+    from certctl.store.sqlite import SqliteStore
+    from certctl.values import Mode, Site
+
+_LOCK_WAIT = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class House:
+    """The parties of one run, each built when it is first needed; what a command opened is closed at its end.
+
+    Attributes:
+        found: Keys of ``[nginx]`` that nobody set, and what was found on this host in their place.
+    """
+
+    settings: "Settings"
+    file: Path
+    found: "Mapping[str, str]" = field(default_factory=dict)
+    _opened: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
+
+    def in_mode(self, mode: str) -> "House":
+        """Return the same parties on a host whose nginx serves in another mode."""
+        nginx = self.settings.nginx.model_copy(update={"mode": mode})
+        return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
+
+    def restarting(self) -> "House":
+        """Return the same parties on a host whose nginx is restarted where it would be reloaded."""
+        command = ("systemctl", "restart", self.web.unit)
+        nginx = self.settings.nginx.model_copy(update={"reload": command})
+        return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
+
+    def set_to(self, settings: "Settings") -> "House":
+        """Return the parties that other settings describe; whoever closes this one closes them too."""
+        return House(settings, self.file, _opened=self._opened)
+
+    def close(self) -> None:
+        """Close every store that was opened; the next use opens it again."""
+        self._opened.close()
+
+    def keep(self, held: ExitStack) -> None:
+        """Hold something until this house is closed."""
+        self._opened.push(held)
+
+    def path(self, absolute: str | Path) -> Path:
+        """Relocate a path below ``[paths] root``."""
+        return Path(self.settings.paths.root or "/") / str(absolute).lstrip("/")
+
+    @property
+    def names(self) -> NamePolicy:
+        """Return which names this operator takes on."""
+        dns = self.settings.dns
+        return NamePolicy((*self.own_zones, dns.target), dns.allow_private_names)
+
+    @property
+    def own_names(self) -> NamePolicy:
+        """Return which names the operator's own zone may have: any that a CA signs."""
+        return NamePolicy((), self.settings.dns.allow_private_names)
+
+    @property
+    def own_zones(self) -> tuple[str, ...]:
+        """Return the zones that are the operator's."""
+        return (self.settings.wildcard.zone, *self.settings.wildcard.more_zones)
+
+    @property
+    def state(self) -> Path:
+        """Return the directory of everything that must survive."""
+        return self.path("/var/lib/certctl")
+
+    @property
+    def sites(self) -> Path:
+        """Return the directory of server blocks' pairs; below the state its owner could rename it."""
+        return self.path("/var/lib/certctl-sites")
+
+    @property
+    def run(self) -> Path:
+        """Return the directory of locks and sockets, which is gone after a boot."""
+        return self.path("/run/certctl")
+
+    @property
+    def database(self) -> Path:
+        """Return the store's file."""
+        return self.path(self.settings.store.url.removeprefix("sqlite:///"))
+
+    @property
+    def mode(self) -> "Mode":
+        """Return how nginx serves everyone for whom nothing else was chosen."""
+        from certctl.values import Mode
+
+        return Mode(self.settings.nginx.mode)
+
+    @cached_property
+    def clock(self) -> SystemClock:
+        """Return the clock."""
+        return SystemClock()
+
+    @cached_property
+    def store(self) -> "SqliteStore":
+        """Return the store."""
+        return self.another_store()
+
+    def another_store(self) -> "SqliteStore":
+        """Return the store on a connection of its own."""
+        from certctl.store.sqlite import SqliteStore
+
+        store = SqliteStore(self.database, self.clock)
+        self._opened.callback(store.close)
+        return store
+
+    @cached_property
+    def dns(self) -> "CustomerDns":
+        """Return party 1."""
+        from certctl.dns import CustomerDns
+
+        return CustomerDns(self.dns_settings)
+
+    @cached_property
+    def txt_watch(self) -> "TxtWatch":
+        """Return party 1's eye on the TXT records of DNS-01."""
+        from certctl.dns import TxtWatch
+
+        return TxtWatch(self.dns_settings)
+
+    @property
+    def dns_settings(self) -> "DnsSettings":
+        """Return what party 1 has to know."""
+        from certctl.dns import DnsSettings
+
+        s = self.settings.dns
+        return DnsSettings(
+            target=s.target,
+            addresses=s.addresses,
+            resolvers=s.resolvers,
+            authoritative_port=s.authoritative_port,
+            ca_identities=s.caa_identities,
+        )
+
+    @cached_property
+    def operator(self) -> "HttpOperator":
+        """Return party 2."""
+        from certctl.approval import HttpOperator
+
+        return HttpOperator(self._approval_settings, self.store, self.clock)
+
+    @cached_property
+    def forgetful_operator(self) -> "HttpOperator":
+        """Return party 2 for a question that must leave no trace in the store."""
+        from certctl.approval import HttpOperator
+
+        return HttpOperator(self._approval_settings, NoMemory(), self.clock)
+
+    @property
+    def _approval_settings(self) -> "ApprovalSettings":
+        from certctl.approval import ApprovalSettings
+
+        s = self.settings.approval
+        return ApprovalSettings(s.url, s.timeout_seconds, s.ca_file, s.headers, s.allow, s.deny, self.own_zones)
+
+    @cached_property
+    def ca(self) -> "Authority":
+        """Return party 3."""
+        return self.ca_by(self.settings.ca.engine)
+
+    def ca_by(self, engine: str, person: "Person | None" = None) -> "Authority":
+        """Return party 3 by one of its engines, with somebody who can edit a zone by hand when there is one."""
+        from certctl.ca.authority import Authority
+        from certctl.ca.settings import CaSettings
+        from certctl.ca.solvers.rfc2136 import Office
+        from certctl.dns import ZoneUpdates
+
+        s = self.settings.ca
+        settings = CaSettings(
+            directory=s.directory,
+            acme_dir=self.state / "acme",
+            challenges=self.state / "challenges",
+            ca_file=Path(s.ca_file) if s.ca_file else None,
+            email=s.email,
+            profile=s.profile,
+            key_type=s.key_type,
+            deadline=timedelta(seconds=s.timeout_seconds),
+        )
+        office = Office(self.txt_watch, ZoneUpdates.of, self.clock)
+        return Authority(settings, engine, person=person, office=office)
+
+    @cached_property
+    def web(self) -> "Nginx":
+        """Return party 4."""
+        from certctl.nginx.server import Nginx
+        from certctl.nginx.settings import NginxSettings
+        from certctl.values import Mode
+
+        s = self.settings.nginx
+        return Nginx(
+            NginxSettings(
+                binary=s.binary,
+                config=self.path(s.config),
+                conf_dir=self.path(s.conf_dir),
+                live=self.state / "live",
+                sites=self.sites,
+                challenges=self.state / "challenges",
+                site_root=self.path(s.root),
+                upstream=s.upstream,
+                http_port=s.http_port,
+                https_port=s.https_port,
+                listen=s.listen,
+                reload_command=s.reload,
+                template=self.path(s.template) if s.template else None,
+                mode=Mode(s.mode),
+                user=self.settings.serve.user,
+                group=s.group,
+                socket=self.path(self.settings.serve.socket),
+                lock_file=self.run / "locks/nginx.lock",
+            ),
+            self._recalled,
+            lambda: self.ca.is_time_right(),  # noqa: PLW0108 - party 3 is loaded only where it is asked
+        )
+
+    def _recalled(self, domain: Domain) -> "Site | None":
+        """Return a site as the store has it, for a server block whose pair is gone."""
+        from certctl.values import Site, State
+
+        row = self.store.domain(domain)
+        if row is None or row.certificate is None or row.state is State.REMOVED:
+            return None
+        return Site(row.certificate, self.store.pem(row.certificate), row.mode)
+
+    @cached_property
+    def world(self) -> "World":
+        """Return everything a story may touch; a run that finds nothing to do loads no party for it."""
+        from certctl.io.locks import HostLocks
+        from certctl.ports.world import World
+
+        locks = HostLocks(self.run / "locks/domains", _LOCK_WAIT)
+        fraction = self.settings.renewal.fallback_fraction
+        return World(
+            later(lambda: self.dns), later(lambda: self.operator), later(lambda: self.ca),
+            later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
+        )  # fmt: skip
+
+    @property
+    def limits(self) -> "Mapping[Bucket, Limit]":
+        """Return the limits of the configured CA; one we know nothing of has none."""
+        from certctl.budget import limits_at
+
+        ca = self.settings.ca
+        known = limits_at(ca.directory, ca.limits)
+        granted = {str(name): capacity for name, capacity in ca.limit_overrides.items()}
+        return {b: limit.raised(granted[b]) if b in granted else limit for b, limit in known.items()}
+
+    @cached_property
+    def notifier(self) -> "Notifier":
+        """Return who tells people."""
+        from certctl.notify import Notifier, NotifySettings
+
+        s = self.settings.notify
+        return Notifier(NotifySettings(s.command, s.webhook, s.ping))
+
+
+if TYPE_CHECKING:
+    Read: TypeAlias = Callable[[Invocation], House]
+
+
+def open_house(invocation: Invocation) -> House:
+    """Read the configuration this run was given, and work in the state as its owner from now on.
+
+    A move that was cut short is finished first, or taken back; none begins while this run works.
+
+    Raises:
+        ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
+        Busy: a move takes too long.
+    """
+    return _opened(invocation, read_house, alone=False)
+
+
+def open_house_alone(invocation: Invocation, read: "Read | None" = None) -> House:
+    """Open the house of a command that may change whose the state is: no other works meanwhile.
+
+    Raises:
+        ConfigInvalid: as ``open_house``.
+        Busy: others work for too long.
+    """
+    return _opened(invocation, read or read_house, alone=True)
+
+
+def inspect_house(invocation: Invocation, read: "Read | None" = None) -> House:
+    """Open the house of a command that changes nothing: it waits for nobody, and leaves a move that was cut short.
+
+    Raises:
+        ConfigInvalid: as ``open_house``.
+    """
+    house = (read or read_house)(invocation)
+    require_write(invocation, house.state)
+    work_as_owner(house)
+    return house
+
+
+def _opened(invocation: Invocation, read: "Read", *, alone: bool) -> House:
+    before = read(invocation)
+    require_write(invocation, before.state)
+    _finish_move(before, invocation)
+    with ExitStack() as held:
+        held.enter_context(move_journal.turn(before.sites, alone=alone))
+        with as_root():  # a move that was finished made us the state's owner, who may not read it
+            house = read(invocation)  # only now: whoever had the turn may have written it
+        house.keep(held.pop_all())
+    work_as_owner(house)
+    return house
+
+
+def after_a_move(invocation: Invocation) -> House:
+    """Open the house of a command that goes on as whoever runs it; a move that was cut short is finished before.
+
+    Raises: as ``open_house``.
+    """
+    before = read_house(invocation)
+    try:
+        _finish_move(before, invocation)
+    finally:
+        work_as(ROOT)
+    return read_house(invocation)
+
+
+def _finish_move(house: House, invocation: Invocation) -> None:
+    """Go on where a move was cut short; one that is under way is waited for."""
+    if not move_journal.found(house.sites):
+        return
+    from certctl.app.mode_switch import resume
+
+    with move_journal.turn(house.sites, alone=True):
+        if cut_short := move_journal.found(house.sites):
+            resume(invocation, cut_short)
+
+
+def read_new_house(invocation: Invocation) -> House:
+    """Read the configuration of a command that makes one: the file that was named may not be there yet.
+
+    Raises:
+        ConfigInvalid: as ``read_house``.
+    """
+    from certctl.config import chosen_file, parse
+
+    chosen = chosen_file(invocation.config)
+    if chosen is None or chosen.exists():
+        return read_house(invocation)
+    return House(parse("", chosen, invocation.root), chosen)
+
+
+def read_house(invocation: Invocation) -> House:
+    """Read the configuration this run was given; whoever runs it stays who that is.
+
+    Raises:
+        ConfigInvalid: with every fault.
+    """
+    from certctl.config import DEFAULT_FILE, chosen_file, load
+
+    chosen = chosen_file(invocation.config)
+    settings = load(chosen, invocation.root)
+    root = Path(settings.paths.root or "/")
+    found = nginx_found(settings)
+    nginx = settings.nginx.model_copy(update=found)
+    file = chosen or root / str(DEFAULT_FILE).lstrip("/")
+    house = House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
+    if running := click.get_current_context(silent=True):
+        running.call_on_close(house.close)
+    return house

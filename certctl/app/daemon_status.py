@@ -1,0 +1,147 @@
+"""The daemon seen from a command: what it says of itself, and whether it could be asked at all."""
+
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from certctl.app.context import House
+from certctl.errors import CertctlError
+from certctl.io import accounts, unix_http
+from certctl.timer.units import SERVE
+from certctl.values import Finding, Level, Mode
+
+_AREA = "serve"
+_SECONDS = 1.0
+_MODE = 0o660
+_UNIT = "/etc/systemd/system/certctl-serve.service"
+_BY_SYSTEMD = "systemctl restart certctl-serve.socket certctl-serve.service"
+_INSTALL = "certctl serve --install"
+_BY_HAND = "start 'certctl serve' again, under whatever starts nginx here"
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What was seen.
+
+    Attributes:
+        status: What the daemon says of itself; None when it said nothing.
+        problem: Why it said nothing.
+    """
+
+    status: Mapping[str, Any] | None = None
+    problem: str = ""
+
+    @property
+    def summary(self) -> str:
+        """Say it in one line."""
+        if self.status is None:
+            return f"the daemon does not answer ({self.problem}): first visitors get no certificate"
+        hits, error = self.status["first_hit"], self.status["last_error"]
+        speed = f" (p50 {hits['p50_ms']} ms, p95 {hits['p95_ms']} ms)" if hits["count"] else ""
+        refused = self.status["answers"].get("refused", 0)
+        under_way = f"{self.status['flights']} under way for {self.status['waiters']} visitors"
+        trouble = f", last trouble {error['code']} at {error['at']}" if error else ""
+        return f"the daemon: {hits['count']} first visits{speed}, {under_way}, {refused} refused{trouble}"
+
+
+def look(house: House) -> Sight | None:
+    """Ask the daemon how it does; None where there is none and none was installed."""
+    socket = house.path(house.settings.serve.socket)
+    if not _is_there(socket):
+        return Sight(problem="no socket") if house.path(_UNIT).is_file() else None
+    try:
+        return Sight(json.loads(unix_http.get(socket, "/status", _SECONDS)))
+    except (unix_http.Unanswered, ValueError) as error:
+        return Sight(problem=str(error))
+
+
+def examine(house: House) -> Iterator[Finding]:
+    """Look at what the daemon needs of this host, and at the daemon."""
+    sight = look(house)
+    if sight is None:
+        if house.mode is Mode.LUA:
+            text = "mode lua without the daemon: a first visitor's handshake is refused, not waited for"
+            yield Finding(_AREA, Level.WARNING, text, _INSTALL)
+        return
+    yield from _user(house)
+    yield from _rights(house)
+    yield from _units(house)
+    if sight.status is None:
+        yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(house))
+    elif (mode := sight.status["mode"]) != house.mode:
+        text = f"the daemon was started in mode {mode}, and this host is in mode {house.mode}"
+        yield Finding(_AREA, Level.PROBLEM, text, _start(house))
+    elif slug := sight.status["refusing"]:
+        text = f"the daemon takes on no name: {slug}"
+        yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
+    else:
+        yield Finding(_AREA, Level.OK, sight.summary)
+        yield from _age(house, sight.status)
+
+
+def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
+    from certctl.cli.commands.serve import newest
+
+    if int(newest(house)) > datetime.fromisoformat(status["since"]).timestamp():
+        text = "the daemon was started before its configuration, or certctl itself, became what it is now"
+        yield Finding(_AREA, Level.WARNING, text, _anew(house))
+
+
+def _units(house: House) -> Iterator[Finding]:
+    from certctl.app.scheduler_status import examine_units
+    from certctl.cli.commands.serve import daemon_files
+
+    yield from examine_units(house, SERVE, lambda settings: daemon_files(house, settings))
+
+
+def _user(house: House) -> Iterator[Finding]:
+    if house.mode is Mode.BLOCKS and os.geteuid() != 0:
+        return
+    try:
+        accounts.require(house.settings.serve.user, house.settings.nginx.group)
+    except CertctlError as error:
+        yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
+
+
+def _rights(house: House) -> Iterator[Finding]:
+    """Look whether nginx's workers, and nobody else, may use the sockets."""
+    from certctl.cli.commands.serve import MISS, group_name
+
+    socket = house.path(house.settings.serve.socket)
+    try:
+        group = accounts.group_id(group_name(house))
+    except CertctlError as error:
+        yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
+        return
+    for path in (socket, socket.with_name(MISS)):
+        if not _is_there(path):
+            continue
+        facts = path.stat()
+        if stat.S_IMODE(facts.st_mode) != _MODE or (os.geteuid() == 0 and facts.st_gid != group):
+            text = (
+                f"{path} has mode {stat.S_IMODE(facts.st_mode):04o} and group {facts.st_gid}, not 0660 and {group}"
+            )
+            yield Finding(_AREA, Level.PROBLEM, text, _start(house))
+
+
+def _start(house: House) -> str:
+    return _BY_SYSTEMD if house.path(_UNIT).is_file() else _anew(house)
+
+
+def _anew(house: House) -> str:
+    from certctl.app.scheduler import is_booted
+
+    return _INSTALL if is_booted(house) else _BY_HAND
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False

@@ -1,0 +1,127 @@
+"""certctl's own places on the disk as ``certctl doctor`` finds them: whose, how open, do they take a file?"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from secrets import token_hex
+
+from certctl.app import move_journal
+from certctl.app.context import House
+from certctl.app.directories import aside, directories, owner, planted, strangers
+from certctl.io.accounts import Owner
+from certctl.io.files import PRIVATE, write_new
+from certctl.io.fsuid import as_root
+from certctl.values import Finding, Level
+
+_LOW_DISK_BYTES = 50_000_000
+_TRIED = b"\0" * 4096
+_ROOT = Owner(0, 0)
+_STORE_PARTS = ("", "-wal", "-shm")  # SQLite's write-ahead log has the mode its database had
+_FIXES = {
+    errno.ENOSPC: "df -h {}",
+    errno.EDQUOT: "repquota -a",
+    errno.EIO: "dmesg",
+}
+
+
+def examine_state(house: House) -> list[Finding]:
+    """Look at the state, the pairs of server blocks, the include directory and the run directory."""
+    whose = owner(house) if os.geteuid() == 0 else None
+    odd = list(planted(house))
+    found = [*map(_out_of_place, odd), *(_of_strangers(house, whose) if whose else ())]
+    found += [
+        Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
+        for path in aside(house)
+    ]
+    found += _cut_short(house)
+    for path, widest in directories(house).items():
+        if path not in odd:
+            found += _directory(path, widest, _ROOT if whose and path == house.sites else whose)
+    found += _open_store(house, odd)
+    found += _untaken(house, {path for path in directories(house) if path not in odd})
+    return [*found, *_room(house, is_sound=not found)]
+
+
+def _out_of_place(path: Path) -> Finding:
+    if path.is_dir() and not path.is_symlink():
+        text, fix = f"{path} is a directory, where a lock file belongs", f"look at it, then rm -r {path}"
+    else:
+        text, fix = f"{path} was put there: it is a link, or lies elsewhere too", f"rm {path}"
+    return Finding("state", Level.PROBLEM, text, fix)
+
+
+def _of_strangers(house: House, whose: Owner) -> Iterator[Finding]:
+    """Look for files that certctl could not open here, as after a restore by root where the state is not root's."""
+    found = sorted(strangers(house, whose))
+    if found:
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        text = f"all here is read and written as user {whose.uid}, and {found[0]}{more} belong to another"
+        yield Finding("state", Level.PROBLEM, text, "certctl doctor --fix")
+
+
+def _cut_short(house: House) -> Iterator[Finding]:
+    """Look for a move that a killed run left: until it is finished, what follows may be half of each mode."""
+    if move := move_journal.found(house.sites):
+        text = f"{move.text} is under way, or a run was killed that had begun it"
+        yield Finding("state", Level.PROBLEM, text, "certctl reconcile")
+
+
+def _directory(path: Path, widest: int, whose: Owner | None) -> Iterator[Finding]:
+    """Look whether a directory is there, whose it is and how open."""
+    if not path.is_dir():
+        yield Finding("state", Level.PROBLEM, f"{path} is missing", "certctl doctor --fix")
+        return
+    facts = path.stat()
+    if (mode := stat.S_IMODE(facts.st_mode)) & ~widest:
+        text = f"{path} has mode {mode:04o}, wider than {widest:04o}"
+        yield Finding("state", Level.PROBLEM, text, f"chmod {widest:04o} {path}")
+    if whose and whose != Owner(facts.st_uid, facts.st_gid):
+        text = f"{path} belongs to user {facts.st_uid} and group {facts.st_gid}, not {whose.uid} and {whose.gid}"
+        yield Finding("state", Level.PROBLEM, text, "certctl doctor --fix")
+
+
+def _open_store(house: House, odd: list[Path]) -> Iterator[Finding]:
+    """Look whether others may open the store, which holds every key, in a directory that all may pass."""
+    for path in (house.database.with_name(f"{house.database.name}{part}") for part in _STORE_PARTS):
+        if path not in odd and path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & ~PRIVATE:
+            text = f"{path} holds keys and has mode {mode:04o}, wider than {PRIVATE:04o}"
+            yield Finding("state", Level.PROBLEM, text, f"chmod {PRIVATE:04o} {path}")
+
+
+def _untaken(house: House, places: set[Path]) -> Iterator[Finding]:
+    """Write a file into each place: a quota, a sick disk and a read-only mount are seen in no other way."""
+    conf_dir = house.path(house.settings.nginx.conf_dir)
+    for place in sorted(filter(Path.is_dir, places | {conf_dir})):
+        rights = as_root() if place in {conf_dir, house.sites} else nullcontext()
+        if trouble := _trouble(place, rights):
+            fix = _FIXES.get(trouble.errno or 0, "findmnt --target {}").format(place)
+            yield Finding("state", Level.PROBLEM, f"{place} takes no file: {trouble.strerror}", fix)
+
+
+def _trouble(place: Path, rights: AbstractContextManager[None]) -> OSError | None:
+    """Return what keeps a file out of a place. Its name is one that any later change of nginx's files sweeps up."""
+    tried = place / f".{token_hex(8)}.tmp"
+    with rights:
+        try:
+            write_new(tried, _TRIED)
+        except OSError as error:
+            return error
+        finally:
+            with suppress(OSError):
+                tried.unlink(missing_ok=True)
+    return None
+
+
+def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:
+    """Look at the room of every place certctl writes to; the state's is told also when there is enough."""
+    for place in (house.state, house.path(house.settings.nginx.conf_dir), house.run):
+        free = shutil.disk_usage(place).free if place.is_dir() else _LOW_DISK_BYTES + 1
+        if free <= _LOW_DISK_BYTES:
+            text = f"there is too little room in {place}: {free / 1e6:.1f} MB free"
+            yield Finding("state", Level.PROBLEM, text, f"df -h {place}")
+        elif is_sound and place == house.state:
+            yield Finding("state", Level.OK, f"{place}, {free / 1e9:.1f} GB free", "")

@@ -1,0 +1,99 @@
+"""Who the operator is: four values that no default can know, and what it means while one of them is a default."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from certctl.app.context import House
+from certctl.app.toml_edit import Key
+from certctl.errors import NameRejected
+from certctl.slugs import Slug
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One of the four: its option, its key, and what a default of somebody else's does (empty: nothing)."""
+
+    option: str
+    placeholder: str
+    section: str
+    key: str
+    help: str
+    harm: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return the option as click names its parameter."""
+        return self.option.removeprefix("--").replace("-", "_")
+
+
+_VALUES = (
+    Value("--target", "NAME", "dns", "target", "Where customers' CNAME must end.",
+          "customers are told to point there"),
+    Value("--approval-url", "URL", "approval", "url", "Your approval endpoint; {domain} stands for the name.",
+          "the names of customers are sent there"),
+    Value("--zone", "ZONE", "wildcard", "zone", "Your own zone: no customer may have a name in it.",
+          "it is taken for your own zone"),
+    Value("--email", "ADDR", "ca", "email", "Contact for the account at the CA."),
+)  # fmt: skip
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each value."""
+    for value in reversed(_VALUES):
+        command = click.option(value.option, metavar=value.placeholder, help=value.help)(command)
+    return command
+
+
+def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
+    """Return what was given, by section and key, as the configuration file keeps it.
+
+    Raises:
+        NameRejected: ``usage``, with every fault in ``seen``.
+    """
+    from certctl.config import check_value
+
+    found, faults = dict[Key, str](), list[str]()
+    for value in _VALUES:
+        text = given[value.name]
+        if text is None:
+            continue
+        try:
+            found[value.section, value.key] = check_value(value.section, value.key, text)
+        except ValueError as error:
+            faults.append(f"{value.option}: {error}")
+    if faults:
+        which = "an option is" if len(faults) == 1 else f"{len(faults)} options are"
+        raise NameRejected(Slug.USAGE, f"{which} not what it should be; nothing was written", seen=faults,
+                           next=["certctl init --help"])  # fmt: skip
+    return found
+
+
+def borrowed(house: House) -> tuple[str, str] | None:
+    """Say which of somebody else's defaults are in force on a host, and the command that ends it.
+
+    Who wrote the very same value into the file or the environment chose it. A sandbox is nobody's host.
+    """
+    mine = [value for value in _VALUES if value.harm and not _is_chosen(house, value)]
+    if not mine or house.path("/") != Path("/"):
+        return None
+    said = [f"[{v.section}] {v.key} = {_in_force(house, v)} ({v.harm})" for v in mine]
+    fix = " ".join(f"{value.option} {value.placeholder}" for value in mine)
+    return f"a default that is not yours is in force: {'; '.join(said)}", f"certctl init {fix}"
+
+
+def _is_chosen(house: House, value: Value) -> bool:
+    return value.key in getattr(house.settings, value.section).model_fields_set
+
+
+def _in_force(house: House, value: Value) -> str:
+    return str(getattr(getattr(house.settings, value.section), value.key))
+
+
+def overridden(house: House, given: Mapping[Key, str]) -> Sequence[str]:
+    """Return the keys whose value in the file does not count, because the environment says another."""
+    wins = [key for key, value in given.items() if str(getattr(getattr(house.settings, key[0]), key[1])) != value]
+    return [f"CERTCTL_{section.upper()}__{key.upper()}" for section, key in wins]

@@ -1,0 +1,184 @@
+"""Take a host from one way of serving to another: whoever is served stays served at every moment.
+
+A move is one change. It is written down (``app/move_journal.py``) before it begins, until the configuration says
+the new mode: whatever command comes after a kill finishes it, or takes it back as safely.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from certctl.app import move_journal
+from certctl.app.config_file import wanted, write
+from certctl.app.context import House, read_new_house
+from certctl.app.directories import changes_owner, prepare_directories
+from certctl.app.move_journal import Kind, Move
+from certctl.app.ownership import work_as_owner
+from certctl.app.toml_edit import Key
+from certctl.cli.framework import Invocation
+from certctl.cli.output.choose import Report, open_report
+from certctl.cli.sudo import first_unwritable
+from certctl.config import parse
+from certctl.errors import CertctlError
+from certctl.io.fsuid import may_change_owners
+from certctl.serve.worker import Silent
+from certctl.stories.journey import Journey, Listener
+from certctl.stories.reconcile import publish_everyone
+from certctl.stories.unknown import find_unknown, store_knows_less
+from certctl.values import Mode, Preview
+
+_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A host as it is, as it is to be, and the configuration that says so."""
+
+    old: House
+    new: House
+    config: Preview
+
+    def written_down(self, values: Mapping[Key, str]) -> Move:
+        """Return what a later run has to know of it."""
+        return Move(Kind.MOVE, self.old.mode, self.new.mode, self.old.file, changes_owner(self.new), values)
+
+
+def plan(old: House, values: Mapping[Key, str], root: Path | None) -> Plan:
+    """Return the host that a configuration with these values describes."""
+    config = wanted(old, values)
+    return Plan(old, old.set_to(parse(config.text, old.file, root)), config)
+
+
+def require_nginx(house: House) -> None:
+    """Refuse a move that nobody could see through.
+
+    Raises:
+        WebServerFailed: ``nginx-not-running``.
+    """
+    if any(row.certificate for row in house.store.domains()):
+        house.web.require_running("the move would take every site out of an nginx that cannot show it")
+
+
+def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
+    """Change whose the state is, the base file and every site, and at last the configuration; have the turn alone.
+
+    A site that cannot be moved behind the catch-all keeps its server block. When one cannot get a server block,
+    or nginx refuses the base file, all is as it was.
+
+    Raises:
+        WebServerFailed: nginx refused the base file, or what it serves with it is not what is in the mirror.
+        ConfigInvalid: ``state-unwritable``.
+        Unreachable: ``store-knows-less``: who has no server block would go dark. Nothing was changed.
+    """
+    sites = host.new.sites
+    move_journal.begin(sites, written)
+    try:
+        _require_known(host)
+        journeys = _settle(host.new, listener)
+        write(host.new, [host.config])
+    except BaseException:
+        if written.kind is Kind.MOVE:
+            with suppress(CertctlError):  # the first error is the news; the next command tries again
+                _take_back(host.old, written, listener)
+        raise
+    move_journal.end(sites)
+    return journeys
+
+
+def resume(invocation: Invocation, written: Move) -> None:
+    """Finish a move that was cut short, or take it back, and say which in one line; have the turn alone.
+
+    What cannot be done by this run is only said. It goes on: no server block leaves that is needed.
+    """
+    old = read_new_house(replace(invocation, config=written.config)).in_mode(written.source)
+    work_as_owner(old)
+    report = open_report(invocation)
+    try:
+        if obstacle := _obstacle(old, written):
+            report.warn(f"{written.text} was cut short, and {obstacle}; next: sudo certctl reconcile")
+            return
+        host = plan(old, written.values, invocation.root)
+        host = replace(host, new=host.new.in_mode(written.target))
+        kept = [each for each in _finish(host, written) if each.error]
+    except CertctlError as error:
+        still = move_journal.found(old.sites)
+        how = "was cut short and could not be finished" if still else "had been cut short and was taken back"
+        report.warn(f"{written.text} {how}: {error.message}" + ("; next: sudo certctl reconcile" if still else ""))
+        return
+    rest = f"; {len(kept)} sites stayed as they were: certctl reconcile" if kept else ""
+    report.warn(f"{written.text} had been cut short and was finished{rest}")
+
+
+def _finish(host: Plan, written: Move) -> Sequence[Journey]:
+    if written.kind is Kind.OWNER:
+        prepare_directories(host.new)
+        move_journal.end(host.new.sites)
+        return []
+    require_nginx(host.old)
+    return move(host, written, Silent())
+
+
+def bring_pairs_over(house: House, report: Report) -> Sequence[Journey]:
+    """Publish everyone where server blocks still read pairs from where an older certctl put them."""
+    rows = house.store.domains() if house.database.exists() else []
+    if not any(row.certificate and house.web.is_in_old_place(row.certificate, row.mode) for row in rows):
+        return []
+    report.expect(len(rows))
+    return _publish(house, report)
+
+
+def _obstacle(house: House, written: Move) -> str | None:
+    """Say why this run cannot finish a move that root's shell could, such as the timer's in its narrow service."""
+    places = (written.config.parent, house.path(house.settings.nginx.conf_dir), house.state, house.sites)
+    if place := first_unwritable(*places):
+        return f"this run may not write {place}"
+    return "this run may not give files away" if written.changes_owner and not may_change_owners() else None
+
+
+def _require_known(host: Plan) -> None:
+    if host.new.web.ends_the_catch_all and (less := find_unknown(host.old.world)):
+        raise store_knows_less(less)
+
+
+def _take_back(house: House, written: Move, listener: Listener) -> None:
+    with suppress(CertctlError):  # on a full disk the way back is not written down, and is taken all the same
+        move_journal.begin(house.sites, written.back())
+    _settle(house, listener)
+    move_journal.end(house.sites)
+
+
+def _settle(house: House, listener: Listener) -> Sequence[Journey]:
+    """Make a host what its mode says, whatever it is; server blocks win over the catch-all: first in, last out."""
+    if house.mode is Mode.BLOCKS:
+        return _apart(house, listener)
+    house.web.require_access()
+    prepare_directories(house)  # workers may read keys, then the catch-all is there and proven, then blocks go
+    house.web.install_base()
+    return _publish(house, listener)
+
+
+def _apart(house: House, listener: Listener) -> Sequence[Journey]:
+    """To server blocks: each is there and proven, then the catch-all goes, then keys are root's alone.
+
+    Where no catch-all is in force each had its block all the time. A daemon that still runs may get a new name in
+    between.
+    """
+    ends_the_catch_all = house.web.ends_the_catch_all
+    if not ends_the_catch_all:
+        prepare_directories(house)
+    journeys = _publish(house, listener)
+    for _ in range(_PASSES):
+        error = next((journey.error for journey in journeys if journey.error), None)
+        if error and ends_the_catch_all:
+            raise error
+        if house.web.without_block():
+            journeys = _publish(house, listener)
+    house.web.install_base()
+    if ends_the_catch_all:
+        prepare_directories(house)
+    return journeys
+
+
+def _publish(house: House, listener: Listener) -> Sequence[Journey]:
+    return publish_everyone(house.world, lambda domain: Journey(domain, listener))

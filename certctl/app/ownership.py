@@ -1,0 +1,122 @@
+"""Who works in certctl's state: its owner, which in modes shared and lua is the daemon's user, not root."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import certctl
+from certctl.errors import ConfigInvalid
+from certctl.io import fsuid
+from certctl.io.accounts import Owner
+from certctl.io.files import make_directory, writing
+from certctl.slugs import Slug
+
+if TYPE_CHECKING:
+    from certctl.app.context import House
+
+_RUN_MODE = 0o755
+ROOT = Owner(0, 0)
+
+
+def work_as_owner(house: "House") -> None:
+    """Let root reach files as the owner of the state from now on; threads inherit it, so call it before any.
+
+    The run directory is gone after a boot. It must be that owner's too, or no lock could be made in it.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``; ``missing-program``, that owner cannot read certctl's own files.
+    """
+    if os.geteuid() != 0 or not house.state.exists():
+        return
+    with writing(house.state):
+        facts = house.state.stat()
+        if facts.st_uid != 0 and not house.run.exists():
+            make_directory(house.run, _RUN_MODE)
+            os.chown(house.run, facts.st_uid, facts.st_gid, follow_symlinks=False)
+    fsuid.work_as(Owner(facts.st_uid, facts.st_gid))
+    try:
+        require_program(facts.st_uid)
+    except ConfigInvalid:
+        fsuid.work_as(ROOT)  # or the modules that show this could not be loaded either
+        raise
+
+
+def require_program(uid: int) -> None:
+    """Make sure that whoever we are now can load the rest of certctl.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+    """
+    try:
+        for path in (sys.executable, os.__file__, click.__file__, certctl.__file__):
+            Path(path).open("rb").close()
+    except PermissionError as error:
+        raise ConfigInvalid(
+            Slug.MISSING_PROGRAM,
+            f"certctl is installed where user {uid}, who has to run it, cannot read it: {error.filename}",
+            expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
+            next=["python3 -m venv /opt/certctl"],
+        ) from error
+
+
+def require_legible(user: str, group: str, again: str) -> None:
+    """Make sure that a user can load all of certctl, its Python and its libraries, before it has to.
+
+    What a daemon cannot load once it has given up root's rights, nobody hears of: not even the words to say so.
+    Who is not root cannot ask.
+
+    Args:
+        user: Who has to run it.
+        group: That user's group.
+        again: What to type once certctl is somewhere else.
+
+    Raises:
+        ConfigInvalid: ``missing-program``, ``missing-account``.
+    """
+    if os.geteuid() != 0:
+        return
+    from certctl.io.legible import first_closed
+
+    closed = first_closed(user, group, _installed())
+    if closed is None:
+        return
+    ours = closed.is_relative_to(sys.prefix) and sys.prefix != sys.base_prefix
+    raise ConfigInvalid(
+        Slug.MISSING_PROGRAM,
+        f"the user {user}, who has to run certctl, cannot read {closed}",
+        seen=[f"certctl is in {Path(certctl.__file__).parent}, and its Python is {sys.executable}"],
+        expected=["a place that everybody can read, such as /opt, and a Python outside of home directories"],
+        next=[f"chmod -R a+rX {sys.prefix}" if ours else "install certctl in /opt/certctl, as README does", again],
+    )
+
+
+def _installed() -> tuple[Path, ...]:
+    """Return all that certctl is made of here; in a Python of the system's, its libraries are only looked into."""
+    libraries = Path(click.__file__).parent
+    own_environment = sys.prefix != sys.base_prefix
+    return (
+        Path(sys.executable),
+        Path(sys.executable).resolve(),
+        Path(os.__file__).parent,
+        libraries.parent if own_environment and libraries.is_relative_to(sys.prefix) else libraries,
+        Path(certctl.__file__).parent,
+    )
+
+
+@contextmanager
+def as_owner(house: "House") -> Iterator[None]:
+    """Reach files as the owner of the state for a block, in a command that is root's otherwise.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    work_as_owner(house)
+    try:
+        yield
+    finally:
+        fsuid.work_as(ROOT)

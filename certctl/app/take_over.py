@@ -1,0 +1,186 @@
+"""Take the state out of another user's hands, when the way nginx serves changes to one in which it is root's.
+
+That user may have put anything there, such as ``acme/work -> /srv``, behind which root would then write and remove.
+So nothing is given to root as it lies: what certctl keeps is made anew from plain files and the store, and what is
+not certctl's goes aside. Call it again after a kill: ``app/move_journal.py`` has it written down meanwhile.
+"""
+
+import os
+import secrets
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certctl.errors import ConfigInvalid
+from certctl.io.files import (
+    NotRegular,
+    hand_over,
+    make_directory,
+    open_regular,
+    remove_tree,
+    sync_directory,
+)
+from certctl.io.fsuid import as_root
+from certctl.slugs import Slug
+
+if TYPE_CHECKING:
+    from certctl.app.context import House
+
+_CLOSED, _SHOWN = 0o700, 0o755
+
+
+@as_root()
+def take_over(house: "House") -> None:
+    """Make the state root's; call it again after a kill.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``: the store is no plain file.
+        OSError: something cannot be written.
+    """
+    require_plain_store(house)
+    _own(house.state)  # from here on nobody else can put anything right below it
+    aside = _aside(house.state)
+    for path in _store_files(house):
+        with open_regular(path) as file:
+            os.fchown(file.fileno(), 0, 0)
+    for name, make in _makers(house).items():
+        _replace(house.state / name, make, aside)
+    kept = {*_makers(house), aside.parent.name, *(path.name for path in _store_files(house))}
+    for path in sorted(house.state.iterdir()):
+        if path.name not in kept and path.lstat().st_uid != 0:
+            path.rename(aside / path.name)
+    _tidy(aside, house)
+    if house.run.is_dir():
+        hand_over(house.run, 0, 0, drop_links=True)
+    sync_directory(house.state)
+
+
+def _makers(house: "House") -> dict[str, Callable[[Path], None]]:
+    """Return how each of our directories is made anew."""
+    from certctl.ca.remake import remake
+
+    return {
+        "acme": lambda fresh: remake(house.state / "acme", fresh),
+        "challenges": lambda fresh: make_directory(fresh, _SHOWN),
+        "live": lambda fresh: _live(house, fresh),
+    }
+
+
+def _live(house: "House", fresh: Path) -> None:
+    """Make pairs anew from the store for the names that are still there: somebody else's block may name them."""
+    from certctl.nginx.mirror import CLOSED
+    from certctl.nginx.place import Place
+    from certctl.values import Site
+
+    make_directory(fresh, _CLOSED)
+    old = Place(house.state / "live", CLOSED, is_roots=True)
+    new = Place(fresh, CLOSED, is_roots=True)
+    for row in house.store.domains() if not old.path.is_symlink() else []:
+        if row.certificate and old.has(row.domain):
+            new.put(Site(row.certificate, house.store.pem(row.certificate)))
+
+
+def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
+    """Put a new directory in the place of one; a run that was killed between the two renames goes on there."""
+    fresh = path.with_name(f".{path.name}.remade")
+    if os.path.lexists(path):
+        remove_tree(fresh)
+        make(fresh)
+        path.rename(aside / path.name)
+    elif not fresh.exists():
+        make(fresh)
+    fresh.rename(path)
+
+
+def _tidy(aside: Path, house: "House") -> None:
+    """Keep aside only what certctl did not make, and the pairs of which the store knows less."""
+    for path in (aside / "acme", aside / "challenges", aside / "live"):
+        is_spare = path.name != "live" or _is_in_store(path, house)
+        if path.is_dir() and not path.is_symlink() and is_spare and not _has_odd(path):
+            remove_tree(path)
+    if not any(aside.iterdir()):
+        aside.rmdir()
+
+
+def _is_in_store(live: Path, house: "House") -> bool:
+    """Tell whether the store knows all that is here: what was removed, and else the certificate in force."""
+    from certctl.domain import Domain
+    from certctl.nginx.mirror import CLOSED
+    from certctl.nginx.place import Place
+    from certctl.values import State
+
+    place = Place(live, CLOSED, is_roots=True)
+    for home in live.glob("[!.]*"):
+        domain = Domain(home.name.replace("_wildcard", "*"))
+        row = house.store.domain(domain)
+        is_removed = row is not None and row.state is State.REMOVED
+        leaf = place.leaf(domain)
+        if leaf and not is_removed and not house.store.has(domain, leaf):
+            return False
+    return True
+
+
+def _has_odd(tree: Path) -> bool:
+    """Tell whether there is a link that we do not make, or anything else that is no file of its own."""
+    for _, directories, names, descriptor in os.fwalk(tree):
+        for name in (*directories, *names):
+            facts = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            is_file = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+            is_our_link = stat.S_ISLNK(facts.st_mode) and name in {"accounts", "current"}
+            if not (is_file or is_our_link or stat.S_ISDIR(facts.st_mode)):
+                return True
+    return False
+
+
+def _own(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, 0, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _aside(state: Path) -> Path:
+    """Make a place for what is not kept; one with that name that is not root's goes into it first."""
+    top = state / "aside"
+    odd = None
+    if os.path.lexists(top) and (top.is_symlink() or not top.is_dir() or top.stat().st_uid != 0):
+        odd = top.rename(state / f".{secrets.token_hex(8)}.aside")
+    make_directory(top, _CLOSED)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    place = top / f"{stamp}-{secrets.token_hex(2)}-taken-over"
+    make_directory(place, _CLOSED)
+    if odd:
+        odd.rename(place / "aside")
+    return place
+
+
+def _store_files(house: "House") -> list[Path]:
+    database = house.database
+    files = [database, *(database.with_name(f"{database.name}-{part}") for part in ("wal", "shm"))]
+    return [path for path in files if os.path.lexists(path)]
+
+
+@as_root()
+def require_plain_store(house: "House") -> None:
+    """Refuse a store that may be somebody else's file.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    for path in _store_files(house):
+        try:
+            with open_regular(path) as file:
+                names = os.fstat(file.fileno()).st_nlink
+        except NotRegular:
+            names = 0
+        if names != 1:
+            raise ConfigInvalid(
+                Slug.STATE_UNWRITABLE,
+                f"{path} is a link, or lies elsewhere too: it is not taken over",
+                expected=["the store as a file of its own, such as one from a backup"],
+                next=["certctl doctor"],
+            )

@@ -1,0 +1,56 @@
+"""What party 3 asks of an engine: turn a key and a request into a chain, and nothing more.
+
+Locks, the working directory, taking up what a killed run left, the check of the result and giving up are the same
+for every engine, and are in ``ca/authority.py``.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from certctl.ca.plan import Way
+from certctl.ca.settings import Order, order_for
+from certctl.ca.transcript import Evidence
+from certctl.ca.workdir import Scratch
+from certctl.domain import Domain
+from certctl.io.clock import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One certificate to get.
+
+    Attributes:
+        scratch: Holds our key and request, and takes the chain.
+        way: How its challenges are solved.
+        lock: The descriptor of this name's lock; a child process inherits it, so it outlives us when we are killed.
+        deadline: For all of it.
+        replaces: The identifier of the certificate it renews (RFC 9773 §4.1); empty when there is none.
+    """
+
+    domain: Domain
+    scratch: Scratch
+    way: Way
+    lock: int
+    deadline: Deadline
+    replaces: str = ""
+
+    @property
+    def order(self) -> Order:
+        """Return what the CA is asked for."""
+        return order_for(self.domain, self.way.settings)
+
+
+class Engine(Protocol):
+    """Speaks ACME for us."""
+
+    def issue(self, task: Task, account: str) -> Evidence:
+        """Turn the key and request in the scratch directory into a chain there.
+
+        Raises:
+            ConfigInvalid: the engine cannot be used at all.
+        """
+        ...
+
+    def revoke(self, scratch: Scratch, lock: int) -> Evidence:
+        """Revoke the certificate in the scratch directory, signed with its own key there (RFC 8555 §7.6)."""
+        ...

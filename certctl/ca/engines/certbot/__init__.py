@@ -1,0 +1,1 @@
+"""An order by certbot as a program."""

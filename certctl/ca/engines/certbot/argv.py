@@ -1,0 +1,67 @@
+"""The command lines we give certbot 5.8, as pure functions.
+
+Options are always ``--name=value``: no value of ours can be read as another option. Nothing secret is ever among
+them: keys are files, and only their paths are named.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from certctl.ca.settings import CaSettings
+from certctl.ca.workdir import Scratch
+
+
+def certonly(
+    certbot: Path, settings: CaSettings, scratch: Scratch, account: str, authenticator: Sequence[str]
+) -> list[str]:
+    """Build the command that turns a signing request into a chain."""
+    return [
+        str(certbot),
+        "certonly",
+        *_common(settings, scratch),
+        f"--account={account}",
+        f"--csr={scratch.request}",
+        *authenticator,
+        f"--cert-path={scratch.cert}",
+        f"--chain-path={scratch.chain}",
+        f"--fullchain-path={scratch.fullchain}",
+        # certbot's own limit on finalization; ours is on the whole run.
+        f"--issuance-timeout={int(settings.deadline.total_seconds() / 2)}",
+        *([f"--required-profile={settings.profile}"] if settings.profile else []),
+    ]
+
+
+def ours(challenge_type: str) -> list[str]:
+    """Build the words that make certbot leave the challenges to our own authenticator."""
+    return ["--authenticator=certctl", f"--preferred-challenges={challenge_type}"]
+
+
+def register(certbot: Path, settings: CaSettings, scratch: Scratch) -> list[str]:
+    """Build the command that makes an account (RFC 8555 §7.3)."""
+    contact = (
+        [f"--email={settings.email}", "--no-eff-email"] if settings.email else ["--register-unsafely-without-email"]
+    )
+    return [str(certbot), "register", *_common(settings, scratch), "--agree-tos", *contact]
+
+
+def revoke(certbot: Path, settings: CaSettings, scratch: Scratch) -> list[str]:
+    """Build the command that revokes a certificate, signed with its own key, not an account's (RFC 8555 §7.6)."""
+    return [
+        str(certbot),
+        "revoke",
+        *_common(settings, scratch),
+        f"--cert-path={scratch.fullchain}",
+        f"--key-path={scratch.key}",
+        "--no-delete-after-revoke",
+    ]
+
+
+def _common(settings: CaSettings, scratch: Scratch) -> list[str]:
+    return [
+        "--non-interactive",
+        f"--server={settings.directory}",
+        f"--config-dir={scratch.config}",
+        f"--work-dir={scratch.work}",
+        f"--logs-dir={scratch.logs}",
+        "--max-log-backups=0",
+    ]

@@ -1,0 +1,138 @@
+"""Run certbot once: alone with its scratch directory, within a deadline, and tell what it left behind."""
+
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from datetime import timedelta
+from importlib import metadata
+from pathlib import Path
+
+from certctl.ca.engines.certbot.log import evidence, read_log
+from certctl.ca.engines.certbot.plugin_socket import DESCRIPTOR, Exchange
+from certctl.ca.settings import CaSettings
+from certctl.ca.transcript import End, Evidence
+from certctl.ca.workdir import Scratch
+from certctl.errors import ConfigInvalid
+from certctl.io import process
+from certctl.io.interrupt import go_on, nap
+from certctl.slugs import Slug
+
+OLDEST = (5, 8)
+PLUGIN = "certctl"
+_TRIES = 3
+INSTALL = f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot>=5.8,<6'"
+
+
+def run_certbot(
+    argv: Sequence[str], settings: CaSettings, scratch: Scratch, lock: int, exchange: Exchange | None = None
+) -> Evidence:
+    """Run certbot to its end or to our deadline, solving its challenges over the exchange.
+
+    It runs as the owner of the state: it follows links there, and reads options from there.
+
+    Args:
+        argv: From ``certctl.ca.engines.certbot.argv``.
+        settings: For the deadline and the CA's own trust.
+        scratch: The working directory; nothing outside of it but the shared account is touched.
+        lock: The descriptor of a lock that certbot inherits, so that it stays held if we are killed.
+        exchange: Our side of the talk with the authenticator plugin.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+        Interrupted: this process was asked to stop before.
+    """
+    go_on("before certbot was started")
+    until = time.monotonic() + settings.deadline.total_seconds()
+    ours, theirs = socket.socketpair()
+    env = _environment(settings, scratch) | {DESCRIPTOR: str(theirs.fileno())}
+    with closing(ours), closing(theirs), tempfile.TemporaryFile() as captured:
+        try:
+            keep_open = (theirs.fileno(), lock)
+            with process.running(argv, env=env, keep_open=keep_open, output=captured) as child:
+                theirs.close()
+                if exchange:
+                    exchange.serve(ours, until)
+                code = process.wait(child, timedelta(seconds=until - time.monotonic()))
+        except process.Missing as error:
+            raise _missing(f"certbot cannot be run: {argv[0]}") from error
+        return evidence(
+            code,
+            process.read_output(captured),
+            read_log(scratch.log),
+            failed=tuple(exchange.failed) if exchange else (),
+            aborted=exchange.aborted if exchange else None,
+        )
+
+
+def insistently(run: Callable[[], Evidence]) -> Evidence:
+    """Run certbot again when the CA refused its nonces: that is no refusal, and it tries only twice (acme 5.9)."""
+    found = run()
+    for _ in range(_TRIES - 1):
+        if found.end is End.SUCCESS or not found.is_about("badNonce"):
+            break
+        nap(random.uniform(0.1, 1.0), "before certbot was started again")  # noqa: S311 - jitter
+        found = run()
+    return found
+
+
+def find_certbot(settings: CaSettings) -> Path:
+    """Return the certbot to run: the configured one, or the one installed with us.
+
+    A distribution's certbot (Debian 12 has 2.1) lacks the options we need, and cannot see our plugin.
+
+    Raises:
+        ConfigInvalid: ``missing-program``, it is not there or too old.
+    """
+    program = settings.certbot or process.beside_python("certbot")
+    found = version_of(settings, program)
+    if found < OLDEST:
+        raise _missing(f"{program} is certbot {'.'.join(map(str, found))}", "certbot 5.8 or newer")
+    return program
+
+
+def version_of(settings: CaSettings, program: Path) -> tuple[int, ...]:
+    """Return a certbot's version; asking the package next to us is 200 times faster than asking the program.
+
+    Raises:
+        ConfigInvalid: ``missing-program``.
+    """
+    try:
+        text = metadata.version("certbot") if settings.certbot is None else _ask_version(program)
+    except (process.Missing, metadata.PackageNotFoundError) as error:
+        raise _missing(f"certbot is not installed: {program}") from error
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
+def has_our_plugin(settings: CaSettings) -> bool:
+    """Tell whether certbot finds our authenticator; it reads entry points (certbot.plugins), and so do we.
+
+    certbot itself need not be started for that, which would want directories of its own.
+    """
+    places = None if settings.certbot is None else list(_packages_of(settings.certbot))
+    found = metadata.distributions() if places is None else metadata.distributions(path=places)
+    return any((e.group, e.name) == ("certbot.plugins", PLUGIN) for each in found for e in each.entry_points)
+
+
+def _packages_of(program: Path) -> Iterator[str]:
+    """Return where the Python of an installed script keeps its packages (PEP 405)."""
+    for place in program.resolve().parent.parent.glob("lib/python3*/*-packages"):
+        yield str(place)
+
+
+def _ask_version(program: Path) -> str:
+    words = process.run([str(program), "--version"], deadline=timedelta(seconds=20)).output.split()
+    return next((word for word in words if word[:1].isdecimal()), "0")
+
+
+def _missing(message: str, *expected: str) -> ConfigInvalid:
+    return ConfigInvalid(Slug.MISSING_PROGRAM, message, expected=expected, next=[INSTALL])
+
+
+def _environment(settings: CaSettings, scratch: Scratch) -> dict[str, str]:
+    """Keep certbot out of the user's cli.ini and out of /tmp; trust a private CA's HTTPS where told to."""
+    trust = {"REQUESTS_CA_BUNDLE": str(settings.ca_file)} if settings.ca_file else {}
+    return {"XDG_CONFIG_HOME": str(scratch.config), "TMPDIR": str(scratch.work)} | trust

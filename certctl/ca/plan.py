@@ -1,0 +1,136 @@
+"""How the challenges of one order are solved: over HTTP, in DNS by hand or by ourselves, or by a certbot plugin."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from certctl.ca.engines.certbot.log import evidence, read_log
+from certctl.ca.profiles import patient_profile
+from certctl.ca.settings import CaSettings
+from certctl.ca.solvers.base import Solver
+from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin, require_private_files
+from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.ca.solvers.dns_persist import DnsPersist
+from certctl.ca.solvers.rfc2136 import PATIENCE, DnsByUpdate, Office
+from certctl.ca.workdir import Scratch
+from certctl.domain import Domain
+from certctl.errors import ConfigInvalid
+from certctl.slugs import Slug
+from certctl.txt_records import TxtSight
+from certctl.values import DnsSolver
+
+_LONGEST_PROPAGATION = timedelta(minutes=20)  # no plugin of certbot's house waits longer by itself
+
+OrderEnds = Callable[[], datetime | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One order's settings, and who does what.
+
+    Attributes:
+        engine: Who speaks to the CA.
+        solver: Ours; None when a certbot plugin does it all.
+        plugin: certbot's words for that plugin.
+        person: Who makes the records, and may come back to the same order later.
+    """
+
+    settings: CaSettings
+    engine: str
+    solver: Solver | None
+    plugin: tuple[str, ...] = ()
+    person: Person | None = None
+
+    @property
+    def proof(self) -> str:
+        """Return what a person put into DNS for it, in words."""
+        return self.solver.proof if isinstance(self.solver, DnsByHand) else ""
+
+    def look(self, zone: str) -> TxtSight:
+        """Say what stands in DNS now, for the person who makes the records."""
+        if self.person is None:
+            raise AssertionError("nobody makes records here")
+        return self.person.watch.look(zone)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What challenges can be solved with here.
+
+    Attributes:
+        engine: The one that was chosen; some ways are open to one only, and then it is that one.
+        http: Solves HTTP-01.
+        person: Somebody who can edit a zone.
+        office: Looks at nameservers, and writes to those that take dynamic updates.
+    """
+
+    engine: str
+    http: Solver
+    person: Person | None = None
+    office: Office | None = None
+
+    def way(self, settings: CaSettings, domain: Domain, solver: DnsSolver | None, scratch: Scratch) -> Way:
+        """Choose the way for one order.
+
+        Raises:
+            ConfigInvalid: it cannot be gone.
+            Unreachable: the CA could not be asked what it needs to know for it.
+        """
+        if solver is None:
+            return Way(settings, self.engine, self.http)
+        ends = lambda: _order_ends(scratch)  # noqa: E731 - asked when there is an order
+        if solver.is_manual:
+            return self._by_hand(settings, ends)
+        if self.office and solver.is_standing:
+            return self._by_standing_record(settings, self.office, ends)
+        if self.office and self._writes_itself(domain, solver, self.office):
+            require_private_files(solver)
+            return Way(_slower(settings, PATIENCE), self.engine, DnsByUpdate(self.office, solver, ends))
+        return _by_plugin(settings, solver)
+
+    def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> Way:
+        if self.person is None:
+            raise ConfigInvalid(
+                Slug.WILDCARD_MANUAL, "its DNS records are made by hand, and nobody is here to make them"
+            )
+        solver = DnsByHand(self.person, ends)
+        return Way(_patient(settings, self.person), self.engine, solver, person=self.person)
+
+    def _by_standing_record(self, settings: CaSettings, office: Office, ends: OrderEnds) -> Way:
+        """Have a person make the record once; later nobody is needed. certbot 5.8 does not know this challenge."""
+        if self.person is None:
+            solver = DnsPersist(office.unattended(PATIENCE), ends)
+            return Way(_slower(settings, PATIENCE), "acme", solver)
+        return Way(_patient(settings, self.person), "acme", DnsPersist(self.person, ends), person=self.person)
+
+    def _writes_itself(self, domain: Domain, solver: DnsSolver, office: Office) -> bool:
+        """Tell whether we write the record: certbot has a plugin for it, which follows no CNAME."""
+        return office.knows(solver) and (self.engine != "certbot" or office.must_follow(domain.zone))
+
+
+def _by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
+    """Let certbot and its plugin do it, also for who has chosen another engine: the account is the same.
+
+    Raises:
+        ConfigInvalid: the plugin is not there, or its options cannot be right.
+    """
+    require_plugin(solver, settings)
+    asked = dict(solver.options).get("propagation-seconds", "")
+    waits = timedelta(seconds=int(asked)) if asked.isdecimal() else _LONGEST_PROPAGATION
+    return Way(_slower(settings, waits), "certbot", None, tuple(authenticator(solver)))
+
+
+def _slower(settings: CaSettings, by: timedelta) -> CaSettings:
+    return replace(settings, deadline=settings.deadline + by)
+
+
+def _patient(settings: CaSettings, person: Person) -> CaSettings:
+    """Give a person time: until the deadline, and by a profile whose orders live for days."""
+    profile = settings.profile or patient_profile(settings)
+    return replace(_slower(settings, person.patience), profile=profile)
+
+
+def _order_ends(scratch: Scratch) -> datetime | None:
+    """Return when the CA forgets the order at work, as either engine heard it; None when it did not say."""
+    begun = scratch.begun()
+    return begun.ends if begun else evidence(None, "", read_log(scratch.log)).order_ends

@@ -1,0 +1,63 @@
+"""A challenge of the CA, as the acme library has it, turned into what our solvers show."""
+
+from dataclasses import dataclass
+
+from acme import challenges, messages
+
+from certctl.ca.engines.acme.session import Session
+from certctl.ca.solvers.base import Challenge
+from certctl.ca.solvers.dns_persist import DnsPersist01, DnsPersist01Response
+from certctl.errors import Refused
+from certctl.slugs import Slug
+
+
+@dataclass(frozen=True)
+class Posed:
+    """One challenge that was chosen.
+
+    Attributes:
+        authorization: The URL of its authorization.
+        url: Where it is answered.
+        is_open: Whether it still waits for our answer.
+        response: The answer: "look now" (RFC 8555 §7.5.1).
+    """
+
+    challenge: Challenge
+    authorization: str
+    url: str
+    is_open: bool
+    response: challenges.ChallengeResponse
+
+
+def pose(url: str, authorization: messages.Authorization, kind: str, session: Session) -> Posed:
+    """Choose the challenge of one kind in a pending authorization.
+
+    Raises:
+        Refused: ``ca-challenge-missing``, the CA does not offer that kind for this name.
+    """
+    name = authorization.identifier.value
+    for offered in authorization.challenges or ():
+        if offered.chall.typ == kind and (shown := _shown(offered.chall, session)):
+            token, validation, response = shown
+            challenge = Challenge(name, kind, token, validation)
+            return Posed(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
+    known = [str(offered.chall.to_partial_json().get("type", "")) for offered in authorization.challenges or ()]
+    raise Refused(
+        Slug.CA_CHALLENGE_MISSING,
+        f"the CA does not offer {kind} for {name}",
+        seen=[f"offered: {', '.join(known) or 'nothing'}"],
+        quota_used=True,
+    )
+
+
+def _shown(
+    challenge: challenges.Challenge, session: Session
+) -> tuple[str, str, challenges.ChallengeResponse] | None:
+    """Return the token of a challenge, what must be seen for it, and the answer to it."""
+    if isinstance(challenge, DnsPersist01):
+        record = challenge.record(session.account["uri"] if session.account else "")
+        return ("", record, DnsPersist01Response()) if record else None
+    if isinstance(challenge, challenges.KeyAuthorizationChallenge):
+        response, validation = challenge.response_and_validation(session.key)
+        return challenge.encode("token"), validation, response
+    return None

@@ -1,0 +1,186 @@
+"""DNS-01 by hand (RFC 8555 §8.4): say every record at once, watch every nameserver, and only then let the CA look.
+
+Whoever gives up before that has spent an order, never a failed validation.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from certctl.ca.solvers.base import DNS_01, Challenge, Look, unseen
+from certctl.errors import CertctlError, Interrupted, Refused
+from certctl.io.clock import Clock
+from certctl.slugs import Slug
+from certctl.txt_records import TxtAnswer, TxtDemand, TxtSight
+from certctl.values import CHALLENGE_LABEL
+
+_FIRST_PAUSE = timedelta(seconds=1)
+_LONGEST_PAUSE = timedelta(seconds=10)
+_IN_A_ROW = 2  # one name may stand for many machines (anycast): a second look meets another
+_MARGIN = timedelta(minutes=1)  # before the CA forgets the order
+
+
+class Watch(Protocol):
+    """Looks at the TXT record of a zone's challenge (party 1)."""
+
+    def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
+        """Say what every nameserver shows; never fails."""
+        ...
+
+
+class Teller(Protocol):
+    """Talks to the person who edits the zone."""
+
+    def demand(self, demand: TxtDemand) -> None:
+        """Show all records that are needed."""
+        ...
+
+    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
+        """Show how far it is.
+
+        Raises:
+            Interrupted: the person has had enough.
+        """
+        ...
+
+    def over(self) -> None:
+        """Stop showing it."""
+        ...
+
+
+class Nobody:
+    """Fits ``Teller`` where nobody needs to be told."""
+
+    def demand(self, demand: TxtDemand) -> None:
+        """Keep it."""
+
+    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
+        """Keep it."""
+
+    def over(self) -> None:
+        """Rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """What solving by hand needs: someone to tell, eyes on the nameservers, and patience.
+
+    Attributes:
+        finishes: The person comes back to an order that was begun before; no other is made.
+    """
+
+    teller: Teller
+    watch: Watch
+    clock: Clock
+    patience: timedelta
+    finishes: bool = False
+
+
+class DnsByHand:
+    """Fits ``solver.Solver`` for one order of one zone and its wildcard.
+
+    Attributes:
+        stands: Whether the record must stay for good.
+        proof: What was shown to the CA, in words; empty until all nameservers agreed.
+    """
+
+    challenge_type = DNS_01
+    stands = False
+
+    def __init__(self, person: Person, order_ends: Callable[[], datetime | None]) -> None:
+        self._person = person
+        self._order_ends = order_ends
+        self._demand: TxtDemand | None = None
+        self.proof = ""
+
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """Tell the person which records to make; what stands there already is part of that."""
+        until = self._order_ends()
+        gives_up = self._person.clock.now() + self._person.patience
+        ends = min(gives_up, until - _MARGIN) if until else gives_up
+        values = distinct(challenges)
+        self._demand = TxtDemand(values, self._look(challenges[0].domain), until, ends, self.stands)
+        self._person.teller.demand(self._demand)
+
+    def wait(self, challenges: Sequence[Challenge]) -> None:
+        """Return when every nameserver shows every value.
+
+        Raises:
+            Refused: ``ca-challenge-aborted``, patience or the order ended first.
+            Interrupted: the person gave up.
+        """
+        if self._demand is None:
+            raise AssertionError("nothing was demanded yet")
+        zone, sight = challenges[0].domain, self._demand.sight
+        try:
+            sight = self._watch(zone, self._demand)
+        except (KeyboardInterrupt, Interrupted) as stopped:
+            message = f"stopped before the CA looked at {sight.asked}: {_SPENT}"
+            given_up = Interrupted(Slug.INTERRUPTED, message, next=self._again(zone))
+            raise _given_up(given_up, self._demand, sight) from stopped
+        finally:
+            self._person.teller.over()
+        self.proof = f"TXT {sight.owner} = {', '.join(self._demand.values)}"
+
+    def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
+        """Notice nothing: the CA asks the nameservers."""
+        return unseen()
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        """Leave the records to the person who made them."""
+
+    def _watch(self, zone: str, demand: TxtDemand) -> TxtSight:
+        clock, pause, agreed, sight = self._person.clock, _FIRST_PAUSE, 0, demand.sight
+        while True:
+            agreed = agreed + 1 if sight.agrees(demand.values) else 0
+            self._person.teller.sighted(demand, sight)
+            if agreed == _IN_A_ROW:
+                return sight
+            left = (demand.patience_ends or clock.now()) - clock.now()
+            if left <= timedelta(0):
+                raise self._never_agreed(zone, demand, sight)
+            clock.pause(min(_FIRST_PAUSE if agreed else pause, left))
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
+            sight = self._look(zone)
+
+    def _never_agreed(self, zone: str, demand: TxtDemand, sight: TxtSight) -> CertctlError:
+        late = [answer.server for answer in sight.answers if not answer.holds(demand.values)]
+        who = ", ".join(late) or "the nameservers, which could not be asked"
+        message = f"not every nameserver showed the records of {sight.owner} in time; missing: {who}. {_SPENT}"
+        return _given_up(Refused(Slug.CA_CHALLENGE_ABORTED, message, next=self._again(zone)), demand, sight)
+
+    def _look(self, zone: str) -> TxtSight:
+        return self._person.watch.look(zone)
+
+    def _again(self, zone: str) -> list[str]:
+        if self._person.finishes:
+            return [f"certctl wildcard {zone} --finish"]
+        return [f"certctl wildcard {zone}", f"certctl wildcard {zone} --wait 1d"]
+
+
+_SPENT = "one order was spent, and no validation failed, because the CA did not look"
+
+
+def said_by(answer: TxtAnswer, values: Sequence[str]) -> str:
+    """Say in a few words what one nameserver shows of the wanted values."""
+    if answer.problem:
+        return answer.problem
+    others = len(set(answer.values) - set(values))
+    shown = f"shows {sum(value in answer.values for value in values)} of {len(values)}"
+    return f"{shown}, and {others} other{'s' if others > 1 else ''}" if others else shown
+
+
+def _given_up(error: CertctlError, demand: TxtDemand, sight: TxtSight) -> CertctlError:
+    answers = [f"{answer.server}: {said_by(answer, demand.values)}" for answer in sight.answers]
+    others = [f'{sight.owner} has "{other}" too' for other in sight.others(demand.values)]
+    error.seen = (*answers, *others, *sight.notes)
+    error.expected = tuple(f'{sight.owner}. {demand.ttl} TXT "{value}"' for value in demand.values)
+    error.quota_used = True
+    return error
+
+
+def distinct(challenges: Sequence[Challenge]) -> tuple[str, ...]:
+    """Return what must stand at the one name, each value once, and in the same order whatever the CA's."""
+    return tuple(sorted({challenge.validation for challenge in challenges}))

@@ -1,0 +1,98 @@
+"""dns-persist-01 (draft-ietf-acme-dns-persist-00): one TXT record that stands for good proves every renewal.
+
+It names the CA and our account there, so nothing secret is in it and nobody else can use it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from acme import challenges
+from josepy.json_util import field
+
+from certctl.ca.solvers.base import Challenge
+from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.txt_records import TxtAnswer, TxtSight
+from certctl.values import STANDING_LABEL
+
+DNS_PERSIST_01 = "dns-persist-01"
+_ISSUER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+@challenges.ChallengeResponse.register
+class DnsPersist01Response(challenges.ChallengeResponse):
+    """The answer: "look now"."""
+
+    typ = DNS_PERSIST_01
+
+    def __bool__(self) -> bool:
+        """Be true: what is false is sent as a POST-as-GET by acme 5.9, which answers nothing."""
+        return True
+
+
+@challenges.Challenge.register
+class DnsPersist01(challenges.Challenge):
+    """The challenge; unlike the others it has no token."""
+
+    typ = DNS_PERSIST_01
+
+    issuer_domain_names: tuple[str, ...] = field("issuer-domain-names")
+
+    def record(self, account: str) -> str:
+        """Return the value of the record for a zone and its wildcard; empty when the CA names no usable issuer."""
+        issuers = [name for name in self.issuer_domain_names if _ISSUER.fullmatch(str(name))]
+        return f"{issuers[0]}; accounturi={account}; policy=wildcard" if issuers else ""
+
+
+class DnsPersist(DnsByHand):
+    """Fits ``solver.Solver``: the record is watched as by hand, and may be written in other words."""
+
+    challenge_type = DNS_PERSIST_01
+    stands = True
+
+    def __init__(self, person: Person, order_ends: Callable[[], datetime | None]) -> None:
+        super().__init__(person, order_ends)
+        self._wanted = ""
+
+    def present(self, challenges: Sequence[Challenge]) -> None:
+        """Tell the person which record must stand; where it does nobody has to do anything."""
+        self._wanted = challenges[0].validation
+        super().present(challenges)
+
+    def _look(self, zone: str) -> TxtSight:
+        """Look, and read what says the same in other words as the very words."""
+        sight = self._person.watch.look(zone, STANDING_LABEL)
+        return replace(sight, answers=tuple(self._read(answer) for answer in sight.answers))
+
+    def _read(self, answer: TxtAnswer) -> TxtAnswer:
+        now = self._person.clock.now()
+        said = (self._wanted if means(value, self._wanted, now) else value for value in answer.values)
+        return replace(answer, values=tuple(dict.fromkeys(said)))
+
+    def _again(self, zone: str) -> list[str]:
+        return [f"certctl wildcard {zone} --dns persist"]
+
+
+def means(value: str, wanted: str, now: datetime) -> bool:
+    """Tell whether a record says what is wanted: tags in any case, in any order, and further ones beside them.
+
+    One that has ended (``persistUntil``, in seconds since 1970) says nothing any more.
+    """
+    said = _parsed(value)
+    until = said.get("persistuntil", str(int(now.timestamp()) + 1))
+    return _parsed(wanted).items() <= said.items() and until.isdecimal() and int(until[:15]) > now.timestamp()
+
+
+def _parsed(value: str) -> dict[str, str]:
+    """Parse ``issuer; tag=value; …`` (RFC 8659 §4.2) with the issuer under no name; empty when it is malformed."""
+    issuer, *rest = (part.strip(" \t") for part in value.split(";"))
+    found = {"": issuer.lower().removesuffix(".")}
+    for part in filter(None, rest):
+        tag, equals, content = part.partition("=")
+        tag = tag.strip(" \t").lower()
+        if not equals or tag in found:
+            return {}
+        content = content.strip(" \t")
+        found[tag] = content.lower() if tag == "policy" else content
+    return found

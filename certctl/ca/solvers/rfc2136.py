@@ -1,0 +1,78 @@
+"""DNS-01 by our own dynamic updates: the record is written where its CNAMEs end, by a clerk instead of a person.
+
+Everything else is as by hand: every nameserver must show the record before the CA may look.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from certctl.ca.solvers.base import Challenge
+from certctl.ca.solvers.dns01 import DnsByHand, Nobody, Person, Watch
+from certctl.io.clock import Clock
+from certctl.txt_records import TxtDemand
+from certctl.values import DnsSolver
+
+PATIENCE = timedelta(minutes=5)  # a secondary nameserver takes a change over when it is notified
+_PLUGINS = frozenset({"rfc2136"})
+
+
+class Updates(Protocol):
+    """Writes TXT records (party 1)."""
+
+    def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Add records beside whatever stands there."""
+        ...
+
+    def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
+        """Remove these records and no others."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What writing elsewhere needs: eyes on the nameservers, a writer for a solver's credentials, and time."""
+
+    watch: Watch
+    updates: Callable[[DnsSolver], Updates]
+    clock: Clock
+
+    def unattended(self, patience: timedelta) -> Person:
+        """Return what looks at the nameservers where nobody has to do anything."""
+        return Person(Nobody(), self.watch, self.clock, patience)
+
+    def knows(self, solver: DnsSolver) -> bool:
+        """Tell whether we can write with this solver's credentials ourselves."""
+        return solver.plugin in _PLUGINS
+
+    def must_follow(self, zone: str) -> bool:
+        """Tell whether this zone's record must stand elsewhere, where certbot's plugins do not write."""
+        sight = self.watch.look(zone)
+        return sight.owner != sight.asked
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk(Nobody):
+    """Writes what is demanded, and needs to be told nothing more."""
+
+    updates: Updates
+
+    def demand(self, demand: TxtDemand) -> None:
+        """Write the records where the CNAME ends."""
+        self.updates.add(demand.sight.zone, demand.sight.owner, demand.values)
+
+
+class DnsByUpdate(DnsByHand):
+    """Fits ``solver.Solver``; takes its own records away again."""
+
+    def __init__(self, office: Office, solver: DnsSolver, order_ends: Callable[[], datetime | None]) -> None:
+        self._updates = office.updates(solver)
+        self._watch_here = office.watch
+        super().__init__(Person(Clerk(self._updates), office.watch, office.clock, PATIENCE), order_ends)
+
+    def clean_up(self, challenges: Sequence[Challenge]) -> None:
+        """Remove our records, also those a killed run left; where they stand is looked up again."""
+        if challenges:
+            sight = self._watch_here.look(challenges[0].domain)
+            self._updates.remove(sight.zone, sight.owner, [challenge.validation for challenge in challenges])

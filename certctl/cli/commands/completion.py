@@ -1,0 +1,96 @@
+"""What a shell asks on TAB, and ``certctl completion``, which makes it ask."""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import get_completion_class, shell_complete
+
+from certctl.cli.framework import Invocation, command
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+QUESTION = "_CERTCTL_COMPLETE"
+_SECONDS = 10  # nobody waits longer, even on a busy host
+_MOST = 500
+
+
+def answer() -> int:
+    """Answer the shell's question; whatever goes wrong, nothing is said and nothing takes long.
+
+    A word of ours would land in the line that somebody is typing.
+    """
+    from certctl.cli import root
+
+    signal.signal(signal.SIGALRM, _give_up)
+    signal.alarm(_SECONDS)
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as we run
+    try:
+        code = shell_complete(root, {"obj": Invocation()}, "certctl", QUESTION, os.environ[QUESTION])
+        sys.stdout.flush()
+    except BaseException:  # noqa: BLE001 - see above
+        return 1
+    finally:
+        signal.alarm(0)
+    return code
+
+
+def _give_up(_signal: int, _frame: "FrameType | None") -> None:
+    os._exit(1)
+
+
+def known_domains(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names in the store that begin so and were not typed yet; a wildcard for who typed its star."""
+    typed = context.params.get(str(parameter.name)) or ()
+    with suppress(Exception):
+        known = _known(context.ensure_object(Invocation), incomplete)
+        return [name for name in known if name not in typed and (incomplete or name[0] != "*")]
+    return []
+
+
+def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the errors that begin so."""
+    from certctl.errors import CATALOGUE
+
+    return [slug for slug in CATALOGUE if slug.startswith(incomplete)]
+
+
+def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
+    """Look into the store as its owner, whose rights are enough; nothing is made, nothing opened to write."""
+    from certctl.app.context import read_house
+    from certctl.io.accounts import Owner
+    from certctl.io.fsuid import work_as
+    from certctl.store.peek import names_beginning
+
+    house = read_house(invocation)
+    facts = house.state.stat()
+    work_as(Owner(facts.st_uid, facts.st_gid))
+    return names_beginning(house.database, prefix, _MOST)
+
+
+@command(
+    "completion",
+    """
+    certctl completion bash > /etc/bash_completion.d/certctl
+    certctl completion fish > ~/.config/fish/completions/certctl.fish
+    """,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_obj
+def completion(invocation: Invocation, shell: str) -> int:
+    """Print the completion script for a shell: commands, options, errors, and the domains in the store."""
+    from certctl.cli import root
+    from certctl.cli.output.choose import open_report
+
+    kind = get_completion_class(shell)
+    script = kind(root, {}, "certctl", QUESTION).source() if kind else ""
+    if invocation.json:
+        open_report(invocation).data({"shell": shell, "script": script}, script)
+    else:
+        click.echo(script)
+    return 0

@@ -1,0 +1,180 @@
+"""``certctl status``: every domain in a table, or one in full."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import click
+
+from certctl.app.batch import parse_name
+from certctl.app.context import House, inspect_house
+from certctl.app.scheduler import next_run
+from certctl.cli.commands.completion import known_domains
+from certctl.cli.framework import Invocation, command
+from certctl.cli.output.choose import Rows, open_report
+from certctl.due import is_due, row_due_at
+from certctl.errors import ConfigInvalid
+from certctl.formats import rfc3339
+from certctl.slugs import Slug
+from certctl.stories.damage import mending
+from certctl.stories.result import PARKED, JourneyResult
+from certctl.stories.wildcard import needs_person, solver_of
+from certctl.values import DomainRow, State
+
+_WEEK = timedelta(days=7)
+_HEALTHY = "ok"
+_FAILING = frozenset({"failing", "expired"})
+
+
+@command(
+    "status",
+    """
+    certctl status                  what needs a look, and a count of the rest
+    certctl status --all
+    certctl status status.example.com
+    certctl status --timeline       certificates expiring week by week
+    """,
+)
+@click.argument("domain", required=False, shell_complete=known_domains)
+@click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
+@click.option("--failing", is_flag=True, help="List only what fails or has expired.")
+@click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")
+@click.pass_obj
+def status(
+    invocation: Invocation,
+    domain: str | None,
+    everything: bool,  # noqa: FBT001
+    failing: bool,  # noqa: FBT001
+    timeline: bool,  # noqa: FBT001
+) -> int:
+    """Show every domain, or one in full. Always succeeds: looking is not failing."""
+    from certctl.app.daemon_status import look
+
+    house, report = inspect_house(invocation), open_report(invocation)
+    if domain:
+        return report.listing(*_one(domain, house))
+    now = house.clock.now()
+    if timeline:
+        report.data(*_timeline(house.store.expiries(), now))
+        return 0
+    complete = (everything or invocation.json) and not failing
+    rows = house.store.domains() if complete else house.world.candidates()
+    said = {row.domain: _condition(row, now, house) for row in rows}
+    shown = [row for row in rows if (said[row.domain] in _FAILING if failing else said[row.domain] != _HEALTHY)]
+    shown = list(rows) if complete else shown
+    table = [] if invocation.json else [_line(row, said[row.domain], now, house) for row in shown]
+    notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
+    daemon = look(house)
+    return report.listing(
+        [_result(row, said[row.domain]) for row in shown],
+        Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
+        serve=daemon.status if daemon else None,
+    )
+
+
+def _notes(counts: Counter[str], total: int, shown: int, house: House) -> list[str]:
+    """Count everyone by condition; whoever was not looked at is healthy."""
+    if not total:
+        return ["No domains yet. Begin with: certctl issue DOMAIN"]
+    counts += Counter({_HEALTHY: total - counts.total()})
+    head = f"Certificates {total}   " + " · ".join(f"{c} {n}" for c, n in sorted(counts.items()))
+    if due := next_run(house):
+        head += f"   next run {rfc3339(due)}"
+    return [*([f"… {total - shown} more not shown (--all)"] if shown < total else []), head]
+
+
+def _condition(row: DomainRow, now: datetime, house: House) -> str:
+    """Say in one word how a domain is doing."""
+    if row.damage:
+        return "failing"
+    if row.certificate and row.certificate.remaining(now) <= timedelta(0):
+        return "expired"
+    if row.state is State.ACTIVE and row.certificate and needs_person(row):
+        return "manual"
+    if row.state is State.ACTIVE and row.certificate:
+        due = is_due(row, now, house.settings.renewal.fallback_fraction)
+        return "failing" if row.last_error else "due" if due else _HEALTHY
+    return "failing" if row.state is State.PENDING and row.last_error else str(row.state)
+
+
+def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[str]:
+    expires = renews = ""
+    if row.certificate:
+        expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
+        renews = f"{row_due_at(row, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
+    if condition == "manual":
+        return [str(row.domain), condition, expires, f"you, from {renews}", f"certctl wildcard {row.domain.zone}"]
+    if row.state in PARKED:
+        renews = ""
+    return [str(row.domain), condition, expires, renews, _note(row, now, house)]
+
+
+def _note(row: DomainRow, now: datetime, house: House) -> str:
+    """Say what is wrong and what ends it."""
+    if row.damage:
+        return f"store-row-damaged; {mending(row)}"
+    if row.state is State.MOVED:
+        return f"{row.last_error}; comes back by itself once it points to {house.settings.dns.target}"
+    if row.state is State.UNWANTED:
+        return f"{row.last_error}; comes back by itself once it is approved"
+    if not row.last_error:
+        return ""
+    attempts = f" ({row.attempts} attempts)" if row.attempts else ""
+    resting = row.retry_at is not None and row.retry_at > now
+    return f"{row.last_error}{attempts}" + (f"; next try {row.retry_at:%Y-%m-%d %H:%M} UTC" if resting else "")
+
+
+def _result(row: DomainRow, condition: str) -> JourneyResult:
+    return JourneyResult(domain=str(row.domain), state=condition, certificate=row.certificate)
+
+
+def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
+    domain = parse_name(text, house)
+    row = house.store.domain(domain)
+    if row is None:
+        raise ConfigInvalid(
+            Slug.UNKNOWN_DOMAIN,
+            f"certctl has nothing under {domain}",
+            next=[f"certctl issue {domain}", "certctl status"],
+        )
+    condition = _condition(row, house.clock.now(), house)
+    facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
+    if domain.is_wildcard and not row.damage:
+        facts += [["dns", _solved_by(row)]]
+    if certificate := row.certificate:
+        renews = row_due_at(row, house.settings.renewal.fallback_fraction)
+        facts += [
+            ["names", ", ".join(certificate.names)],
+            ["issuer", certificate.issuer],
+            ["serial", certificate.serial],
+            ["key", certificate.key_type],
+            ["valid", f"{rfc3339(certificate.not_before)} to {rfc3339(certificate.not_after)}"],
+            ["renews", f"around {rfc3339(renews or certificate.not_after)}"],
+            ["sha-256", certificate.fingerprint],
+        ]
+    if said := _note(row, house.clock.now(), house):
+        facts += [["note", said]]
+    notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
+    return [_result(row, condition)], Rows(["", ""], facts, notes)
+
+
+def _solved_by(row: DomainRow) -> str:
+    """Say how a wildcard's challenge is solved; options name files, never what is in them."""
+    if needs_person(row):
+        return "by hand: only you can renew it"
+    solver = solver_of(row)
+    return " ".join([f"dns-{solver.plugin}", *(f"{key}={value}" for key, value in solver.options)])
+
+
+def _timeline(expiries: Sequence[datetime], now: datetime) -> tuple[list[dict[str, object]], Rows]:
+    """Count expiries per week from now."""
+    weeks = Counter(max(-1, (expiry - now) // _WEEK) for expiry in expiries)
+    widest = max(weeks.values(), default=1)
+    payload: list[dict[str, object]] = []
+    lines = []
+    for week in range(min(weeks, default=0), max(weeks, default=-1) + 1):
+        count, begins = weeks[week], now + week * _WEEK
+        label = "expired" if week < 0 else f"{begins:%Y-%m-%d}"
+        payload.append({"week": label, "expiring": count})
+        lines.append([label, str(count), "█" * -(-40 * count // widest)])
+    return payload, Rows(["week of", "expiring", ""], lines, [] if lines else ["No certificates yet."])

@@ -1,0 +1,1 @@
+"""How a run speaks: JSON, lines for the journal, or text for people."""

@@ -1,0 +1,109 @@
+"""What the daemon says: one line per decision, in the journal's words, never more than anybody reads."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import click
+
+from certctl.cli.framework import Invocation
+from certctl.cli.output.journal import Line, Priority, is_journal, line
+from certctl.formats import rfc3339
+from certctl.io.clock import Clock
+from certctl.serve.answers import Answer, Kind
+from certctl.serve.ondemand import Landing
+from certctl.serve.rate_limit import Tokens
+from certctl.serve.settings import Rate
+from certctl.slugs import Slug
+
+_LINES = Rate(burst=60, refill=timedelta(seconds=1))
+_MINUTE = timedelta(minutes=1)
+_PRIORITIES = {Kind.REFUSED: Priority.ROUTINE, Kind.PREPARING: Priority.ROUTINE}
+
+
+class ServeVoice:
+    """Speaks to the journal, or with a time in front to whatever stderr is.
+
+    Refusals that nobody would read are counted and said once a minute. A certificate is always said.
+    """
+
+    def __init__(self, invocation: Invocation, clock: Clock, every: timedelta = _MINUTE) -> None:
+        self._up_to = Priority.WARNING if invocation.quiet else Priority.ROUTINE
+        if invocation.verbose:
+            self._up_to = Priority.DEBUG
+        self._clock = clock
+        self._to_journal = is_journal(2)
+        self._lines: dict[Priority, Tokens] = {}
+        self._unsaid: Counter[str] = Counter()
+        self._every = every.total_seconds()
+
+    def note(self, text: str) -> None:
+        """Say what is routine."""
+        self._print(line(Priority.ROUTINE, "note", said=text))
+
+    def warn(self, text: str) -> None:
+        """Say what somebody should mend."""
+        self._print(line(Priority.WARNING, "warning", said=text))
+
+    def answered(self, answer: Answer) -> None:
+        """Count whom nobody had time for; all others have a flight that is spoken of."""
+        if answer.kind is Kind.BUSY:
+            self._leave_unsaid(answer.slug)
+
+    def landed(self, landing: Landing) -> None:
+        """Say how it ended for a name."""
+        if landing.answer.kind is Kind.READY:
+            self._print(_ready(landing))
+        elif self._may_speak(priority := _PRIORITIES.get(landing.answer.kind, Priority.WARNING)):
+            self._print(_not_ready(landing, priority))
+        else:
+            self._leave_unsaid(landing.answer.slug)
+
+    def _may_speak(self, priority: Priority) -> bool:
+        """Tell whether a line is left; refusals take none from what somebody should mend."""
+        now = self._clock.now().timestamp()
+        lines = self._lines.setdefault(priority, Tokens(_LINES, now))
+        if lines.missing(now):
+            return False
+        lines.take()
+        return True
+
+    def _leave_unsaid(self, slug: Slug | None) -> None:
+        if not self._unsaid:
+            asyncio.get_running_loop().call_later(self._every, self._sum_up)
+        self._unsaid[str(slug)] += 1
+
+    def _sum_up(self) -> None:
+        fields: dict[str, object] = {"seconds": round(self._every), "total": self._unsaid.total(), **self._unsaid}
+        self._unsaid.clear()
+        self._print(line(Priority.NOTICE, "unsaid", **fields))
+
+    def _print(self, said: Line) -> None:
+        if said.priority <= self._up_to:
+            click.echo(said if self._to_journal else f"{rfc3339(self._clock.now())} {said.text}", err=True)
+
+
+def _ready(landing: Landing) -> Line:
+    """Say that a name is served; one that already was is nobody's news."""
+    outcome = landing.outcome
+    return line(
+        Priority.ROUTINE if outcome.changed else Priority.DEBUG,
+        outcome.word,
+        domain=landing.domain,
+        took=f"{landing.seconds:.3f}s",
+        expires=rfc3339(outcome.expires) if outcome.expires else None,
+    )
+
+
+def _not_ready(landing: Landing, priority: Priority) -> Line:
+    outcome, answer = landing.outcome, landing.answer
+    return line(
+        priority,
+        answer.kind,
+        domain=landing.domain,
+        code=answer.slug,
+        who=outcome.who or None,
+        took=f"{landing.seconds:.3f}s",
+        again_in=f"{answer.seconds}s",
+        message=outcome.message or None,
+    )

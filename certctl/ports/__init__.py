@@ -1,0 +1,1 @@
+"""What the parties promise each other, and what several hosts may assume."""

@@ -1,0 +1,173 @@
+"""Two processes instead of one: who listens to strangers has no rights, and who has rights listens to no stranger.
+
+For a host where a new name takes root, because nginx must be tested and reloaded. The process that hears visitors
+and asks DNS is forked off and becomes an ordinary user. This one asks the operator and the CA and changes this
+host; all it hears is a name, which its own parser must let in, and a sentence for the history. In the field's words
+it is the "monitor" (Provos et al., Preventing Privilege Escalation, USENIX Security 2003, as in OpenSSH).
+
+A question is a line: a number and ``issue NAME "WHAT DNS SAID"``, ``probe`` or ``store``; or ``close`` alone. Its
+answer is a line: the number, and JSON.
+"""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock, Semaphore
+from typing import Protocol
+
+from certctl.domain import Domain
+from certctl.errors import CertctlError, ExitCode, NameRejected, unforeseen
+from certctl.io import sd_notify
+from certctl.io.interrupt import stopping
+from certctl.io.process import end_children, fork
+from certctl.serve.answers import WireResult, of_failure
+from certctl.serve.settings import ServeSettings
+from certctl.values import Delegation
+
+_LONGEST_QUESTION = 8192
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Onward(Protocol):
+    """Takes names that were verified the rest of the way."""
+
+    def go_on(self, delegation: Delegation) -> WireResult:
+        """Take one."""
+        ...
+
+    def close(self) -> None:
+        """Let nothing begin any more that costs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What the monitor does for the other process.
+
+    Attributes:
+        parse: Turns a name into a domain, or raises NameRejected.
+        probe: Raises CertctlError while the approval endpoint approves what nobody registered, or does not answer.
+        store_up: Whether the store can be read.
+    """
+
+    parse: Callable[[str], Domain]
+    issuing: Onward
+    probe: Callable[[], None]
+    store_up: Callable[[], bool]
+
+
+def part(
+    listen: Callable[[socket.socket], int], doors: Sequence[socket.socket], duties: Duties, settings: ServeSettings
+) -> int:
+    """Be the monitor of a new process, which listens; return its exit code, negative for the signal that ended it.
+
+    Args:
+        listen: What the new process does with the line to us. It has a session of its own, and so no terminal.
+        doors: Sockets that are for it alone.
+        duties: What we do for it.
+        settings: How much of that at once.
+    """
+    ours, theirs = socket.socketpair()
+
+    def run() -> int:
+        ours.close()
+        sd_notify.speak_for_parent()
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            return listen(theirs)
+        except KeyboardInterrupt:  # told to stop before it had handlers of its own
+            return int(ExitCode.DONE)
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # one that comes meanwhile is for both
+    pid = fork(run)
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: _pass_on(number, pid))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    for each in (theirs, *doors):
+        each.close()
+    Monitor(ours, duties, settings).work()
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _pass_on(number: int, pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+class Monitor:
+    """The process with rights. It believes nothing: a line that is no question is the last one it reads."""
+
+    def __init__(self, line: socket.socket, duties: Duties, settings: ServeSettings) -> None:
+        self._line = line
+        self._duties = duties
+        self._most = settings.threads + 2  # flights, a probe and somebody's look at the store
+        self._settings = settings
+        self._saying = Lock()
+        self._free = Semaphore(self._most)
+
+    def work(self) -> None:
+        """Do what is asked until the other process is gone; what has not ended by then stops at its next step."""
+        workers = ThreadPoolExecutor(self._most, thread_name_prefix="monitor")
+        try:
+            with self._line, self._line.makefile("rb") as heard, suppress(OSError):
+                while self._understood(heard.readline(_LONGEST_QUESTION), workers):
+                    pass
+        finally:
+            stopping.set()
+            end_children()
+            workers.shutdown(wait=False, cancel_futures=True)
+
+    def _understood(self, question: bytes, workers: ThreadPoolExecutor) -> bool:
+        do: Callable[[], bytes]
+        match question.decode("ascii", "replace").removesuffix("\n").split(" ", 3):
+            case [number, "issue", name, said] if number.isdecimal():
+                try:
+                    delegation = Delegation(self._duties.parse(name), "", (), str(json.loads(said)))
+                except (NameRejected, ValueError, RecursionError):
+                    return False
+                do = partial(self._issue, delegation)
+            case [number, "probe"] if number.isdecimal():
+                do = self._probe
+            case [number, "store"] if number.isdecimal():
+                do = self._look
+            case ["close"]:
+                self._duties.issuing.close()
+                return True
+            case _:
+                return False
+        self._free.acquire()  # the other process asks for no more than this; one that was taken over might
+        workers.submit(self._answer, number, do)
+        return True
+
+    def _answer(self, number: str, do: Callable[[], bytes]) -> None:
+        try:
+            told = do()
+            with self._saying, suppress(OSError):  # who has gone is told nothing
+                self._line.sendall(b"%s %s\n" % (number.encode(), told))
+        finally:
+            self._free.release()
+
+    def _issue(self, delegation: Delegation) -> bytes:
+        """Go on from its word that DNS leads here. A lie gains it little: operator and CA look at the name too."""
+        try:
+            return self._duties.issuing.go_on(delegation).to_json()
+        except Exception as bug:  # noqa: BLE001 - one name's trouble is not another's
+            return of_failure(unforeseen(bug), self._settings).to_json()
+
+    def _probe(self) -> bytes:
+        try:
+            self._duties.probe()
+        except CertctlError as error:
+            facts = {"slug": error.slug, "message": error.message, "seen": error.seen, "expected": error.expected}
+            return json.dumps(facts).encode()
+        return b"null"
+
+    def _look(self) -> bytes:
+        return json.dumps(self._duties.store_up()).encode()

@@ -1,0 +1,47 @@
+"""A customer who is changing DNS right now: ask again until it points here."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from certctl.domain import Domain
+from certctl.errors import CertctlError, NotReady, Unreachable
+from certctl.io.clock import Clock
+from certctl.io.interrupt import go_on
+from certctl.ports.world import Dns
+from certctl.values import Delegation, DnsSolver
+
+_FIRST_PAUSE = timedelta(seconds=2)
+_LONGEST_PAUSE = timedelta(seconds=30)
+
+
+class PatientDns:
+    """Party 1 with a deadline instead of one answer; only authoritative answers are awaited, nothing is ordered."""
+
+    def __init__(self, dns: Dns, clock: Clock, patience: timedelta, tell: Callable[[str], None]) -> None:
+        self._dns = dns
+        self._clock = clock
+        self._patience = patience
+        self._tell = tell
+
+    def verify(self, domain: Domain) -> Delegation:
+        """Verify until it succeeds or patience ends; then raise what the last try said."""
+        deadline = self._clock.now() + self._patience
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                return self._dns.verify(domain)
+            except (NotReady, Unreachable) as error:
+                self._wait(domain, pause, deadline, error)
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
+        """Verify a zone of our own once: nobody has to be waited for."""
+        return self._dns.verify_own(domain, solver)
+
+    def _wait(self, domain: Domain, pause: timedelta, deadline: datetime, error: CertctlError) -> None:
+        left = deadline - self._clock.now()
+        if left <= timedelta(0):
+            raise error
+        go_on(f"while waiting for the DNS of {domain}")
+        self._tell(f"{domain}: {error.message}; asking again, {left.total_seconds() / 60:.0f} min left")
+        self._clock.pause(min(pause, left))
