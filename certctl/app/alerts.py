@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from certctl.app.context import House
-from certctl.cli.output.choose import Report
+from certctl.app.report import Report
 from certctl.due import is_late
 from certctl.errors import WaitsFor, Who, kind_of
 from certctl.moments import is_void

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from certctl.app.context import House
+from certctl.app.report import Report, Say
 from certctl.app.result import Judge, failed
-from certctl.cli.output.choose import Report, Say
 from certctl.domain import Domain, parse_domain, parse_wildcard
 from certctl.errors import CertctlError, NameRejected
 from certctl.stories.journey import Journey

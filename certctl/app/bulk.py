@@ -6,8 +6,8 @@ from functools import partial
 
 from certctl.app.context import House
 from certctl.app.progress import Outlook, Pace
+from certctl.app.report import Report
 from certctl.budget import BULK, Bucket, Limit, Spend, leaving
-from certctl.cli.output.choose import Report
 from certctl.errors import Interrupted, WaitsFor
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey

@@ -15,9 +15,10 @@ from certctl.app.context import House, read_new_house
 from certctl.app.directories import changes_owner, prepare_directories
 from certctl.app.move_journal import Kind, Move
 from certctl.app.ownership import work_as_owner
+from certctl.app.report import Report
 from certctl.app.toml_edit import Key
 from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import Report, open_report
+from certctl.cli.output.choose import open_report
 from certctl.cli.sudo import first_unwritable
 from certctl.config import parse
 from certctl.errors import CertctlError

@@ -15,9 +15,10 @@ from typing import Any
 import click
 import pytest
 
+from certctl.app.report import Rows
 from certctl.cli import root, run
 from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import Rows, open_report
+from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, NotReady
 from certctl.slugs import Slug

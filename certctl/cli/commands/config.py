@@ -7,8 +7,9 @@ import click
 
 from certctl.app.context import read_house
 from certctl.app.identity import borrowed
+from certctl.app.report import Rows
 from certctl.cli.framework import Command, Group, Invocation
-from certctl.cli.output.choose import Rows, open_report
+from certctl.cli.output.choose import open_report
 
 _HIDDEN = "(set)"
 

@@ -9,8 +9,9 @@ from certctl.app import identity
 from certctl.app.context import House, inspect_house, open_house_alone
 from certctl.app.directories import prepare_directories
 from certctl.app.directory_status import examine_state
+from certctl.app.report import Report, Rows
 from certctl.cli.framework import Invocation, command
-from certctl.cli.output.choose import Report, Rows, open_report
+from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
 from certctl.io.process import Missing, find

@@ -11,9 +11,10 @@ from certctl.app.config_file import write
 from certctl.app.context import House, inspect_house, open_house_alone, read_new_house
 from certctl.app.directories import prepare_directories
 from certctl.app.mode_switch import Plan, bring_pairs_over, move, plan, require_nginx
+from certctl.app.report import Report, Rows
 from certctl.app.toml_edit import Key
 from certctl.cli.framework import Invocation, command
-from certctl.cli.output.choose import Report, Rows, open_report
+from certctl.cli.output.choose import open_report
 from certctl.cli.sudo import require_write
 from certctl.io import accounts
 from certctl.io.fsuid import as_root

@@ -9,9 +9,10 @@ import click
 
 from certctl.app.batch import finish, parse_name, set_out
 from certctl.app.context import inspect_house, read_house
+from certctl.app.report import Rows
 from certctl.cli.commands.completion import known_domains, known_slugs
 from certctl.cli.framework import Invocation, command
-from certctl.cli.output.choose import Rows, open_report
+from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, kind_of
 from certctl.formats import rfc3339

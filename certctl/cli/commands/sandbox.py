@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from certctl.app.report import Rows
 from certctl.cli.framework import Command, Duration, Group, Invocation
-from certctl.cli.output.choose import Rows, open_report
+from certctl.cli.output.choose import open_report
 
 if TYPE_CHECKING:
     from certctl.sandbox.layout import Layout

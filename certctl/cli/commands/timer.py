@@ -9,6 +9,7 @@ import click
 
 from certctl.app.context import House, read_house
 from certctl.app.ownership import require_legible
+from certctl.app.report import Rows
 from certctl.app.scheduler import (
     is_booted,
     lacks_cron,
@@ -19,7 +20,7 @@ from certctl.app.scheduler import (
     timer_settings,
 )
 from certctl.cli.framework import Command, Group, Invocation
-from certctl.cli.output.choose import Rows, open_report
+from certctl.cli.output.choose import open_report
 from certctl.cli.sudo import require_write
 from certctl.formats import rfc3339
 from certctl.timer.files import Condition, HostFile

@@ -8,8 +8,9 @@ import click
 
 from certctl.app.batch import Party, finish
 from certctl.app.context import House, open_house
+from certctl.app.report import Report
 from certctl.cli.framework import Duration, Invocation, command
-from certctl.cli.output.choose import Report, open_report
+from certctl.cli.output.choose import open_report
 from certctl.domain import Domain, parse_wildcard
 from certctl.due import due_at
 from certctl.io.escape import one_line

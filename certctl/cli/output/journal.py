@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from certctl.app.progress import Pace
+from certctl.app.report import Report, Rows, Say
 from certctl.app.result import Judge, exit_code, failed
 from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import Report, Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
 from certctl.formats import rfc3339

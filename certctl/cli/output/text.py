@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from certctl.app.progress import Pace
+from certctl.app.report import Rows, Say
 from certctl.app.result import Judge, exit_code, failed
 from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import Rows, Say
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
 from certctl.io.escape import one_line

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import click
 
+from certctl.app.report import Rows
 from certctl.ca.solvers.dns01 import said_by
 from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import Rows
 from certctl.domain import Domain
 from certctl.io.clock import Clock
 from certctl.io.escape import one_line

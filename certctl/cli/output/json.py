@@ -1,0 +1,71 @@
+"""A run that speaks JSON: one document on stdout (docs/reference/json.md)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from certctl.app.progress import Pace
+from certctl.app.report import Rows, Say
+from certctl.app.result import Judge, document, error_json, exit_code, failed
+from certctl.cli.framework import Invocation
+from certctl.domain import Domain
+from certctl.errors import CertctlError
+from certctl.io.escape import one_line
+from certctl.stories.journey import Journey
+from certctl.stories.result import JourneyResult, Step, StepTaken
+
+
+class JsonReport:
+    """Exactly one document on stdout, also on failure."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self._command = invocation.command
+
+    def started(self, domain: Domain, step: Step) -> None:
+        """Say nothing: only the end is printed."""
+
+    def ended(self, domain: Domain, step: StepTaken) -> None:
+        """Say nothing."""
+
+    def arrived(self, journey: Journey) -> None:
+        """Say nothing."""
+
+    def expect(self, count: int, pace: Pace | None = None) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
+        """Say it where it is in nobody's way."""
+        click.echo(f"warning: {one_line(text)}", err=True)
+
+    def results(
+        self,
+        results: Sequence[JourneyResult],
+        say: Say,  # noqa: ARG002 - the words are for people
+        fails: Judge = failed,
+        beside: CertctlError | None = None,
+    ) -> int:
+        """Print the results."""
+        _print(document(self._command, results, fails, beside))
+        return int(exit_code(results, fails, beside))
+
+    def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:  # noqa: ARG002
+        """Print the results; what is listed may be failing, the listing did not."""
+        _print(document(self._command, results) | {"ok": True, **beside})
+        return 0
+
+    def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
+        """Print the payload under ``data``."""
+        _print({"schema": f"certctl.{self._command}/1", "ok": ok, "data": payload})
+
+    def failure(self, error: CertctlError) -> None:
+        """Print the error."""
+        _print({"schema": f"certctl.{self._command}/1", "ok": False, "results": [], "error": error_json(error)})
+
+
+def _print(value: dict[str, Any]) -> None:
+    click.echo(json.dumps(value, indent=2))
