@@ -8,22 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-import click
-
-from certctl.app import move_journal
 from certctl.app.later import NoMemory, later
 from certctl.app.nginx_found import nginx_found
-from certctl.app.ownership import ROOT, work_as_owner
-from certctl.cli.framework import Invocation
-from certctl.cli.sudo import require_write
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
-from certctl.io.fsuid import as_root, work_as
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
@@ -40,6 +33,14 @@ if TYPE_CHECKING:
 _LOCK_WAIT = timedelta(minutes=5)
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a run reads its configuration: the file that was named, and below which directory every path lies."""
+
+    config: Path | None = None
+    root: Path | None = None
+
+
 @dataclass(frozen=True)
 class House:
     """The parties of one run, each built when it is first needed; what a command opened is closed at its end.
@@ -50,6 +51,7 @@ class House:
 
     settings: "Settings"
     file: Path
+    source: Source = Source()
     found: "Mapping[str, str]" = field(default_factory=dict)
     _opened: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
@@ -66,7 +68,7 @@ class House:
 
     def set_to(self, settings: "Settings") -> "House":
         """Return the parties that other settings describe; whoever closes this one closes them too."""
-        return House(settings, self.file, _opened=self._opened)
+        return House(settings, self.file, self.source, _opened=self._opened)
 
     def close(self) -> None:
         """Close every store that was opened; the next use opens it again."""
@@ -290,82 +292,7 @@ class House:
         return Notifier(NotifySettings(s.command, s.webhook, s.ping))
 
 
-if TYPE_CHECKING:
-    Read: TypeAlias = Callable[[Invocation], House]
-
-
-def open_house(invocation: Invocation) -> House:
-    """Read the configuration this run was given, and work in the state as its owner from now on.
-
-    A move that was cut short is finished first, or taken back; none begins while this run works.
-
-    Raises:
-        ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
-        Busy: a move takes too long.
-    """
-    return _opened(invocation, read_house, alone=False)
-
-
-def open_house_alone(invocation: Invocation, read: "Read | None" = None) -> House:
-    """Open the house of a command that may change whose the state is: no other works meanwhile.
-
-    Raises:
-        ConfigInvalid: as ``open_house``.
-        Busy: others work for too long.
-    """
-    return _opened(invocation, read or read_house, alone=True)
-
-
-def inspect_house(invocation: Invocation, read: "Read | None" = None) -> House:
-    """Open the house of a command that changes nothing: it waits for nobody, and leaves a move that was cut short.
-
-    Raises:
-        ConfigInvalid: as ``open_house``.
-    """
-    house = (read or read_house)(invocation)
-    require_write(invocation, house.state)
-    work_as_owner(house)
-    return house
-
-
-def _opened(invocation: Invocation, read: "Read", *, alone: bool) -> House:
-    before = read(invocation)
-    require_write(invocation, before.state)
-    _finish_move(before, invocation)
-    with ExitStack() as held:
-        held.enter_context(move_journal.turn(before.sites, alone=alone))
-        with as_root():  # a move that was finished made us the state's owner, who may not read it
-            house = read(invocation)  # only now: whoever had the turn may have written it
-        house.keep(held.pop_all())
-    work_as_owner(house)
-    return house
-
-
-def after_a_move(invocation: Invocation) -> House:
-    """Open the house of a command that goes on as whoever runs it; a move that was cut short is finished before.
-
-    Raises: as ``open_house``.
-    """
-    before = read_house(invocation)
-    try:
-        _finish_move(before, invocation)
-    finally:
-        work_as(ROOT)
-    return read_house(invocation)
-
-
-def _finish_move(house: House, invocation: Invocation) -> None:
-    """Go on where a move was cut short; one that is under way is waited for."""
-    if not move_journal.found(house.sites):
-        return
-    from certctl.app.mode_switch import resume
-
-    with move_journal.turn(house.sites, alone=True):
-        if cut_short := move_journal.found(house.sites):
-            resume(invocation, cut_short)
-
-
-def read_new_house(invocation: Invocation) -> House:
+def read_new_house(source: Source) -> House:
     """Read the configuration of a command that makes one: the file that was named may not be there yet.
 
     Raises:
@@ -373,13 +300,13 @@ def read_new_house(invocation: Invocation) -> House:
     """
     from certctl.config import chosen_file, parse
 
-    chosen = chosen_file(invocation.config)
+    chosen = chosen_file(source.config)
     if chosen is None or chosen.exists():
-        return read_house(invocation)
-    return House(parse("", chosen, invocation.root), chosen)
+        return read_house(source)
+    return House(parse("", chosen, source.root), chosen, source)
 
 
-def read_house(invocation: Invocation) -> House:
+def read_house(source: Source) -> House:
     """Read the configuration this run was given; whoever runs it stays who that is.
 
     Raises:
@@ -387,13 +314,10 @@ def read_house(invocation: Invocation) -> House:
     """
     from certctl.config import DEFAULT_FILE, chosen_file, load
 
-    chosen = chosen_file(invocation.config)
-    settings = load(chosen, invocation.root)
+    chosen = chosen_file(source.config)
+    settings = load(chosen, source.root)
     root = Path(settings.paths.root or "/")
     found = nginx_found(settings)
     nginx = settings.nginx.model_copy(update=found)
     file = chosen or root / str(DEFAULT_FILE).lstrip("/")
-    house = House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, found)
-    if running := click.get_current_context(silent=True):
-        running.call_on_close(house.close)
-    return house
+    return House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, source, found)

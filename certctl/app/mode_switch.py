@@ -4,22 +4,19 @@ A move is one change. It is written down (``app/move_journal.py``) before it beg
 the new mode: whatever command comes after a kill finishes it, or takes it back as safely.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from certctl.app import move_journal
 from certctl.app.config_file import wanted, write
-from certctl.app.context import House, read_new_house
+from certctl.app.context import House, Source, read_new_house
 from certctl.app.directories import changes_owner, prepare_directories
 from certctl.app.move_journal import Kind, Move
-from certctl.app.ownership import work_as_owner
+from certctl.app.ownership import first_unwritable, work_as_owner
 from certctl.app.report import Report
 from certctl.app.toml_edit import Key
-from certctl.cli.framework import Invocation
-from certctl.cli.output.choose import open_report
-from certctl.cli.sudo import first_unwritable
 from certctl.config import parse
 from certctl.errors import CertctlError
 from certctl.io.fsuid import may_change_owners
@@ -87,28 +84,27 @@ def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
     return journeys
 
 
-def resume(invocation: Invocation, written: Move) -> None:
+def resume(source: Source, written: Move, warn: Callable[[str], None]) -> None:
     """Finish a move that was cut short, or take it back, and say which in one line; have the turn alone.
 
     What cannot be done by this run is only said. It goes on: no server block leaves that is needed.
     """
-    old = read_new_house(replace(invocation, config=written.config)).in_mode(written.source)
+    old = read_new_house(replace(source, config=written.config)).in_mode(written.source)
     work_as_owner(old)
-    report = open_report(invocation)
     try:
         if obstacle := _obstacle(old, written):
-            report.warn(f"{written.text} was cut short, and {obstacle}; next: sudo certctl reconcile")
+            warn(f"{written.text} was cut short, and {obstacle}; next: sudo certctl reconcile")
             return
-        host = plan(old, written.values, invocation.root)
+        host = plan(old, written.values, source.root)
         host = replace(host, new=host.new.in_mode(written.target))
         kept = [each for each in _finish(host, written) if each.error]
     except CertctlError as error:
         still = move_journal.found(old.sites)
         how = "was cut short and could not be finished" if still else "had been cut short and was taken back"
-        report.warn(f"{written.text} {how}: {error.message}" + ("; next: sudo certctl reconcile" if still else ""))
+        warn(f"{written.text} {how}: {error.message}" + ("; next: sudo certctl reconcile" if still else ""))
         return
     rest = f"; {len(kept)} sites stayed as they were: certctl reconcile" if kept else ""
-    report.warn(f"{written.text} had been cut short and was finished{rest}")
+    warn(f"{written.text} had been cut short and was finished{rest}")
 
 
 def _finish(host: Plan, written: Move) -> Sequence[Journey]:

@@ -4,16 +4,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import click
 
 import certctl
 from certctl.errors import ConfigInvalid
 from certctl.io import fsuid
 from certctl.io.accounts import Owner
 from certctl.io.files import make_directory, writing
+from certctl.io.fsuid import as_root
 from certctl.slugs import Slug
 
 if TYPE_CHECKING:
@@ -46,6 +46,29 @@ def work_as_owner(house: "House") -> None:
         raise
 
 
+def require_write(*places: Path) -> None:
+    """Refuse a run that would fail half-way, before it has asked or shown anything.
+
+    Raises:
+        ConfigInvalid: ``needs-root``: whoever runs it may not write what it writes.
+    """
+    if os.geteuid() == 0:
+        return
+    if place := first_unwritable(*places):
+        why = f"user {os.geteuid()} may not write {place}"
+        raise ConfigInvalid(Slug.NEEDS_ROOT, why) from PermissionError(why)
+
+
+@as_root()
+def first_unwritable(*places: Path) -> Path | None:
+    """Return the first of some places that this run may not write, or not make; None when it may all."""
+    for place in places:
+        nearest = next(path for path in (place, *place.parents) if path.exists())
+        if not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0), effective_ids=True):
+            return place
+    return None
+
+
 def require_program(uid: int) -> None:
     """Make sure that whoever we are now can load the rest of certctl.
 
@@ -53,7 +76,7 @@ def require_program(uid: int) -> None:
         ConfigInvalid: ``missing-program``.
     """
     try:
-        for path in (sys.executable, os.__file__, click.__file__, certctl.__file__):
+        for path in (sys.executable, os.__file__, _a_library(), certctl.__file__):
             Path(path).open("rb").close()
     except PermissionError as error:
         raise ConfigInvalid(
@@ -95,9 +118,15 @@ def require_legible(user: str, group: str, again: str) -> None:
     )
 
 
+def _a_library() -> Path:
+    """Return where a library is installed that every command needs."""
+    found = find_spec("click")
+    return Path(found.origin if found and found.origin else certctl.__file__)
+
+
 def _installed() -> tuple[Path, ...]:
     """Return all that certctl is made of here; in a Python of the system's, its libraries are only looked into."""
-    libraries = Path(click.__file__).parent
+    libraries = Path(_a_library()).parent
     own_environment = sys.prefix != sys.base_prefix
     return (
         Path(sys.executable),

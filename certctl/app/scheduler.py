@@ -8,7 +8,6 @@ from pathlib import Path
 import certctl
 from certctl.app.context import House
 from certctl.app.ownership import as_owner
-from certctl.cli.framework import Invocation
 from certctl.config import chosen_file
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid
@@ -24,13 +23,13 @@ _CRONS = tuple(f"{place}/{name}" for place in ("/usr/sbin", "/usr/bin", "/sbin")
 _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
 
 
-def timer_settings(invocation: Invocation, house: House) -> UnitSettings:
+def timer_settings(house: House) -> UnitSettings:
     """Return what the files should say: the same certctl, configuration and root as this run.
 
     Raises:
         ConfigInvalid: ``missing-program``.
     """
-    chosen = {"--config": chosen_file(invocation.config), "--root": invocation.root}
+    chosen = {"--config": chosen_file(house.source.config), "--root": house.source.root}
     options = tuple(word for option, path in chosen.items() if path for word in (option, str(path.absolute())))
     return host_settings(house, _program(), options)
 

@@ -14,6 +14,8 @@ from certctl import __version__
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from certctl.app.context import Source
+
 Commands = Mapping[str, Mapping[str, tuple[str, str]]]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -30,6 +32,13 @@ class Invocation:
     verbose: int = 0
     color: str = "auto"
     words: Sequence[str] = ()
+
+    @property
+    def source(self) -> "Source":
+        """Return where the configuration is read."""
+        from certctl.app.context import Source
+
+        return Source(self.config, self.root)
 
 
 def print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001

@@ -8,30 +8,7 @@ from pathlib import Path
 
 from certctl.cli.framework import Invocation
 from certctl.errors import CertctlError, ConfigInvalid
-from certctl.io.fsuid import as_root
 from certctl.slugs import Slug
-
-
-def require_write(invocation: Invocation, *places: Path) -> None:
-    """Refuse a run that would fail half-way, before it has asked or shown anything.
-
-    Raises:
-        ConfigInvalid: ``needs-root``: whoever runs it may not write what the command writes.
-    """
-    if os.geteuid() == 0:
-        return
-    if place := first_unwritable(*places):
-        raise needs_root(invocation, f"user {os.geteuid()} may not write {place}")
-
-
-@as_root()
-def first_unwritable(*places: Path) -> Path | None:
-    """Return the first of some places that this run may not write, or not make; None when it may all."""
-    for place in places:
-        nearest = next(path for path in (place, *place.parents) if path.exists())
-        if not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0), effective_ids=True):
-            return place
-    return None
 
 
 def explained(error: CertctlError, invocation: Invocation) -> CertctlError:

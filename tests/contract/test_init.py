@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House, read_house
+from certctl.app.context import House
 from certctl.app.identity import borrowed
 from certctl.app.toml_edit import with_value
 from certctl.cli import run
 from certctl.cli.commands.doctor import configuration
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import read_house
 from certctl.config import load
 from certctl.nginx import foresee
 from certctl.values import Level

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from certctl.app.bulk import bulk
-from certctl.app.context import House, open_house
+from certctl.app.context import House
 from certctl.app.progress import Outlook, Pace
 from certctl.budget import Limit
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 from certctl.cli.output.text import TextReport
 from certctl.domain import Domain
 from certctl.errors import Interrupted, RateLimited

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import open_house
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 
 # An audit hook stays for as long as its process lives, hence one of its own.
 _RUN = """

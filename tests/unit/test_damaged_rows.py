@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House, open_house
+from certctl.app.context import House
 from certctl.ca.ari import identifier
 from certctl.cli import run as certctl
 from certctl.cli.commands.doctor import _mended, examine
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import open_house
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 from certctl.io import fsuid
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
@@ -221,7 +221,7 @@ def test_who_cannot_read_certctl_itself_is_not_worked_for(place: Path) -> None:
     script = """
 import certctl
 from certctl.cli.framework import Invocation
-from certctl.app.context import open_house
+from certctl.cli.opening import open_house
 certctl.__file__ = str(place / "closed" / "certctl.py")
 (place / "closed").mkdir(0o700); Path(certctl.__file__).touch()
 (place / "var/lib/certctl").mkdir(parents=True); os.chown(place / "var/lib/certctl", 4321, 4322)

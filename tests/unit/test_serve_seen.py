@@ -9,10 +9,11 @@ from typing import Self
 
 import pytest
 
-from certctl.app.context import House, open_house
+from certctl.app.context import House
 from certctl.app.daemon_status import Sight, examine, look
 from certctl.cli import run
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 from certctl.cli.output.daemon_log import ServeVoice
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House, open_house
+from certctl.app.context import House
 from certctl.app.directories import prepare_directories
 from certctl.cli import run as certctl
 from certctl.cli.commands.doctor import _rows, notifier, renewers
 from certctl.cli.framework import Invocation
+from certctl.cli.opening import open_house
 from certctl.domain import Domain
 from certctl.slugs import Slug
 from certctl.stories.issue import issue

@@ -32,7 +32,7 @@ import os, sys
 from pathlib import Path
 from certctl.cli.framework import Invocation
 from certctl.app.directories import prepare_directories
-from certctl.app.context import open_house
+from certctl.cli.opening import open_house
 place, last = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 def die(event, arguments):

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.app.batch import parse_name
-from certctl.app.context import House, inspect_house
+from certctl.app.context import House
 from certctl.app.report import Rows
 from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house
 from certctl.cli.output.choose import open_report
 
 _WIDTH = 20

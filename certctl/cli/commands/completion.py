@@ -62,7 +62,7 @@ def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete
 
 def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
     """Look into the store as its owner, whose rights are enough; nothing is made, nothing opened to write."""
-    from certctl.app.context import read_house
+    from certctl.cli.opening import read_house
     from certctl.io.accounts import Owner
     from certctl.io.fsuid import work_as
     from certctl.store.peek import names_beginning

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from certctl.app.context import read_house
 from certctl.app.identity import borrowed
 from certctl.app.report import Rows
 from certctl.cli.framework import Command, Group, Invocation
+from certctl.cli.opening import read_house
 from certctl.cli.output.choose import open_report
 
 _HIDDEN = "(set)"

@@ -6,11 +6,12 @@ from dataclasses import asdict
 import click
 
 from certctl.app import identity
-from certctl.app.context import House, inspect_house, open_house_alone
+from certctl.app.context import House
 from certctl.app.directories import prepare_directories
 from certctl.app.directory_status import examine_state
 from certctl.app.report import Report, Rows
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode, unforeseen
@@ -39,8 +40,8 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
 
     Exit 1 if anything is broken; warnings alone are exit 0.
     """
-    opened = open_house_alone if fix else inspect_house
-    house, report = opened(invocation), open_report(invocation)
+    house = open_house(invocation, alone=True) if fix else inspect_house(invocation)
+    report = open_report(invocation)
     findings = [*(_mended(house, report) if fix else ()), *examine(house)]
     counts = {level: sum(f.level is level for f in findings) for level in Level}
     total = f"{counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, {counts[Level.PROBLEM]} problems"

@@ -8,14 +8,15 @@ import click
 from certctl.app import identity
 from certctl.app.batch import Party, finish
 from certctl.app.config_file import write
-from certctl.app.context import House, inspect_house, open_house_alone, read_new_house
+from certctl.app.context import House
 from certctl.app.directories import prepare_directories
 from certctl.app.mode_switch import Plan, bring_pairs_over, move, plan, require_nginx
+from certctl.app.ownership import require_write
 from certctl.app.report import Report, Rows
 from certctl.app.toml_edit import Key
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
-from certctl.cli.sudo import require_write
 from certctl.io import accounts
 from certctl.io.fsuid import as_root
 from certctl.stories.journey import Journey
@@ -54,9 +55,9 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
     values = identity.checked(given)
-    opened = inspect_house if dry_run else open_house_alone
-    old, report = opened(invocation, read_new_house), open_report(invocation)
-    require_write(invocation, old.file, old.path(old.settings.nginx.conf_dir))
+    old = inspect_house(invocation, is_new=True) if dry_run else open_house(invocation, alone=True, is_new=True)
+    report = open_report(invocation)
+    require_write(old.file, old.path(old.settings.nginx.conf_dir))
     found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
     said = found | values | ({("nginx", "mode"): mode} if mode else {})
     host = plan(old, said, invocation.root)

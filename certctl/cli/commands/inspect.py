@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from certctl.app.batch import finish, parse_name, set_out
-from certctl.app.context import inspect_house, read_house
 from certctl.app.report import Rows
 from certctl.cli.commands.completion import known_domains, known_slugs
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house, read_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, kind_of

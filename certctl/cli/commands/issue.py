@@ -7,9 +7,10 @@ import click
 
 from certctl.app.batch import finish, set_out
 from certctl.app.bulk import bulk
-from certctl.app.context import House, inspect_house, open_house
+from certctl.app.context import House
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Duration, Invocation, command
+from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.due import due_at
 from certctl.errors import ConfigInvalid

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import click
 
 from certctl.app.batch import Party, finish, set_out
-from certctl.app.context import House, inspect_house, open_house
+from certctl.app.context import House
 from certctl.app.report import Report
 from certctl.app.result import failed, wakes
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.due import is_late

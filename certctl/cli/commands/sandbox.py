@@ -183,9 +183,9 @@ def _require_program() -> None:
 
 def _init(config: Path) -> None:
     """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
-    from certctl.app.context import read_house
     from certctl.app.directories import prepare_directories
     from certctl.app.ownership import as_owner
+    from certctl.cli.opening import read_house
     from certctl.io.files import PUBLIC, write_atomic
 
     host = read_house(Invocation(config=config))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import click
 
 import certctl
-from certctl.app.context import House, after_a_move, read_house
-from certctl.app.ownership import require_legible
+from certctl.app.context import House
+from certctl.app.ownership import require_legible, require_write
 from certctl.app.scheduler import is_booted, open_systemd, places, timer_settings
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import after_a_move, read_house
 from certctl.cli.output.choose import open_report
 from certctl.cli.output.daemon_log import ServeVoice
-from certctl.cli.sudo import require_write
 from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
 from certctl.io.files import hand_over, make_directory
@@ -68,7 +68,7 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
         raise click.UsageError("--dry-run goes with --install")
     house = read_house(invocation)
     if (install or uninstall) and not dry_run:
-        require_write(invocation, house.path("/etc/systemd/system"))
+        require_write(house.path("/etc/systemd/system"))
     if install or uninstall:
         return _uninstall(invocation, house) if uninstall else _install(invocation, house, dry_run=dry_run)
     try:
@@ -251,7 +251,7 @@ def _install(invocation: Invocation, house: House, *, dry_run: bool) -> int:
             "systemd does not run this host",
             expected=["'certctl serve' under whatever starts nginx here"],
         )
-    files = daemon_files(house, timer_settings(invocation, house))
+    files = daemon_files(house, timer_settings(house))
     install.refuse_foreign(files)
     if not dry_run:
         make_account(house)

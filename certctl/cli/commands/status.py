@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.app.batch import parse_name
-from certctl.app.context import House, inspect_house
+from certctl.app.context import House
 from certctl.app.report import Rows
 from certctl.app.scheduler import next_run
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
+from certctl.cli.opening import inspect_house
 from certctl.cli.output.choose import open_report
 from certctl.due import is_due, row_due_at
 from certctl.errors import ConfigInvalid

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from certctl.app.context import House, read_house
-from certctl.app.ownership import require_legible
+from certctl.app.context import House
+from certctl.app.ownership import require_legible, require_write
 from certctl.app.report import Rows
 from certctl.app.scheduler import (
     is_booted,
@@ -20,8 +20,8 @@ from certctl.app.scheduler import (
     timer_settings,
 )
 from certctl.cli.framework import Command, Group, Invocation
+from certctl.cli.opening import read_house
 from certctl.cli.output.choose import open_report
-from certctl.cli.sudo import require_write
 from certctl.formats import rfc3339
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.install import TimerState, state
@@ -55,8 +55,8 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 
     house, report = read_house(invocation), open_report(invocation)
     if not dry_run:
-        require_write(invocation, house.path("/etc/systemd/system"))
-    settings, systemd = timer_settings(invocation, house), open_systemd(house)
+        require_write(house.path("/etc/systemd/system"))
+    settings, systemd = timer_settings(house), open_systemd(house)
     files = systemd_files(settings) if is_booted(house) else cron_files(settings)
     if found := rivals(settings.root, systemd):
         refuse_rivals(found, lineage_names(settings.root), our_names(house))
@@ -80,7 +80,7 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 def status(invocation: Invocation) -> int:
     """Show whether the timer is installed, when it runs next and how the last run ended."""
     house, report = read_house(invocation), open_report(invocation)
-    files = _installed(timer_settings(invocation, house), house)
+    files = _installed(timer_settings(house), house)
     now = state(files, open_systemd(house))
     rows = [[str(file.path), str(file.condition)] for file in files]
     report.data(_payload(house, files, now), Rows(["", ""], rows + _facts(now)))
@@ -94,7 +94,7 @@ def remove(invocation: Invocation) -> int:
     from certctl.timer.install import remove as take_away
 
     house, report = read_house(invocation), open_report(invocation)
-    require_write(invocation, house.path("/etc/systemd/system"))
+    require_write(house.path("/etc/systemd/system"))
     files = [*systemd_files(places(house)), *cron_files(places(house))]
     gone = take_away(files, open_systemd(house))
     removed = [str(file.path) for file in gone]

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from certctl.app.batch import Party, finish
-from certctl.app.context import House, open_house
+from certctl.app.context import House
 from certctl.app.report import Report
 from certctl.cli.framework import Duration, Invocation, command
+from certctl.cli.opening import open_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain, parse_wildcard
 from certctl.due import due_at
