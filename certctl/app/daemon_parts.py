@@ -7,11 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Protocol
 
 from certctl.app import move_journal
 from certctl.app.context import House
 from certctl.budget import FIRST_VISITS, leaving
-from certctl.cli.output.daemon_log import ServeVoice
 from certctl.dns import CustomerDns
 from certctl.domain import NOBODY, Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, ExitCode
@@ -20,8 +20,9 @@ from certctl.nginx.mirror import target
 from certctl.ports.world import Locks, World
 from certctl.serve.app import application
 from certctl.serve.daemon import Daemon, Probe
+from certctl.serve.daemon import Voice as DaemonVoice
 from certctl.serve.metrics import Metrics
-from certctl.serve.ondemand import Host, Issuer, OnDemand
+from certctl.serve.ondemand import Host, Issuer, OnDemand, Watcher
 from certctl.serve.privsep_child import Unprivileged
 from certctl.serve.privsep_monitor import Duties
 from certctl.serve.settings import ServeSettings
@@ -48,10 +49,14 @@ class Hands:
     store_up: Callable[[], bool]
 
 
+class Voice(DaemonVoice, Watcher, Protocol):
+    """Says what happens to the daemon and to each name."""
+
+
 class Parts:
     """The parts of one daemon, from the configuration."""
 
-    def __init__(self, house: House, voice: ServeVoice) -> None:
+    def __init__(self, house: House, voice: Voice) -> None:
         s = house.settings.serve
         self.settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
         self._house = house

@@ -86,7 +86,7 @@ def examine(house: House) -> Iterator[Finding]:
 
 def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
     """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
-    from certctl.cli.commands.serve import newest
+    from certctl.app.daemon_units import newest
 
     if int(newest(house)) > datetime.fromisoformat(status["since"]).timestamp():
         text = "the daemon was started before its configuration, or certctl itself, became what it is now"
@@ -94,8 +94,8 @@ def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _units(house: House) -> Iterator[Finding]:
+    from certctl.app.daemon_units import daemon_files
     from certctl.app.scheduler_status import examine_units
-    from certctl.cli.commands.serve import daemon_files
 
     yield from examine_units(house, SERVE, lambda settings: daemon_files(house, settings))
 
@@ -111,7 +111,7 @@ def _user(house: House) -> Iterator[Finding]:
 
 def _rights(house: House) -> Iterator[Finding]:
     """Look whether nginx's workers, and nobody else, may use the sockets."""
-    from certctl.cli.commands.serve import MISS, group_name
+    from certctl.app.daemon import MISS, group_name
 
     socket = house.path(house.settings.serve.socket)
     try:

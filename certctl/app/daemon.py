@@ -1,0 +1,199 @@
+"""The on-the-fly daemon as a process: its sockets, whom it runs as, and the process that does root's work."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certctl.app.context import House
+from certctl.app.ownership import require_legible
+from certctl.errors import ConfigInvalid, ExitCode, Internal
+from certctl.io import accounts, sockets
+from certctl.io.files import hand_over, make_directory
+from certctl.io.locks import lock
+from certctl.slugs import Slug
+from certctl.values import Mode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from certctl.app.daemon_parts import Hands, Parts, Voice
+    from certctl.serve.daemon import Daemon, Listeners
+
+Say = Callable[[BaseException], int]
+_NICER = 5  # handshakes of those who are live go first
+MISS = "miss.sock"
+
+
+def run(house: House, where: Path, voice: "Voice", say: Say) -> int:
+    """Serve until told to stop; whoever was started as root has given that up before it hears the first visitor.
+
+    Args:
+        house: The host.
+        where: The socket that nginx knows, where systemd hands none over.
+        voice: Says what happens.
+        say: Says in the process without rights why that one failed; returns the exit code.
+
+    Returns the exit code; INTERRUPTED when it was told twice, and threads may still be at the CA.
+
+    Raises:
+        Internal: ``serve-ended``: the process without rights was killed.
+        ConfigInvalid: ``missing-account``, ``missing-program``, ``state-unwritable``, ``serve-failed``; while it
+            lasts ``approval-approves-everything``.
+        Busy: another daemon is there.
+    """
+    os.nice(_NICER)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
+    if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+        make_account(house)
+    require_reader(house)
+    from certctl.app.daemon_parts import Parts
+
+    parts = Parts(house, voice)
+    with _listeners(house, where) as listeners:
+        if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+            parts.begin()
+            return _run_in_two(house, parts, listeners, say)
+        daemon = _unprivileged(house, parts, parts.own_hands())
+        parts.begin()
+        asyncio.run(daemon.serve(listeners))
+        return int(ExitCode.DONE)
+
+
+def _run_in_two(house: House, parts: "Parts", listeners: "Listeners", say: Say) -> int:
+    """Serve in a process without rights, and do here what takes them; return that process's exit code."""
+    from certctl.serve.privsep_monitor import part
+
+    def listen(line: socket.socket) -> int:
+        try:
+            asyncio.run(_unprivileged(house, parts, parts.monitors_hands(line)).serve(listeners))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - this process ends here
+            return say(error)
+        return int(ExitCode.DONE)
+
+    code = part(listen, (listeners.serve, listeners.miss), parts.duties(), parts.settings)
+    if code < 0:
+        name = signal.Signals(-code).name
+        raise Internal(Slug.SERVE_ENDED, f"the process that listens was ended by {name}", next=["certctl serve"])
+    return code
+
+
+def _unprivileged(house: House, parts: "Parts", by: "Hands") -> "Daemon":
+    """Return the daemon, and be an ordinary user from now on."""
+    daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
+    _give_up_rights(house)
+    return daemon
+
+
+@contextmanager
+def _listeners(house: House, where: Path) -> "Iterator[Listeners]":
+    """Yield systemd's sockets, or our own.
+
+    Ours are taken away when the daemon ends as it was asked to. Otherwise they stay, so that it is missed: a
+    command that finds one knocks, and the next daemon replaces them.
+    """
+    if given := sockets.inherited():
+        yield _sorted(given)
+        return
+    with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
+        try:
+            yield _bound(where, _group(house))
+        except KeyboardInterrupt:
+            _take_away(where)
+            raise
+        _take_away(where)
+
+
+def _take_away(where: Path) -> None:
+    for gone in (where, where.with_name(MISS)):
+        with suppress(OSError):
+            gone.unlink(missing_ok=True)
+
+
+def _bound(where: Path, group: int | None) -> "Listeners":
+    from certctl.serve.daemon import Listeners
+
+    return Listeners(
+        serve=sockets.bind(where, socket.SOCK_STREAM, group),
+        miss=sockets.bind(where.with_name(MISS), socket.SOCK_DGRAM, group),
+    )
+
+
+def _sorted(given: Sequence[socket.socket]) -> "Listeners":
+    """Tell the sockets of systemd apart: both bear the name of their unit, but only one takes connections."""
+    from certctl.serve.daemon import Listeners
+
+    by_kind = {each.type: each for each in given}
+    try:
+        return Listeners(serve=by_kind[socket.SOCK_STREAM], miss=by_kind[socket.SOCK_DGRAM])
+    except KeyError as error:
+        raise ConfigInvalid(
+            Slug.SERVE_FAILED,
+            "systemd handed over other sockets than certctl serve needs",
+            expected=["a ListenStream= and a ListenDatagram="],
+            next=["certctl serve --install"],
+        ) from error
+
+
+def _group(house: House) -> int | None:
+    """Return the group that nginx's workers have; without root only groups of ours can be given."""
+    if house.mode is Mode.BLOCKS and os.geteuid() != 0:
+        return None
+    group = accounts.group_id(group_name(house))
+    return group if os.geteuid() == 0 or group in os.getgroups() else None
+
+
+def group_name(house: House) -> str:
+    """Return the group that nginx's workers have, and with it the right to ask."""
+    return house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
+
+
+def make_account(house: House) -> None:
+    """Make the user who hears strangers, where it is missing; below another root accounts are not ours to make."""
+    if house.path("/") == Path("/"):
+        accounts.create(house.settings.serve.user, house.settings.nginx.group)
+
+
+def require_reader(house: House) -> None:
+    """Make sure that who will hear strangers can load the daemon, while there is somebody to say otherwise.
+
+    Raises:
+        ConfigInvalid: ``missing-account``, ``missing-program``.
+    """
+    require_legible(house.settings.serve.user, house.settings.nginx.group, "certctl serve --install")
+
+
+def _give_up_rights(house: House) -> None:
+    """Become an ordinary user: in modes shared and lua the one that owns certctl's state."""
+    if os.geteuid() != 0:
+        return
+    user, group = house.settings.serve.user, house.settings.nginx.group
+    owner = accounts.require(user, group)
+    if house.mode is not Mode.BLOCKS:
+        _require_own(house, owner.uid)
+        make_directory(house.run, 0o755)
+        # The unit's root has no CAP_DAC_OVERRIDE: it cannot look into a directory that is the user's already.
+        if house.run.stat().st_uid != owner.uid:
+            hand_over(house.run, owner.uid, owner.gid)
+    accounts.become(user, group)
+
+
+def _require_own(house: House, uid: int) -> None:
+    """Refuse to take the run directory where the state is somebody else's, as while a host moves.
+
+    Raises:
+        ConfigInvalid: ``state-unwritable``.
+    """
+    if house.state.exists() and house.state.stat().st_uid != uid:
+        raise ConfigInvalid(
+            Slug.STATE_UNWRITABLE,
+            f"{house.state} does not belong to {house.settings.serve.user}, as whom the daemon runs in this mode",
+            next=["certctl reconcile", "certctl init", "certctl doctor"],
+        )
