@@ -27,7 +27,7 @@ PUT = """
 import sys
 from pathlib import Path
 from certctl.domain import Domain
-from certctl.io import rights
+from certctl.io import fsuid as rights
 from certctl.io.accounts import Owner
 from certctl.nginx import aside
 from certctl.values import Mode

@@ -20,7 +20,7 @@ import os, sys, tempfile, threading
 from pathlib import Path
 from certctl.ca.solvers.certbot_plugin import require_private_files
 from certctl.errors import ConfigInvalid
-from certctl.io import process, rights
+from certctl.io import fsuid as rights, process
 from certctl.io.accounts import Owner
 from certctl.values import DnsSolver
 place = Path(sys.argv[1])
