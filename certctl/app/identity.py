@@ -1,11 +1,8 @@
 """Who the operator is: four values that no default can know, and what it means while one of them is a default."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import click
 
 from certctl.app.context import House
 from certctl.app.toml_edit import Key
@@ -30,7 +27,7 @@ class Value:
         return self.option.removeprefix("--").replace("-", "_")
 
 
-_VALUES = (
+VALUES = (
     Value("--target", "NAME", "dns", "target", "Where customers' CNAME must end.",
           "customers are told to point there"),
     Value("--approval-url", "URL", "approval", "url", "Your approval endpoint; {domain} stands for the name.",
@@ -39,13 +36,6 @@ _VALUES = (
           "it is taken for your own zone"),
     Value("--email", "ADDR", "ca", "email", "Contact for the account at the CA."),
 )  # fmt: skip
-
-
-def options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each value."""
-    for value in reversed(_VALUES):
-        command = click.option(value.option, metavar=value.placeholder, help=value.help)(command)
-    return command
 
 
 def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
@@ -57,7 +47,7 @@ def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
     from certctl.config import check_value
 
     found, faults = dict[Key, str](), list[str]()
-    for value in _VALUES:
+    for value in VALUES:
         text = given[value.name]
         if text is None:
             continue
@@ -77,7 +67,7 @@ def borrowed(house: House) -> tuple[str, str] | None:
 
     Who wrote the very same value into the file or the environment chose it. A sandbox is nobody's host.
     """
-    mine = [value for value in _VALUES if value.harm and not _is_chosen(house, value)]
+    mine = [value for value in VALUES if value.harm and not _is_chosen(house, value)]
     if not mine or house.path("/") != Path("/"):
         return None
     said = [f"[{v.section}] {v.key} = {_in_force(house, v)} ({v.harm})" for v in mine]

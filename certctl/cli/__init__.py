@@ -17,7 +17,7 @@ _COMMANDS = {
         "wildcard": ("wildcard:wildcard", "Take your own zone, *.ZONE and ZONE, to live HTTPS by DNS."),
         "renew": ("renew:renew", "Renew every certificate that is due."),
         "status": ("status:status", "Show every domain, or one in full."),
-        "remove": ("renew:remove", "Take domains out of nginx and forget their certificates."),
+        "remove": ("remove:remove", "Take domains out of nginx and forget their certificates."),
     },
     "Find out why": {
         "verify": ("inspect:verify", "Check a domain's DNS and CAA; change nothing."),

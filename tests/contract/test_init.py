@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from certctl.app.context import House
+from certctl.app.health import configuration
 from certctl.app.identity import borrowed
 from certctl.app.toml_edit import with_value
 from certctl.cli import run
-from certctl.cli.commands.doctor import configuration
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import read_house
 from certctl.config import load

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from certctl.app.context import House
+from certctl.app.health import examine, mended
 from certctl.ca.ari import identifier
 from certctl.cli import run as certctl
-from certctl.cli.commands.doctor import _mended, examine
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import open_house
 from certctl.cli.output.choose import open_report
@@ -152,7 +152,7 @@ def test_a_dry_run_of_renew_says_what_it_would_refuse(
     assert (code, result["domain"], result["error"]["code"]) == (ExitCode.CONFIG, HURT.name, "store-row-damaged")
 
 
-def test_a_wildcard_whose_solver_is_damaged_is_not_called_a_persons_and_is_mended_by_its_own_command(
+def test_a_wildcard_whose_solver_is_damaged_is_not_called_a_persons_and_ismended_by_its_own_command(
     fake: FakeWorld, tmp_path: Path
 ) -> None:
     plugin = DnsSolver("rfc2136", (("credentials", "/etc/certctl/rfc2136.ini"),))
@@ -177,7 +177,7 @@ def test_a_wildcard_whose_solver_is_damaged_is_not_called_a_persons_and_is_mende
 
 
 @pytest.mark.parametrize("story", [issue, renew])
-def test_what_can_be_read_of_a_damaged_row_stays_when_it_is_mended(
+def test_what_can_be_read_of_a_damaged_row_stays_when_it_ismended(
     fake: FakeWorld, tmp_path: Path, story: Callable[[list[Journey], World], None]
 ) -> None:
     issue(fake.journeys(fake.customer(HURT.name)), fake.world)
@@ -272,7 +272,7 @@ def test_a_name_certctl_never_wrote_is_nobodys_and_goes_with_doctors_fix(
     there = house(tmp_path)
     (finding,) = store_findings(there)
     assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl doctor --fix")
-    list(_mended(there, open_report(Invocation())))
+    list(mended(there, open_report(Invocation())))
     assert [finding.level for finding in store_findings(there)] == [Level.OK]
     assert [row.domain for row in fake.store.domains()] == [FINE]
 

@@ -8,8 +8,9 @@ import pytest
 
 from certctl.app.context import House
 from certctl.app.directories import prepare_directories
+from certctl.app.health import notifier, renewers
 from certctl.cli import run as certctl
-from certctl.cli.commands.doctor import _rows, notifier, renewers
+from certctl.cli.commands.doctor import _rows
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import open_house
 from certctl.domain import Domain

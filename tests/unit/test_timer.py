@@ -17,10 +17,10 @@ import pytest
 import trustme
 
 from certctl.app.daemon_units import daemon_files
+from certctl.app.health import notifier, renewers
 from certctl.app.scheduler import host_settings
 from certctl.app.scheduler_status import examine_units
 from certctl.cli import run
-from certctl.cli.commands.doctor import notifier, renewers
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import open_house
 from certctl.domain import Domain

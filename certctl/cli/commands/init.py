@@ -1,7 +1,8 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import click
 
@@ -29,6 +30,13 @@ _UNITS_DIFFER = (
 )
 
 
+def _identity(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command an option for each value that says who the operator is."""
+    for value in reversed(identity.VALUES):
+        command = click.option(value.option, metavar=value.placeholder, help=value.help)(command)
+    return command
+
+
 @command(
     "init",
     """
@@ -40,7 +48,7 @@ _UNITS_DIFFER = (
 )
 @click.option("--dry-run", is_flag=True, help="Show the diff; write nothing.")
 @click.option("--mode", type=click.Choice([*map(str, Mode)]), help="Move the host to another way of serving.")
-@identity.options
+@_identity
 @click.pass_obj
 def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: str | None) -> int:  # noqa: FBT001
     """Write a commented configuration, certctl's directories and nginx's base file.

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.app.batch import parse_name
+from certctl.app.condition import FAILING, HEALTHY, condition
 from certctl.app.context import House
 from certctl.app.report import Rows
 from certctl.app.scheduler import next_run
@@ -14,7 +15,7 @@ from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
 from certctl.cli.opening import inspect_house
 from certctl.cli.output.choose import open_report
-from certctl.due import is_due, row_due_at
+from certctl.due import row_due_at
 from certctl.errors import ConfigInvalid
 from certctl.formats import rfc3339
 from certctl.slugs import Slug
@@ -24,8 +25,6 @@ from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
 _WEEK = timedelta(days=7)
-_HEALTHY = "ok"
-_FAILING = frozenset({"failing", "expired"})
 
 
 @command(
@@ -61,8 +60,8 @@ def status(
         return 0
     complete = (everything or invocation.json) and not failing
     rows = house.store.domains() if complete else house.world.candidates()
-    said = {row.domain: _condition(row, now, house) for row in rows}
-    shown = [row for row in rows if (said[row.domain] in _FAILING if failing else said[row.domain] != _HEALTHY)]
+    said = {row.domain: condition(row, now, house.settings.renewal.fallback_fraction) for row in rows}
+    shown = [row for row in rows if (said[row.domain] in FAILING if failing else said[row.domain] != HEALTHY)]
     shown = list(rows) if complete else shown
     table = [] if invocation.json else [_line(row, said[row.domain], now, house) for row in shown]
     notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
@@ -78,25 +77,11 @@ def _notes(counts: Counter[str], total: int, shown: int, house: House) -> list[s
     """Count everyone by condition; whoever was not looked at is healthy."""
     if not total:
         return ["No domains yet. Begin with: certctl issue DOMAIN"]
-    counts += Counter({_HEALTHY: total - counts.total()})
+    counts += Counter({HEALTHY: total - counts.total()})
     head = f"Certificates {total}   " + " · ".join(f"{c} {n}" for c, n in sorted(counts.items()))
     if due := next_run(house):
         head += f"   next run {rfc3339(due)}"
     return [*([f"… {total - shown} more not shown (--all)"] if shown < total else []), head]
-
-
-def _condition(row: DomainRow, now: datetime, house: House) -> str:
-    """Say in one word how a domain is doing."""
-    if row.damage:
-        return "failing"
-    if row.certificate and row.certificate.remaining(now) <= timedelta(0):
-        return "expired"
-    if row.state is State.ACTIVE and row.certificate and needs_person(row):
-        return "manual"
-    if row.state is State.ACTIVE and row.certificate:
-        due = is_due(row, now, house.settings.renewal.fallback_fraction)
-        return "failing" if row.last_error else "due" if due else _HEALTHY
-    return "failing" if row.state is State.PENDING and row.last_error else str(row.state)
 
 
 def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[str]:
@@ -139,8 +124,8 @@ def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
             f"certctl has nothing under {domain}",
             next=[f"certctl issue {domain}", "certctl status"],
         )
-    condition = _condition(row, house.clock.now(), house)
-    facts = [["domain", str(domain)], ["state", condition], ["since", rfc3339(row.since)]]
+    word = condition(row, house.clock.now(), house.settings.renewal.fallback_fraction)
+    facts = [["domain", str(domain)], ["state", word], ["since", rfc3339(row.since)]]
     if domain.is_wildcard and not row.damage:
         facts += [["dns", _solved_by(row)]]
     if certificate := row.certificate:
@@ -157,7 +142,7 @@ def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
     if said := _note(row, house.clock.now(), house):
         facts += [["note", said]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
-    return [_result(row, condition)], Rows(["", ""], facts, notes)
+    return [_result(row, word)], Rows(["", ""], facts, notes)
 
 
 def _solved_by(row: DomainRow) -> str:
