@@ -16,7 +16,7 @@ from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
@@ -117,6 +117,15 @@ class House:
     def database(self) -> Path:
         """Return the store's file."""
         return self.path(self.settings.store.url.removeprefix("sqlite:///"))
+
+    def names_beginning(self, prefix: str, most: int) -> "Sequence[str]":
+        """Look into the store as its owner, whose rights are enough; nothing is made, nothing opened to write."""
+        from certctl.io.fsuid import Owner, work_as
+        from certctl.store.peek import names_beginning
+
+        facts = self.state.stat()
+        work_as(Owner(facts.st_uid, facts.st_gid))
+        return names_beginning(self.database, prefix, most)
 
     @property
     def mode(self) -> "Mode":

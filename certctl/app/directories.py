@@ -12,9 +12,8 @@ from certctl.app.move_journal import Kind, Move
 from certctl.app.ownership import work_as_owner
 from certctl.app.take_over import require_plain_store, take_over
 from certctl.io import accounts
-from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, make_directory, narrow, writing
-from certctl.io.fsuid import as_root
+from certctl.io.fsuid import Owner, as_root
 from certctl.nginx.aside import NAME as ASIDE
 
 _ROOT = Owner(0, 0)

@@ -12,9 +12,8 @@ from secrets import token_hex
 from certctl.app import move_journal
 from certctl.app.context import House
 from certctl.app.directories import aside, directories, owner, planted, strangers
-from certctl.io.accounts import Owner
 from certctl.io.files import PRIVATE, write_new
-from certctl.io.fsuid import as_root
+from certctl.io.fsuid import Owner, as_root
 from certctl.values import Finding, Level
 
 _LOW_DISK_BYTES = 50_000_000

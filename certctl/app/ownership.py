@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import certctl
 from certctl.errors import ConfigInvalid
 from certctl.io import fsuid
-from certctl.io.accounts import Owner
 from certctl.io.files import make_directory, writing
-from certctl.io.fsuid import as_root
+from certctl.io.fsuid import Owner, as_root
 from certctl.slugs import Slug
 
 if TYPE_CHECKING:

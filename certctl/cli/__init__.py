@@ -71,7 +71,7 @@ def main() -> None:
     if "_CERTCTL_COMPLETE" in os.environ:
         from certctl.cli.commands.completion import answer
 
-        sys.exit(answer())
+        sys.exit(answer(root))
     from certctl.cli.signals import listen
     from certctl.cli.streams import prepare, release
 

@@ -3,22 +3,14 @@
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 from datetime import timedelta
 
 from certctl.errors import ConfigInvalid
+from certctl.io.fsuid import Owner
 from certctl.io.process import Missing, run
 from certctl.slugs import Slug
 
 _DEADLINE = timedelta(seconds=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """A user and a group, by number."""
-
-    uid: int
-    gid: int
 
 
 def find(user: str, group: str) -> Owner | None:

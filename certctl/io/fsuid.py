@@ -8,23 +8,31 @@ whom to start a program as.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
 
-if TYPE_CHECKING:
-    from certctl.io.accounts import Owner
-
 _CAP_CHOWN = 1 << 0
 _ASK = 0xFFFF_FFFF  # no id: setfsuid(2) then changes nothing and returns the one in force
 _stepped_down = False
-_owner: "Owner | None" = None
 
 
-def work_as(owner: "Owner") -> None:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A user and a group, by number."""
+
+    uid: int
+    gid: int
+
+
+_owner: Owner | None = None
+
+
+def work_as(owner: Owner) -> None:
     """Reach files as ``owner`` from now on, in this thread and those it makes; does nothing for who is not root.
 
     The groups of root's login go for good: one of them could open what the owner may not.
@@ -45,8 +53,6 @@ def work_as(owner: "Owner") -> None:
 
 def acting_as() -> "Owner | None":
     """Return whom files are reached as; None when as whoever runs this, as by who has given root's rights up."""
-    from certctl.io.accounts import Owner
-
     if not _stepped_down or os.geteuid() != 0:
         return None
     owner = Owner(_libc().setfsuid(_ASK), _libc().setfsgid(_ASK))

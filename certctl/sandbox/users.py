@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from certctl.errors import ConfigInvalid
 from certctl.io import fsuid
-from certctl.io.accounts import Owner
+from certctl.io.fsuid import Owner
 from certctl.sandbox.layout import Layout
 from certctl.slugs import Slug
 

@@ -29,7 +29,7 @@ _GAMES = 5, 60  # Debian base-passwd
 _AS_ANOTHER = """
 import pickle, sys
 from pathlib import Path
-from certctl.io.accounts import Owner
+from certctl.io.fsuid import Owner
 from certctl.io.fsuid import work_as
 from certctl.nginx.server import Nginx
 settings, (apart, plain, newer, newest), owner = pickle.loads(Path(sys.argv[1]).read_bytes())

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from certctl.domain import Domain
 from certctl.io import fsuid as rights
-from certctl.io.accounts import Owner
+from certctl.io.fsuid import Owner
 from certctl.nginx import aside
 from certctl.values import Mode
 from tests.unit.test_aside import LEAVES, settings_of

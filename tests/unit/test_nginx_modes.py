@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from certctl.app.toml_edit import with_value
 from certctl.errors import ConfigInvalid
 from certctl.io import accounts
-from certctl.io.accounts import Owner
 from certctl.io.files import hand_over, rewrite
+from certctl.io.fsuid import Owner
 from certctl.nginx import doctor, mainconf, mirror
 from certctl.nginx.base import base_file
 from certctl.values import Level, Mode, Pem, Site

@@ -21,7 +21,7 @@ from pathlib import Path
 from certctl.ca.solvers.certbot_plugin import require_private_files
 from certctl.errors import ConfigInvalid
 from certctl.io import fsuid as rights, process
-from certctl.io.accounts import Owner
+from certctl.io.fsuid import Owner
 from certctl.values import DnsSolver
 place = Path(sys.argv[1])
 def may_read_roots():

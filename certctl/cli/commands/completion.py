@@ -20,13 +20,11 @@ _SECONDS = 10  # nobody waits longer, even on a busy host
 _MOST = 500
 
 
-def answer() -> int:
+def answer(root: click.Command) -> int:
     """Answer the shell's question; whatever goes wrong, nothing is said and nothing takes long.
 
     A word of ours would land in the line that somebody is typing.
     """
-    from certctl.cli import root
-
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_SECONDS)
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as we run
@@ -61,16 +59,9 @@ def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete
 
 
 def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
-    """Look into the store as its owner, whose rights are enough; nothing is made, nothing opened to write."""
     from certctl.cli.opening import read_house
-    from certctl.io.accounts import Owner
-    from certctl.io.fsuid import work_as
-    from certctl.store.peek import names_beginning
 
-    house = read_house(invocation)
-    facts = house.state.stat()
-    work_as(Owner(facts.st_uid, facts.st_gid))
-    return names_beginning(house.database, prefix, _MOST)
+    return read_house(invocation).names_beginning(prefix, _MOST)
 
 
 @command(
@@ -84,11 +75,10 @@ def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
 @click.pass_obj
 def completion(invocation: Invocation, shell: str) -> int:
     """Print the completion script for a shell: commands, options, errors, and the domains in the store."""
-    from certctl.cli import root
     from certctl.cli.output.choose import open_report
 
     kind = get_completion_class(shell)
-    script = kind(root, {}, "certctl", QUESTION).source() if kind else ""
+    script = kind(click.get_current_context().find_root().command, {}, "certctl", QUESTION).source() if kind else ""
     if invocation.json:
         open_report(invocation).data({"shell": shell, "script": script}, script)
     else:
