@@ -1,6 +1,5 @@
 """Names from the command line or stdin → domains, and a story told for each of them."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +10,6 @@ from certctl.domain import Domain, parse_domain, parse_wildcard
 from certctl.errors import CertctlError, NameRejected
 from certctl.stories.journey import Journey
 from certctl.stories.result import JourneyResult
-
-_MAX_LINE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class Party:
 
 
 def set_out(
-    names: Sequence[str], house: House, report: Report, *, insists: bool = False, wildcards: bool = False
+    names: Iterable[str], house: House, report: Report, *, insists: bool = False, wildcards: bool = False
 ) -> Party:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
@@ -43,7 +40,7 @@ def set_out(
     """
     journeys: dict[Domain, Journey] = {}
     refused = []
-    for text in expand(names):
+    for text in names:
         try:
             domain = parse_name(text, house) if wildcards else parse_domain(text, house.names)
         except NameRejected as error:
@@ -63,18 +60,6 @@ def parse_name(text: str, house: House) -> Domain:
         NameRejected: with a slug ``name-…``.
     """
     return parse_wildcard(text, house.own_names) if text.startswith("*.") else parse_domain(text, house.names)
-
-
-def expand(names: Iterable[str]) -> Iterable[str]:
-    """Replace ``-`` by the names on stdin, one a line; blank lines and ``#`` comments do not count."""
-    for name in names:
-        if name != "-":
-            yield name
-            continue
-        for line in sys.stdin.buffer:
-            text = line[:_MAX_LINE].decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
-            if text and not text.startswith("#"):
-                yield text
 
 
 def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:

@@ -1,6 +1,6 @@
 """Which domains a run renews: those a person named, or whatever is due, as a timer wants it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from certctl.app.batch import Party, set_out
 from certctl.app.context import House
@@ -15,7 +15,7 @@ from certctl.stories.result import JourneyResult
 from certctl.values import DomainRow, State
 
 
-def named(names: tuple[str, ...], house: House, report: Report, *, insists: bool) -> Party:
+def named(names: Iterable[str], house: House, report: Report, *, insists: bool) -> Party:
     """Set out for the domains a person named; one that has nothing to renew is refused at the door."""
     party = set_out(names, house, report, insists=insists, wildcards=True)
     known, refused = [], list(party.refused)

@@ -1,6 +1,7 @@
 """Groups that load commands when they run, and options that stand before or after the command."""
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from certctl.app.context import Source
 
 Commands = Mapping[str, Mapping[str, tuple[str, str]]]
+_MAX_LINE = 1000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -190,3 +192,15 @@ def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Co
     """Declare a command with examples under its help."""
     listed = "\b\nExamples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
     return click.command(name, cls=Command, epilog=listed)
+
+
+def expand(names: Iterable[str]) -> Iterator[str]:
+    """Replace ``-`` by the names on stdin, one a line; blank lines and ``#`` comments do not count."""
+    for name in names:
+        if name != "-":
+            yield name
+            continue
+        for line in sys.stdin.buffer:
+            text = line[:_MAX_LINE].decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
+            if text and not text.startswith("#"):
+                yield text

@@ -1,26 +1,19 @@
 """``certctl init``: the configuration file, the directories and nginx's base file."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from certctl.app import identity
 from certctl.app.batch import Party, finish
-from certctl.app.config_file import write
 from certctl.app.context import House
-from certctl.app.directories import prepare_directories
-from certctl.app.mode_switch import Plan, bring_pairs_over, move, plan, require_nginx
-from certctl.app.ownership import require_write
 from certctl.app.report import Report, Rows
+from certctl.app.setup import carry_out, foresee
 from certctl.app.toml_edit import Key
 from certctl.cli.framework import Invocation, command
 from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
-from certctl.io import accounts
-from certctl.io.fsuid import as_root
-from certctl.stories.journey import Journey
 from certctl.values import Mode, Preview
 
 _NEXT = "Next: certctl doctor, then: certctl issue DOMAIN"
@@ -65,39 +58,22 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     values = identity.checked(given)
     old = inspect_house(invocation, is_new=True) if dry_run else open_house(invocation, alone=True, is_new=True)
     report = open_report(invocation)
-    require_write(old.file, old.path(old.settings.nginx.conf_dir))
-    found = {("nginx", key): value for key, value in old.found.items()}  # or a second nginx would take its place
-    said = found | values | ({("nginx", "mode"): mode} if mode else {})
-    host = plan(old, said, invocation.root)
-    host = replace(host, new=host.new.in_mode(mode)) if mode else host
-    new, config = host.new, host.config
-    if not dry_run:
-        _make_accounts(new)
-    new.web.require_access()
-    included, base = _include_file(new), new.web.preview_base()
-    new.web.foresee_base(will_be_included=bool(included))
-    previews = [config, *included, *base]
+    setup = foresee(old, values, mode, only_looks=dry_run)
     if not invocation.json and not invocation.quiet:
-        click.echo("".join(preview.diff() for preview in previews), nl=False)
-    _warn(new, values, report)
-    changes = [str(preview.path) for preview in previews if preview.diff()]
+        click.echo("".join(preview.diff() for preview in setup.previews), nl=False)
+    _warn(setup.host.new, values, report)
+    changes = [str(preview.path) for preview in setup.previews if preview.diff()]
     if dry_run:
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
         return 0
-    if mode:
-        require_nginx(new)
-        write(new, included)
-        journeys = _move(host, said, report)
-    else:
-        journeys = _settle_in(new, [config, *included], report)
+    journeys = carry_out(setup, report)
     failing = Party([journey for journey in journeys if not journey.ok], [])
     if failing.results:
         return finish(failing, report, str)
-    if not any(preview.diff() for preview in [*included, *base]):
-        new.web.require_sound()  # nginx has tested nothing yet
-    done = [[str(preview.path), _what_became(preview)] for preview in previews]
+    done = [[str(preview.path), _what_became(preview)] for preview in setup.previews]
     done += [["sites", f"{len(journeys)} served in mode {mode}"]] if mode else []
-    report.data({"wrote": changes}, Rows(["", ""], done, [_NEXT if new.mode is old.mode else _UNITS_DIFFER]))
+    units = _NEXT if setup.host.new.mode is old.mode else _UNITS_DIFFER
+    report.data({"wrote": changes}, Rows(["", ""], done, [units]))
     return 0
 
 
@@ -113,33 +89,3 @@ def _what_became(preview: Preview) -> str:
     if not preview.diff():
         return "in place"
     return "written" if preview.text else "removed"
-
-
-@as_root()
-def _make_accounts(house: House) -> None:
-    """Make the user and the group first: nginx takes no ``user`` line with a group that is not there."""
-    if house.settings.nginx.mode != "blocks":
-        accounts.create(house.settings.serve.user, house.settings.nginx.group)
-
-
-def _settle_in(house: House, files: Sequence[Preview], report: Report) -> Sequence[Journey]:
-    prepare_directories(house)
-    write(house, files)
-    house.web.install_base()
-    return bring_pairs_over(house, report)
-
-
-def _move(host: Plan, said: Mapping[Key, str], report: Report) -> Sequence[Journey]:
-    report.expect(len(host.new.store.domains()))
-    return move(host, host.written_down(said), report)
-
-
-@as_root()
-def _include_file(house: House) -> list[Preview]:
-    """Return one line that makes nginx include our directory, where Debian's layout has a place for it."""
-    directory = house.path(house.settings.nginx.conf_dir)
-    path = house.path(house.settings.nginx.config).parent / "conf.d/certctl.conf"
-    if house.web.is_included() or not (path.parent.is_dir() and house.web.reads(path)):
-        return []
-    text = f"# managed by certctl: server blocks of customers' domains\ninclude {directory}/*.conf;\n"
-    return [Preview(path, text, path.read_text(encoding="utf-8") if path.exists() else "")]

@@ -10,7 +10,7 @@ import click
 from certctl.app.batch import finish, parse_name, set_out
 from certctl.app.report import Rows
 from certctl.cli.commands.completion import known_domains, known_slugs
-from certctl.cli.framework import Invocation, command
+from certctl.cli.framework import Invocation, command, expand
 from certctl.cli.opening import inspect_house, read_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> int:  # noqa: FBT001
     """Check that domains end at our target and that CAA lets our CA issue; change nothing."""
     house, report = read_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
+    party = set_out(expand(domains), house, report)
     for journey in party.journeys:
         with journey.attempt():
             journey.records = journey.step(Step.VERIFY, house.dns.verify, journey.domain).records
@@ -56,7 +56,7 @@ def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> i
 def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Ask the approval endpoint about domains and show its answer; nothing is remembered."""
     house, report = read_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report)
+    party = set_out(expand(domains), house, report)
     for journey in party.journeys:
         with journey.attempt():
             journey.step(Step.APPROVE, _ask, house.forgetful_operator, journey.domain)

@@ -9,7 +9,7 @@ from certctl.app.batch import finish, set_out
 from certctl.app.bulk import bulk
 from certctl.app.context import House
 from certctl.cli.commands.completion import known_domains
-from certctl.cli.framework import Duration, Invocation, command
+from certctl.cli.framework import Duration, Invocation, command, expand
 from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.due import due_at
@@ -67,7 +67,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
         from certctl.stories.dns_wait import PatientDns
 
         world = replace(world, dns=PatientDns(world.dns, world.clock, wait, report.note))
-    party = set_out(domains, house, report, insists=force)
+    party = set_out(expand(domains), house, report, insists=force)
     if dry_run:
         preflight(party.journeys, replace(world, operator=house.forgetful_operator), jobs=jobs)
         return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
@@ -98,7 +98,7 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
     from certctl.stories.issue import side_by_side
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report, insists=force, wildcards=True)
+    party = set_out(expand(domains), house, report, insists=force, wildcards=True)
     for journey in party.journeys:
         if journey.domain.is_wildcard:
             obtain_own(journey, house, invocation)

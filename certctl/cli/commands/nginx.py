@@ -9,7 +9,7 @@ from certctl.app.batch import Party, finish, set_out
 from certctl.app.context import House
 from certctl.app.report import Report
 from certctl.cli.commands.completion import known_domains
-from certctl.cli.framework import Invocation, command
+from certctl.cli.framework import Invocation, command, expand
 from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
@@ -43,7 +43,7 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
     """Write mirror and server block from the store and let nginx test them; no reload."""
     house = (inspect_house if show or diff else open_house)(invocation)
     report = open_report(invocation)
-    party = set_out(domains, house, report, wildcards=True)
+    party = set_out(expand(domains), house, report, wildcards=True)
     shown = []
     for journey in party.journeys:
         with journey.attempt():
@@ -95,7 +95,7 @@ def reload(invocation: Invocation) -> int:
 def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Shake hands with nginx and compare the certificate it serves with the one in the store."""
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report, wildcards=True)
+    party = set_out(expand(domains), house, report, wildcards=True)
     for journey in party.journeys:
         with journey.attempt(), house.web.change([_stored(journey, house)]) as change:
             journey.step(Step.CONFIRM, change.confirm, journey.domain)

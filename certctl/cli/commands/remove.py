@@ -5,7 +5,7 @@ import click
 from certctl.app.batch import Party, finish, set_out
 from certctl.app.report import Report
 from certctl.cli.commands.completion import known_domains
-from certctl.cli.framework import Invocation, command
+from certctl.cli.framework import Invocation, command, expand
 from certctl.cli.opening import open_house
 from certctl.cli.output.choose import open_report
 from certctl.values import Removal
@@ -45,7 +45,7 @@ def remove(
     from certctl.stories.remove import remove as story
 
     house, report = open_house(invocation), open_report(invocation)
-    party = set_out(domains, house, report, wildcards=True)
+    party = set_out(expand(domains), house, report, wildcards=True)
     for journey in party.journeys:
         story(journey, house.world, _WISHES[revoke, keep_certificate])
     _say_who_may_return(party, report)

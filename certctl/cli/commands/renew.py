@@ -6,7 +6,7 @@ from certctl.app.batch import Party, finish
 from certctl.app.renewals import due, foreseen, named
 from certctl.app.result import failed, wakes
 from certctl.cli.commands.completion import known_domains
-from certctl.cli.framework import Invocation, command
+from certctl.cli.framework import Invocation, command, expand
 from certctl.cli.opening import inspect_house, open_house
 from certctl.cli.output.choose import open_report
 from certctl.stories.journey import Journey
@@ -50,7 +50,7 @@ def renew(
     house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
     asks = not dry_run
     if domains:
-        party, fails = named(domains, house, report, insists=force), failed
+        party, fails = named(expand(domains), house, report, insists=force), failed
     else:
         party, fails = due(house, report, insists=force, asks=asks), wakes
     party = party if asks else foreseen(party, house, report)
