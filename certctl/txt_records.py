@@ -18,6 +18,14 @@ class TxtAnswer:
         """Tell whether this nameserver shows all of these values."""
         return not self.problem and set(values) <= set(self.values)
 
+    def said_of(self, values: Collection[str]) -> str:
+        """Say in a few words what this nameserver shows of the wanted values."""
+        if self.problem:
+            return self.problem
+        others = len(set(self.values) - set(values))
+        shown = f"shows {sum(value in self.values for value in values)} of {len(values)}"
+        return f"{shown}, and {others} other{'s' if others > 1 else ''}" if others else shown
+
 
 @dataclass(frozen=True, slots=True)
 class TxtSight:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
     from certctl.ca.authority import Authority
-    from certctl.ca.solvers.dns01 import Person
     from certctl.config import Settings
     from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.server import Nginx
     from certctl.notify import Notifier
+    from certctl.ports.manual_dns import Person
     from certctl.ports.world import World
     from certctl.store.sqlite import SqliteStore
     from certctl.values import Mode, Site

@@ -17,7 +17,8 @@ from certctl.domain import NOBODY, Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
-from certctl.ports.world import Locks, World
+from certctl.ports.parties import Locks
+from certctl.ports.world import World
 from certctl.serve.app import application
 from certctl.serve.daemon import Daemon, Probe
 from certctl.serve.daemon import Voice as DaemonVoice

@@ -22,7 +22,7 @@ from certctl.ca.errors import classify
 from certctl.ca.plan import Means
 from certctl.ca.settings import CaSettings, require_way
 from certctl.ca.solvers.base import HttpTokens, Solver
-from certctl.ca.solvers.dns01 import Person, distinct
+from certctl.ca.solvers.dns01 import distinct
 from certctl.ca.solvers.rfc2136 import Office
 from certctl.ca.transcript import End, Evidence
 from certctl.ca.workdir import Scratch
@@ -31,6 +31,7 @@ from certctl.errors import Busy, CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
+from certctl.ports.manual_dns import Person
 from certctl.txt_records import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 

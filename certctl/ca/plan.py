@@ -9,12 +9,13 @@ from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Solver
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin, require_private_files
-from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.ca.solvers.dns01 import DnsByHand
 from certctl.ca.solvers.dns_persist import DnsPersist
 from certctl.ca.solvers.rfc2136 import PATIENCE, DnsByUpdate, Office
 from certctl.ca.workdir import Scratch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
+from certctl.ports.manual_dns import Person
 from certctl.slugs import Slug
 from certctl.txt_records import TxtSight
 from certctl.values import DnsSolver

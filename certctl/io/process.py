@@ -117,19 +117,13 @@ def running(
         Missing: the program cannot be executed.
     """
     owner = None if root_because else fsuid.working_for()
+    user, group, others = (owner.uid, owner.gid, list[int]()) if owner else (None, None, None)
     try:
         child = subprocess.Popen(
-            list(argv),
-            stdin=given or subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment(env),
-            pass_fds=tuple(keep_open),
-            start_new_session=True,
-            user=owner.uid if owner else None,
-            group=owner.gid if owner else None,
-            extra_groups=[] if owner else None,
-        )
+            list(argv), stdin=given or subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=environment(env), pass_fds=tuple(keep_open), start_new_session=True,
+            user=user, group=group, extra_groups=others,
+        )  # fmt: skip
     except OSError as error:
         raise Missing(argv[0]) from error
     _children.add(child)

@@ -9,7 +9,8 @@ from functools import partial
 
 from certctl.domain import Domain
 from certctl.errors import Busy, Interrupted
-from certctl.ports.world import CertificateAuthority, World
+from certctl.ports.parties import CertificateAuthority
+from certctl.ports.world import World
 from certctl.serve.answers import WireResult, of_result
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug

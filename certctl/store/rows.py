@@ -58,21 +58,9 @@ def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
         Unreachable: ``store-unreachable``: a name certctl never wrote.
     """
     (
-        name,
-        state,
-        since,
-        attempts,
-        last_error,
-        retry_at,
-        solver,
-        served,
-        mode,
-        version,
-        removal,
-        renew_at,
-        ask_at,
-        *facts,
-    ) = row
+        name, state, since, attempts, last_error, retry_at, solver, served, mode, version, removal, renew_at,
+        ask_at, *facts,
+    ) = row  # fmt: skip
     if not is_written(name):
         raise Unreachable(
             Slug.STORE_UNREACHABLE, f"the store has a name that certctl never wrote: {str(name)[:80]!a}"

@@ -7,7 +7,7 @@ from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
 from certctl.io.clock import Clock
 from certctl.io.interrupt import go_on
-from certctl.ports.world import Dns
+from certctl.ports.parties import Dns
 from certctl.values import Delegation, DnsSolver
 
 _FIRST_PAUSE = timedelta(seconds=2)

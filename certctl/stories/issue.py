@@ -7,7 +7,8 @@ from contextlib import suppress
 from certctl.domain import Domain
 from certctl.due import is_due
 from certctl.errors import CertctlError, ConfigInvalid, WebServerFailed
-from certctl.ports.world import Change, World
+from certctl.ports.parties import Change
+from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.journey import Journey, take_together

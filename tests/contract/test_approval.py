@@ -20,7 +20,7 @@ from certctl.approval.breaker import Breaker
 from certctl.approval.endpoint import ask
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotApproved, Unreachable
-from certctl.ports.world import Operator
+from certctl.ports.parties import Operator
 from certctl.values import Delegation, DnsSolver, Level
 from tests.fakes.dns import FakeDns
 from tests.fakes.http_server import Script, ScriptedServer, reset_after, say, serving, status

@@ -22,7 +22,7 @@ from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
-from certctl.ports.world import CertificateAuthority
+from certctl.ports.parties import CertificateAuthority
 from certctl.sandbox import pebble
 from certctl.values import Certificate, Issued, Suggestion
 from tests.fakes.ca import FakeCa

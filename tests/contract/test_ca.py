@@ -16,7 +16,7 @@ from certctl.ca.authority import Authority
 from certctl.certificates import same_key
 from certctl.domain import Domain
 from certctl.errors import Refused, Unreachable
-from certctl.ports.world import CertificateAuthority
+from certctl.ports.parties import CertificateAuthority
 from certctl.txt_records import Opened
 from certctl.values import Certificate, Issued
 from tests.fakes.ca import FakeCa

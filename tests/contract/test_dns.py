@@ -9,7 +9,7 @@ import pytest
 from certctl.dns_records import RecordVerdict
 from certctl.domain import Domain, registered_domain
 from certctl.errors import CertctlError, ExitCode, NotReady, Unreachable
-from certctl.ports.world import Dns
+from certctl.ports.parties import Dns
 from certctl.values import DnsSolver
 from tests.fakes.dns import FakeDns
 from tests.fakes.dns_world import NS2, OURS_4, OURS_6, TARGET, DnsTown, Fault, town

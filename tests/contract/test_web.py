@@ -11,7 +11,7 @@ import trustme
 from certctl.certificates import facts
 from certctl.domain import Domain
 from certctl.errors import Unreachable, WebServerFailed
-from certctl.ports.world import WebServer
+from certctl.ports.parties import WebServer
 from certctl.values import Mode, Pem, Site
 from tests.fakes.web import FakeWeb
 from tests.real_nginx import RealNginx, make_site, real_nginx

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certctl.ca.settings import CaSettings
-from certctl.ca.solvers.dns01 import Nobody, Person
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
+from certctl.ports.manual_dns import Nobody, Person
 from certctl.sandbox import daemons, pebble
 from certctl.sandbox.layout import free_ports
 from certctl.txt_records import TxtSight

@@ -30,7 +30,10 @@ OURS: dict[str, set[str]] = {
     },
     "approval": {"domain", "errors", "formats", "io", "moments", "slugs", "txt_records", "values"},
     "dns": {"dns_records", "domain", "values", "txt_records", "errors", "formats", "slugs", "moments", "io"},
-    "ca": {"certificates", "domain", "values", "txt_records", "errors", "formats", "slugs", "moments", "io"},
+    "ca": {
+        "certificates", "domain", "errors", "formats", "io", "moments", "ports.manual_dns", "slugs", "txt_records",
+        "values",
+    },
     "nginx": {"certificates", "domain", "values", "errors", "formats", "slugs", "io"},
     "store": {"domain", "values", "errors", "slugs", "io", "budget", "due", "moments"},
     "serve": {
@@ -41,7 +44,8 @@ OURS: dict[str, set[str]] = {
     "notify": {"errors", "formats", "slugs", "io", "values", "stories.result"},
     "app": {
         "", "approval", "budget", "ca", "config", "dns", "dns_records", "domain", "due", "errors", "formats", "io",
-        "moments", "nginx", "notify", "ports", "serve", "slugs", "store", "stories", "timer", "txt_records", "values",
+        "moments", "nginx", "notify", "ports", "serve", "slugs", "store", "stories", "timer", "txt_records",
+        "values",
     },
     "cli": {
         "", "app", "budget", "config", "domain", "due", "errors", "formats", "io", "ports", "sandbox", "serve",

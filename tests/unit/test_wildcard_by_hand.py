@@ -11,12 +11,13 @@ import pytest
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Challenge
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin
-from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.ca.solvers.dns01 import DnsByHand
 from certctl.cli.framework import Invocation
 from certctl.cli.output.txt_prompt import Desk
 from certctl.dns import TxtWatch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Interrupted, NotReady, Refused
+from certctl.ports.manual_dns import Person
 from certctl.txt_records import TxtAnswer, TxtDemand, TxtSight
 from certctl.values import DnsSolver
 from tests.fakes.dns_world import NS1, NS2, DnsTown, Fault, town

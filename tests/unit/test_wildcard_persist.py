@@ -8,10 +8,10 @@ from acme.challenges import Challenge as AcmeChallenge
 from acme.challenges import UnrecognizedChallenge
 
 from certctl.ca.solvers.base import Challenge
-from certctl.ca.solvers.dns01 import Nobody, Person
 from certctl.ca.solvers.dns_persist import DnsPersist, DnsPersist01, DnsPersist01Response, means
 from certctl.dns import TxtWatch
 from certctl.errors import Refused
+from certctl.ports.manual_dns import Nobody, Person
 from certctl.txt_records import TxtDemand
 from tests.fakes.dns_world import NS1, DnsTown, town
 from tests.fakes.world import FakeClock

@@ -5,77 +5,18 @@ Whoever gives up before that has spent an order, never a failed validation.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from certctl.ca.solvers.base import DNS_01, Challenge, Look, unseen
 from certctl.errors import CertctlError, Interrupted, Refused
-from certctl.io.clock import Clock
+from certctl.ports.manual_dns import Person
 from certctl.slugs import Slug
-from certctl.txt_records import TxtAnswer, TxtDemand, TxtSight
-from certctl.values import CHALLENGE_LABEL
+from certctl.txt_records import TxtDemand, TxtSight
 
 _FIRST_PAUSE = timedelta(seconds=1)
 _LONGEST_PAUSE = timedelta(seconds=10)
 _IN_A_ROW = 2  # one name may stand for many machines (anycast): a second look meets another
 _MARGIN = timedelta(minutes=1)  # before the CA forgets the order
-
-
-class Watch(Protocol):
-    """Looks at the TXT record of a zone's challenge (party 1)."""
-
-    def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
-        """Say what every nameserver shows; never fails."""
-        ...
-
-
-class Teller(Protocol):
-    """Talks to the person who edits the zone."""
-
-    def demand(self, demand: TxtDemand) -> None:
-        """Show all records that are needed."""
-        ...
-
-    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Show how far it is.
-
-        Raises:
-            Interrupted: the person has had enough.
-        """
-        ...
-
-    def over(self) -> None:
-        """Stop showing it."""
-        ...
-
-
-class Nobody:
-    """Fits ``Teller`` where nobody needs to be told."""
-
-    def demand(self, demand: TxtDemand) -> None:
-        """Keep it."""
-
-    def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Keep it."""
-
-    def over(self) -> None:
-        """Rest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """What solving by hand needs: someone to tell, eyes on the nameservers, and patience.
-
-    Attributes:
-        finishes: The person comes back to an order that was begun before; no other is made.
-    """
-
-    teller: Teller
-    watch: Watch
-    clock: Clock
-    patience: timedelta
-    finishes: bool = False
 
 
 class DnsByHand:
@@ -163,17 +104,8 @@ class DnsByHand:
 _SPENT = "one order was spent, and no validation failed, because the CA did not look"
 
 
-def said_by(answer: TxtAnswer, values: Sequence[str]) -> str:
-    """Say in a few words what one nameserver shows of the wanted values."""
-    if answer.problem:
-        return answer.problem
-    others = len(set(answer.values) - set(values))
-    shown = f"shows {sum(value in answer.values for value in values)} of {len(values)}"
-    return f"{shown}, and {others} other{'s' if others > 1 else ''}" if others else shown
-
-
 def _given_up(error: CertctlError, demand: TxtDemand, sight: TxtSight) -> CertctlError:
-    answers = [f"{answer.server}: {said_by(answer, demand.values)}" for answer in sight.answers]
+    answers = [f"{answer.server}: {answer.said_of(demand.values)}" for answer in sight.answers]
     others = [f'{sight.owner} has "{other}" too' for other in sight.others(demand.values)]
     error.seen = (*answers, *others, *sight.notes)
     error.expected = tuple(f'{sight.owner}. {demand.ttl} TXT "{value}"' for value in demand.values)

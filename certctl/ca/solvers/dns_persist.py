@@ -12,7 +12,8 @@ from acme import challenges
 from josepy.json_util import field
 
 from certctl.ca.solvers.base import Challenge
-from certctl.ca.solvers.dns01 import DnsByHand, Person
+from certctl.ca.solvers.dns01 import DnsByHand
+from certctl.ports.manual_dns import Person
 from certctl.txt_records import TxtAnswer, TxtSight
 from certctl.values import STANDING_LABEL
 

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from certctl.ca.solvers.base import Challenge
-from certctl.ca.solvers.dns01 import DnsByHand, Nobody, Person, Watch
+from certctl.ca.solvers.dns01 import DnsByHand
 from certctl.io.clock import Clock
+from certctl.ports.manual_dns import Nobody, Person, Watch
 from certctl.txt_records import TxtDemand
 from certctl.values import DnsSolver
 

@@ -3,11 +3,11 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
 import click
 
 from certctl.app.batch import finish, parse_name, set_out
+from certctl.app.context import House
 from certctl.app.report import Rows
 from certctl.cli.commands.completion import known_domains, known_slugs
 from certctl.cli.framework import Invocation, command, expand
@@ -18,9 +18,7 @@ from certctl.errors import CATALOGUE, CertctlError, kind_of
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.result import JourneyResult, Step
-
-if TYPE_CHECKING:
-    from certctl.approval import Answer, HttpOperator
+from certctl.values import Done
 
 
 @command(
@@ -59,18 +57,18 @@ def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     party = set_out(expand(domains), house, report)
     for journey in party.journeys:
         with journey.attempt():
-            journey.step(Step.APPROVE, _ask, house.forgetful_operator, journey.domain)
+            journey.step(Step.APPROVE, _ask, house, journey.domain)
     return finish(party, report, _told)
 
 
-def _ask(operator: "HttpOperator", domain: Domain) -> "Answer":
-    answer = operator.ask(domain)
+def _ask(house: House, domain: Domain) -> Done:
+    answer = house.forgetful_operator.ask(domain)
     try:
         answer.require_yes()
     except CertctlError as error:
         error.next = tuple(command for command in error.next if command != f"certctl approval {domain}")
         raise
-    return answer
+    return Done(answer.summary, changed=False)
 
 
 def _told(done: JourneyResult) -> str:

@@ -102,7 +102,7 @@ def _begin(journey: Journey, house: House, invocation: Invocation, report: Repor
 
 def _come_back(house: House, patience: timedelta) -> World:
     """Return the world of a person who has added the records of an order that was begun before."""
-    from certctl.ca.solvers.dns01 import Nobody, Person
+    from certctl.ports.manual_dns import Nobody, Person
 
     person = Person(Nobody(), house.txt_watch, house.clock, patience, finishes=True)
     return replace(house.world, ca=house.ca_by("acme", person))
@@ -120,8 +120,8 @@ def obtain_own(journey: Journey, house: House, invocation: Invocation) -> None:
 
 def with_person(house: House, invocation: Invocation, patience: timedelta = PATIENCE) -> World:
     """Return the world with somebody at the keyboard who can edit a zone."""
-    from certctl.ca.solvers.dns01 import Person
     from certctl.cli.output.txt_prompt import Desk
+    from certctl.ports.manual_dns import Person
 
     person = Person(Desk(invocation, house.clock), house.txt_watch, house.clock, patience)
     return replace(house.world, ca=house.ca_by(house.settings.ca.engine, person))

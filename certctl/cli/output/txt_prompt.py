@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import click
 
 from certctl.app.report import Rows
-from certctl.ca.solvers.dns01 import said_by
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import Clock
@@ -20,7 +19,10 @@ _HOUR = 3600
 
 
 class Desk:
-    """Fits ``dns01.Teller``. The records are shown even with ``-q`` and ``--json``: without them nobody can act."""
+    """Fits ``ports.manual_dns.Teller``.
+
+    The records are shown even with ``-q`` and ``--json``: without them nobody can act.
+    """
 
     def __init__(self, invocation: Invocation, clock: Clock) -> None:
         from certctl.cli.output.text import LiveTable
@@ -41,9 +43,9 @@ class Desk:
             Interrupted: this process was asked to stop.
         """
         go_on("while waiting for DNS")
-        lines = [[answer.server, said_by(answer, demand.values)] for answer in sight.answers]
+        lines = [[answer.server, answer.said_of(demand.values)] for answer in sight.answers]
         if self._table.is_possible and not self._quiet:
-            marks = [[a.server, *_marks(a.values, demand), said_by(a, demand.values)] for a in sight.answers]
+            marks = [[a.server, *_marks(a.values, demand), a.said_of(demand.values)] for a in sight.answers]
             self._table.show(Rows([], marks, [*sight.notes, f"  {self._outlook(demand, sight)}"]))
         elif not self._quiet:
             for text in [": ".join(line) for line in lines] + list(sight.notes):
