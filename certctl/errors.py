@@ -334,7 +334,7 @@ _KINDS = (
          blames_host=True),
     Kind(Slug.NGINX_TIMEOUT, WebServerFailed, _OPERATOR, True, "nginx's test did not end in time",
          blames_host=True),
-    # The house.
+    # This host, and certctl itself.
     Kind(Slug.BUSY, Busy, _NOBODY, True, "another run holds the lock", blames_host=True),
     Kind(Slug.SERVE_BUSY, Busy, _NOBODY, True, "more first visitors than certctl takes on at once"),
     Kind(Slug.STORE_UNREACHABLE, Unreachable, _OPERATOR, True, "the store cannot be read or written"),

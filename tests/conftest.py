@@ -18,7 +18,7 @@ settings.load_profile("certctl")
 
 @pytest.fixture(autouse=True)
 def command() -> Iterator[None]:
-    """Close what a test opened with ``open_house``, as the end of a command does."""
+    """Close what a test opened with ``open_context``, as the end of a command does."""
     with click.Context(click.Command("test")):
         yield
 

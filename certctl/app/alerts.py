@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.report import Report
 from certctl.due import is_late
 from certctl.errors import WaitsFor, Who, kind_of
@@ -17,18 +17,21 @@ _REMINDED = "remind"
 _REMIND_AGAIN = timedelta(days=7)
 
 
-def alert(house: House, results: Sequence[JourneyResult], code: int, report: Report, *, whole: bool) -> None:
+def alert(context: Context, results: Sequence[JourneyResult], code: int, report: Report, *, whole: bool) -> None:
     """Tell whoever is configured what happened in a run, and ping after one over everything.
 
     A notifier that hangs, fails or is not there costs at most its deadline and one line.
     """
-    if house.settings.notify == type(house.settings.notify)():
+    if context.settings.notify == type(context.settings.notify)():
         return
-    told = [*happenings(results, house.settings.renewal.fallback_fraction), *(_reminders(house) if whole else ())]
+    told = [
+        *happenings(results, context.settings.renewal.fallback_fraction),
+        *(_reminders(context) if whole else ()),
+    ]
     message = Message(
-        host=socket.gethostname(), command="renew", at=house.clock.now(), exit_code=code, happenings=told
+        host=socket.gethostname(), command="renew", at=context.clock.now(), exit_code=code, happenings=told
     )
-    if faults := house.notifier.tell(message, ping=whole):
+    if faults := context.notifier.tell(message, ping=whole):
         report.warn("; ".join(faults))
 
 
@@ -63,21 +66,21 @@ def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
     return told.who is Who.OPERATOR or (late and told.who is not Who.CUSTOMER)
 
 
-def _reminders(house: House) -> Iterator[Happening]:
+def _reminders(context: Context) -> Iterator[Happening]:
     """Yield wildcards that wait for a person: when they become due, then weekly, and daily once they are late."""
     from certctl.stories.renew import is_waiting
     from certctl.stories.wildcard import by_hand, needs_person
 
-    now, fraction = house.clock.now(), house.settings.renewal.fallback_fraction
-    for row in house.world.candidates():
-        if row.certificate is None or not needs_person(row) or not is_waiting(row, house.world):
+    now, fraction = context.clock.now(), context.settings.renewal.fallback_fraction
+    for row in context.world.candidates():
+        if row.certificate is None or not needs_person(row) or not is_waiting(row, context.world):
             continue
         late = is_late(row.certificate, now, fraction)
         pause = timedelta(days=1) if late else _REMIND_AGAIN
         name = row.domain.name
-        last = next((event.at for event in house.store.events(name, 100) if event.step == _REMINDED), None)
+        last = next((event.at for event in context.store.events(name, 100) if event.step == _REMINDED), None)
         if last is None or now - last >= pause - timedelta(hours=3) or is_void(last, now):
-            error = by_hand(row, house.world)
-            house.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
+            error = by_hand(row, context.world)
+            context.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
             what = What.LATE if late else What.PERSON_NEEDED
             yield Happening(what, JourneyResult(domain=name, at=now, error=error, certificate=row.certificate))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.report import Report, Say
 from certctl.app.result import Judge, failed
 from certctl.domain import Domain, parse_domain, parse_wildcard
@@ -13,7 +13,7 @@ from certctl.stories.result import JourneyResult
 
 
 @dataclass(frozen=True, slots=True)
-class Party:
+class Batch:
     """Those who set out together: the journeys, and the names that were refused at the door.
 
     Attributes:
@@ -30,9 +30,9 @@ class Party:
         return [*self.refused, *(journey.result for journey in self.journeys)]
 
 
-def set_out(
-    names: Iterable[str], house: House, report: Report, *, insists: bool = False, wildcards: bool = False
-) -> Party:
+def start(
+    names: Iterable[str], context: Context, report: Report, *, insists: bool = False, wildcards: bool = False
+) -> Batch:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
     Each domain travels once, however often and in whatever spelling it was given. ``wildcards`` lets names such
@@ -42,7 +42,7 @@ def set_out(
     refused = []
     for text in names:
         try:
-            domain = parse_name(text, house) if wildcards else parse_domain(text, house.names)
+            domain = parse_name(text, context) if wildcards else parse_domain(text, context.names)
         except NameRejected as error:
             refused.append(JourneyResult(domain=text, error=error))
             continue
@@ -50,18 +50,18 @@ def set_out(
             report.note(f"{domain}: {warning}")
         journeys.setdefault(domain, Journey(domain, report, insists=insists))
     report.expect(len(journeys))
-    return Party(list(journeys.values()), refused)
+    return Batch(list(journeys.values()), refused)
 
 
-def parse_name(text: str, house: House) -> Domain:
+def parse_name(text: str, context: Context) -> Domain:
     """Parse a customer's domain or a wildcard of the operator's.
 
     Raises:
         NameRejected: with a slug ``name-…``.
     """
-    return parse_wildcard(text, house.own_names) if text.startswith("*.") else parse_domain(text, house.names)
+    return parse_wildcard(text, context.own_names) if text.startswith("*.") else parse_domain(text, context.names)
 
 
-def finish(party: Party, report: Report, say: Say, fails: Judge = failed) -> int:
+def finish(batch: Batch, report: Report, say: Say, fails: Judge = failed) -> int:
     """Report what became of everyone; return the exit code."""
-    return report.results(party.results, say, fails, party.error)
+    return report.results(batch.results, say, fails, batch.error)

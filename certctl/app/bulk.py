@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.progress import Outlook, Pace
 from certctl.app.report import Report
 from certctl.budget import BULK, Bucket, Limit, Spend, leaving
@@ -14,18 +14,18 @@ from certctl.stories.journey import Journey
 
 
 @contextmanager
-def bulk(journeys: Sequence[Journey], house: House, report: Report) -> Iterator[Mapping[Bucket, Limit]]:
+def bulk(journeys: Sequence[Journey], context: Context, report: Report) -> Iterator[Mapping[Bucket, Limit]]:
     """Lend the limits this many names may use; tell their pace, and in the end what is left and how to go on.
 
     Raises:
         Interrupted: with how far it came.
     """
     if len(journeys) < 2:  # noqa: PLR2004 - more than one is many
-        yield house.world.limits
+        yield context.world.limits
         return
-    limits = leaving(house.world.limits, BULK)
-    outlook = _outlook(limits, house)
-    report.expect(len(journeys), Pace(len(journeys), _new(journeys, house), house.clock, outlook))
+    limits = leaving(context.world.limits, BULK)
+    outlook = _outlook(limits, context)
+    report.expect(len(journeys), Pace(len(journeys), _new(journeys, context), context.clock, outlook))
     try:
         yield limits
     except KeyboardInterrupt as error:
@@ -38,16 +38,16 @@ def bulk(journeys: Sequence[Journey], house: House, report: Report) -> Iterator[
         )
 
 
-def _outlook(limits: Mapping[Bucket, Limit], house: House) -> Outlook | None:
+def _outlook(limits: Mapping[Bucket, Limit], context: Context) -> Outlook | None:
     orders = limits.get(Bucket.ORDERS)
     if orders is None:
         return None
-    return Outlook(orders, partial(house.store.spent, Spend(Bucket.ORDERS, ""), orders), house.clock)
+    return Outlook(orders, partial(context.store.spent, Spend(Bucket.ORDERS, ""), orders), context.clock)
 
 
-def _new(journeys: Sequence[Journey], house: House) -> int:
+def _new(journeys: Sequence[Journey], context: Context) -> int:
     """Count the names for which the store has no certificate: each needs an order."""
-    rows = (house.store.domain(journey.domain) for journey in journeys)
+    rows = (context.store.domain(journey.domain) for journey in journeys)
     return sum(row is None or row.certificate is None for row in rows)
 
 

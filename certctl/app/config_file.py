@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from certctl import __version__
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.toml_edit import Key, with_value
 from certctl.io.files import PUBLIC, make_directory, rewrite, writing
 from certctl.io.fsuid import as_root
@@ -18,20 +18,20 @@ _CONFIG_MODE = 0o640
 
 
 @as_root()
-def wanted(house: House, values: Mapping[Key, str]) -> Preview:
+def wanted(context: Context, values: Mapping[Key, str]) -> Preview:
     """Return the configuration with these values; where there is none, a commented one with what is in force.
 
     Raises:
         ConfigInvalid: ``config-invalid``: the file says one in another way than a line of its own.
     """
-    current = house.file.read_bytes().decode("utf-8") if house.file.exists() else ""
-    text = current if house.file.exists() else commented(house.settings)
+    current = context.file.read_bytes().decode("utf-8") if context.file.exists() else ""
+    text = current if context.file.exists() else commented(context.settings)
     for (section, key), value in values.items():
         text = with_value(text, section, key, value)
-    return Preview(house.file, text, current)
+    return Preview(context.file, text, current)
 
 
-def write(house: House, previews: Sequence[Preview]) -> None:
+def write(context: Context, previews: Sequence[Preview]) -> None:
     """Write what differs: the configuration for root's group alone, the rest for everybody.
 
     Raises:
@@ -41,7 +41,7 @@ def write(house: House, previews: Sequence[Preview]) -> None:
         if preview.diff():
             with writing(preview.path), as_root():
                 make_directory(preview.path.parent, 0o755)
-                rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == house.file else PUBLIC)
+                rewrite(preview.path, preview.text, _CONFIG_MODE if preview.path == context.file else PUBLIC)
 
 
 def commented(settings: "Settings") -> str:

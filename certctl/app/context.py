@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.server import Nginx
     from certctl.notify import Notifier
-    from certctl.ports.manual_dns import Person
+    from certctl.ports.manual_dns import ManualOperator
     from certctl.ports.world import World
     from certctl.store.sqlite import SqliteStore
     from certctl.values import Mode, Site
@@ -42,7 +42,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class House:
+class Context:
     """The parties of one run, each built when it is first needed; what a command opened is closed at its end.
 
     Attributes:
@@ -55,27 +55,27 @@ class House:
     found: "Mapping[str, str]" = field(default_factory=dict)
     _opened: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
-    def in_mode(self, mode: str) -> "House":
+    def in_mode(self, mode: str) -> "Context":
         """Return the same parties on a host whose nginx serves in another mode."""
         nginx = self.settings.nginx.model_copy(update={"mode": mode})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
-    def restarting(self) -> "House":
+    def restarting(self) -> "Context":
         """Return the same parties on a host whose nginx is restarted where it would be reloaded."""
         command = ("systemctl", "restart", self.web.unit)
         nginx = self.settings.nginx.model_copy(update={"reload": command})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
-    def set_to(self, settings: "Settings") -> "House":
+    def set_to(self, settings: "Settings") -> "Context":
         """Return the parties that other settings describe; whoever closes this one closes them too."""
-        return House(settings, self.file, self.source, _opened=self._opened)
+        return Context(settings, self.file, self.source, _opened=self._opened)
 
     def close(self) -> None:
         """Close every store that was opened; the next use opens it again."""
         self._opened.close()
 
     def keep(self, held: ExitStack) -> None:
-        """Hold something until this house is closed."""
+        """Hold something until this context is closed."""
         self._opened.push(held)
 
     def path(self, absolute: str | Path) -> Path:
@@ -206,11 +206,11 @@ class House:
         """Return party 3."""
         return self.ca_by(self.settings.ca.engine)
 
-    def ca_by(self, engine: str, person: "Person | None" = None) -> "Authority":
+    def ca_by(self, engine: str, person: "ManualOperator | None" = None) -> "Authority":
         """Return party 3 by one of its engines, with somebody who can edit a zone by hand when there is one."""
         from certctl.ca.authority import Authority
         from certctl.ca.settings import CaSettings
-        from certctl.ca.solvers.rfc2136 import Office
+        from certctl.ca.solvers.rfc2136 import TxtAutomation
         from certctl.dns import ZoneUpdates
 
         s = self.settings.ca
@@ -224,8 +224,8 @@ class House:
             key_type=s.key_type,
             deadline=timedelta(seconds=s.timeout_seconds),
         )
-        office = Office(self.txt_watch, ZoneUpdates.of, self.clock)
-        return Authority(settings, engine, person=person, office=office)
+        automation = TxtAutomation(self.txt_watch, ZoneUpdates.of, self.clock)
+        return Authority(settings, engine, person=person, automation=automation)
 
     @cached_property
     def web(self) -> "Nginx":
@@ -301,21 +301,21 @@ class House:
         return Notifier(NotifySettings(s.command, s.webhook, s.ping))
 
 
-def read_new_house(source: Source) -> House:
+def read_new_context(source: Source) -> Context:
     """Read the configuration of a command that makes one: the file that was named may not be there yet.
 
     Raises:
-        ConfigInvalid: as ``read_house``.
+        ConfigInvalid: as ``read_context``.
     """
     from certctl.config import chosen_file, parse
 
     chosen = chosen_file(source.config)
     if chosen is None or chosen.exists():
-        return read_house(source)
-    return House(parse("", chosen, source.root), chosen, source)
+        return read_context(source)
+    return Context(parse("", chosen, source.root), chosen, source)
 
 
-def read_house(source: Source) -> House:
+def read_context(source: Source) -> Context:
     """Read the configuration this run was given; whoever runs it stays who that is.
 
     Raises:
@@ -329,4 +329,4 @@ def read_house(source: Source) -> House:
     found = nginx_found(settings)
     nginx = settings.nginx.model_copy(update=found)
     file = chosen or root / str(DEFAULT_FILE).lstrip("/")
-    return House(settings.model_copy(update={"nginx": nginx}) if found else settings, file, source, found)
+    return Context(settings.model_copy(update={"nginx": nginx}) if found else settings, file, source, found)

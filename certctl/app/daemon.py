@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.ownership import require_legible
 from certctl.errors import ConfigInvalid, ExitCode, Internal
 from certctl.io import accounts, sockets
@@ -31,11 +31,11 @@ _NICER = 5  # handshakes of those who are live go first
 MISS = "miss.sock"
 
 
-def run(house: House, where: Path, voice: "Voice", say: Say) -> int:
+def run(context: Context, where: Path, voice: "Voice", say: Say) -> int:
     """Serve until told to stop; whoever was started as root has given that up before it hears the first visitor.
 
     Args:
-        house: The host.
+        context: The host.
         where: The socket that nginx knows, where systemd hands none over.
         voice: Says what happens.
         say: Says in the process without rights why that one failed; returns the exit code.
@@ -51,29 +51,29 @@ def run(house: House, where: Path, voice: "Voice", say: Say) -> int:
     os.nice(_NICER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a shell's 1024 are fewer than our visitors
-    if house.mode is Mode.BLOCKS and os.geteuid() == 0:
-        make_account(house)
-    require_reader(house)
+    if context.mode is Mode.BLOCKS and os.geteuid() == 0:
+        make_account(context)
+    require_reader(context)
     from certctl.app.daemon_parts import Parts
 
-    parts = Parts(house, voice)
-    with _listeners(house, where) as listeners:
-        if house.mode is Mode.BLOCKS and os.geteuid() == 0:
+    parts = Parts(context, voice)
+    with _listeners(context, where) as listeners:
+        if context.mode is Mode.BLOCKS and os.geteuid() == 0:
             parts.begin()
-            return _run_in_two(house, parts, listeners, say)
-        daemon = _unprivileged(house, parts, parts.own_hands())
+            return _run_in_two(context, parts, listeners, say)
+        daemon = _unprivileged(context, parts, parts.own_hands())
         parts.begin()
         asyncio.run(daemon.serve(listeners))
         return int(ExitCode.DONE)
 
 
-def _run_in_two(house: House, parts: "Parts", listeners: "Listeners", say: Say) -> int:
+def _run_in_two(context: Context, parts: "Parts", listeners: "Listeners", say: Say) -> int:
     """Serve in a process without rights, and do here what takes them; return that process's exit code."""
     from certctl.serve.privsep_monitor import part
 
     def listen(line: socket.socket) -> int:
         try:
-            asyncio.run(_unprivileged(house, parts, parts.monitors_hands(line)).serve(listeners))
+            asyncio.run(_unprivileged(context, parts, parts.monitors_hands(line)).serve(listeners))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - this process ends here
             return say(error)
         return int(ExitCode.DONE)
@@ -85,15 +85,15 @@ def _run_in_two(house: House, parts: "Parts", listeners: "Listeners", say: Say) 
     return code
 
 
-def _unprivileged(house: House, parts: "Parts", by: "Hands") -> "Daemon":
+def _unprivileged(context: Context, parts: "Parts", by: "Hands") -> "Daemon":
     """Return the daemon, and be an ordinary user from now on."""
     daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
-    _give_up_rights(house)
+    _give_up_rights(context)
     return daemon
 
 
 @contextmanager
-def _listeners(house: House, where: Path) -> "Iterator[Listeners]":
+def _listeners(context: Context, where: Path) -> "Iterator[Listeners]":
     """Yield systemd's sockets, or our own.
 
     Ours are taken away when the daemon ends as it was asked to. Otherwise they stay, so that it is missed: a
@@ -104,7 +104,7 @@ def _listeners(house: House, where: Path) -> "Iterator[Listeners]":
         return
     with lock(where.with_suffix(".lock"), timedelta(0), f"the daemon at {where}"):
         try:
-            yield _bound(where, _group(house))
+            yield _bound(where, _group(context))
         except KeyboardInterrupt:
             _take_away(where)
             raise
@@ -142,58 +142,59 @@ def _sorted(given: Sequence[socket.socket]) -> "Listeners":
         ) from error
 
 
-def _group(house: House) -> int | None:
+def _group(context: Context) -> int | None:
     """Return the group that nginx's workers have; without root only groups of ours can be given."""
-    if house.mode is Mode.BLOCKS and os.geteuid() != 0:
+    if context.mode is Mode.BLOCKS and os.geteuid() != 0:
         return None
-    group = accounts.group_id(group_name(house))
+    group = accounts.group_id(group_name(context))
     return group if os.geteuid() == 0 or group in os.getgroups() else None
 
 
-def group_name(house: House) -> str:
+def group_name(context: Context) -> str:
     """Return the group that nginx's workers have, and with it the right to ask."""
-    return house.web.worker_group() if house.mode is Mode.BLOCKS else house.settings.nginx.group
+    return context.web.worker_group() if context.mode is Mode.BLOCKS else context.settings.nginx.group
 
 
-def make_account(house: House) -> None:
+def make_account(context: Context) -> None:
     """Make the user who hears strangers, where it is missing; below another root accounts are not ours to make."""
-    if house.path("/") == Path("/"):
-        accounts.create(house.settings.serve.user, house.settings.nginx.group)
+    if context.path("/") == Path("/"):
+        accounts.create(context.settings.serve.user, context.settings.nginx.group)
 
 
-def require_reader(house: House) -> None:
+def require_reader(context: Context) -> None:
     """Make sure that who will hear strangers can load the daemon, while there is somebody to say otherwise.
 
     Raises:
         ConfigInvalid: ``missing-account``, ``missing-program``.
     """
-    require_legible(house.settings.serve.user, house.settings.nginx.group, "certctl serve --install")
+    require_legible(context.settings.serve.user, context.settings.nginx.group, "certctl serve --install")
 
 
-def _give_up_rights(house: House) -> None:
+def _give_up_rights(context: Context) -> None:
     """Become an ordinary user: in modes shared and lua the one that owns certctl's state."""
     if os.geteuid() != 0:
         return
-    user, group = house.settings.serve.user, house.settings.nginx.group
+    user, group = context.settings.serve.user, context.settings.nginx.group
     owner = accounts.require(user, group)
-    if house.mode is not Mode.BLOCKS:
-        _require_own(house, owner.uid)
-        make_directory(house.run, 0o755)
+    if context.mode is not Mode.BLOCKS:
+        _require_own(context, owner.uid)
+        make_directory(context.run, 0o755)
         # The unit's root has no CAP_DAC_OVERRIDE: it cannot look into a directory that is the user's already.
-        if house.run.stat().st_uid != owner.uid:
-            hand_over(house.run, owner.uid, owner.gid)
+        if context.run.stat().st_uid != owner.uid:
+            hand_over(context.run, owner.uid, owner.gid)
     accounts.become(user, group)
 
 
-def _require_own(house: House, uid: int) -> None:
+def _require_own(context: Context, uid: int) -> None:
     """Refuse to take the run directory where the state is somebody else's, as while a host moves.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.
     """
-    if house.state.exists() and house.state.stat().st_uid != uid:
+    user = context.settings.serve.user
+    if context.state.exists() and context.state.stat().st_uid != uid:
         raise ConfigInvalid(
             Slug.STATE_UNWRITABLE,
-            f"{house.state} does not belong to {house.settings.serve.user}, as whom the daemon runs in this mode",
+            f"{context.state} does not belong to {user}, as whom the daemon runs in this mode",
             next=["certctl reconcile", "certctl init", "certctl doctor"],
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from certctl.app import move_journal
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.budget import FIRST_VISITS, leaving
 from certctl.dns import CustomerDns
 from certctl.domain import NOBODY, Domain, parse_domain
@@ -24,10 +24,10 @@ from certctl.serve.daemon import Daemon, Probe
 from certctl.serve.daemon import Voice as DaemonVoice
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Issuer, OnDemand, Watcher
-from certctl.serve.privsep_child import Unprivileged
+from certctl.serve.privsep_child import PrivsepChild
 from certctl.serve.privsep_monitor import Duties
 from certctl.serve.settings import ServeSettings
-from certctl.serve.worker import Issuing
+from certctl.serve.worker import Worker
 from certctl.slugs import Slug
 from certctl.stories.leftovers import let_copies_go
 from certctl.values import Mode
@@ -57,20 +57,20 @@ class Voice(DaemonVoice, Watcher, Protocol):
 class Parts:
     """The parts of one daemon, from the configuration."""
 
-    def __init__(self, house: House, voice: Voice) -> None:
-        s = house.settings.serve
+    def __init__(self, context: Context, voice: Voice) -> None:
+        s = context.settings.serve
         self.settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
-        self._house = house
+        self._house = context
         self._voice = voice
 
     def own_hands(self) -> Hands:
         """Return the threads of this process, which need the rights."""
-        issuing = Issuing(_world(self._house), self.settings)
+        issuing = Worker(_world(self._house), self.settings)
         return Hands(issuing, self._house.operator.require_refusal, _can_be_read(self._house))
 
     def monitors_hands(self, line: socket.socket) -> Hands:
         """Return the monitor at the other end of a line."""
-        there = Unprivileged(line, _dns(self._house).verify, self.settings, self._monitor_is_gone)
+        there = PrivsepChild(line, _dns(self._house).verify, self.settings, self._monitor_is_gone)
         return Hands(there, there.probe, there.store_up)
 
     def duties(self) -> Duties:
@@ -78,16 +78,16 @@ class Parts:
         names = self._house.names
         return Duties(
             lambda text: parse_domain(text, names),
-            Issuing(_world(self._house), self.settings),
+            Worker(_world(self._house), self.settings),
             self._house.operator.require_refusal,
             _can_be_read(self._house),
         )
 
     def daemon(self, by: Hands) -> Daemon:
         """Return the daemon, whoever does its work."""
-        house, names = self._house, self._house.names
-        metrics = Metrics(house.clock, by.store_up, house.mode)
-        host = Host(lambda text: parse_domain(text, names), _is_served(house), by.issue)
+        context, names = self._house, self._house.names
+        metrics = Metrics(context.clock, by.store_up, context.mode)
+        host = Host(lambda text: parse_domain(text, names), _is_served(context), by.issue)
         on_demand = OnDemand(host, self.settings, [metrics, self._voice])
         metrics.watch(on_demand)
         app = application(on_demand, metrics.text, metrics.summary)
@@ -158,36 +158,36 @@ def _owner_of(state: Path) -> int | None:
         return None
 
 
-def _dns(house: House) -> CustomerDns:
+def _dns(context: Context) -> CustomerDns:
     """Return party 1 with a deadline that suits a visitor who waits."""
-    return CustomerDns(replace(house.dns_settings, deadline=_DNS_DEADLINE))
+    return CustomerDns(replace(context.dns_settings, deadline=_DNS_DEADLINE))
 
 
-def _world(house: House) -> World:
+def _world(context: Context) -> World:
     """Return the world of the stories, as patient as a visitor."""
     return replace(
-        house.world,
-        dns=_dns(house),
-        ca=house.ca_by("acme"),
-        locks=StayingLocks(HostLocks(house.run / "locks/domains", _LOCK_WAIT), house.state, house.sites),
-        limits=leaving(house.limits, FIRST_VISITS),
+        context.world,
+        dns=_dns(context),
+        ca=context.ca_by("acme"),
+        locks=StayingLocks(HostLocks(context.run / "locks/domains", _LOCK_WAIT), context.state, context.sites),
+        limits=leaving(context.limits, FIRST_VISITS),
     )
 
 
-def _is_served(house: House) -> Callable[[Domain], bool]:
+def _is_served(context: Context) -> Callable[[Domain], bool]:
     """Return how to see whether nginx serves a name without asking anybody.
 
     In mode blocks it cannot be seen: files are there before nginx has taken them over. There a visit comes here
     only when nginx has no block for the name, so it is always worth a look.
     """
-    if house.mode is Mode.BLOCKS:
+    if context.mode is Mode.BLOCKS:
         return lambda _: False
-    return lambda domain: target(house.state / "live", domain) is not None
+    return lambda domain: target(context.state / "live", domain) is not None
 
 
-def _can_be_read(house: House) -> Callable[[], bool]:
+def _can_be_read(context: Context) -> Callable[[], bool]:
     """Return how to see whether the store answers, on a connection of its own: others may wait for a lock."""
-    store = house.another_store()
+    store = context.another_store()
 
     def look() -> bool:
         try:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.errors import CertctlError
 from certctl.io import accounts, unix_http
 from certctl.timer.units import SERVE
@@ -49,73 +49,73 @@ class Sight:
         return f"the daemon: {hits['count']} first visits{speed}, {under_way}, {refused} refused{trouble}"
 
 
-def look(house: House) -> Sight | None:
+def look(context: Context) -> Sight | None:
     """Ask the daemon how it does; None where there is none and none was installed."""
-    socket = house.path(house.settings.serve.socket)
+    socket = context.path(context.settings.serve.socket)
     if not _is_there(socket):
-        return Sight(problem="no socket") if house.path(_UNIT).is_file() else None
+        return Sight(problem="no socket") if context.path(_UNIT).is_file() else None
     try:
         return Sight(json.loads(unix_http.get(socket, "/status", _SECONDS)))
     except (unix_http.Unanswered, ValueError) as error:
         return Sight(problem=str(error))
 
 
-def examine(house: House) -> Iterator[Finding]:
+def examine(context: Context) -> Iterator[Finding]:
     """Look at what the daemon needs of this host, and at the daemon."""
-    sight = look(house)
+    sight = look(context)
     if sight is None:
-        if house.mode is Mode.LUA:
+        if context.mode is Mode.LUA:
             text = "mode lua without the daemon: a first visitor's handshake is refused, not waited for"
             yield Finding(_AREA, Level.WARNING, text, _INSTALL)
         return
-    yield from _user(house)
-    yield from _rights(house)
-    yield from _units(house)
+    yield from _user(context)
+    yield from _rights(context)
+    yield from _units(context)
     if sight.status is None:
-        yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(house))
-    elif (mode := sight.status["mode"]) != house.mode:
-        text = f"the daemon was started in mode {mode}, and this host is in mode {house.mode}"
-        yield Finding(_AREA, Level.PROBLEM, text, _start(house))
+        yield Finding(_AREA, Level.PROBLEM, sight.summary, _start(context))
+    elif (mode := sight.status["mode"]) != context.mode:
+        text = f"the daemon was started in mode {mode}, and this host is in mode {context.mode}"
+        yield Finding(_AREA, Level.PROBLEM, text, _start(context))
     elif slug := sight.status["refusing"]:
         text = f"the daemon takes on no name: {slug}"
         yield Finding(_AREA, Level.PROBLEM, text, f"certctl explain {slug}")
     else:
         yield Finding(_AREA, Level.OK, sight.summary)
-        yield from _age(house, sight.status)
+        yield from _age(context, sight.status)
 
 
-def _age(house: House, status: Mapping[str, Any]) -> Iterator[Finding]:
+def _age(context: Context, status: Mapping[str, Any]) -> Iterator[Finding]:
     """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
     from certctl.app.daemon_units import newest
 
-    if int(newest(house)) > datetime.fromisoformat(status["since"]).timestamp():
+    if int(newest(context)) > datetime.fromisoformat(status["since"]).timestamp():
         text = "the daemon was started before its configuration, or certctl itself, became what it is now"
-        yield Finding(_AREA, Level.WARNING, text, _anew(house))
+        yield Finding(_AREA, Level.WARNING, text, _anew(context))
 
 
-def _units(house: House) -> Iterator[Finding]:
+def _units(context: Context) -> Iterator[Finding]:
     from certctl.app.daemon_units import daemon_files
     from certctl.app.scheduler_status import examine_units
 
-    yield from examine_units(house, SERVE, lambda settings: daemon_files(house, settings))
+    yield from examine_units(context, SERVE, lambda settings: daemon_files(context, settings))
 
 
-def _user(house: House) -> Iterator[Finding]:
-    if house.mode is Mode.BLOCKS and os.geteuid() != 0:
+def _user(context: Context) -> Iterator[Finding]:
+    if context.mode is Mode.BLOCKS and os.geteuid() != 0:
         return
     try:
-        accounts.require(house.settings.serve.user, house.settings.nginx.group)
+        accounts.require(context.settings.serve.user, context.settings.nginx.group)
     except CertctlError as error:
         yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
 
 
-def _rights(house: House) -> Iterator[Finding]:
+def _rights(context: Context) -> Iterator[Finding]:
     """Look whether nginx's workers, and nobody else, may use the sockets."""
     from certctl.app.daemon import MISS, group_name
 
-    socket = house.path(house.settings.serve.socket)
+    socket = context.path(context.settings.serve.socket)
     try:
-        group = accounts.group_id(group_name(house))
+        group = accounts.group_id(group_name(context))
     except CertctlError as error:
         yield Finding(_AREA, Level.PROBLEM, error.message, error.next[0])
         return
@@ -127,17 +127,17 @@ def _rights(house: House) -> Iterator[Finding]:
             text = (
                 f"{path} has mode {stat.S_IMODE(facts.st_mode):04o} and group {facts.st_gid}, not 0660 and {group}"
             )
-            yield Finding(_AREA, Level.PROBLEM, text, _start(house))
+            yield Finding(_AREA, Level.PROBLEM, text, _start(context))
 
 
-def _start(house: House) -> str:
-    return _BY_SYSTEMD if house.path(_UNIT).is_file() else _anew(house)
+def _start(context: Context) -> str:
+    return _BY_SYSTEMD if context.path(_UNIT).is_file() else _anew(context)
 
 
-def _anew(house: House) -> str:
+def _anew(context: Context) -> str:
     from certctl.app.scheduler import is_booted
 
-    return _INSTALL if is_booted(house) else _BY_HAND
+    return _INSTALL if is_booted(context) else _BY_HAND
 
 
 def _is_there(path: Path) -> bool:

@@ -4,18 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import certctl
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.daemon import group_name
 from certctl.timer.files import HostFile
 from certctl.timer.units import UnitSettings, serve_files
 
 
-def daemon_files(house: House, settings: UnitSettings) -> list[HostFile]:
+def daemon_files(context: Context, settings: UnitSettings) -> list[HostFile]:
     """Return the daemon's units with the group that nginx's workers have now."""
-    return serve_files(replace(settings, socket_group=group_name(house)))
+    return serve_files(replace(settings, socket_group=group_name(context)))
 
 
-def newest(house: House) -> float:
+def newest(context: Context) -> float:
     """Return when what the daemon reads at its start last changed: the configuration, and certctl itself."""
-    read = [path for path in (house.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
+    read = [path for path in (context.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
     return max(path.stat().st_mtime for path in read)

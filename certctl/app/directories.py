@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certctl.app import move_journal
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.move_journal import Kind, Move
 from certctl.app.ownership import work_as_owner
 from certctl.app.take_over import require_plain_store, take_over
@@ -19,64 +19,66 @@ from certctl.nginx.aside import NAME as ASIDE
 _ROOT = Owner(0, 0)
 
 
-def directories(house: House) -> dict[Path, int]:
+def directories(context: Context) -> dict[Path, int]:
     """Return each with its widest mode: keys are for root alone, or for the workers too (decisions 0007, 0013)."""
-    live = 0o700 if house.settings.nginx.mode == "blocks" else 0o750
+    live = 0o700 if context.settings.nginx.mode == "blocks" else 0o750
     modes = {"": 0o711, "live": live, "acme": 0o700, "challenges": 0o755}
-    return {house.state / name: mode for name, mode in modes.items()} | {house.sites: 0o700, house.run: 0o755}
+    return {context.state / name: mode for name, mode in modes.items()} | {context.sites: 0o700, context.run: 0o755}
 
 
-def owner(house: House) -> Owner:
+def owner(context: Context) -> Owner:
     """Return whose the state is: root's, or of the daemon's user where nginx's workers open keys themselves.
 
     Raises:
         ConfigInvalid: ``missing-account``.
     """
-    if house.settings.nginx.mode == "blocks":
+    if context.settings.nginx.mode == "blocks":
         return _ROOT
-    return accounts.require(house.settings.serve.user, house.settings.nginx.group)
+    return accounts.require(context.settings.serve.user, context.settings.nginx.group)
 
 
-def planted(house: House) -> Iterator[Path]:
+def planted(context: Context) -> Iterator[Path]:
     """Find what certctl never makes: links, directories where a lock file belongs, and second names of files.
 
     Nothing is reached through them. A link of root's own right below the top may be another disk, and a second name
     in a directory of root's a backup. The mirror is left out: what does not belong there is replaced at the next
     change.
     """
-    for path, facts, is_ours in _entries(house):
-        if is_ours and path.parent in {house.state, house.run}:
+    for path, facts, is_ours in _entries(context):
+        if is_ours and path.parent in {context.state, context.run}:
             continue
-        if _is_odd(path, facts, is_ours=is_ours) and not _is_the_accounts(path, house.state):
+        if _is_odd(path, facts, is_ours=is_ours) and not _is_the_accounts(path, context.state):
             yield path
 
 
-def strangers(house: House, whose: Owner) -> Iterator[Path]:
+def strangers(context: Context, whose: Owner) -> Iterator[Path]:
     """Find files of another user than the one certctl works here as, who could not open them.
 
     The daemon's own lock is root's where root started it: it is taken before the rights are given up.
     """
-    daemons = house.path(house.settings.serve.socket).with_suffix(".lock")
-    files = ((path, facts) for path, facts, _ in _entries(house) if stat.S_ISREG(facts.st_mode) and path != daemons)
+    daemons = context.path(context.settings.serve.socket).with_suffix(".lock")
+    files = (
+        (path, facts) for path, facts, _ in _entries(context) if stat.S_ISREG(facts.st_mode) and path != daemons
+    )
     return (path for path, facts in files if facts.st_uid != whose.uid)
 
 
-def _entries(house: House) -> Iterator[tuple[Path, os.stat_result, bool]]:
+def _entries(context: Context) -> Iterator[tuple[Path, os.stat_result, bool]]:
     """Walk through the state and the run directory; say of each entry whether its directory is ours alone."""
-    for top in filter(Path.is_dir, (house.state, house.run)):
+    for top in filter(Path.is_dir, (context.state, context.run)):
         for place, directories, names, descriptor in os.fwalk(top):
             is_ours = os.fstat(descriptor).st_uid == os.geteuid()
             for name in (*directories, *names):
                 with suppress(FileNotFoundError):  # another run has removed it meanwhile
                     yield Path(place, name), os.stat(name, dir_fd=descriptor, follow_symlinks=False), is_ours
-            if Path(place) == house.state:
+            if Path(place) == context.state:
                 directories[:] = [name for name in directories if name not in {"live", ASIDE}]
 
 
 @as_root()
-def aside(house: House) -> list[Path]:
+def aside(context: Context) -> list[Path]:
     """Return what was in the state when root took it over, and was not certctl's."""
-    return sorted((house.state / ASIDE).glob("*-taken-over"))
+    return sorted((context.state / ASIDE).glob("*-taken-over"))
 
 
 def _is_odd(path: Path, facts: os.stat_result, *, is_ours: bool) -> bool:
@@ -93,7 +95,7 @@ def _is_the_accounts(path: Path, state: Path) -> bool:
     return is_there and path.is_symlink() and path.readlink() == (state / "acme/accounts").absolute()
 
 
-def prepare_directories(house: House) -> None:
+def prepare_directories(context: Context) -> None:
     """Create what certctl and nginx share, and give all of it to whose it is, with the modes it should have.
 
     A directory that is there and open wider is closed; a narrower one is somebody's wish and stays, but for the
@@ -102,40 +104,44 @@ def prepare_directories(house: House) -> None:
     Raises:
         ConfigInvalid: ``state-unwritable``, ``missing-account``.
     """
-    changes = changes_owner(house)
-    with writing(house.state), as_root(), _written_down(house, changes=changes) as half_done:
-        if (changes or half_done) and owner(house) == _ROOT:
-            take_over(house)
-        for path, mode in directories(house).items():
+    changes = changes_owner(context)
+    with writing(context.state), as_root(), _written_down(context, changes=changes) as half_done:
+        if (changes or half_done) and owner(context) == _ROOT:
+            take_over(context)
+        for path, mode in directories(context).items():
             make_directory(path, mode)
             narrow(path, mode)
-        house.web.set_rights()
+        context.web.set_rights()
         if os.geteuid() == 0:
-            whose = owner(house)
-            hand_over(house.sites, _ROOT.uid, _ROOT.gid)
-            hand_over(house.run, whose.uid, whose.gid)
-            hand_over(house.state, whose.uid, whose.gid, sparing=ASIDE)  # its top last: it says whom root works as
-    work_as_owner(house)
+            whose = owner(context)
+            hand_over(context.sites, _ROOT.uid, _ROOT.gid)
+            hand_over(context.run, whose.uid, whose.gid)
+            hand_over(
+                context.state, whose.uid, whose.gid, sparing=ASIDE
+            )  # its top last: it says whom root works as
+    work_as_owner(context)
 
 
-def changes_owner(house: House) -> bool:
+def changes_owner(context: Context) -> bool:
     """Tell whether the state belongs to somebody else than it should in this mode.
 
     Raises:
         ConfigInvalid: ``missing-account``.
     """
-    return os.geteuid() == 0 and house.state.exists() and house.state.stat().st_uid != owner(house).uid
+    return os.geteuid() == 0 and context.state.exists() and context.state.stat().st_uid != owner(context).uid
 
 
 @contextmanager
-def _written_down(house: House, *, changes: bool) -> Iterator[bool]:
+def _written_down(context: Context, *, changes: bool) -> Iterator[bool]:
     """Have a change of the owner written down; yield whether a run before this one may have left it half done."""
-    found = move_journal.found(house.sites)
+    found = move_journal.found(context.sites)
     if found or not changes:
         yield found is not None and found.changes_owner
         return
-    if owner(house) == _ROOT:
-        require_plain_store(house)
-    move_journal.begin(house.sites, Move(Kind.OWNER, house.mode, house.mode, house.file, changes_owner=True))
+    if owner(context) == _ROOT:
+        require_plain_store(context)
+    move_journal.begin(
+        context.sites, Move(Kind.OWNER, context.mode, context.mode, context.file, changes_owner=True)
+    )
     yield False
-    move_journal.end(house.sites)
+    move_journal.end(context.sites)

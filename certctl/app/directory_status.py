@@ -10,7 +10,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from certctl.app import move_journal
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.directories import aside, directories, owner, planted, strangers
 from certctl.io.files import PRIVATE, write_new
 from certctl.io.fsuid import Owner, as_root
@@ -27,22 +27,22 @@ _FIXES = {
 }
 
 
-def examine_state(house: House) -> list[Finding]:
+def examine_state(context: Context) -> list[Finding]:
     """Look at the state, the pairs of server blocks, the include directory and the run directory."""
-    whose = owner(house) if os.geteuid() == 0 else None
-    odd = list(planted(house))
-    found = [*map(_out_of_place, odd), *(_of_strangers(house, whose) if whose else ())]
+    whose = owner(context) if os.geteuid() == 0 else None
+    odd = list(planted(context))
+    found = [*map(_out_of_place, odd), *(_of_strangers(context, whose) if whose else ())]
     found += [
         Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
-        for path in aside(house)
+        for path in aside(context)
     ]
-    found += _cut_short(house)
-    for path, widest in directories(house).items():
+    found += _cut_short(context)
+    for path, widest in directories(context).items():
         if path not in odd:
-            found += _directory(path, widest, _ROOT if whose and path == house.sites else whose)
-    found += _open_store(house, odd)
-    found += _untaken(house, {path for path in directories(house) if path not in odd})
-    return [*found, *_room(house, is_sound=not found)]
+            found += _directory(path, widest, _ROOT if whose and path == context.sites else whose)
+    found += _open_store(context, odd)
+    found += _untaken(context, {path for path in directories(context) if path not in odd})
+    return [*found, *_room(context, is_sound=not found)]
 
 
 def _out_of_place(path: Path) -> Finding:
@@ -53,18 +53,18 @@ def _out_of_place(path: Path) -> Finding:
     return Finding("state", Level.PROBLEM, text, fix)
 
 
-def _of_strangers(house: House, whose: Owner) -> Iterator[Finding]:
+def _of_strangers(context: Context, whose: Owner) -> Iterator[Finding]:
     """Look for files that certctl could not open here, as after a restore by root where the state is not root's."""
-    found = sorted(strangers(house, whose))
+    found = sorted(strangers(context, whose))
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         text = f"all here is read and written as user {whose.uid}, and {found[0]}{more} belong to another"
         yield Finding("state", Level.PROBLEM, text, "certctl doctor --fix")
 
 
-def _cut_short(house: House) -> Iterator[Finding]:
+def _cut_short(context: Context) -> Iterator[Finding]:
     """Look for a move that a killed run left: until it is finished, what follows may be half of each mode."""
-    if move := move_journal.found(house.sites):
+    if move := move_journal.found(context.sites):
         text = f"{move.text} is under way, or a run was killed that had begun it"
         yield Finding("state", Level.PROBLEM, text, "certctl reconcile")
 
@@ -83,19 +83,19 @@ def _directory(path: Path, widest: int, whose: Owner | None) -> Iterator[Finding
         yield Finding("state", Level.PROBLEM, text, "certctl doctor --fix")
 
 
-def _open_store(house: House, odd: list[Path]) -> Iterator[Finding]:
+def _open_store(context: Context, odd: list[Path]) -> Iterator[Finding]:
     """Look whether others may open the store, which holds every key, in a directory that all may pass."""
-    for path in (house.database.with_name(f"{house.database.name}{part}") for part in _STORE_PARTS):
+    for path in (context.database.with_name(f"{context.database.name}{part}") for part in _STORE_PARTS):
         if path not in odd and path.is_file() and (mode := stat.S_IMODE(path.stat().st_mode)) & ~PRIVATE:
             text = f"{path} holds keys and has mode {mode:04o}, wider than {PRIVATE:04o}"
             yield Finding("state", Level.PROBLEM, text, f"chmod {PRIVATE:04o} {path}")
 
 
-def _untaken(house: House, places: set[Path]) -> Iterator[Finding]:
+def _untaken(context: Context, places: set[Path]) -> Iterator[Finding]:
     """Write a file into each place: a quota, a sick disk and a read-only mount are seen in no other way."""
-    conf_dir = house.path(house.settings.nginx.conf_dir)
+    conf_dir = context.path(context.settings.nginx.conf_dir)
     for place in sorted(filter(Path.is_dir, places | {conf_dir})):
-        rights = as_root() if place in {conf_dir, house.sites} else nullcontext()
+        rights = as_root() if place in {conf_dir, context.sites} else nullcontext()
         if trouble := _trouble(place, rights):
             fix = _FIXES.get(trouble.errno or 0, "findmnt --target {}").format(place)
             yield Finding("state", Level.PROBLEM, f"{place} takes no file: {trouble.strerror}", fix)
@@ -115,12 +115,12 @@ def _trouble(place: Path, rights: AbstractContextManager[None]) -> OSError | Non
     return None
 
 
-def _room(house: House, *, is_sound: bool) -> Iterator[Finding]:
+def _room(context: Context, *, is_sound: bool) -> Iterator[Finding]:
     """Look at the room of every place certctl writes to; the state's is told also when there is enough."""
-    for place in (house.state, house.path(house.settings.nginx.conf_dir), house.run):
+    for place in (context.state, context.path(context.settings.nginx.conf_dir), context.run):
         free = shutil.disk_usage(place).free if place.is_dir() else _LOW_DISK_BYTES + 1
         if free <= _LOW_DISK_BYTES:
             text = f"there is too little room in {place}: {free / 1e6:.1f} MB free"
             yield Finding("state", Level.PROBLEM, text, f"df -h {place}")
-        elif is_sound and place == house.state:
+        elif is_sound and place == context.state:
             yield Finding("state", Level.OK, f"{place}, {free / 1e9:.1f} GB free", "")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from certctl.app import identity
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.directories import prepare_directories
 from certctl.app.directory_status import examine_state
 from certctl.app.report import Report
@@ -20,33 +20,33 @@ _ASKED = 3
 _SHOWN = 80
 
 
-def mended(house: House, report: Report) -> Iterator[Finding]:
+def mended(context: Context, report: Report) -> Iterator[Finding]:
     """Apply the fixes; one that cannot be applied is a finding, beside whatever else is wrong."""
     try:
-        prepare_directories(house)
-        house.store.strike_unwritten()
-        report.note(house.web.install_base().summary)
+        prepare_directories(context)
+        context.store.strike_unwritten()
+        report.note(context.web.install_base().summary)
     except CertctlError as error:
         yield Finding("state", Level.PROBLEM, f"the fixes ended early: {error.message}", _elsewhere(error))
 
 
-def examine(house: House) -> Iterator[Finding]:
+def examine(context: Context) -> Iterator[Finding]:
     """Ask every party how it is; one that fails to answer is itself a finding."""
     from certctl.app.daemon_status import examine as examine_daemon
 
     examinations: Sequence[tuple[str, Callable[[], Sequence[Finding]]]] = (
-        ("config", lambda: configuration(house)),
-        ("state", lambda: examine_state(house)),
-        ("store", lambda: _store(house)),
-        ("dns", lambda: house.dns.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
-        ("wildcard", lambda: list(wildcards(house))),
-        ("approval", lambda: house.operator.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
-        ("ca", lambda: house.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
-        ("nginx", lambda: house.web.examine(_some_customers(house))),
-        ("nginx", lambda: list(sites(house))),
-        ("timer", lambda: renewers(house)),
-        ("serve", lambda: list(examine_daemon(house))),
-        ("notify", lambda: notifier(house)),
+        ("config", lambda: configuration(context)),
+        ("state", lambda: examine_state(context)),
+        ("store", lambda: _store(context)),
+        ("dns", lambda: context.dns.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("wildcard", lambda: list(wildcards(context))),
+        ("approval", lambda: context.operator.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("ca", lambda: context.ca.examine()),  # noqa: PLW0108 - built inside, so that its failure is a finding
+        ("nginx", lambda: context.web.examine(_some_customers(context))),
+        ("nginx", lambda: list(sites(context))),
+        ("timer", lambda: renewers(context)),
+        ("serve", lambda: list(examine_daemon(context))),
+        ("notify", lambda: notifier(context)),
     )
     said = set[str]()  # a store that cannot be read stops several looks, and is one fault
     for area, look in examinations:
@@ -64,21 +64,21 @@ def _elsewhere(error: CertctlError) -> str:
     return next(command for command in error.next if command != "certctl doctor")
 
 
-def _some_customers(house: House) -> Sequence[Domain]:
+def _some_customers(context: Context) -> Sequence[Domain]:
     """Return a few customers' names from all over the list; that the store does not answer is said elsewhere."""
     try:
-        names = [row.domain for row in house.store.domains() if row.certificate and not row.domain.is_wildcard]
+        names = [row.domain for row in context.store.domains() if row.certificate and not row.domain.is_wildcard]
     except CertctlError:
         return []
     return names[:: max(1, len(names) // _ASKED)][:_ASKED]
 
 
-def wildcards(house: House) -> Iterator[Finding]:
+def wildcards(context: Context) -> Iterator[Finding]:
     """Look at the zones of our own: who renews them, and where the CA looks for their challenge."""
-    for row in house.world.candidates():
+    for row in context.world.candidates():
         if not row.domain.is_wildcard or row.damage:
             continue
-        sight = house.txt_watch.look(row.domain.zone)
+        sight = context.txt_watch.look(row.domain.zone)
         if sight.owner != sight.asked:
             text = f"{sight.asked} is a CNAME: the CA looks at {sight.owner}, in the zone {sight.zone}"
             yield Finding("wildcard", Level.OK, text)
@@ -93,40 +93,43 @@ def _renewer(row: DomainRow) -> Finding:
     return Finding("wildcard", Level.OK, f"{row.domain} renews by dns-{solver_of(row).plugin}")
 
 
-def configuration(house: House) -> list[Finding]:
+def configuration(context: Context) -> list[Finding]:
     """Look for the file, and for a default in force that is somebody else's."""
-    found = identity.borrowed(house)
+    found = identity.borrowed(context)
     mine = [Finding("config", Level.WARNING, *found)] if found else []
-    if house.file.exists():
-        return [Finding("config", Level.OK, f"{house.file} is valid"), *mine]
-    return [Finding("config", Level.WARNING, f"no {house.file}: the defaults are in force", "certctl init"), *mine]
+    if context.file.exists():
+        return [Finding("config", Level.OK, f"{context.file} is valid"), *mine]
+    return [
+        Finding("config", Level.WARNING, f"no {context.file}: the defaults are in force", "certctl init"),
+        *mine,
+    ]
 
 
-def _store(house: House) -> list[Finding]:
-    url, strange = house.settings.store.url, house.store.unwritten()
+def _store(context: Context) -> list[Finding]:
+    url, strange = context.settings.store.url, context.store.unwritten()
     findings = [
         Finding("store", Level.PROBLEM, f"the row of {row.domain} is damaged: {row.damage}", mending(row))
-        for row in house.store.damaged()
+        for row in context.store.damaged()
     ]
     if strange:
         text = f"{len(strange)} rows of names that certctl never wrote, such as {strange[0][:_SHOWN]!a}"
         findings.append(Finding("store", Level.PROBLEM, text, "certctl doctor --fix"))
-    return findings or [Finding("store", Level.OK, f"{url}, {house.store.count()} domains")]
+    return findings or [Finding("store", Level.OK, f"{url}, {context.store.count()} domains")]
 
 
-def sites(house: House) -> Iterator[Finding]:
+def sites(context: Context) -> Iterator[Finding]:
     """Look for domains of the store that nginx has no files of: nobody else would miss them."""
-    less = find_unknown(house.world)
+    less = find_unknown(context.world)
     if less:
         text = f"nginx serves what the store does not know, or knows an older certificate of: {_some(list(less))}"
         yield Finding("store", Level.PROBLEM, text, "certctl reconcile --adopt")
-    rows = [row for row in house.store.domains() if row.domain not in less]
+    rows = [row for row in context.store.domains() if row.domain not in less]
     stored = [(row, row.certificate) for row in rows if row.certificate]
-    absent = [(row, known) for row, known in stored if not house.web.is_published(known, row.mode)]
+    absent = [(row, known) for row, known in stored if not context.web.is_published(known, row.mode)]
     lost = [row for row, certificate in absent if row.served == certificate.version]
     behind = [row for row, certificate in absent if row.served not in {0, certificate.version}]
     fresh = [row for row, _ in absent if not row.served]
-    old = [row for row, certificate in stored if house.web.is_in_old_place(certificate, row.mode)]
+    old = [row for row, certificate in stored if context.web.is_in_old_place(certificate, row.mode)]
     for level, rows, what in (
         (Level.PROBLEM, lost, "files of theirs are gone"),
         (Level.PROBLEM, behind, "nginx does not have their newest certificate"),
@@ -134,7 +137,7 @@ def sites(house: House) -> Iterator[Finding]:
         (
             Level.WARNING,
             old,
-            f"keys of server blocks outside of {house.sites}, as an older certctl put them",
+            f"keys of server blocks outside of {context.sites}, as an older certctl put them",
         ),
     ):
         if rows:
@@ -146,17 +149,17 @@ def _some(domains: Sequence[Domain]) -> str:
     return ", ".join(map(str, domains[:_LISTED])) + more
 
 
-def renewers(house: House) -> list[Finding]:
+def renewers(context: Context) -> list[Finding]:
     """Look for who runs the renewals."""
     from certctl.app.scheduler import stored_names
     from certctl.app.scheduler_status import examine_timer
 
-    return list(examine_timer(house, stored_names(house)))
+    return list(examine_timer(context, stored_names(context)))
 
 
-def notifier(house: House) -> list[Finding]:
+def notifier(context: Context) -> list[Finding]:
     """Look whether the command that tells people can be run."""
-    command = house.settings.notify.command
+    command = context.settings.notify.command
     if not command:
         return []
     try:

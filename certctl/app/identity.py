@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.toml_edit import Key
 from certctl.errors import NameRejected
 from certctl.slugs import Slug
@@ -62,28 +62,28 @@ def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
     return found
 
 
-def borrowed(house: House) -> tuple[str, str] | None:
+def borrowed(context: Context) -> tuple[str, str] | None:
     """Say which of somebody else's defaults are in force on a host, and the command that ends it.
 
     Who wrote the very same value into the file or the environment chose it. A sandbox is nobody's host.
     """
-    mine = [value for value in VALUES if value.harm and not _is_chosen(house, value)]
-    if not mine or house.path("/") != Path("/"):
+    mine = [value for value in VALUES if value.harm and not _is_chosen(context, value)]
+    if not mine or context.path("/") != Path("/"):
         return None
-    said = [f"[{v.section}] {v.key} = {_in_force(house, v)} ({v.harm})" for v in mine]
+    said = [f"[{v.section}] {v.key} = {_in_force(context, v)} ({v.harm})" for v in mine]
     fix = " ".join(f"{value.option} {value.placeholder}" for value in mine)
     return f"a default that is not yours is in force: {'; '.join(said)}", f"certctl init {fix}"
 
 
-def _is_chosen(house: House, value: Value) -> bool:
-    return value.key in getattr(house.settings, value.section).model_fields_set
+def _is_chosen(context: Context, value: Value) -> bool:
+    return value.key in getattr(context.settings, value.section).model_fields_set
 
 
-def _in_force(house: House, value: Value) -> str:
-    return str(getattr(getattr(house.settings, value.section), value.key))
+def _in_force(context: Context, value: Value) -> str:
+    return str(getattr(getattr(context.settings, value.section), value.key))
 
 
-def overridden(house: House, given: Mapping[Key, str]) -> Sequence[str]:
+def overridden(context: Context, given: Mapping[Key, str]) -> Sequence[str]:
     """Return the keys whose value in the file does not count, because the environment says another."""
-    wins = [key for key, value in given.items() if str(getattr(getattr(house.settings, key[0]), key[1])) != value]
+    wins = [key for key, value in given.items() if str(getattr(getattr(context.settings, key[0]), key[1])) != value]
     return [f"CERTCTL_{section.upper()}__{key.upper()}" for section, key in wins]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from certctl.app import move_journal
 from certctl.app.config_file import wanted, write
-from certctl.app.context import House, Source, read_new_house
+from certctl.app.context import Context, Source, read_new_context
 from certctl.app.directories import changes_owner, prepare_directories
 from certctl.app.move_journal import Kind, Move
 from certctl.app.ownership import first_unwritable, work_as_owner
@@ -33,8 +33,8 @@ _PASSES = 3
 class Plan:
     """A host as it is, as it is to be, and the configuration that says so."""
 
-    old: House
-    new: House
+    old: Context
+    new: Context
     config: Preview
 
     def written_down(self, values: Mapping[Key, str]) -> Move:
@@ -42,20 +42,20 @@ class Plan:
         return Move(Kind.MOVE, self.old.mode, self.new.mode, self.old.file, changes_owner(self.new), values)
 
 
-def plan(old: House, values: Mapping[Key, str], root: Path | None) -> Plan:
+def plan(old: Context, values: Mapping[Key, str], root: Path | None) -> Plan:
     """Return the host that a configuration with these values describes."""
     config = wanted(old, values)
     return Plan(old, old.set_to(parse(config.text, old.file, root)), config)
 
 
-def require_nginx(house: House) -> None:
+def require_nginx(context: Context) -> None:
     """Refuse a move that nobody could see through.
 
     Raises:
         WebServerFailed: ``nginx-not-running``.
     """
-    if any(row.certificate for row in house.store.domains()):
-        house.web.require_running("the move would take every site out of an nginx that cannot show it")
+    if any(row.certificate for row in context.store.domains()):
+        context.web.require_running("the move would take every site out of an nginx that cannot show it")
 
 
 def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
@@ -89,7 +89,7 @@ def resume(source: Source, written: Move, warn: Callable[[str], None]) -> None:
 
     What cannot be done by this run is only said. It goes on: no server block leaves that is needed.
     """
-    old = read_new_house(replace(source, config=written.config)).in_mode(written.source)
+    old = read_new_context(replace(source, config=written.config)).in_mode(written.source)
     work_as_owner(old)
     try:
         if obstacle := _obstacle(old, written):
@@ -116,18 +116,18 @@ def _finish(host: Plan, written: Move) -> Sequence[Journey]:
     return move(host, written, Silent())
 
 
-def bring_pairs_over(house: House, report: Report) -> Sequence[Journey]:
+def bring_pairs_over(context: Context, report: Report) -> Sequence[Journey]:
     """Publish everyone where server blocks still read pairs from where an older certctl put them."""
-    rows = house.store.domains() if house.database.exists() else []
-    if not any(row.certificate and house.web.is_in_old_place(row.certificate, row.mode) for row in rows):
+    rows = context.store.domains() if context.database.exists() else []
+    if not any(row.certificate and context.web.is_in_old_place(row.certificate, row.mode) for row in rows):
         return []
     report.expect(len(rows))
-    return _publish(house, report)
+    return _publish(context, report)
 
 
-def _obstacle(house: House, written: Move) -> str | None:
+def _obstacle(context: Context, written: Move) -> str | None:
     """Say why this run cannot finish a move that root's shell could, such as the timer's in its narrow service."""
-    places = (written.config.parent, house.path(house.settings.nginx.conf_dir), house.state, house.sites)
+    places = (written.config.parent, context.path(context.settings.nginx.conf_dir), context.state, context.sites)
     if place := first_unwritable(*places):
         return f"this run may not write {place}"
     return "this run may not give files away" if written.changes_owner and not may_change_owners() else None
@@ -138,44 +138,44 @@ def _require_known(host: Plan) -> None:
         raise store_knows_less(less)
 
 
-def _take_back(house: House, written: Move, listener: Listener) -> None:
+def _take_back(context: Context, written: Move, listener: Listener) -> None:
     with suppress(CertctlError):  # on a full disk the way back is not written down, and is taken all the same
-        move_journal.begin(house.sites, written.back())
-    _settle(house, listener)
-    move_journal.end(house.sites)
+        move_journal.begin(context.sites, written.back())
+    _settle(context, listener)
+    move_journal.end(context.sites)
 
 
-def _settle(house: House, listener: Listener) -> Sequence[Journey]:
+def _settle(context: Context, listener: Listener) -> Sequence[Journey]:
     """Make a host what its mode says, whatever it is; server blocks win over the catch-all: first in, last out."""
-    if house.mode is Mode.BLOCKS:
-        return _apart(house, listener)
-    house.web.require_access()
-    prepare_directories(house)  # workers may read keys, then the catch-all is there and proven, then blocks go
-    house.web.install_base()
-    return _publish(house, listener)
+    if context.mode is Mode.BLOCKS:
+        return _apart(context, listener)
+    context.web.require_access()
+    prepare_directories(context)  # workers may read keys, then the catch-all is there and proven, then blocks go
+    context.web.install_base()
+    return _publish(context, listener)
 
 
-def _apart(house: House, listener: Listener) -> Sequence[Journey]:
+def _apart(context: Context, listener: Listener) -> Sequence[Journey]:
     """To server blocks: each is there and proven, then the catch-all goes, then keys are root's alone.
 
     Where no catch-all is in force each had its block all the time. A daemon that still runs may get a new name in
     between.
     """
-    ends_the_catch_all = house.web.ends_the_catch_all
+    ends_the_catch_all = context.web.ends_the_catch_all
     if not ends_the_catch_all:
-        prepare_directories(house)
-    journeys = _publish(house, listener)
+        prepare_directories(context)
+    journeys = _publish(context, listener)
     for _ in range(_PASSES):
         error = next((journey.error for journey in journeys if journey.error), None)
         if error and ends_the_catch_all:
             raise error
-        if house.web.without_block():
-            journeys = _publish(house, listener)
-    house.web.install_base()
+        if context.web.without_block():
+            journeys = _publish(context, listener)
+    context.web.install_base()
     if ends_the_catch_all:
-        prepare_directories(house)
+        prepare_directories(context)
     return journeys
 
 
-def _publish(house: House, listener: Listener) -> Sequence[Journey]:
-    return publish_everyone(house.world, lambda domain: Journey(domain, listener))
+def _publish(context: Context, listener: Listener) -> Sequence[Journey]:
+    return publish_everyone(context.world, lambda domain: Journey(domain, listener))

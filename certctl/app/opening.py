@@ -4,15 +4,15 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from certctl.app import move_journal
-from certctl.app.context import House, Source, read_house
+from certctl.app.context import Context, Source, read_context
 from certctl.app.ownership import ROOT, require_write, work_as_owner
 from certctl.io.fsuid import as_root, work_as
 
-Read = Callable[[Source], House]
+Read = Callable[[Source], Context]
 Warn = Callable[[str], None]
 
 
-def open_house(source: Source, warn: Warn, read: Read = read_house, *, alone: bool = False) -> House:
+def open_context(source: Source, warn: Warn, read: Read = read_context, *, alone: bool = False) -> Context:
     """Read the configuration this run was given, and work in the state as its owner from now on.
 
     A move that was cut short is finished first, or taken back; none begins while this run works.
@@ -33,43 +33,43 @@ def open_house(source: Source, warn: Warn, read: Read = read_house, *, alone: bo
     with ExitStack() as held:
         held.enter_context(move_journal.turn(before.sites, alone=alone))
         with as_root():  # a move that was finished made us the state's owner, who may not read it
-            house = read(source)  # only now: whoever had the turn may have written it
-        house.keep(held.pop_all())
-    work_as_owner(house)
-    return house
+            context = read(source)  # only now: whoever had the turn may have written it
+        context.keep(held.pop_all())
+    work_as_owner(context)
+    return context
 
 
-def inspect_house(source: Source, read: Read = read_house) -> House:
-    """Open the house of a run that changes nothing: it waits for nobody, and leaves a move that was cut short.
+def inspect_context(source: Source, read: Read = read_context) -> Context:
+    """Open the context of a run that changes nothing: it waits for nobody, and leaves a move that was cut short.
 
     Raises:
-        ConfigInvalid: as ``open_house``.
+        ConfigInvalid: as ``open_context``.
     """
-    house = read(source)
-    require_write(house.state)
-    work_as_owner(house)
-    return house
+    context = read(source)
+    require_write(context.state)
+    work_as_owner(context)
+    return context
 
 
-def after_a_move(source: Source, warn: Warn) -> House:
-    """Open the house of a run that goes on as whoever began it; a move that was cut short is finished before.
+def after_a_move(source: Source, warn: Warn) -> Context:
+    """Open the context of a run that goes on as whoever began it; a move that was cut short is finished before.
 
-    Raises: as ``open_house``.
+    Raises: as ``open_context``.
     """
-    before = read_house(source)
+    before = read_context(source)
     try:
         _finish_move(before, warn)
     finally:
         work_as(ROOT)
-    return read_house(source)
+    return read_context(source)
 
 
-def _finish_move(house: House, warn: Warn) -> None:
+def _finish_move(context: Context, warn: Warn) -> None:
     """Go on where a move was cut short; one that is under way is waited for."""
-    if not move_journal.found(house.sites):
+    if not move_journal.found(context.sites):
         return
     from certctl.app.mode_switch import resume
 
-    with move_journal.turn(house.sites, alone=True):
-        if cut_short := move_journal.found(house.sites):
-            resume(house.source, cut_short, warn)
+    with move_journal.turn(context.sites, alone=True):
+        if cut_short := move_journal.found(context.sites):
+            resume(context.source, cut_short, warn)

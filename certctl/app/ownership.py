@@ -16,13 +16,13 @@ from certctl.io.fsuid import Owner, as_root
 from certctl.slugs import Slug
 
 if TYPE_CHECKING:
-    from certctl.app.context import House
+    from certctl.app.context import Context
 
 _RUN_MODE = 0o755
 ROOT = Owner(0, 0)
 
 
-def work_as_owner(house: "House") -> None:
+def work_as_owner(context: "Context") -> None:
     """Let root reach files as the owner of the state from now on; threads inherit it, so call it before any.
 
     The run directory is gone after a boot. It must be that owner's too, or no lock could be made in it.
@@ -30,13 +30,13 @@ def work_as_owner(house: "House") -> None:
     Raises:
         ConfigInvalid: ``state-unwritable``; ``missing-program``, that owner cannot read certctl's own files.
     """
-    if os.geteuid() != 0 or not house.state.exists():
+    if os.geteuid() != 0 or not context.state.exists():
         return
-    with writing(house.state):
-        facts = house.state.stat()
-        if facts.st_uid != 0 and not house.run.exists():
-            make_directory(house.run, _RUN_MODE)
-            os.chown(house.run, facts.st_uid, facts.st_gid, follow_symlinks=False)
+    with writing(context.state):
+        facts = context.state.stat()
+        if facts.st_uid != 0 and not context.run.exists():
+            make_directory(context.run, _RUN_MODE)
+            os.chown(context.run, facts.st_uid, facts.st_gid, follow_symlinks=False)
     fsuid.work_as(Owner(facts.st_uid, facts.st_gid))
     try:
         require_program(facts.st_uid)
@@ -137,13 +137,13 @@ def _installed() -> tuple[Path, ...]:
 
 
 @contextmanager
-def as_owner(house: "House") -> Iterator[None]:
+def as_owner(context: "Context") -> Iterator[None]:
     """Reach files as the owner of the state for a block, in a command that is root's otherwise.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.
     """
-    work_as_owner(house)
+    work_as_owner(context)
     try:
         yield
     finally:

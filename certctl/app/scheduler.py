@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import certctl
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.ownership import as_owner
 from certctl.config import chosen_file
 from certctl.domain import Domain
@@ -23,60 +23,60 @@ _CRONS = tuple(f"{place}/{name}" for place in ("/usr/sbin", "/usr/bin", "/sbin")
 _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter here
 
 
-def timer_settings(house: House) -> UnitSettings:
+def timer_settings(context: Context) -> UnitSettings:
     """Return what the files should say: the same certctl, configuration and root as this run.
 
     Raises:
         ConfigInvalid: ``missing-program``.
     """
-    chosen = {"--config": chosen_file(house.source.config), "--root": house.source.root}
+    chosen = {"--config": chosen_file(context.source.config), "--root": context.source.root}
     options = tuple(word for option, path in chosen.items() if path for word in (option, str(path.absolute())))
-    return host_settings(house, _program(), options)
+    return host_settings(context, _program(), options)
 
 
-def host_settings(house: House, program: Path, options: tuple[str, ...]) -> UnitSettings:
+def host_settings(context: Context, program: Path, options: tuple[str, ...]) -> UnitSettings:
     """Return what the files should say when they run this program with these options."""
-    nginx = house.web.footprint()
+    nginx = context.web.footprint()
     return UnitSettings(
-        root=house.path("/"),
+        root=context.path("/"),
         program=program,
         options=options,
-        needs=(*_needs(house, options), *(nginx.reads if nginx else ())),
-        conf_dir=house.path(house.settings.nginx.conf_dir),
-        writable=_writable(house),
+        needs=(*_needs(context, options), *(nginx.reads if nginx else ())),
+        conf_dir=context.path(context.settings.nginx.conf_dir),
+        writable=_writable(context),
         nginx_writes=nginx.writes if nginx else None,
-        nginx_unit=house.web.unit,
-        owner=_owner(house),
-        socket=house.path(house.settings.serve.socket),
+        nginx_unit=context.web.unit,
+        owner=_owner(context),
+        socket=context.path(context.settings.serve.socket),
     )
 
 
-def places(house: House) -> UnitSettings:
+def places(context: Context) -> UnitSettings:
     """Return enough to know our files by, whatever they should say."""
-    return UnitSettings(root=house.path("/"), program=Path("/usr/local/bin/certctl"))
+    return UnitSettings(root=context.path("/"), program=Path("/usr/local/bin/certctl"))
 
 
-def _needs(house: House, options: tuple[str, ...]) -> tuple[Path, ...]:
+def _needs(context: Context, options: tuple[str, ...]) -> tuple[Path, ...]:
     """Return what a service has to see of the disk: certctl, its Python, and what the configuration names."""
-    nginx, notify, ca = house.settings.nginx, house.settings.notify, house.settings.ca
+    nginx, notify, ca = context.settings.nginx, context.settings.notify, context.settings.ca
     named = (
         *options, nginx.binary, *nginx.reload[:1], nginx.template, *notify.command[:1], ca.ca_file,
-        house.settings.approval.ca_file, house.settings.wildcard.dns_options.get("credentials", ""),
+        context.settings.approval.ca_file, context.settings.wildcard.dns_options.get("credentials", ""),
     )  # fmt: skip
     ours = (Path(sys.executable), Path(sys.prefix), Path(certctl.__file__))
     return (*ours, *(Path(word) for word in named if word.startswith("/")))
 
 
-def _owner(house: House) -> tuple[str, str] | None:
+def _owner(context: Context) -> tuple[str, str] | None:
     """Return who owns certctl's state; None, which is root, where the daemon must keep root's rights."""
-    return None if house.mode is Mode.BLOCKS else (house.settings.serve.user, house.settings.nginx.group)
+    return None if context.mode is Mode.BLOCKS else (context.settings.serve.user, context.settings.nginx.group)
 
 
-def _writable(house: House) -> tuple[Path, ...]:
+def _writable(context: Context) -> tuple[Path, ...]:
     """Return our directories that the unit does not name already."""
-    database = house.database.parent
-    elsewhere = () if database == house.state else (database,)
-    return elsewhere if house.path("/") == Path("/") else (house.state, house.sites, house.run, *elsewhere)
+    database = context.database.parent
+    elsewhere = () if database == context.state else (database,)
+    return elsewhere if context.path("/") == Path("/") else (context.state, context.sites, context.run, *elsewhere)
 
 
 def _program() -> Path:
@@ -91,46 +91,46 @@ def _program() -> Path:
     raise ConfigInvalid(Slug.MISSING_PROGRAM, "this certctl has no program file that a timer could run")
 
 
-def is_booted(house: House) -> bool:
+def is_booted(context: Context) -> bool:
     """Tell whether systemd runs this host (sd_booted(3))."""
-    return house.path("/run/systemd/system").is_dir()
+    return context.path("/run/systemd/system").is_dir()
 
 
-def open_systemd(house: House, purpose: Purpose = RENEWING) -> Systemd | None:
+def open_systemd(context: Context, purpose: Purpose = RENEWING) -> Systemd | None:
     """Return systemd; below another root its files are written, but it is never called."""
-    return Systemd(failed=purpose.failed) if house.path("/") == Path("/") and is_booted(house) else None
+    return Systemd(failed=purpose.failed) if context.path("/") == Path("/") and is_booted(context) else None
 
 
-def is_scheduled(house: House) -> bool:
+def is_scheduled(context: Context) -> bool:
     """Tell whether what would run here is in its place: our timer, or without systemd our cron line."""
-    return house.path(_UNIT if is_booted(house) else _CRON).is_file()
+    return context.path(_UNIT if is_booted(context) else _CRON).is_file()
 
 
-def lacks_cron(house: House) -> bool:
+def lacks_cron(context: Context) -> bool:
     """Tell whether nothing here reads a cron line, where one is needed: many containers and minimal installs."""
-    return not is_booted(house) and not any(house.path(cron).exists() for cron in _CRONS)
+    return not is_booted(context) and not any(context.path(cron).exists() for cron in _CRONS)
 
 
-def next_run(house: House) -> datetime | None:
+def next_run(context: Context) -> datetime | None:
     """Return when our timer runs next; None where it does not, or where systemd is not asked."""
-    systemd = open_systemd(house) if house.path(_UNIT).is_file() else None
+    systemd = open_systemd(context) if context.path(_UNIT).is_file() else None
     try:
         return systemd.next_run(TIMER) if systemd else None
     except ConfigInvalid:
         return None
 
 
-def our_names(house: House) -> set[str]:
+def our_names(context: Context) -> set[str]:
     """Return every name certctl has; a store that does not exist yet is not created for it."""
-    if not house.database.exists():
+    if not context.database.exists():
         return set()
-    with as_owner(house):  # SQLite follows a link where its log should be, and gives it away (3.40)
-        return stored_names(house)
+    with as_owner(context):  # SQLite follows a link where its log should be, and gives it away (3.40)
+        return stored_names(context)
 
 
-def stored_names(house: House) -> set[str]:
+def stored_names(context: Context) -> set[str]:
     """Return every name the store has."""
-    rows = house.store.domains()
+    rows = context.store.domains()
     return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}
 
 

@@ -4,11 +4,11 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.scheduler import host_settings, is_booted, is_scheduled, lacks_cron, lineage_names, open_systemd
 from certctl.io.fsuid import as_root
 from certctl.timer.assign import assignments
-from certctl.timer.certbot_timer import Rival, contested, remedies, rivals
+from certctl.timer.certbot_timer import CertbotTimer, contested, remedies, rivals
 from certctl.timer.files import Condition, HostFile
 from certctl.timer.units import RENEWING, SERVE, SERVICE, SERVING, UnitSettings, systemd_files
 from certctl.values import Finding, Level
@@ -24,34 +24,34 @@ _DECISIVE = (
 Wanted = Callable[[UnitSettings], Sequence[HostFile]]
 
 
-def examine_timer(house: House, ours: set[str]) -> Iterator[Finding]:
+def examine_timer(context: Context, ours: set[str]) -> Iterator[Finding]:
     """Look for who runs the renewals, and for who else would; in a sandbox there is nobody to look for."""
-    root = house.path("/")
+    root = context.path("/")
     with as_root():
-        found = rivals(root, open_systemd(house))
+        found = rivals(root, open_systemd(context))
         theirs = lineage_names(root) if found else {}
     shared = contested(theirs, ours)
     yield from (_rival(rival, shared, theirs) for rival in found)
-    if not is_scheduled(house):
+    if not is_scheduled(context):
         if root == Path("/"):
             text = "nothing on this host runs certctl renew by itself"
             yield Finding(_AREA, Level.WARNING, text, "certctl timer install")
         return
-    if lacks_cron(house):
+    if lacks_cron(context):
         text = "no cron is installed, so nothing runs certctl's cron line"
         yield Finding(_AREA, Level.WARNING, text, "apt-get install cron")
         return
-    unfit = [*examine_units(house, SERVICE, systemd_files)] if is_booted(house) else []
+    unfit = [*examine_units(context, SERVICE, systemd_files)] if is_booted(context) else []
     yield from unfit or [Finding(_AREA, Level.OK, "certctl renew runs by itself")]
 
 
-def examine_units(house: House, service: str, wanted: Wanted) -> Iterator[Finding]:
+def examine_units(context: Context, service: str, wanted: Wanted) -> Iterator[Finding]:
     """Compare installed units with what they would say now, for the program and options they run.
 
     Who is not root is not shown nginx's whole configuration, and says nothing of it.
     """
-    path = house.path(f"/etc/systemd/system/{service}")
-    if not path.is_file() or (os.geteuid() != 0 and house.path("/") == Path("/")):
+    path = context.path(f"/etc/systemd/system/{service}")
+    if not path.is_file() or (os.geteuid() != 0 and context.path("/") == Path("/")):
         return
     area, purpose = ("serve", SERVING) if service == SERVE else (_AREA, RENEWING)
     with as_root():
@@ -61,7 +61,7 @@ def examine_units(house: House, service: str, wanted: Wanted) -> Iterator[Findin
             text = f"{service} runs {program}, which is not there"
             yield Finding(area, Level.PROBLEM, text, purpose.install)
             return
-        files = wanted(host_settings(house, Path(program), tuple(options[:-1])))
+        files = wanted(host_settings(context, Path(program), tuple(options[:-1])))
     yield from (_misfit(file, area) for file in files if file.condition is Condition.OUTDATED)
 
 
@@ -74,7 +74,9 @@ def _misfit(file: HostFile, area: str) -> Finding:
     return Finding(area, Level.WARNING, f"{file.path.name} is another version's", file.purpose.install)
 
 
-def _rival(rival: Rival, shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]) -> Finding:
+def _rival(
+    rival: CertbotTimer, shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]
+) -> Finding:
     """Say whether certbot renews what certctl does, and how it stops that without losing names of its own."""
     if not shared:
         return Finding(_AREA, Level.OK, f"{rival.name} is {rival.how}, and renews nothing that certctl does")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from certctl.app.config_file import write
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.directories import prepare_directories
 from certctl.app.mode_switch import Plan, bring_pairs_over, move, plan, require_nginx
 from certctl.app.ownership import require_write
@@ -40,7 +40,7 @@ class Setup:
         return [self.host.config, *self.included, *self.base]
 
 
-def foresee(old: House, values: Mapping[Key, str], mode: str | None, *, only_looks: bool) -> Setup:
+def foresee(old: Context, values: Mapping[Key, str], mode: str | None, *, only_looks: bool) -> Setup:
     """Return what would be done so that a configuration with these values is in force.
 
     Only a user and a group that nginx's ``user`` line needs are made at once, unless this run only looks: nginx's
@@ -85,18 +85,18 @@ def carry_out(setup: Setup, report: Report) -> Sequence[Journey]:
 
 
 @as_root()
-def _make_accounts(house: House) -> None:
+def _make_accounts(context: Context) -> None:
     """Make the user and the group first: nginx takes no ``user`` line with a group that is not there."""
-    if house.settings.nginx.mode != "blocks":
-        accounts.create(house.settings.serve.user, house.settings.nginx.group)
+    if context.settings.nginx.mode != "blocks":
+        accounts.create(context.settings.serve.user, context.settings.nginx.group)
 
 
 @as_root()
-def _include_file(house: House) -> list[Preview]:
+def _include_file(context: Context) -> list[Preview]:
     """Return one line that makes nginx include our directory, where Debian's layout has a place for it."""
-    directory = house.path(house.settings.nginx.conf_dir)
-    path = house.path(house.settings.nginx.config).parent / "conf.d/certctl.conf"
-    if house.web.is_included() or not (path.parent.is_dir() and house.web.reads(path)):
+    directory = context.path(context.settings.nginx.conf_dir)
+    path = context.path(context.settings.nginx.config).parent / "conf.d/certctl.conf"
+    if context.web.is_included() or not (path.parent.is_dir() and context.web.reads(path)):
         return []
     text = f"# managed by certctl: server blocks of customers' domains\ninclude {directory}/*.conf;\n"
     return [Preview(path, text, path.read_text(encoding="utf-8") if path.exists() else "")]

@@ -26,60 +26,60 @@ from certctl.io.fsuid import as_root
 from certctl.slugs import Slug
 
 if TYPE_CHECKING:
-    from certctl.app.context import House
+    from certctl.app.context import Context
 
 _CLOSED, _SHOWN = 0o700, 0o755
 
 
 @as_root()
-def take_over(house: "House") -> None:
+def take_over(context: "Context") -> None:
     """Make the state root's; call it again after a kill.
 
     Raises:
         ConfigInvalid: ``state-unwritable``: the store is no plain file.
         OSError: something cannot be written.
     """
-    require_plain_store(house)
-    _own(house.state)  # from here on nobody else can put anything right below it
-    aside = _aside(house.state)
-    for path in _store_files(house):
+    require_plain_store(context)
+    _own(context.state)  # from here on nobody else can put anything right below it
+    aside = _aside(context.state)
+    for path in _store_files(context):
         with open_regular(path) as file:
             os.fchown(file.fileno(), 0, 0)
-    for name, make in _makers(house).items():
-        _replace(house.state / name, make, aside)
-    kept = {*_makers(house), aside.parent.name, *(path.name for path in _store_files(house))}
-    for path in sorted(house.state.iterdir()):
+    for name, make in _makers(context).items():
+        _replace(context.state / name, make, aside)
+    kept = {*_makers(context), aside.parent.name, *(path.name for path in _store_files(context))}
+    for path in sorted(context.state.iterdir()):
         if path.name not in kept and path.lstat().st_uid != 0:
             path.rename(aside / path.name)
-    _tidy(aside, house)
-    if house.run.is_dir():
-        hand_over(house.run, 0, 0, drop_links=True)
-    sync_directory(house.state)
+    _tidy(aside, context)
+    if context.run.is_dir():
+        hand_over(context.run, 0, 0, drop_links=True)
+    sync_directory(context.state)
 
 
-def _makers(house: "House") -> dict[str, Callable[[Path], None]]:
+def _makers(context: "Context") -> dict[str, Callable[[Path], None]]:
     """Return how each of our directories is made anew."""
     from certctl.ca.remake import remake
 
     return {
-        "acme": lambda fresh: remake(house.state / "acme", fresh),
+        "acme": lambda fresh: remake(context.state / "acme", fresh),
         "challenges": lambda fresh: make_directory(fresh, _SHOWN),
-        "live": lambda fresh: _live(house, fresh),
+        "live": lambda fresh: _live(context, fresh),
     }
 
 
-def _live(house: "House", fresh: Path) -> None:
+def _live(context: "Context", fresh: Path) -> None:
     """Make pairs anew from the store for the names that are still there: somebody else's block may name them."""
     from certctl.nginx.mirror import CLOSED
     from certctl.nginx.place import Place
     from certctl.values import Site
 
     make_directory(fresh, _CLOSED)
-    old = Place(house.state / "live", CLOSED, is_roots=True)
+    old = Place(context.state / "live", CLOSED, is_roots=True)
     new = Place(fresh, CLOSED, is_roots=True)
-    for row in house.store.domains() if not old.path.is_symlink() else []:
+    for row in context.store.domains() if not old.path.is_symlink() else []:
         if row.certificate and old.has(row.domain):
-            new.put(Site(row.certificate, house.store.pem(row.certificate)))
+            new.put(Site(row.certificate, context.store.pem(row.certificate)))
 
 
 def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
@@ -94,17 +94,17 @@ def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
     fresh.rename(path)
 
 
-def _tidy(aside: Path, house: "House") -> None:
+def _tidy(aside: Path, context: "Context") -> None:
     """Keep aside only what certctl did not make, and the pairs of which the store knows less."""
     for path in (aside / "acme", aside / "challenges", aside / "live"):
-        is_spare = path.name != "live" or _is_in_store(path, house)
+        is_spare = path.name != "live" or _is_in_store(path, context)
         if path.is_dir() and not path.is_symlink() and is_spare and not _has_odd(path):
             remove_tree(path)
     if not any(aside.iterdir()):
         aside.rmdir()
 
 
-def _is_in_store(live: Path, house: "House") -> bool:
+def _is_in_store(live: Path, context: "Context") -> bool:
     """Tell whether the store knows all that is here: what was removed, and else the certificate in force."""
     from certctl.domain import Domain
     from certctl.nginx.mirror import CLOSED
@@ -114,10 +114,10 @@ def _is_in_store(live: Path, house: "House") -> bool:
     place = Place(live, CLOSED, is_roots=True)
     for home in live.glob("[!.]*"):
         domain = Domain(home.name.replace("_wildcard", "*"))
-        row = house.store.domain(domain)
+        row = context.store.domain(domain)
         is_removed = row is not None and row.state is State.REMOVED
         leaf = place.leaf(domain)
-        if leaf and not is_removed and not house.store.has(domain, leaf):
+        if leaf and not is_removed and not context.store.has(domain, leaf):
             return False
     return True
 
@@ -158,20 +158,20 @@ def _aside(state: Path) -> Path:
     return place
 
 
-def _store_files(house: "House") -> list[Path]:
-    database = house.database
+def _store_files(context: "Context") -> list[Path]:
+    database = context.database
     files = [database, *(database.with_name(f"{database.name}-{part}") for part in ("wal", "shm"))]
     return [path for path in files if os.path.lexists(path)]
 
 
 @as_root()
-def require_plain_store(house: "House") -> None:
+def require_plain_store(context: "Context") -> None:
     """Refuse a store that may be somebody else's file.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.
     """
-    for path in _store_files(house):
+    for path in _store_files(context):
         try:
             with open_regular(path) as file:
                 names = os.fstat(file.fileno()).st_nlink

@@ -18,7 +18,7 @@ _A_YES_LASTS = timedelta(days=30)
 _AREA = "approval"
 
 
-class Memory(Protocol):
+class AnswerStore(Protocol):
     """The part of the store that keeps answers."""
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
@@ -31,7 +31,7 @@ class Memory(Protocol):
 class HttpOperator:
     """Party 2. New domains need a yes now; live ones may live on a yes of the last 30 days (design D8)."""
 
-    def __init__(self, settings: ApprovalSettings, memory: Memory, clock: Clock) -> None:
+    def __init__(self, settings: ApprovalSettings, memory: AnswerStore, clock: Clock) -> None:
         self._settings = settings
         self._memory = memory
         self._clock = clock

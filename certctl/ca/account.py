@@ -16,10 +16,10 @@ from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
 
 from certctl.ca.engines.certbot import argv
-from certctl.ca.engines.certbot.command import find_certbot, insistently, run_certbot
+from certctl.ca.engines.certbot.command import find_certbot, retry_bad_nonce, run_certbot
 from certctl.ca.errors import classify
 from certctl.ca.settings import CaSettings
-from certctl.ca.workdir import Scratch
+from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import Refused
 from certctl.io.files import make_directory, read_regular, writing
 from certctl.io.locks import inheritable_lock
@@ -92,14 +92,14 @@ def load_account(settings: CaSettings, account: str) -> Account:
 
 
 def _register(settings: CaSettings, now: datetime, lock: int) -> str:
-    scratch = Scratch(settings.acme_dir / "registration")
-    scratch.make(settings)
-    command = argv.register(find_certbot(settings), settings, scratch)
-    evidence = insistently(lambda: run_certbot(command, settings, scratch, lock))
+    workdir = WorkingDirectory(settings.acme_dir / "registration")
+    workdir.make(settings)
+    command = argv.register(find_certbot(settings), settings, workdir)
+    evidence = retry_bad_nonce(lambda: run_certbot(command, settings, workdir, lock))
     accounts = find_accounts(settings)
     if not accounts:
         raise classify(evidence, "the account", now, registering=True)
-    scratch.remove()
+    workdir.remove()
     return accounts[0]
 
 

@@ -1,6 +1,6 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
-The scratch directory of an issuance stays until ``settled`` says that nginx has the certificate, so a run that was
+The working directory of an issuance stays until ``settled`` says that nginx has the certificate, so a run that was
 killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
 """
 
@@ -19,19 +19,19 @@ from certctl.ca.engines.base import Engine, Task
 from certctl.ca.engines.certbot.engine import Certbot
 from certctl.ca.engines.certbot.log import read_log
 from certctl.ca.errors import classify
-from certctl.ca.plan import Means
+from certctl.ca.plan import Capabilities
 from certctl.ca.settings import CaSettings, require_way
 from certctl.ca.solvers.base import HttpTokens, Solver
 from certctl.ca.solvers.dns01 import distinct
-from certctl.ca.solvers.rfc2136 import Office
-from certctl.ca.transcript import End, Evidence
-from certctl.ca.workdir import Scratch
+from certctl.ca.solvers.rfc2136 import TxtAutomation
+from certctl.ca.transcript import End, EngineResult
+from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, Refused
 from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
-from certctl.ports.manual_dns import Person
+from certctl.ports.manual_dns import ManualOperator
 from certctl.txt_records import Opened, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 
@@ -48,11 +48,11 @@ class Authority:
         engine: str = "certbot",
         *,
         solver: Solver | None = None,
-        person: Person | None = None,
-        office: Office | None = None,
+        person: ManualOperator | None = None,
+        automation: TxtAutomation | None = None,
     ) -> None:
         self._settings = settings
-        self._means = Means(engine, solver or HttpTokens(settings.challenges), person, office)
+        self._capabilities = Capabilities(engine, solver or HttpTokens(settings.challenges), person, automation)
         self._clock = SystemClock()
         self._directory = Directory(settings, self._clock)
         self._acme = Acme(settings, self._clock)
@@ -72,7 +72,7 @@ class Authority:
         require_way(self._settings)
         with self._task(approval, solver, replaces) as task, self._leftovers(task):
             issued = self._finished(task) or self._order(task)
-            return replace(issued, proof=task.way.proof)
+            return replace(issued, proof=task.plan.proof)
 
     def begin(self, approval: Approval) -> TxtDemand:
         """Make the order for a wildcard by hand, or find the one begun before, and say what must stand in DNS.
@@ -87,20 +87,20 @@ class Authority:
         require_way(self._settings)
         with self._task(approval, DnsSolver("manual"), None) as task:
             self._directory.require_ready()
-            scratch, before = task.scratch, task.scratch.begun()
+            workdir, before = task.workdir, task.workdir.begun()
             self._prepare(task)
             evidence = self._by_account(task, self._acme.begin)
             if evidence.end is not End.SUCCESS:
                 error = classify(evidence, task.domain.name, self._clock.now())
                 self._give_up(error, task)
                 raise error
-            scratch.flush()
-            begun, challenges = scratch.begun(), scratch.presented()
+            workdir.flush()
+            begun, challenges = workdir.begun(), workdir.presented()
             opened = Opened.NEW if before is None else Opened.SAME if begun == before else Opened.ANEW
-            sight = task.way.look(task.domain.zone)
+            sight = task.plan.look(task.domain.zone)
             return TxtDemand(distinct(challenges), sight, begun.ends if begun else None, opened=opened)
 
-    def settled(self, certificate: Certificate) -> None:
+    def acknowledge_stored(self, certificate: Certificate) -> None:
         """Take note that this certificate is in the mirror: what is left of making it is removed.
 
         Call it also before ``obtain`` with what the store already has: an old certificate must not look like a new
@@ -110,14 +110,14 @@ class Authority:
             Busy: another run has begun to make one, and has not yet put this one away.
             ConfigInvalid: ``state-unwritable``.
         """
-        scratch = self._scratch(certificate.domain)
-        if _has_made(scratch, certificate):
+        workdir = self._workdir(certificate.domain)
+        if _has_made(workdir, certificate):
             with self._locked(certificate.domain):
-                if _has_made(scratch, certificate):
-                    scratch.remove()
-        elif scratch.is_cut_short:
+                if _has_made(workdir, certificate):
+                    workdir.remove()
+        elif workdir.is_cut_short:
             with suppress(Busy), self._locked(certificate.domain, timedelta(0)):
-                scratch.sweep()
+                workdir.sweep()
 
     def unsettled(self) -> frozenset[str]:
         """Return the stems of the domains of which something is left of making a certificate.
@@ -135,10 +135,10 @@ class Authority:
 
         Raises: as ``settled``.
         """
-        scratch = self._scratch(domain)
-        if scratch.root.is_dir():
+        workdir = self._workdir(domain)
+        if workdir.root.is_dir():
             with self._locked(domain):
-                scratch.remove()
+                workdir.remove()
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
         """Ask when the CA would like this certificate renewed (ARI); never fails."""
@@ -151,16 +151,16 @@ class Authority:
             Refused, Unreachable: the CA did not; one that was revoked before is fine.
         """
         require_way(self._settings)
-        scratch = Scratch(self._settings.acme_dir / "revocation" / certificate.domain.stem)
+        workdir = WorkingDirectory(self._settings.acme_dir / "revocation" / certificate.domain.stem)
         with self._locked(certificate.domain) as lock:
-            scratch.make(self._settings)
+            workdir.make(self._settings)
             try:
-                with writing(scratch.root):
-                    write_new(scratch.key, pem.private_key.encode(), PRIVATE, durable=False)
-                    write_new(scratch.fullchain, pem.fullchain.encode(), PRIVATE, durable=False)
-                evidence = self._engines[self._means.engine].revoke(scratch, lock)
+                with writing(workdir.root):
+                    write_new(workdir.key, pem.private_key.encode(), PRIVATE, durable=False)
+                    write_new(workdir.fullchain, pem.fullchain.encode(), PRIVATE, durable=False)
+                evidence = self._engines[self._capabilities.engine].revoke(workdir, lock)
             finally:
-                scratch.remove()
+                workdir.remove()
         if evidence.end is not End.SUCCESS and not evidence.is_about("alreadyRevoked"):
             raise classify(evidence, certificate.domain.name, self._clock.now())
 
@@ -190,17 +190,17 @@ class Authority:
     def _task(self, approval: Approval, solver: DnsSolver | None, replaces: Pem | None) -> Iterator[Task]:
         """Hold the name's lock, and say what is to be done."""
         domain = approval.domain
-        scratch = self._scratch(domain)
-        way = self._means.way(self._settings, domain, solver, scratch)
+        workdir = self._workdir(domain)
+        plan = self._capabilities.plan(self._settings, domain, solver, workdir)
         with self._locked(domain) as lock:
-            scratch.sweep()  # or an order would be gone on with whose key is lost
+            workdir.sweep()  # or an order would be gone on with whose key is lost
             renewed = identifier(replaces) if replaces else ""
-            yield Task(domain, scratch, way, lock, Deadline.after(way.settings.deadline), renewed)
+            yield Task(domain, workdir, plan, lock, Deadline.after(plan.settings.deadline), renewed)
 
     @contextmanager
     def _leftovers(self, task: Task) -> Iterator[None]:
         """Take away what a killed run left on show: at once, or in the end when the CA may be looking at it now."""
-        left, solver = task.scratch.presented(), task.way.solver
+        left, solver = task.workdir.presented(), task.plan.solver
         if solver and not self._goes_on(task):
             solver.clean_up(left)
             left = []
@@ -213,8 +213,8 @@ class Authority:
     def _prepare(self, task: Task) -> None:
         """Have the key and request of an order that may be gone on with, or new ones."""
         if not self._goes_on(task):
-            task.scratch.make(task.way.settings)
-            task.scratch.ask(task.order)
+            task.workdir.make(task.plan.settings)
+            task.workdir.ask(task.order)
 
     def _order(self, task: Task) -> Issued:
         self._directory.require_ready()
@@ -226,34 +226,34 @@ class Authority:
             raise
 
     def _attempt(self, task: Task) -> Issued:
-        evidence = self._by_account(task, self._engines[task.way.engine].issue)
+        evidence = self._by_account(task, self._engines[task.plan.engine].issue)
         if issued := self._finished(task):
             return issued
-        result = task.scratch.result()
+        result = task.workdir.result()
         if evidence.end is End.SUCCESS and result:
             return check_issued(task.domain, task.order, *result, self._clock.now())
         raise classify(evidence, task.domain.name, self._clock.now())
 
-    def _by_account(self, task: Task, ask: Callable[[Task, str], Evidence]) -> Evidence:
+    def _by_account(self, task: Task, ask: Callable[[Task, str], EngineResult]) -> EngineResult:
         """Ask by our account, and once more by a new one when the CA has lost it, as a private CA may."""
-        account = ensure_account(task.way.settings, self._clock.now())
+        account = ensure_account(task.plan.settings, self._clock.now())
         evidence = ask(task, account)
         if evidence.is_about("accountDoesNotExist"):
-            evidence = ask(task, ensure_account(task.way.settings, self._clock.now(), lost=account))
+            evidence = ask(task, ensure_account(task.plan.settings, self._clock.now(), lost=account))
         return evidence
 
     def _goes_on(self, task: Task) -> bool:
-        """Tell whether the scratch directory holds an order of a run before this one that may still be finished."""
-        begun = task.scratch.begun()
-        if begun is None or not task.scratch.asked(task.order):
+        """Tell whether the working directory holds an order of a run before this one that may still be finished."""
+        begun = task.workdir.begun()
+        if begun is None or not task.workdir.asked(task.order):
             return False
-        ends = begun.ends if task.way.person else None
+        ends = begun.ends if task.plan.person else None
         return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
-        """Return the certificate that lies ready in the scratch directory, however the engine ended."""
-        result = task.scratch.result()
-        if result is None or not task.scratch.asked(task.order):
+        """Return the certificate that lies ready in the working directory, however the engine ended."""
+        result = task.workdir.result()
+        if result is None or not task.workdir.asked(task.order):
             return None
         now = self._clock.now()
         try:
@@ -269,16 +269,16 @@ class Authority:
         One that was handed in may be signed by now, whatever kept us from seeing that, so only a refusal ends it.
         Of a failure we do not know keep certbot's log for a person to read.
         """
-        scratch, is_over = task.scratch, isinstance(error, Refused)
-        if (begun := scratch.begun()) and (task.way.person or (begun.is_handed_in and not is_over)):
+        workdir, is_over = task.workdir, isinstance(error, Refused)
+        if (begun := workdir.begun()) and (task.plan.person or (begun.is_handed_in and not is_over)):
             return
-        if error.kind.is_unexplained and (log := read_log(scratch.log)):
+        if error.kind.is_unexplained and (log := read_log(workdir.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"
             with writing(kept):
                 make_directory(kept.parent, _PRIVATE_DIRECTORY)
                 write_atomic(kept, log, PRIVATE)
             error.seen = (*error.seen, f"certbot's log: {kept}")
-        scratch.remove()
+        workdir.remove()
 
     def _locked(self, domain: Domain, wait: timedelta | None = None) -> AbstractContextManager[int]:
         """Hold this name's lock; certbot inherits it, so it outlives us when we are killed."""
@@ -288,14 +288,14 @@ class Authority:
         patience = self._settings.wait if wait is None else wait
         return inheritable_lock(path, patience, f"the certificate of {domain}")
 
-    def _scratch(self, domain: Domain) -> Scratch:
-        return Scratch(self._settings.work / domain.stem)
+    def _workdir(self, domain: Domain) -> WorkingDirectory:
+        return WorkingDirectory(self._settings.work / domain.stem)
 
 
-def _has_made(scratch: Scratch, certificate: Certificate) -> bool:
+def _has_made(workdir: WorkingDirectory, certificate: Certificate) -> bool:
     """Tell whether this certificate was made in this directory, and lies there still."""
-    with writing(scratch.root):
-        result = scratch.result()
+    with writing(workdir.root):
+        result = workdir.result()
     if result is None:
         return False
     try:

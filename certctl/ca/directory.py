@@ -23,7 +23,7 @@ from certctl.ca.engines.acme.session import parsed
 from certctl.ca.errors import classify
 from certctl.ca.http import RecordedNetwork, in_time
 from certctl.ca.settings import CaSettings
-from certctl.ca.transcript import End, Evidence
+from certctl.ca.transcript import End, EngineResult
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.clock import Clock
 from certctl.slugs import Slug
@@ -117,7 +117,7 @@ class Directory:
             theirs = _unverified_date(self._settings.directory)
             if wrong := _clock_wrong(now, theirs, "the CA's TLS certificate is not valid by this clock"):
                 return wrong
-        evidence = Evidence(
+        evidence = EngineResult(
             End.FAILURE,
             list(net.heard),
             # One that is silent has no order of ours to be slow with.

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from certctl.ca.engines.certbot.plugin_socket import Problem
 from certctl.ca.http import retry_after
-from certctl.ca.transcript import End, Evidence, Response
+from certctl.ca.transcript import End, EngineResult, Response
 from certctl.errors import CATALOGUE, CertctlError, Interrupted
 from certctl.io.interrupt import stopping
 from certctl.slugs import Slug
@@ -76,7 +76,7 @@ _UNREACHABLE = frozenset({
 })  # fmt: skip
 
 
-def classify(evidence: Evidence, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
+def classify(evidence: EngineResult, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
     """Say what went wrong with the certificate of ``name``.
 
     The typed problems come first; then whether we were asked to stop; then the CA's last answer; then what stopped
@@ -87,7 +87,7 @@ def classify(evidence: Evidence, name: str, now: datetime, *, registering: bool 
     return error
 
 
-def _error(evidence: Evidence, name: str, now: datetime, *, registering: bool) -> CertctlError:
+def _error(evidence: EngineResult, name: str, now: datetime, *, registering: bool) -> CertctlError:
     if evidence.aborted:
         return evidence.aborted
     if refuted := evidence.refuted:
@@ -117,7 +117,7 @@ def _refusal(
     return _make(slug, specific.identifier or name, _shown(problems), wait)
 
 
-def _without_problem(evidence: Evidence) -> Slug:
+def _without_problem(evidence: EngineResult) -> Slug:
     """Name a failure for which the CA sent no problem document."""
     if evidence.own_fault:
         return evidence.own_fault

@@ -9,13 +9,13 @@ from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Solver
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin, require_private_files
-from certctl.ca.solvers.dns01 import DnsByHand
+from certctl.ca.solvers.dns01 import PropagatingDns01
 from certctl.ca.solvers.dns_persist import DnsPersist
-from certctl.ca.solvers.rfc2136 import PATIENCE, DnsByUpdate, Office
-from certctl.ca.workdir import Scratch
+from certctl.ca.solvers.rfc2136 import PATIENCE, DnsByUpdate, TxtAutomation
+from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
-from certctl.ports.manual_dns import Person
+from certctl.ports.manual_dns import ManualOperator
 from certctl.slugs import Slug
 from certctl.txt_records import TxtSight
 from certctl.values import DnsSolver
@@ -26,7 +26,7 @@ OrderEnds = Callable[[], datetime | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class OrderPlan:
     """One order's settings, and who does what.
 
     Attributes:
@@ -40,12 +40,12 @@ class Way:
     engine: str
     solver: Solver | None
     plugin: tuple[str, ...] = ()
-    person: Person | None = None
+    person: ManualOperator | None = None
 
     @property
     def proof(self) -> str:
         """Return what a person put into DNS for it, in words."""
-        return self.solver.proof if isinstance(self.solver, DnsByHand) else ""
+        return self.solver.proof if isinstance(self.solver, PropagatingDns01) else ""
 
     def look(self, zone: str) -> TxtSight:
         """Say what stands in DNS now, for the person who makes the records."""
@@ -55,22 +55,24 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Capabilities:
     """What challenges can be solved with here.
 
     Attributes:
         engine: The one that was chosen; some ways are open to one only, and then it is that one.
         http: Solves HTTP-01.
         person: Somebody who can edit a zone.
-        office: Looks at nameservers, and writes to those that take dynamic updates.
+        automation: Looks at nameservers, and writes to those that take dynamic updates.
     """
 
     engine: str
     http: Solver
-    person: Person | None = None
-    office: Office | None = None
+    person: ManualOperator | None = None
+    automation: TxtAutomation | None = None
 
-    def way(self, settings: CaSettings, domain: Domain, solver: DnsSolver | None, scratch: Scratch) -> Way:
+    def plan(
+        self, settings: CaSettings, domain: Domain, solver: DnsSolver | None, workdir: WorkingDirectory
+    ) -> OrderPlan:
         """Choose the way for one order.
 
         Raises:
@@ -78,38 +80,38 @@ class Means:
             Unreachable: the CA could not be asked what it needs to know for it.
         """
         if solver is None:
-            return Way(settings, self.engine, self.http)
-        ends = lambda: _order_ends(scratch)  # noqa: E731 - asked when there is an order
+            return OrderPlan(settings, self.engine, self.http)
+        ends = lambda: _order_ends(workdir)  # noqa: E731 - asked when there is an order
         if solver.is_manual:
             return self._by_hand(settings, ends)
-        if self.office and solver.is_standing:
-            return self._by_standing_record(settings, self.office, ends)
-        if self.office and self._writes_itself(domain, solver, self.office):
+        if self.automation and solver.is_standing:
+            return self._by_standing_record(settings, self.automation, ends)
+        if self.automation and self._writes_itself(domain, solver, self.automation):
             require_private_files(solver)
-            return Way(_slower(settings, PATIENCE), self.engine, DnsByUpdate(self.office, solver, ends))
+            return OrderPlan(_slower(settings, PATIENCE), self.engine, DnsByUpdate(self.automation, solver, ends))
         return _by_plugin(settings, solver)
 
-    def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> Way:
+    def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> OrderPlan:
         if self.person is None:
             raise ConfigInvalid(
                 Slug.WILDCARD_MANUAL, "its DNS records are made by hand, and nobody is here to make them"
             )
-        solver = DnsByHand(self.person, ends)
-        return Way(_patient(settings, self.person), self.engine, solver, person=self.person)
+        solver = PropagatingDns01(self.person, ends)
+        return OrderPlan(_patient(settings, self.person), self.engine, solver, person=self.person)
 
-    def _by_standing_record(self, settings: CaSettings, office: Office, ends: OrderEnds) -> Way:
+    def _by_standing_record(self, settings: CaSettings, automation: TxtAutomation, ends: OrderEnds) -> OrderPlan:
         """Have a person make the record once; later nobody is needed. certbot 5.8 does not know this challenge."""
         if self.person is None:
-            solver = DnsPersist(office.unattended(PATIENCE), ends)
-            return Way(_slower(settings, PATIENCE), "acme", solver)
-        return Way(_patient(settings, self.person), "acme", DnsPersist(self.person, ends), person=self.person)
+            solver = DnsPersist(automation.unattended(PATIENCE), ends)
+            return OrderPlan(_slower(settings, PATIENCE), "acme", solver)
+        return OrderPlan(_patient(settings, self.person), "acme", DnsPersist(self.person, ends), person=self.person)
 
-    def _writes_itself(self, domain: Domain, solver: DnsSolver, office: Office) -> bool:
+    def _writes_itself(self, domain: Domain, solver: DnsSolver, automation: TxtAutomation) -> bool:
         """Tell whether we write the record: certbot has a plugin for it, which follows no CNAME."""
-        return office.knows(solver) and (self.engine != "certbot" or office.must_follow(domain.zone))
+        return automation.knows(solver) and (self.engine != "certbot" or automation.must_follow(domain.zone))
 
 
-def _by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
+def _by_plugin(settings: CaSettings, solver: DnsSolver) -> OrderPlan:
     """Let certbot and its plugin do it, also for who has chosen another engine: the account is the same.
 
     Raises:
@@ -118,20 +120,20 @@ def _by_plugin(settings: CaSettings, solver: DnsSolver) -> Way:
     require_plugin(solver, settings)
     asked = dict(solver.options).get("propagation-seconds", "")
     waits = timedelta(seconds=int(asked)) if asked.isdecimal() else _LONGEST_PROPAGATION
-    return Way(_slower(settings, waits), "certbot", None, tuple(authenticator(solver)))
+    return OrderPlan(_slower(settings, waits), "certbot", None, tuple(authenticator(solver)))
 
 
 def _slower(settings: CaSettings, by: timedelta) -> CaSettings:
     return replace(settings, deadline=settings.deadline + by)
 
 
-def _patient(settings: CaSettings, person: Person) -> CaSettings:
+def _patient(settings: CaSettings, person: ManualOperator) -> CaSettings:
     """Give a person time: until the deadline, and by a profile whose orders live for days."""
     profile = settings.profile or patient_profile(settings)
     return replace(_slower(settings, person.patience), profile=profile)
 
 
-def _order_ends(scratch: Scratch) -> datetime | None:
+def _order_ends(workdir: WorkingDirectory) -> datetime | None:
     """Return when the CA forgets the order at work, as either engine heard it; None when it did not say."""
-    begun = scratch.begun()
-    return begun.ends if begun else evidence(None, "", read_log(scratch.log)).order_ends
+    begun = workdir.begun()
+    return begun.ends if begun else evidence(None, "", read_log(workdir.log)).order_ends

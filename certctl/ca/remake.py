@@ -33,10 +33,10 @@ def remake(old: Path, fresh: Path) -> None:
             if part != "work" or _is_kept(path):
                 make_directory((fresh / part / path).parent, _PRIVATE_DIRECTORY)
                 write_new(fresh / part / path, content, PRIVATE)
-    for scratch in (fresh / "work").iterdir():
+    for workdir in (fresh / "work").iterdir():
         for name in ("config", "work", "logs"):
-            make_directory(scratch / name, _PRIVATE_DIRECTORY)
-        (scratch / "config" / "accounts").symlink_to((old / "accounts").absolute())
+            make_directory(workdir / name, _PRIVATE_DIRECTORY)
+        (workdir / "config" / "accounts").symlink_to((old / "accounts").absolute())
 
 
 def _is_kept(path: Path) -> bool:

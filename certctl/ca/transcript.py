@@ -86,8 +86,8 @@ class End(Enum):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What an engine's attempt left behind, besides the files in the scratch directory.
+class EngineResult:
+    """What an engine's attempt left behind, besides the files in the working directory.
 
     Attributes:
         end: How it ended; only a certificate that was checked is a success of ours.

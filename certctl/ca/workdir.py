@@ -58,7 +58,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Scratch:
+class WorkingDirectory:
     """The files of one working directory, by name."""
 
     root: Path

@@ -1,15 +1,15 @@
-"""Open the house of a command: what it opened is closed at the command's end."""
+"""Open the context of a command: what it opened is closed at the command's end."""
 
 import click
 
 from certctl.app import context, opening
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.cli.framework import Invocation
 from certctl.cli.output.choose import open_report
 
 
-def open_house(invocation: Invocation, *, alone: bool = False, is_new: bool = False) -> House:
-    """Open the house of a command that may change something; see ``app/opening.py``.
+def open_context(invocation: Invocation, *, alone: bool = False, is_new: bool = False) -> Context:
+    """Open the context of a command that may change something; see ``app/opening.py``.
 
     Args:
         invocation: How certctl was called.
@@ -20,40 +20,40 @@ def open_house(invocation: Invocation, *, alone: bool = False, is_new: bool = Fa
         ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
         Busy: others work for too long.
     """
-    read = context.read_new_house if is_new else context.read_house
-    return _closing(opening.open_house(invocation.source, _warn(invocation), read, alone=alone))
+    read = context.read_new_context if is_new else context.read_context
+    return _closing(opening.open_context(invocation.source, _warn(invocation), read, alone=alone))
 
 
-def inspect_house(invocation: Invocation, *, is_new: bool = False) -> House:
-    """Open the house of a command that changes nothing.
+def inspect_context(invocation: Invocation, *, is_new: bool = False) -> Context:
+    """Open the context of a command that changes nothing.
 
-    Raises: as ``open_house``.
+    Raises: as ``open_context``.
     """
-    read = context.read_new_house if is_new else context.read_house
-    return _closing(opening.inspect_house(invocation.source, read))
+    read = context.read_new_context if is_new else context.read_context
+    return _closing(opening.inspect_context(invocation.source, read))
 
 
-def after_a_move(invocation: Invocation) -> House:
-    """Open the house of a command that goes on as whoever runs it; a move that was cut short is finished before.
+def after_a_move(invocation: Invocation) -> Context:
+    """Open the context of a command that goes on as whoever runs it; a move that was cut short is finished before.
 
-    Raises: as ``open_house``.
+    Raises: as ``open_context``.
     """
     return _closing(opening.after_a_move(invocation.source, _warn(invocation)))
 
 
-def read_house(invocation: Invocation) -> House:
+def read_context(invocation: Invocation) -> Context:
     """Read the configuration this command was given; whoever runs it stays who that is.
 
     Raises:
         ConfigInvalid: with every fault.
     """
-    return _closing(context.read_house(invocation.source))
+    return _closing(context.read_context(invocation.source))
 
 
-def _closing(house: House) -> House:
+def _closing(context: Context) -> Context:
     if running := click.get_current_context(silent=True):
-        running.call_on_close(house.close)
-    return house
+        running.call_on_close(context.close)
+    return context
 
 
 def _warn(invocation: Invocation) -> opening.Warn:

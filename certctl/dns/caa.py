@@ -51,7 +51,7 @@ class Property:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CaaVerdict:
     """What a CAA record set means for us: a reason when it forbids, else what is allowed.
 
     Attributes:
@@ -85,25 +85,25 @@ def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
     return "no CAA record"
 
 
-def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> Verdict:
+def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> CaaVerdict:
     """Judge one record set."""
     tags = [(record, _tag(record)) for record in records]
     unknown = next((record for record, tag in tags if record.flags & _CRITICAL and tag not in _KNOWN), None)
     if unknown is not None:
         text = f"the property {_tag(unknown)!a} is marked critical and our CA does not know it"
-        return Verdict(allowed=False, text=text, unwanted=unknown)
+        return CaaVerdict(allowed=False, text=text, unwanted=unknown)
     wild = [record for record, tag in tags if tag == "issuewild"] if wildcard else []
     relevant = wild or [record for record, tag in tags if tag == "issue"]
     if not relevant:
-        return Verdict(allowed=True, text="CAA restricts nobody")
+        return CaaVerdict(allowed=True, text="CAA restricts nobody")
     properties = [parse(record.value) for record in relevant]
     named = [p for p in properties if p and p.issuer in {identity.lower() for identity in policy.identities}]
     if not named:
-        return Verdict(allowed=False, text=f"it does not name {' or '.join(policy.identities)}")
+        return CaaVerdict(allowed=False, text=f"it does not name {' or '.join(policy.identities)}")
     reasons = [_objection(p, policy, policy.wildcard_method if wildcard else "http-01") for p in named]
     if all(reasons):
-        return Verdict(allowed=False, text=reasons[0])
-    return Verdict(allowed=True, text=_allowance(named[reasons.index("")], policy))
+        return CaaVerdict(allowed=False, text=reasons[0])
+    return CaaVerdict(allowed=True, text=_allowance(named[reasons.index("")], policy))
 
 
 def _tag(record: CaaRdata) -> str:
@@ -167,7 +167,7 @@ def _properties(reply: Reply) -> list[CaaRdata]:
     return [value for value in reply.values if isinstance(value, CaaRdata)]
 
 
-def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: Verdict, policy: CaaPolicy) -> NotReady:
+def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: CaaVerdict, policy: CaaPolicy) -> NotReady:
     place = plain(next((r.owner for r in hearing.replies if r.owner and r.values), owner))
     if place != plain(owner):
         inherited = f", where {plain(owner)} leads,"

@@ -24,7 +24,7 @@ from certctl.values import Delegation
 Hearings = tuple[Hearing, ...]
 
 
-class Judge:
+class Decision:
     """Decide about one domain; every way it is not ours is an error that names the record to change."""
 
     def __init__(self, domain: Domain, target: Target, resolver: Resolver, zones: Zones) -> None:
@@ -66,7 +66,7 @@ class Judge:
                 Slug.DNS_NO_SUCH_NAME,
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
                 DnsFacts(
-                    records=self._wanted(),
+                    records=self._approval_if_needed(),
                     asked=(f"asked the resolver {reply.server.name}",),
                     seen=(f"{top}. {reply.outcome.value}",),
                 ),
@@ -107,14 +107,14 @@ class Judge:
         else:
             slug, problem = Slug.DNS_NO_DATA, "exists in DNS but has neither a CNAME nor an address"
         seen = (*chain.seen, f"{self._domain}. {chain.outcome.value}", *lines)
-        facts = DnsFacts(records=self._wanted(), asked=chain.asked, seen=seen, hint=hint)
+        facts = DnsFacts(records=self._approval_if_needed(), asked=chain.asked, seen=seen, hint=hint)
         return not_ready(slug, f"{self._domain} {problem}", facts)
 
     def _elsewhere(
         self, chain: Chain, where: str, lines: tuple[str, ...] = (), found: Addresses = frozenset()
     ) -> NotReady:
         facts = DnsFacts(
-            records=self._wanted(chain.aliases, found),
+            records=self._approval_if_needed(chain.aliases, found),
             asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
             hint=mistaken(self._zones, chain, self._target.name),
@@ -138,13 +138,15 @@ class Judge:
             slug, problem = Slug.DNS_ADDRESS_MISMATCH, f"{listed(foreign)} {verb} not ours"
         unwanted = [self._address(one, RecordVerdict.UNWANTED, (str(one),)) for one in in_order(foreign) if ours]
         facts = DnsFacts(
-            records=(*self._wanted(chain.aliases, foreign | ours), *unwanted),
+            records=(*self._approval_if_needed(chain.aliases, foreign | ours), *unwanted),
             asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
         )
         return not_ready(slug, f"{self._domain} does not point here yet: {problem}", facts)
 
-    def _wanted(self, aliases: Sequence[str] = (), found: Addresses = frozenset()) -> tuple[DnsRecord, ...]:
+    def _approval_if_needed(
+        self, aliases: Sequence[str] = (), found: Addresses = frozenset()
+    ) -> tuple[DnsRecord, ...]:
         """Return the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
         seen = (*aliases, *map(str, in_order(found)))
         verdict = RecordVerdict.DIFFERENT if seen else RecordVerdict.MISSING

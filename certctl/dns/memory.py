@@ -15,7 +15,7 @@ _LONGEST_SECONDS = 60
 _MOST = 4096
 
 
-class Memory:
+class RecordCache:
     """Resolvers' answers about names and types. Safe to use from several threads; bounded."""
 
     def __init__(self) -> None:

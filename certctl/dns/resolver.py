@@ -1,7 +1,7 @@
 """The resolvers we may ask, and one bounded round of asking.
 
 A ``Resolver`` lives for one verification: it repeats no question and gives up at its deadline. What it learns of
-nameservers and of our own target may also come from a ``Memory`` that several verifications share.
+nameservers and of our own target may also come from a ``RecordCache`` that several verifications share.
 ``getaddrinfo`` never takes part: it hides who said what, and knows nothing of CNAME, CAA or NXDOMAIN.
 """
 
@@ -17,7 +17,7 @@ from dns.name import Name
 from dns.rdatatype import RdataType
 
 from certctl.dns.ask import Outcome, Reply, Server, ask
-from certctl.dns.memory import Memory
+from certctl.dns.memory import RecordCache
 from certctl.dns.settings import DNS_PORT, DnsSettings
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Deadline
@@ -33,9 +33,9 @@ Result = TypeVar("Result")
 class Resolver:
     """Ask the resolvers in their order; the first that answers is believed."""
 
-    def __init__(self, settings: DnsSettings, memory: Memory | None = None) -> None:
+    def __init__(self, settings: DnsSettings, memory: RecordCache | None = None) -> None:
         self.servers = _servers(settings)
-        self._memory = memory or Memory()
+        self._memory = memory or RecordCache()
         self._patience = settings.patience
         self._deadline = Deadline.after(settings.deadline)
         self._replies: dict[tuple[Name, RdataType], Reply] = {}

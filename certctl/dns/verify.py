@@ -5,8 +5,8 @@ from dataclasses import replace
 import dns.name
 
 from certctl.dns.caa import CaaPolicy, check_caa
-from certctl.dns.decision import Judge
-from certctl.dns.memory import Memory
+from certctl.dns.decision import Decision
+from certctl.dns.memory import RecordCache
 from certctl.dns.message import forwardable
 from certctl.dns.propagation import require_writable
 from certctl.dns.resolver import Resolver
@@ -24,7 +24,7 @@ class CustomerDns:
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
-        self._memory = Memory()
+        self._memory = RecordCache()
 
     def verify(self, domain: Domain) -> Delegation:
         """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
@@ -40,7 +40,7 @@ class CustomerDns:
         zones = Zones(resolver, self._settings)
         policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
         try:
-            delegation = Judge(domain, Target(self._settings, resolver), resolver, zones).decide()
+            delegation = Decision(domain, Target(self._settings, resolver), resolver, zones).decide()
             allowed = check_caa(zones, domain, policy)
         except NotReady as error:
             error.next = (f"certctl issue {domain} --wait 30m", f"certctl verify {domain} --message", *error.next)

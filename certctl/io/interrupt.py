@@ -23,12 +23,12 @@ def nap(seconds: float, what: str) -> None:
     """
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        go_on(what)
+        raise_if_stopping(what)
         time.sleep(min(left, NAP))
-    go_on(what)
+    raise_if_stopping(what)
 
 
-def go_on(what: str) -> None:
+def raise_if_stopping(what: str) -> None:
     """Let a run that was not asked to stop go on.
 
     Raises:

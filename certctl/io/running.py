@@ -6,7 +6,7 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import Generic, TypeVar
 
-from certctl.io.interrupt import NAP, go_on
+from certctl.io.interrupt import NAP, raise_if_stopping
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Running(Generic[T]):
         until = time.monotonic() + seconds
         while not wait([self._ended], self._patience(until, what)).done:
             if what:
-                go_on(what)
+                raise_if_stopping(what)
             if time.monotonic() >= until:
                 raise OutOfTime
         return self._ended.result()

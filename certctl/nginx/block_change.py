@@ -21,7 +21,7 @@ from certctl.nginx.master import Master
 from certctl.nginx.named import named_elsewhere
 from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, read, server_block
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.transaction import Guard, Swap
+from certctl.nginx.transaction import Swap, Transaction
 from certctl.values import Done, Mode, Site
 
 
@@ -43,7 +43,7 @@ class GuardedChange:
         self,
         settings: NginxSettings,
         command: NginxCommand,
-        guard: Guard,
+        guard: Transaction,
         mender: Mender,
         work: Work,
     ) -> None:

@@ -16,12 +16,12 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.mirror_change import MirrorChange
 from certctl.nginx.serverblock import is_our_block
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.transaction import Guard
+from certctl.nginx.transaction import Transaction
 from certctl.values import Done, Mode
 
 _STRIPES = 256  # lock files for all names: a change of 100,000 sites must not need as many descriptors
 
-Locked = Callable[[], AbstractContextManager[Guard]]
+Locked = Callable[[], AbstractContextManager[Transaction]]
 """Takes nginx's lock and prepares for a guarded change."""
 
 

@@ -27,7 +27,7 @@ _ENVIRONMENT = re.compile(r"(?:open|bind|chown|mkdir|socket)\(.*failed \((?:1|13
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ConfigTest:
     """What ``nginx -t`` said.
 
     Attributes:
@@ -63,7 +63,7 @@ class NginxCommand:
     def __init__(self, settings: NginxSettings) -> None:
         self._settings = settings
 
-    def test(self) -> Verdict:
+    def test(self) -> ConfigTest:
         """Let nginx test the whole configuration.
 
         It is nginx's own test, so it also opens logs and the pid file and binds the ports (nginx 1.22.1).
@@ -138,15 +138,15 @@ def missing(binary: str, elsewhere: str) -> WebServerFailed:
     return WebServerFailed(Slug.NGINX_MISSING, f"{binary} cannot be run", next=[*install, "certctl config show"])
 
 
-def judge(ended: Finished) -> Verdict:
+def judge(ended: Finished) -> ConfigTest:
     """Read what ``nginx -t`` printed; pure."""
     lines = _LINE.findall(ended.output)
     conflicts = frozenset(_CONFLICT.findall(ended.output))
     if ended.ok:
-        return Verdict(ok=True, conflicts=conflicts)
+        return ConfigTest(ok=True, conflicts=conflicts)
     faults = [text for level, text in lines if level == "emerg"] or [t for level, t in lines if level != "warn"]
     said = [line for line in ended.output.splitlines() if line.strip()][-3:]
-    return Verdict(ok=False, faults=tuple(faults or said), conflicts=conflicts, timed_out=ended.code is None)
+    return ConfigTest(ok=False, faults=tuple(faults or said), conflicts=conflicts, timed_out=ended.code is None)
 
 
 def lines_with_name(dump: str, name: str) -> list[ConfigLine]:

@@ -12,7 +12,7 @@ from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io import accounts
 from certctl.nginx import access, foresee, mainconf
 from certctl.nginx.base import CERTIFICATE_CACHE, base_files
-from certctl.nginx.command import NginxCommand, Verdict
+from certctl.nginx.command import ConfigTest, NginxCommand
 from certctl.nginx.master import Master
 from certctl.nginx.serverblock import Version, is_edited, is_ours, owner_of, read
 from certctl.nginx.service import name_of
@@ -76,7 +76,7 @@ def _running(
     yield from answers
 
 
-def _test(verdict: Verdict, settings: NginxSettings) -> Finding:
+def _test(verdict: ConfigTest, settings: NginxSettings) -> Finding:
     if not verdict.ok:
         fix = "run certctl doctor as root" if verdict.is_environment else f"{settings.binary} -t"
         if "lua_shared_dict" in verdict.fault:
@@ -91,7 +91,7 @@ def _test(verdict: Verdict, settings: NginxSettings) -> Finding:
     return _fine("the configuration passes its test")
 
 
-def _included(settings: NginxSettings, command: NginxCommand, verdict: Verdict) -> Iterator[Finding]:
+def _included(settings: NginxSettings, command: NginxCommand, verdict: ConfigTest) -> Iterator[Finding]:
     """Nginx shows its configuration only when it is valid; without that nothing can be said."""
     if not verdict.ok:
         return

@@ -8,10 +8,10 @@ from shlex import quote
 from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx.challenge import PLACE, Answer
-from certctl.nginx.command import Verdict, files_with_default_server, lines_with_name
+from certctl.nginx.command import ConfigTest, files_with_default_server, lines_with_name
 from certctl.nginx.handshake import Seen
 from certctl.nginx.mainconf import ConfigLine
-from certctl.nginx.master import Outcome, not_reached
+from certctl.nginx.master import ReloadResult, not_reached
 from certctl.nginx.servers import Answering
 from certctl.nginx.service import name_of
 from certctl.nginx.settings import BASE_NAME, NginxSettings
@@ -23,7 +23,7 @@ _TAKEN = "(98: "  # EADDRINUSE: by nginx itself, where [nginx] listen or a port 
 _AS_ROOT = "run certctl as the user who starts nginx, usually root"
 
 
-def test_failed(verdict: Verdict, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
+def test_failed(verdict: ConfigTest, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
     """Make the error for a file of ours that nginx refused, while it takes the rest.
 
     Args:
@@ -153,7 +153,7 @@ def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
     )
 
 
-def reload_failed(outcome: Outcome) -> WebServerFailed:
+def reload_failed(outcome: ReloadResult) -> WebServerFailed:
     """Make the error for a reload that nginx did not follow."""
     return WebServerFailed(
         Slug.NGINX_RELOAD_FAILED,
@@ -178,7 +178,7 @@ def not_included(settings: NginxSettings, http_block: str = "") -> WebServerFail
     )
 
 
-def already_broken(verdict: Verdict, settings: NginxSettings) -> WebServerFailed:
+def already_broken(verdict: ConfigTest, settings: NginxSettings) -> WebServerFailed:
     """Make the error for a configuration that fails without our change."""
     if verdict.timed_out:
         return timed_out(settings)
@@ -214,7 +214,7 @@ def pair_in_use(domain: Domain, place: ConfigLine) -> WebServerFailed:
     )
 
 
-def cannot_test(verdict: Verdict) -> WebServerFailed:
+def cannot_test(verdict: ConfigTest) -> WebServerFailed:
     """Make the error for a test that this user or sandbox may not run."""
     in_a_service = ["certctl timer install", "certctl serve --install"]
     return WebServerFailed(

@@ -44,7 +44,7 @@ class Workers:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReloadResult:
     """How a reload went.
 
     Attributes:
@@ -75,7 +75,7 @@ class Master:
             return None
         return pid if pid > 1 and _title(pid).startswith(_MASTER) else None
 
-    def reload(self) -> Outcome:
+    def reload(self) -> ReloadResult:
         """Make nginx read its files again and wait for the proof.
 
         Raises:
@@ -94,9 +94,9 @@ class Master:
             _check_descriptors(pid, len(before.accepting), name_of(pid, self._settings.binary))
             _hang_up(pid)
         if pid is None or before is None:
-            return Outcome(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
+            return ReloadResult(took=True, seconds=time.monotonic() - started)  # elsewhere: the wire will tell
         took = self._watch(pid, before, log)
-        return Outcome(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
+        return ReloadResult(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
 
     def wait_for_handshakes(self) -> None:
         """Wait until no worker with an older configuration is left, as long as a handshake may take there.

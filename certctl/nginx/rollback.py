@@ -94,7 +94,7 @@ class BeforeImages:
         return as_root() if any(path.is_relative_to(root) for root in self._roots) else nullcontext()
 
 
-class Undo(BeforeImages):
+class Rollback(BeforeImages):
     """The before-images of a change of files that nginx cannot start without, with a journal of them.
 
     The journal has two names: under one the next run takes the change back, under the other it keeps it and removes

@@ -34,7 +34,7 @@ from certctl.nginx.place import Place
 from certctl.nginx.serverblock import is_our_block, is_ours, owner_of, read, server_block
 from certctl.nginx.service import unit_of
 from certctl.nginx.settings import NginxSettings
-from certctl.nginx.transaction import PENDING, Guard, Swap
+from certctl.nginx.transaction import PENDING, Swap, Transaction
 from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
 
@@ -347,9 +347,9 @@ class Nginx:
         return answers or bool(settings.reload_command) or self._master.pid() is not None
 
     @contextmanager
-    def _locked(self) -> Iterator[Guard]:
+    def _locked(self) -> Iterator[Transaction]:
         with lock(self._settings.lock_file, self._settings.lock_wait, "nginx"):
-            guard = Guard(self._settings, self._command, self._master)
+            guard = Transaction(self._settings, self._command, self._master)
             guard.begin()
             yield guard
 

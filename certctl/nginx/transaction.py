@@ -10,10 +10,10 @@ from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io.files import PUBLIC, make_directory, reason, swap_symlink, sync_directory, write_atomic, writing
 from certctl.io.fsuid import as_root
 from certctl.nginx import probe
-from certctl.nginx.command import NginxCommand, Verdict
+from certctl.nginx.command import ConfigTest, NginxCommand
 from certctl.nginx.errors import already_broken, conflict, reload_failed, test_failed, timed_out
 from certctl.nginx.master import Master
-from certctl.nginx.rollback import Undo, undisturbed
+from certctl.nginx.rollback import Rollback, undisturbed
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug
 
@@ -50,14 +50,14 @@ class Swap:
         return [link for link, target in self.links.items() if target is None]
 
 
-class Guard:
+class Transaction:
     """Holds the previous state until the change is proven; call it with nginx's lock held."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand, master: Master) -> None:
         self._settings = settings
         self._command = command
         self._master = master
-        self._undo = Undo(settings.live, settings.sites, settings.conf_dir)
+        self._undo = Rollback(settings.live, settings.sites, settings.conf_dir)
         self._pending = settings.conf_dir / PENDING
         self._was_pending = False
         self._signalled = False
@@ -201,7 +201,7 @@ class Guard:
                 next=["certctl reconcile", "certctl doctor"],
             ) from error
 
-    def _explain(self, verdict: Verdict, names: AbstractSet[str], ours: AbstractSet[Path]) -> None:
+    def _explain(self, verdict: ConfigTest, names: AbstractSet[str], ours: AbstractSet[Path]) -> None:
         """Say why nginx refused, now that the previous files are back.
 
         A second test tells whether they were refused as well, which is then not our doing.

@@ -17,7 +17,7 @@ class Watch(Protocol):
         ...
 
 
-class Teller(Protocol):
+class Prompt(Protocol):
     """Talks to the person who edits the zone."""
 
     def demand(self, demand: TxtDemand) -> None:
@@ -37,8 +37,8 @@ class Teller(Protocol):
         ...
 
 
-class Nobody:
-    """Fits ``Teller`` where nobody needs to be told."""
+class SilentPrompt:
+    """Fits ``Prompt`` where nobody needs to be told."""
 
     def demand(self, demand: TxtDemand) -> None:
         """Keep it."""
@@ -51,14 +51,14 @@ class Nobody:
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class ManualOperator:
     """What solving by hand needs: someone to tell, eyes on the nameservers, and patience.
 
     Attributes:
         finishes: The person comes back to an order that was begun before; no other is made.
     """
 
-    teller: Teller
+    prompt: Prompt
     watch: Watch
     clock: Clock
     patience: timedelta

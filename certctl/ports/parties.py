@@ -119,7 +119,7 @@ class CertificateAuthority(Protocol):
         """
         ...
 
-    def settled(self, certificate: Certificate) -> None:
+    def acknowledge_stored(self, certificate: Certificate) -> None:
         """Take note that this certificate is in the mirror, or is to be replaced: what is left of making it can go.
 
         Raises:

@@ -45,7 +45,7 @@ class Store(Protocol):
         """
         ...
 
-    def unasked(self, now: datetime) -> Sequence[DomainRow]:
+    def ari_due(self, now: datetime) -> Sequence[DomainRow]:
         """Return the active domains about whose certificate the CA should be asked again (ARI)."""
         ...
 

@@ -14,7 +14,7 @@ from certctl.io.locks import lock
 from certctl.sandbox import daemons, fixtures, nginx_conf, pebble, readiness, state, users
 from certctl.sandbox.daemons import Daemon
 from certctl.sandbox.layout import Layout, at, free_ports
-from certctl.sandbox.state import Addresses, Standing
+from certctl.sandbox.state import Addresses, SandboxState
 from certctl.sandbox.users import Users
 from certctl.slugs import Slug
 
@@ -30,7 +30,7 @@ Init = Callable[[Path], None]
 
 def up(
     root: Path, init: Init, lifetime: timedelta = pebble.NINETY_DAYS, mode: str = "blocks", *, serve: bool = False
-) -> tuple[Standing, bool]:
+) -> tuple[SandboxState, bool]:
     """Bring a sandbox up; return how it stands and whether that changed anything.
 
     ``lifetime`` is how long its CA's certificates live; ``mode`` is how its nginx serves; ``serve`` runs certctl's
@@ -58,7 +58,7 @@ def up(
     raise ConfigInvalid(Slug.SANDBOX_FAILED, f"the ports for the sandbox were taken {_TRIES} times in a row")
 
 
-def down(root: Path) -> tuple[Standing, bool]:
+def down(root: Path) -> tuple[SandboxState, bool]:
     """End every process of a sandbox, and no other; its files stay for whoever wants to look.
 
     Raises:
@@ -69,12 +69,12 @@ def down(root: Path) -> tuple[Standing, bool]:
     with _alone(layout):
         before = state.read(layout)
         _stop(before)
-        after = Standing(layout)
+        after = SandboxState(layout)
         after.write()
     return after, bool(before.daemons)
 
 
-def status(root: Path) -> Standing:
+def status(root: Path) -> SandboxState:
     """Return how a sandbox stands.
 
     Raises:
@@ -91,10 +91,10 @@ class _Rising:
         self._users = whose
         self._init = init
         self._serve = serve
-        self._standing = Standing(layout)
+        self._standing = SandboxState(layout)
         self._undo = ExitStack()
 
-    def rise(self, lifetime: timedelta, mode: str) -> Standing:
+    def rise(self, lifetime: timedelta, mode: str) -> SandboxState:
         """Begin a new world and start the parts in the order they need each other."""
         for old in _ANEW:
             remove_tree(self._layout.root / old)
@@ -171,7 +171,7 @@ def _profile(ca: pebble.Pebble) -> str:
     return pebble.DEFAULT_PROFILE if directory["meta"].get("profiles") else ""
 
 
-def _stop(before: Standing) -> None:
+def _stop(before: SandboxState) -> None:
     for daemon in reversed(before.daemons):
         daemons.stop(daemon)
 

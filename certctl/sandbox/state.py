@@ -26,7 +26,7 @@ class Addresses:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SandboxState:
     """A sandbox as it stands; ``daemons`` in the order they were started."""
 
     layout: Layout
@@ -46,7 +46,7 @@ class Standing:
             write_atomic(self.layout.state, json.dumps(content, indent=1) + "\n", PUBLIC)
 
 
-def read(layout: Layout) -> Standing:
+def read(layout: Layout) -> SandboxState:
     """Return how a sandbox stands.
 
     Raises:
@@ -61,7 +61,7 @@ def read(layout: Layout) -> Standing:
         raise ConfigInvalid(Slug.SANDBOX_FAILED, f"there is no sandbox in {layout.root}", next=[command]) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigInvalid(Slug.SANDBOX_FAILED, f"{layout.state} does not describe a sandbox: {error}") from error
-    return Standing(layout, daemons, addresses)
+    return SandboxState(layout, daemons, addresses)
 
 
 def claim(layout: Layout) -> None:
@@ -80,4 +80,4 @@ def claim(layout: Layout) -> None:
                 f"{layout.root} is not empty and not a sandbox: nothing in it was touched",
                 expected=["--root with an empty directory, or one that does not exist yet"],
             )
-        Standing(layout).write()
+        SandboxState(layout).write()

@@ -18,7 +18,7 @@ from certctl.io import sd_notify
 from certctl.io.interrupt import stopping
 from certctl.io.process import end_children
 from certctl.serve.answers import Answer, Kind
-from certctl.serve.miss_socket import Misses
+from certctl.serve.miss_socket import MissSocket
 from certctl.serve.ondemand import OnDemand
 from certctl.serve.settings import ServeSettings
 
@@ -99,7 +99,9 @@ class Daemon:
 
     async def _serve(self, listeners: Listeners, refuses: bool) -> None:  # noqa: FBT001
         loop = asyncio.get_running_loop()
-        misses, _ = await loop.create_datagram_endpoint(lambda: Misses(self._on_demand.hint), sock=listeners.miss)
+        misses, _ = await loop.create_datagram_endpoint(
+            lambda: MissSocket(self._on_demand.hint), sock=listeners.miss
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._server.serve(sockets=[listeners.serve]))
             watches = [tasks.create_task(self._watch_approval(refuses)), tasks.create_task(_feed_watchdog())]

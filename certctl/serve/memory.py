@@ -9,7 +9,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class Memory(Generic[K, V]):
+class RecentAnswers(Generic[K, V]):
     """Used from one thread; ``now`` is any clock that counts seconds and never goes back."""
 
     def __init__(self, size: int, now: Callable[[], float] = time.monotonic) -> None:

@@ -24,7 +24,7 @@ def missed_name(datagram: bytes) -> str | None:
     return None if name == NOBODY.name else name  # our own look at TLS is nobody's visit
 
 
-class Misses(asyncio.DatagramProtocol):
+class MissSocket(asyncio.DatagramProtocol):
     """Reads datagrams; whatever is not nginx's line is passed over."""
 
     def __init__(self, hint: Callable[[str], object]) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 from certctl.domain import Domain
 from certctl.errors import NameRejected, unforeseen
 from certctl.serve.answers import PREPARING, READY, Answer, Kind, WireResult, of_error, of_failure
-from certctl.serve.memory import Memory
+from certctl.serve.memory import RecentAnswers
 from certctl.serve.rate_limit import Caps
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
@@ -99,7 +99,7 @@ class OnDemand:
         self._watchers = watchers
         self._now = now
         self._caps = Caps(settings.per_registered_domain, settings.overall, now)
-        self._memory: Memory[Domain, Answer] = Memory(settings.memory, now)
+        self._memory: RecentAnswers[Domain, Answer] = RecentAnswers(settings.memory, now)
         self._flights: dict[Domain, asyncio.Future[Answer]] = {}
         self._under_way: set[asyncio.Future[WireResult]] = set()
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="flight")

@@ -19,7 +19,7 @@ _STORE_SECONDS = 2.0
 _LONGEST_WORD = 1000  # characters, of at most six bytes each in JSON
 
 
-class Unprivileged:
+class PrivsepChild:
     """The issuer of the process without rights: asks DNS itself, and the monitor for all that comes after.
 
     Args:

@@ -91,7 +91,7 @@ def part(
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for each in (theirs, *doors):
         each.close()
-    Monitor(ours, duties, settings).work()
+    PrivsepMonitor(ours, duties, settings).work()
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -101,7 +101,7 @@ def _pass_on(number: int, pid: int) -> None:
         os.kill(pid, number)
 
 
-class Monitor:
+class PrivsepMonitor:
     """The process with rights. It believes nothing: a line that is no question is the last one it reads."""
 
     def __init__(self, line: socket.socket, duties: Duties, settings: ServeSettings) -> None:

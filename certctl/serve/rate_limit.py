@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from certctl.domain import Domain, registered_domain
-from certctl.serve.memory import Memory
+from certctl.serve.memory import RecentAnswers
 from certctl.serve.settings import Rate
 
 _SHARES = 10_000
@@ -37,7 +37,7 @@ class Caps:
         self._now = now
         self._share = share
         self._full_after = share.burst * share.refill.total_seconds()
-        self._shares: Memory[str, Tokens] = Memory(_SHARES, now)
+        self._shares: RecentAnswers[str, Tokens] = RecentAnswers(_SHARES, now)
         self._overall = Tokens(overall, now())
 
     def take(self, domain: Domain) -> float:

@@ -22,7 +22,7 @@ from certctl.txt_records import TxtDemand
 from certctl.values import Approval, Certificate, Delegation, DnsSolver, Done, Issued, Pem, Suggestion
 
 
-class Issuing:
+class Worker:
     """Takes names from a visitor's wish to a certificate that is served; safe to call from many threads.
 
     Args:
@@ -97,9 +97,9 @@ class QueueingCa:
         """Pass on."""
         return self._ca.suggestion(certificate, pem)
 
-    def settled(self, certificate: Certificate) -> None:
+    def acknowledge_stored(self, certificate: Certificate) -> None:
         """Pass on."""
-        self._ca.settled(certificate)
+        self._ca.acknowledge_stored(certificate)
 
     def unsettled(self) -> Collection[str]:
         """Pass on."""
@@ -160,7 +160,7 @@ class Deployer:
                 deploy(together, self._world)
             except Exception as problem:  # noqa: BLE001 - the others' threads must learn that theirs failed too
                 for one in together:
-                    one.stumble(problem)
+                    one.fail_unforeseen(problem)
 
 
 class Silent:

@@ -84,7 +84,7 @@ def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequenc
     )
 
 
-def unasked(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
+def ari_due(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
     """Return the active domains whose certificate has no suggestion of the CA's, or one that has grown old."""
     is_old = "coalesce(s.ask_at <= :now OR s.ask_at > :void, TRUE)"
     where = f"d.state = '{State.ACTIVE}' AND c.version IS NOT NULL AND {is_old}"

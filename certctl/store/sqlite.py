@@ -78,10 +78,10 @@ class SqliteStore:
         with self._reading() as db:
             return reading.candidates(db, now, shares)
 
-    def unasked(self, now: datetime) -> Sequence[DomainRow]:
+    def ari_due(self, now: datetime) -> Sequence[DomainRow]:
         """Return the active domains about whose certificate the CA should be asked again (ARI)."""
         with self._reading() as db:
-            return reading.unasked(db, now)
+            return reading.ari_due(db, now)
 
     def damaged(self) -> Sequence[DomainRow]:
         """Return the domains of which something cannot be read."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from certctl.domain import Domain
 from certctl.errors import CertctlError, NotReady, Unreachable
 from certctl.io.clock import Clock
-from certctl.io.interrupt import go_on
+from certctl.io.interrupt import raise_if_stopping
 from certctl.ports.parties import Dns
 from certctl.values import Delegation, DnsSolver
 
@@ -42,6 +42,6 @@ class PatientDns:
         left = deadline - self._clock.now()
         if left <= timedelta(0):
             raise error
-        go_on(f"while waiting for the DNS of {domain}")
+        raise_if_stopping(f"while waiting for the DNS of {domain}")
         self._tell(f"{domain}: {error.message}; asking again, {left.total_seconds() / 60:.0f} min left")
         self._clock.pause(min(pause, left))

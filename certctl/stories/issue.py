@@ -42,7 +42,7 @@ def obtain(journey: Journey, world: World, approval: Approval | None = None) -> 
         while True:
             try:
                 with world.holding(journey.domain) as held, journey.attempt(held):
-                    approval = _wanted(journey, held, approval)
+                    approval = _approval_if_needed(journey, held, approval)
                     if approval:
                         order(journey, approval, held)
             except NoOrderYet as later:
@@ -51,7 +51,7 @@ def obtain(journey: Journey, world: World, approval: Approval | None = None) -> 
                 return
 
 
-def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approval | None:
+def _approval_if_needed(journey: Journey, world: World, approval: Approval | None) -> Approval | None:
     """Return the approval to order by; None where nothing has to be ordered.
 
     Raises:
@@ -66,7 +66,7 @@ def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approv
     if approval:
         stay_away(row, world.clock.now(), approval)
     else:
-        approval = welcome(journey, world)
+        approval = verify_and_approve(journey, world)
         if row and row.state is State.REMOVED and row.certificate is None:
             world.store.set_state(journey.domain, State.PENDING)  # wanted again from now on, by whoever visits too
     if row and not journey.insists:
@@ -77,7 +77,7 @@ def _wanted(journey: Journey, world: World, approval: Approval | None) -> Approv
     return approval
 
 
-def welcome(journey: Journey, world: World) -> Approval:
+def verify_and_approve(journey: Journey, world: World) -> Approval:
     """Verify → approve: all that costs nothing, leaves no trace, and must be true before anything else."""
     delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
     return journey.step(Step.APPROVE, world.operator.approve, delegation)
@@ -100,7 +100,7 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
         world.web.require_room(journey.domain)
     replaces = None
     if journey.certificate:
-        world.ca.settled(journey.certificate)
+        world.ca.acknowledge_stored(journey.certificate)
         with suppress(ConfigInvalid):  # its pair is gone from the store: it is replaced all the same
             replaces = world.store.pem(journey.certificate)
     request = request_for(journey.domain, renewal=journey.certificate is not None)
@@ -190,7 +190,7 @@ def let_copy_go(journey: Journey, world: World) -> None:
     """Remove what is left of making a certificate that is in the mirror now; a later run does what failed here."""
     if journey.certificate:
         try:
-            world.ca.settled(journey.certificate)
+            world.ca.acknowledge_stored(journey.certificate)
         except CertctlError as error:
             journey.warn(error, world)
 
@@ -259,7 +259,7 @@ def side_by_side(
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 if bug := future.exception():
-                    pending[future].stumble(bug)
+                    pending[future].fail_unforeseen(bug)
             yield [pending.pop(future) for future in done]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -273,7 +273,7 @@ def preflight(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> No
 
 def _look(journey: Journey, world: World) -> None:
     with journey.attempt():
-        welcome(journey, world)
+        verify_and_approve(journey, world)
         journey.step(Step.PROBE, _probe, journey.domain, world)
 
 

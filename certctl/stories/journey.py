@@ -13,7 +13,7 @@ from certctl.dns_records import DnsRecord
 from certctl.domain import Domain
 from certctl.due import is_late
 from certctl.errors import CertctlError, unforeseen
-from certctl.io.interrupt import go_on
+from certctl.io.interrupt import raise_if_stopping
 from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories import quota
@@ -168,7 +168,7 @@ class Journey:
         with suppress(CertctlError):  # a store that fails now will say so itself
             self._record(world, Step.PROBE, error.slug, error.message)
 
-    def stumble(self, problem: BaseException) -> None:
+    def fail_unforeseen(self, problem: BaseException) -> None:
         """End the journey over what nobody foresaw: it is said for this domain, and stops nobody else's."""
         self.fail(unforeseen(problem))
 
@@ -203,7 +203,7 @@ def take_together(
     journeys: Sequence[Journey], name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Take a step that several domains share, such as one reload for all of them."""
-    go_on(f"before {name}")
+    raise_if_stopping(f"before {name}")
     for journey in journeys:
         journey.listener.started(journey.domain, name)
     began = time.monotonic()

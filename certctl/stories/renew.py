@@ -27,7 +27,7 @@ def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     Whatever fails, the certificate in force keeps being served: nothing is taken away here.
     """
     ready: list[Journey] = []
-    for arrived in side_by_side(journeys, lambda journey: succeed_to(journey, world), jobs):
+    for arrived in side_by_side(journeys, lambda journey: renew_one(journey, world), jobs):
         for journey in arrived:
             if journey.changed or _is_unpublished(journey.before):
                 ready.append(journey)
@@ -36,7 +36,7 @@ def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     deploy(ready, world)
 
 
-def succeed_to(journey: Journey, world: World) -> None:
+def renew_one(journey: Journey, world: World) -> None:
     """Verify → approve again → obtain, for a domain that has a certificate.
 
     A domain whose DNS left us, or that the operator no longer wants, is parked: it keeps being served to the end
@@ -142,7 +142,7 @@ def refresh_suggestions(world: World) -> None:
     """
     old = [
         (row.certificate, row.suggestion.renew_at if row.suggestion else None)
-        for row in world.store.unasked(world.clock.now())
+        for row in world.store.ari_due(world.clock.now())
         if row.certificate
     ]
     for start in range(0, len(old), _WRITTEN_TOGETHER):

@@ -57,7 +57,7 @@ def _begin(journey: Journey, world: World) -> None:
     approval = approve_own(journey, BY_HAND, world)
     world.web.require_room(domain)
     if journey.certificate:
-        world.ca.settled(journey.certificate)
+        world.ca.acknowledge_stored(journey.certificate)
     request = request_for(domain, renewal=journey.certificate is not None)
     with spending(replace(request, begins=True), world):
         journey.demand = journey.step(Step.ORDER, world.ca.begin, approval)

@@ -20,7 +20,7 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
+class CertbotTimer:
     """Something that runs ``certbot renew`` by itself, and the command that stops it."""
 
     name: str
@@ -28,19 +28,21 @@ class Rival:
     stop: str
 
 
-def rivals(root: Path, systemd: Systemd | None) -> list[Rival]:
+def rivals(root: Path, systemd: Systemd | None) -> list[CertbotTimer]:
     """Return what renews with certbot on this host."""
     found = [
-        Rival(timer, how, f"systemctl disable --now {timer}")
+        CertbotTimer(timer, how, f"systemctl disable --now {timer}")
         for timer in _TIMERS
         if (how := _liveliness(timer, root, systemd))
     ]
     if _cron_works(root):
-        found.append(Rival(f"/{_CRON}", "in force", f"mv /{_CRON} /{_CRON}.disabled"))
+        found.append(CertbotTimer(f"/{_CRON}", "in force", f"mv /{_CRON} /{_CRON}.disabled"))
     return found
 
 
-def refuse_rivals(found: Collection[Rival], theirs: Mapping[str, Collection[str]], ours: Collection[str]) -> None:
+def refuse_rivals(
+    found: Collection[CertbotTimer], theirs: Mapping[str, Collection[str]], ours: Collection[str]
+) -> None:
     """Refuse when certbot renews names that certctl has, too.
 
     Args:
@@ -76,7 +78,7 @@ def contested(theirs: Mapping[str, Collection[str]], ours: Collection[str]) -> d
 
 
 def remedies(
-    found: Collection[Rival], shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]
+    found: Collection[CertbotTimer], shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]
 ) -> list[str]:
     """Return the commands that leave one renewer for each name.
 

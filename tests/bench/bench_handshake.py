@@ -86,9 +86,9 @@ def main() -> None:
     arguments = parser.parse_args()
     sites = make_sites(arguments.names)
     names = [site.domain.name for site in sites]
-    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        Path(scratch).chmod(0o755)
-        servers = everyone(stack, Path(scratch), sites, arguments.newer)
+    with tempfile.TemporaryDirectory() as workdir, ExitStack() as stack:
+        Path(workdir).chmod(0o755)
+        servers = everyone(stack, Path(workdir), sites, arguments.newer)
         warm(servers, names)
         for _ in range(_ROUNDS):
             for measured in servers:

@@ -34,8 +34,8 @@ print(sqlite3.connect(sys.argv[1]).execute(
 def main() -> None:
     arguments = [int(argument) for argument in sys.argv[1:]]
     certificates, failing = (*arguments, *(100_000, 1_000)[len(arguments) :])
-    with tempfile.TemporaryDirectory() as scratch:
-        empty, full = Path(scratch) / "empty", Path(scratch) / "full"
+    with tempfile.TemporaryDirectory() as workdir:
+        empty, full = Path(workdir) / "empty", Path(workdir) / "full"
         settle(empty, 0)
         settle(full, certificates, failing)
         scan = cost([sys.executable, "-c", _SCAN, str(full / "var/lib/certctl/certctl.db")])

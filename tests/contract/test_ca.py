@@ -28,7 +28,7 @@ BLOCKED = "blocked.example.com"
 class World(Protocol):
     """What the suite needs to see and to change of a CA."""
 
-    def party(self) -> CertificateAuthority: ...
+    def batch(self) -> CertificateAuthority: ...
     @property
     def orders(self) -> int: ...
     @property
@@ -42,7 +42,7 @@ class FakeWorld:
     def __init__(self) -> None:
         self.ca = FakeCa(blocked={BLOCKED})
 
-    def party(self) -> CertificateAuthority:
+    def batch(self) -> CertificateAuthority:
         return self.ca
 
     @property
@@ -71,7 +71,7 @@ class RealWorld:
     lab: CaLab
     engine: str
 
-    def party(self) -> CertificateAuthority:
+    def batch(self) -> CertificateAuthority:
         return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine, person=patient())
 
     @property
@@ -128,7 +128,7 @@ def handshake(issued: Issued, name: str, root_pem: str, directory: Path) -> byte
 
 def test_an_approved_name_gets_a_certificate_a_browser_trusts(world: World, tmp_path: Path) -> None:
     before = world.orders
-    issued = world.party().obtain(approval("happy.example.com"))
+    issued = world.batch().obtain(approval("happy.example.com"))
     assert world.orders == before + 1
     assert issued.certificate.names == ("happy.example.com",)
     seen = handshake(issued, "happy.example.com", world.root_pem, tmp_path)
@@ -136,7 +136,7 @@ def test_an_approved_name_gets_a_certificate_a_browser_trusts(world: World, tmp_
 
 
 def test_the_facts_of_a_certificate_are_those_of_its_leaf(world: World) -> None:
-    issued = world.party().obtain(approval("facts.example.com"))
+    issued = world.batch().obtain(approval("facts.example.com"))
     leaf = x509.load_pem_x509_certificate(issued.pem.fullchain.encode())
     facts = issued.certificate
     assert int(facts.serial, 16) == leaf.serial_number
@@ -149,52 +149,52 @@ def test_the_facts_of_a_certificate_are_those_of_its_leaf(world: World) -> None:
 
 
 def test_a_certificate_the_store_never_saw_is_handed_out_again_without_a_new_order(world: World) -> None:
-    first = world.party().obtain(approval("again.example.com"))
+    first = world.batch().obtain(approval("again.example.com"))
     before = world.orders
-    assert world.party().obtain(approval("again.example.com")).certificate == first.certificate
+    assert world.batch().obtain(approval("again.example.com")).certificate == first.certificate
     assert world.orders == before
 
 
 def test_after_the_store_has_it_the_next_one_is_a_new_one(world: World) -> None:
-    party = world.party()
-    first = party.obtain(approval("renewed.example.com"))
-    party.settled(first.certificate)
-    party.settled(first.certificate)
+    batch = world.batch()
+    first = batch.obtain(approval("renewed.example.com"))
+    batch.acknowledge_stored(first.certificate)
+    batch.acknowledge_stored(first.certificate)
     before = world.orders
-    second = party.obtain(approval("renewed.example.com"))
+    second = batch.obtain(approval("renewed.example.com"))
     assert second.certificate.fingerprint != first.certificate.fingerprint
     assert second.pem.private_key != first.pem.private_key
     assert world.orders == before + 1
 
 
 def test_settling_an_older_certificate_keeps_the_unsettled_one(world: World) -> None:
-    party = world.party()
-    old = party.obtain(approval("older.example.com"))
-    party.settled(old.certificate)
-    new = party.obtain(approval("older.example.com"))
-    party.settled(old.certificate)
-    assert party.obtain(approval("older.example.com")).certificate == new.certificate
+    batch = world.batch()
+    old = batch.obtain(approval("older.example.com"))
+    batch.acknowledge_stored(old.certificate)
+    new = batch.obtain(approval("older.example.com"))
+    batch.acknowledge_stored(old.certificate)
+    assert batch.obtain(approval("older.example.com")).certificate == new.certificate
 
 
 def test_what_is_left_of_making_one_is_known_until_it_is_settled_or_the_domain_leaves(
     world: World,
 ) -> None:
-    party = world.party()
-    kept = party.obtain(approval("kept.example.com"))
-    party.obtain(approval("leaving.example.com"))
-    assert {"kept.example.com", "leaving.example.com"} <= set(party.unsettled())
-    party.abandon(Domain("leaving.example.com"))
-    party.abandon(Domain("leaving.example.com"))
-    party.settled(kept.certificate)
-    assert not {"kept.example.com", "leaving.example.com"} & set(party.unsettled())
+    batch = world.batch()
+    kept = batch.obtain(approval("kept.example.com"))
+    batch.obtain(approval("leaving.example.com"))
+    assert {"kept.example.com", "leaving.example.com"} <= set(batch.unsettled())
+    batch.abandon(Domain("leaving.example.com"))
+    batch.abandon(Domain("leaving.example.com"))
+    batch.acknowledge_stored(kept.certificate)
+    assert not {"kept.example.com", "leaving.example.com"} & set(batch.unsettled())
     before = world.orders
-    party.obtain(approval("leaving.example.com"))
+    batch.obtain(approval("leaving.example.com"))
     assert world.orders == before + 1
 
 
 def test_a_wildcard_is_begun_once_and_shown_again(world: World) -> None:
     before = world.orders
-    first, again = (world.party().begin(approval("*.begun.example.com")) for _ in range(2))
+    first, again = (world.batch().begin(approval("*.begun.example.com")) for _ in range(2))
     assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
     assert (again.values, again.until) == (first.values, first.until)
     assert len(set(first.values)) == 2
@@ -205,7 +205,7 @@ def test_a_wildcard_is_begun_once_and_shown_again(world: World) -> None:
 def test_a_name_the_ca_does_not_sign_is_refused_before_anything_is_spent(world: World) -> None:
     before = world.orders
     with pytest.raises(Refused) as caught:
-        world.party().obtain(approval(BLOCKED))
+        world.batch().obtain(approval(BLOCKED))
     assert caught.value.slug == "ca-rejected-identifier"
     assert not caught.value.quota_used
     assert world.orders == before
@@ -214,29 +214,29 @@ def test_a_name_the_ca_does_not_sign_is_refused_before_anything_is_spent(world: 
 def test_a_wrong_answer_to_the_challenge_is_refused_and_costs_and_can_be_tried_again(world: World) -> None:
     world.set_lying("liar.example.com", lying=True)
     with pytest.raises(Refused) as caught:
-        world.party().obtain(approval("liar.example.com"))
+        world.batch().obtain(approval("liar.example.com"))
     world.set_lying("liar.example.com", lying=False)
     assert caught.value.slug == "ca-unauthorized"
     assert caught.value.quota_used
-    assert world.party().obtain(approval("liar.example.com")).certificate.names == ("liar.example.com",)
+    assert world.batch().obtain(approval("liar.example.com")).certificate.names == ("liar.example.com",)
 
 
 def test_a_ca_that_is_away_is_unreachable_and_no_refusal(world: World) -> None:
     world.set_outage(outage=True)
     try:
         with pytest.raises(Unreachable) as caught:
-            world.party().obtain(approval("later.example.com"))
+            world.batch().obtain(approval("later.example.com"))
     finally:
         world.set_outage(outage=False)
     assert caught.value.slug == "ca-unreachable"
     assert not caught.value.quota_used
-    assert world.party().obtain(approval("later.example.com")).certificate.version == 0
+    assert world.batch().obtain(approval("later.example.com")).certificate.version == 0
 
 
 def test_a_revoked_certificate_is_revoked_at_the_ca_and_twice_is_fine(world: World) -> None:
-    party = world.party()
-    issued = party.obtain(approval("revoked.example.com"))
+    batch = world.batch()
+    issued = batch.obtain(approval("revoked.example.com"))
     assert not world.is_revoked(issued.certificate)
-    party.revoke(issued.certificate, issued.pem)
-    party.revoke(issued.certificate, issued.pem)
+    batch.revoke(issued.certificate, issued.pem)
+    batch.revoke(issued.certificate, issued.pem)
     assert world.is_revoked(issued.certificate)

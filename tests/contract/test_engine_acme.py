@@ -19,8 +19,8 @@ from certctl.ca.authority import Authority
 from certctl.ca.engines.acme.engine import Acme
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Challenge, HttpTokens
-from certctl.ca.solvers.rfc2136 import Office, Updates
-from certctl.ca.workdir import Scratch
+from certctl.ca.solvers.rfc2136 import TxtAutomation, Updates
+from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
@@ -57,7 +57,7 @@ def test_both_engines_use_one_account(lab: CaLab, tmp_path: Path) -> None:
     accounts, settings = lab.accounts, lab.with_state(tmp_path)
     for engine in ("certbot", "acme", "certbot"):
         party = Authority(settings, engine)
-        party.settled(party.obtain(approval(f"{engine}.example.com")).certificate)
+        party.acknowledge_stored(party.obtain(approval(f"{engine}.example.com")).certificate)
     assert lab.accounts == accounts + 1
 
 
@@ -87,9 +87,9 @@ def test_a_profile_the_ca_offers_is_what_it_signs_by(lab: CaLab) -> None:
 def test_pebble_is_told_what_a_renewal_replaces(lab: CaLab, tmp_path: Path) -> None:
     party = Authority(lab.with_state(tmp_path), "acme")
     first = party.obtain(approval("renewed.example.com"))
-    party.settled(first.certificate)
+    party.acknowledge_stored(first.certificate)
     second = party.obtain(approval("renewed.example.com"), replaces=first.pem)
-    party.settled(second.certificate)
+    party.acknowledge_stored(second.certificate)
     orders = lab.orders
     again = party.obtain(approval("renewed.example.com"), replaces=first.pem)  # it was replaced already: 409
     assert again.certificate.fingerprint != second.certificate.fingerprint
@@ -102,9 +102,9 @@ def no_updates(solver: DnsSolver) -> Updates:
 
 def test_a_ca_without_standing_records_is_told_from_one_that_refuses(tmp_path: Path) -> None:
     with ca_lab(tmp_path, program=Path("/usr/bin/pebble")) as lab:
-        office = Office(Dark(), no_updates, SystemClock())
+        automation = TxtAutomation(Dark(), no_updates, SystemClock())
         with pytest.raises(Refused) as caught:
-            Authority(lab.settings, office=office).obtain(approval("*.example.com"), DnsSolver("persist"))
+            Authority(lab.settings, automation=automation).obtain(approval("*.example.com"), DnsSolver("persist"))
         assert (caught.value.slug, caught.value.quota_used) == ("ca-challenge-missing", True)
         assert "dns-01" in caught.value.seen[0]
         assert lab.log.count("set INVALID") == 0
@@ -171,7 +171,7 @@ def obtain(party: Authority, name: str = "", old: Issued | None = None) -> Issue
     """Get a certificate, by default for a name of which no order is left over."""
     name = name or f"n{next(NUMBERS)}.example.com"
     issued = party.obtain(approval(name), replaces=old.pem if old else None)
-    party.settled(issued.certificate)
+    party.acknowledge_stored(issued.certificate)
     return issued
 
 
@@ -308,10 +308,10 @@ def test_what_a_run_left_is_taken_up_while_it_is_of_use(  # noqa: PLR0913, PLR09
     server.faults.sign = sign
     name = f"n{next(NUMBERS)}.example.com"
     party.obtain(approval(name))  # and is killed before the store has it
-    scratch = Scratch(acme_dir / "work" / name)
-    begun = scratch.begun()
+    workdir = WorkingDirectory(acme_dir / "work" / name)
+    begun = workdir.begun()
     assert begun
-    scratch.note_begun(replace(begun, since=begun.since - timedelta(hours=hours)))
+    workdir.note_begun(replace(begun, since=begun.since - timedelta(hours=hours)))
     obtain(party, name)
     assert server.orders == orders
 
@@ -327,10 +327,10 @@ def test_what_a_killed_run_left_on_show_is_taken_away(
     server.faults = Faults(proven=True)
     left = Challenge(name, "http-01", "left" * 11, "left.thumbprint")
     HttpTokens(acme_dir.parent / "challenges").present([left])
-    scratch = Scratch(acme_dir / "work" / name)
-    make_directory(scratch.root, 0o700)
-    scratch.key.touch()
-    scratch.note_presented([left])
+    workdir = WorkingDirectory(acme_dir / "work" / name)
+    make_directory(workdir.root, 0o700)
+    workdir.key.touch()
+    workdir.note_presented([left])
     obtain(party, name)
     assert list((acme_dir.parent / "challenges").iterdir()) == []
 

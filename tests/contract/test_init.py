@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.health import configuration
 from certctl.app.identity import borrowed
 from certctl.app.toml_edit import with_value
 from certctl.cli import run
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import read_house
+from certctl.cli.opening import read_context
 from certctl.config import load
 from certctl.nginx import foresee
 from certctl.values import Level
@@ -144,11 +144,11 @@ def test_what_a_value_holds_is_no_pattern_and_no_toml() -> None:
 # --- somebody else's defaults
 
 
-def on_a_host(tmp_path: Path, text: str) -> House:
+def on_a_host(tmp_path: Path, text: str) -> Context:
     """Read a configuration without a root of its own, as on a real host; nothing of the machine is looked at."""
     file = tmp_path / "config.toml"
     file.write_text(text, encoding="utf-8")
-    return read_house(Invocation(config=file))
+    return read_context(Invocation(config=file))
 
 
 TARGET, URL, ZONE = (
@@ -177,12 +177,12 @@ def test_who_sets_only_the_target_hears_where_customers_names_go(tmp_path: Path)
 def test_validate_and_doctor_name_each_default_that_is_in_force(
     tmp_path: Path, text: str, missing: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    house = on_a_host(tmp_path, text)
+    context = on_a_host(tmp_path, text)
     for options in ([], ["--json"], ["--quiet"]):
-        assert run(["config", "validate", "--config", str(house.file), *options], Invocation()) == 0
+        assert run(["config", "validate", "--config", str(context.file), *options], Invocation()) == 0
         said = capsys.readouterr()
         assert said.err.replace("\n", " ").rstrip().endswith(f"next: certctl init {missing}")
-    *_, last = configuration(house)
+    *_, last = configuration(context)
     assert (last.level, last.fix) == (Level.WARNING, f"certctl init {missing}")
 
 
@@ -194,9 +194,9 @@ def test_validate_and_doctor_name_each_default_that_is_in_force(
     ],
 )
 def test_what_the_operator_chose_is_no_default_even_if_it_is_the_same(tmp_path: Path, text: str) -> None:
-    house = on_a_host(tmp_path, text)
-    assert borrowed(house) is None
-    assert [finding.level for finding in configuration(house)] == [Level.OK]
+    context = on_a_host(tmp_path, text)
+    assert borrowed(context) is None
+    assert [finding.level for finding in configuration(context)] == [Level.OK]
 
 
 def test_the_environment_chooses_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_a_name_that_certctl_never_wrote_is_no_path_and_no_line_of_a_configurati
         db.execute("PRAGMA foreign_keys = OFF")
         db.execute("UPDATE domain SET name = ?", (name,))
     db.close()
-    rows = [*store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.unasked(BORN), *store.damaged()]
+    rows = [*store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.ari_due(BORN), *store.damaged()]
     assert (rows, list(store.unwritten())) == ([], [name])
     store.strike_unwritten()
     assert (store.count(), list(store.unwritten())) == (0, [])
@@ -180,10 +180,10 @@ def test_the_ca_is_asked_about_what_is_active_and_was_not_asked_about_lately(sto
     kept = {domain: store.keep(issued(domain=domain)) for domain in (new, old, parked)}
     store.set_state(parked, State.MOVED)
     store.suggest([(kept[old], Suggestion(None, BORN))])
-    assert [row.domain for row in store.unasked(BORN - timedelta(seconds=1))] == [new]
-    assert [row.domain for row in store.unasked(BORN)] == [new, old]
+    assert [row.domain for row in store.ari_due(BORN - timedelta(seconds=1))] == [new]
+    assert [row.domain for row in store.ari_due(BORN)] == [new, old]
     store.suggest([(kept[new], Suggestion(BORN, BORN + timedelta(hours=6)))])
-    assert [row.domain for row in store.unasked(BORN)] == [old]
+    assert [row.domain for row in store.ari_due(BORN)] == [old]
 
 
 OTHER = Domain("status.example.net")
@@ -306,12 +306,12 @@ def test_moments_that_no_rule_could_have_given_are_void_wherever_rows_are_read(p
     store.failed(DOMAIN, Slug.CA_REFUSED, ahead)
     store.suggest([(kept, Suggestion(BORN + timedelta(days=60), ahead))])
     store.spend([Spend(Bucket.FAILURES, DOMAIN.name)] * 5, ahead)
-    rows = [store.domain(DOMAIN), *store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.unasked(BORN)]
+    rows = [store.domain(DOMAIN), *store.domains(), *store.candidates(BORN, shares(1 / 3)), *store.ari_due(BORN)]
     assert [(row.attempts, row.retry_at) for row in rows if row] == [(1, None)] * 4
     assert store.spent(Spend(Bucket.FAILURES, DOMAIN.name), LETS_ENCRYPT[Bucket.FAILURES], BORN) == []
     clock.pause(timedelta(days=364))
     assert store.domain(DOMAIN).retry_at == ahead  # type: ignore[union-attr]
-    assert not store.unasked(clock.now())
+    assert not store.ari_due(clock.now())
     store.close()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from certctl.ca.settings import CaSettings, order_for
-from certctl.ca.workdir import Scratch
+from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, certctl, own_host
 
@@ -287,8 +287,8 @@ def leave_unstored(host: Sandbox, name: str) -> None:
     host.must("remove", name)
     at = str(host.addresses["acme_directory"])
     settings = CaSettings(at, state / "acme", state / "challenges", profile="default")
-    scratch = Scratch(settings.work / name)
-    scratch.make(settings)
-    scratch.ask(order_for(Domain(name), settings))
-    scratch.key.write_text(key)
-    scratch.keep(chain.encode())
+    workdir = WorkingDirectory(settings.work / name)
+    workdir.make(settings)
+    workdir.ask(order_for(Domain(name), settings))
+    workdir.key.write_text(key)
+    workdir.keep(chain.encode())

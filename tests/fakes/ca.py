@@ -98,7 +98,7 @@ class FakeCa:
         renew_at = None if self.outage else self.suggested.get(certificate.domain)
         return Suggestion(renew_at, now + timedelta(hours=6))
 
-    def settled(self, certificate: Certificate) -> None:
+    def acknowledge_stored(self, certificate: Certificate) -> None:
         made = self.left.get(certificate.domain)
         if made and made.certificate.fingerprint == certificate.fingerprint:
             del self.left[certificate.domain]

@@ -14,7 +14,7 @@ from certctl.ca.settings import CaSettings
 from certctl.domain import Domain
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
-from certctl.ports.manual_dns import Nobody, Person
+from certctl.ports.manual_dns import ManualOperator, SilentPrompt
 from certctl.sandbox import daemons, pebble
 from certctl.sandbox.layout import free_ports
 from certctl.txt_records import TxtSight
@@ -37,9 +37,9 @@ class Dark:
         return TxtSight(f"{label}.{zone}", f"{label}.{zone}")
 
 
-def patient() -> Person:
+def patient() -> ManualOperator:
     """Return somebody who could edit a zone, and does nothing."""
-    return Person(Nobody(), Dark(), SystemClock(), timedelta(seconds=1))
+    return ManualOperator(SilentPrompt(), Dark(), SystemClock(), timedelta(seconds=1))
 
 
 class TokenServer(http.server.ThreadingHTTPServer):

@@ -21,7 +21,7 @@ from certctl.serve.daemon import Daemon, Listeners, Probe
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Landing, OnDemand
 from certctl.serve.settings import ServeSettings
-from certctl.serve.worker import Issuing
+from certctl.serve.worker import Worker
 from certctl.slugs import Slug
 from certctl.values import Approval, Delegation, DnsSolver, Issued, Mode, Pem
 from tests.fakes.ca import FakeCa
@@ -118,7 +118,7 @@ class Serving:
         self.ca = GatedCa(world)
         self.ca.gate.set()
         self.metrics = Metrics(world.clock, lambda: True, Mode.LUA)
-        self.issuing = Issuing(replace(world.world, ca=self.ca), self.settings)
+        self.issuing = Worker(replace(world.world, ca=self.ca), self.settings)
         host = Host(lambda text: parse_domain(text, NAMES), self.mirror.__contains__, self.issuing)
         self.on_demand = OnDemand(host, self.settings, [self.metrics, self.heard], self.now)
         self.metrics.watch(self.on_demand)

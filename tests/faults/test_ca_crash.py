@@ -179,10 +179,10 @@ def test_nothing_secret_lies_open_while_certbot_runs(lab: CaLab) -> None:
         until(lambda: lab.tokens.asked)
         (process,) = certbots(lab.settings)
         words, variables = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        scratch = lab.settings.work / "secret.example.com"
-        modes = {path.name: path.stat().st_mode & 0o777 for path in (scratch, *scratch.glob("*"))}
-        log = (scratch / "logs" / "letsencrypt.log").read_text()
-        secret = (scratch / "privkey.pem").read_text().splitlines()[1]
+        workdir = lab.settings.work / "secret.example.com"
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (workdir, *workdir.glob("*"))}
+        log = (workdir / "logs" / "letsencrypt.log").read_text()
+        secret = (workdir / "privkey.pem").read_text().splitlines()[1]
         lab.tokens.hold.set()
         issued = running.result()
     assert modes["secret.example.com"] == 0o700
@@ -196,7 +196,7 @@ def test_nothing_secret_lies_open_while_certbot_runs(lab: CaLab) -> None:
 
 def test_an_account_with_an_empty_file_is_set_aside_and_made_anew(lab: CaLab, engine: str) -> None:
     party = Authority(lab.settings, engine)
-    party.settled(party.obtain(approval("first.example.com")).certificate)
+    party.acknowledge_stored(party.obtain(approval("first.example.com")).certificate)
     (account,) = lab.settings.accounts.glob("*/*/*")
     (account / "regr.json").write_bytes(b"")
     assert party.obtain(approval("second.example.com")).certificate.version == 0

@@ -11,7 +11,7 @@ import pytest
 
 from certctl.ca.authority import Authority
 from certctl.ca.settings import CaSettings
-from certctl.ca.workdir import Scratch
+from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
@@ -57,14 +57,14 @@ def failure(settings: CaSettings, engine: str, name: str = NAME, *, unfinished: 
         Authority(settings, engine).obtain(approval(name))
     assert (settings.work / name).exists() == (unfinished and engine == "acme")
     assert not list(settings.challenges.glob("*"))
-    Scratch(settings.work / name).remove()
+    WorkingDirectory(settings.work / name).remove()
     return caught.value
 
 
 def test_the_fake_ca_signs_when_nothing_is_wrong_with_it(settings: CaSettings, engine: str) -> None:
     party = Authority(settings, engine)
     issued = party.obtain(approval("honest.example.com"))
-    party.settled(issued.certificate)
+    party.acknowledge_stored(issued.certificate)
     assert issued.certificate.issuer == "fake intermediate"
 
 
@@ -260,9 +260,9 @@ def test_pebble_cannot_resolve_a_name_whose_servers_fail(lab: CaLab, engine: str
 
 def test_a_restarted_pebble_knows_no_account_and_gets_one_new_one(lab: CaLab, tmp_path: Path, engine: str) -> None:
     party = Authority(lab.with_state(tmp_path), engine)
-    party.settled(party.obtain(approval("before.example.com")).certificate)
+    party.acknowledge_stored(party.obtain(approval("before.example.com")).certificate)
     lab.restart()
-    party.settled(party.obtain(approval("after.example.com")).certificate)
+    party.acknowledge_stored(party.obtain(approval("after.example.com")).certificate)
     assert (lab.accounts, lab.orders, lab.issued) == (1, 1, 1)
 
 
@@ -270,7 +270,7 @@ def test_refused_nonces_are_ridden_out(server: FakeAcme, settings: CaSettings, e
     server.faults.bad_nonces = 3  # certbot gives up at the second; we try once more, and it meets the third
     party = Authority(settings, engine)
     issued = party.obtain(approval("nonces.example.com"))
-    party.settled(issued.certificate)
+    party.acknowledge_stored(issued.certificate)
     assert server.faults.bad_nonces == 0
 
 

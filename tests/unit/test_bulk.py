@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from certctl.app.bulk import bulk
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.progress import Outlook, Pace
 from certctl.budget import Limit
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.cli.output.text import TextReport
 from certctl.domain import Domain
 from certctl.errors import Interrupted, RateLimited
@@ -64,45 +64,45 @@ def test_without_a_bar_a_line_comes_every_half_minute() -> None:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+def context(tmp_path: Path) -> Iterator[Context]:
     file = tmp_path / "config.toml"
     file.write_text("# the defaults\n", encoding="utf-8")
-    with closing(open_house(Invocation(config=file, root=tmp_path))) as house:
-        yield house
+    with closing(open_context(Invocation(config=file, root=tmp_path))) as context:
+        yield context
 
 
-def set_out(report: TextReport, *names: str) -> list[Journey]:
+def start(report: TextReport, *names: str) -> list[Journey]:
     return [Journey(Domain(name), report) for name in names]
 
 
-def test_one_name_may_use_all_that_many_must_leave(house: House) -> None:
+def test_one_name_may_use_all_that_many_must_leave(context: Context) -> None:
     report = TextReport(Invocation())
     for names, kept in ((["a.example.com"], 0), (["a.example.com", "b.example.com"], 60)):
-        with bulk(set_out(report, *names), house, report) as limits:
+        with bulk(start(report, *names), context, report) as limits:
             assert sum(limit.reserve for limit in limits.values()) == kept
 
 
-def test_an_interrupted_run_says_how_far_it_came_and_what_to_type(house: House) -> None:
+def test_an_interrupted_run_says_how_far_it_came_and_what_to_type(context: Context) -> None:
     report = TextReport(Invocation())
-    journeys = set_out(report, "a.example.com", "b.example.com", "c.example.com")
-    with pytest.raises(Interrupted) as caught, bulk(journeys, house, report):
-        stop_after(journeys[0], house)
+    journeys = start(report, "a.example.com", "b.example.com", "c.example.com")
+    with pytest.raises(Interrupted) as caught, bulk(journeys, context, report):
+        stop_after(journeys[0], context)
     assert "1 of 3 names done" in caught.value.message
     assert caught.value.exit_code == 130
     assert caught.value.next[0].startswith("certctl issue")
 
 
-def stop_after(journey: Journey, house: House) -> None:
-    journey.succeed("issue", house.world)
+def stop_after(journey: Journey, context: Context) -> None:
+    journey.succeed("issue", context.world)
     raise KeyboardInterrupt
 
 
 def test_names_the_limits_leave_behind_are_told_when_their_time_comes(
-    house: House, capsys: pytest.CaptureFixture[str]
+    context: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = TextReport(Invocation())
-    journeys = set_out(report, *(f"c{number}.example.com" for number in range(300)))
-    with bulk(journeys, house, report):
+    journeys = start(report, *(f"c{number}.example.com" for number in range(300)))
+    with bulk(journeys, context, report):
         for journey in journeys:
             journey.fail(RateLimited(Slug.BUDGET_EXHAUSTED, "later"))
     note = capsys.readouterr().err.splitlines()[-1]

@@ -19,13 +19,19 @@ from certctl.ca.authority import Authority
 from certctl.ca.directory import Directory
 from certctl.ca.doctor import examine
 from certctl.ca.engines.certbot import argv
-from certctl.ca.engines.certbot.plugin_socket import Exchange, Problem, challenges_message, encode, failed_message
+from certctl.ca.engines.certbot.plugin_socket import (
+    PluginSocket,
+    Problem,
+    challenges_message,
+    encode,
+    failed_message,
+)
 from certctl.ca.keys import new_key, signing_request
 from certctl.ca.remake import remake
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solvers.base import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solvers.run import Solving
-from certctl.ca.workdir import Begun, Scratch
+from certctl.ca.workdir import Begun, WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
@@ -45,12 +51,12 @@ def settings(tmp_path: Path) -> CaSettings:
 
 
 def test_every_option_is_one_word_so_no_value_can_become_an_option(settings: CaSettings) -> None:
-    scratch = Scratch(Path("/s"))
+    workdir = WorkingDirectory(Path("/s"))
     tricky = replace(settings, email="--pre-hook=evil", profile="--deploy-hook=evil")
     commands = [
-        argv.certonly(Path("/bin/certbot"), tricky, scratch, "--account", ["--authenticator=certctl"]),
-        argv.register(Path("/bin/certbot"), tricky, scratch),
-        argv.revoke(Path("/bin/certbot"), tricky, scratch),
+        argv.certonly(Path("/bin/certbot"), tricky, workdir, "--account", ["--authenticator=certctl"]),
+        argv.register(Path("/bin/certbot"), tricky, workdir),
+        argv.revoke(Path("/bin/certbot"), tricky, workdir),
     ]
     for program, verb, *options in commands:
         assert (program, verb) in {("/bin/certbot", v) for v in ("certonly", "register", "revoke")}
@@ -60,7 +66,9 @@ def test_every_option_is_one_word_so_no_value_can_become_an_option(settings: CaS
 
 def test_a_profile_is_required_of_the_ca_only_when_one_is_configured(settings: CaSettings) -> None:
     def profiles(settings: CaSettings) -> list[str]:
-        words = argv.certonly(Path("certbot"), settings, Scratch(Path("/s")), "id", ["--authenticator=certctl"])
+        words = argv.certonly(
+            Path("certbot"), settings, WorkingDirectory(Path("/s")), "id", ["--authenticator=certctl"]
+        )
         return [word for word in words if "profile" in word]
 
     assert profiles(settings) == []
@@ -68,9 +76,9 @@ def test_a_profile_is_required_of_the_ca_only_when_one_is_configured(settings: C
 
 
 def test_an_account_without_an_email_says_so(settings: CaSettings) -> None:
-    words = argv.register(Path("certbot"), settings, Scratch(Path("/s")))
+    words = argv.register(Path("certbot"), settings, WorkingDirectory(Path("/s")))
     assert "--register-unsafely-without-email" in words
-    words = argv.register(Path("certbot"), replace(settings, email="ops@example.org"), Scratch(Path("/s")))
+    words = argv.register(Path("certbot"), replace(settings, email="ops@example.org"), WorkingDirectory(Path("/s")))
     assert "--email=ops@example.org" in words
 
 
@@ -173,7 +181,7 @@ class Memory:
         self.shown = [one for one in self.shown if one not in challenges]
 
 
-def talk(exchange: Exchange, *messages: dict[str, object]) -> list[object]:
+def talk(exchange: PluginSocket, *messages: dict[str, object]) -> list[object]:
     """Play certbot's side: say these things, close, and return what was answered."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -186,8 +194,8 @@ def talk(exchange: Exchange, *messages: dict[str, object]) -> list[object]:
             return [json.loads(line) for line in answers]
 
 
-def exchange(solver: Memory, noted: list[Challenge] | None = None) -> Exchange:
-    return Exchange(Solving(solver, {"status.example.com"}, (noted if noted is not None else []).extend))
+def exchange(solver: Memory, noted: list[Challenge] | None = None) -> PluginSocket:
+    return PluginSocket(Solving(solver, {"status.example.com"}, (noted if noted is not None else []).extend))
 
 
 def test_solved_challenges_are_answered_with_ok_and_noted_before_they_are_shown() -> None:
@@ -267,34 +275,34 @@ def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alo
     settings: CaSettings, tmp_path: Path
 ) -> None:
     issued = FakeCa().obtain(approval("status.example.com"))
-    scratch = Scratch(settings.work / "status.example.com")
+    workdir = WorkingDirectory(settings.work / "status.example.com")
     (tmp_path / "acme").mkdir()
-    scratch.make(settings)
-    scratch.ask(order_for(Domain("status.example.com"), settings))
-    Authority(settings).settled(issued.certificate)
-    assert scratch.key.exists()
-    scratch.key.unlink()
-    Authority(settings).settled(issued.certificate)
-    assert not scratch.root.exists()
+    workdir.make(settings)
+    workdir.ask(order_for(Domain("status.example.com"), settings))
+    Authority(settings).acknowledge_stored(issued.certificate)
+    assert workdir.key.exists()
+    workdir.key.unlink()
+    Authority(settings).acknowledge_stored(issued.certificate)
+    assert not workdir.root.exists()
 
 
 def test_a_copy_that_may_go_does_not_go_while_another_run_has_the_name(settings: CaSettings) -> None:
     issued = FakeCa().obtain(approval("status.example.com"))
     hasty = Authority(replace(settings, wait=timedelta(0)))
-    scratch = Scratch(settings.work / "status.example.com")
+    workdir = WorkingDirectory(settings.work / "status.example.com")
     settings.acme_dir.mkdir(exist_ok=True)
-    scratch.make(settings)
-    scratch.ask(order_for(Domain("status.example.com"), settings))
-    scratch.keep(issued.pem.fullchain.encode())
+    workdir.make(settings)
+    workdir.ask(order_for(Domain("status.example.com"), settings))
+    workdir.keep(issued.pem.fullchain.encode())
     with inheritable_lock(settings.acme_dir / "locks/status.example.com.lock", timedelta(0), "it"):
         with pytest.raises(Busy):
-            hasty.settled(issued.certificate)
-        assert scratch.result()
-        scratch.key.unlink()
-        Authority(settings).settled(issued.certificate)  # nobody waits to tidy up: the other run does it
-        assert scratch.root.exists()
-    Authority(settings).settled(issued.certificate)
-    assert not scratch.root.exists()
+            hasty.acknowledge_stored(issued.certificate)
+        assert workdir.result()
+        workdir.key.unlink()
+        Authority(settings).acknowledge_stored(issued.certificate)  # nobody waits to tidy up: the other run does it
+        assert workdir.root.exists()
+    Authority(settings).acknowledge_stored(issued.certificate)
+    assert not workdir.root.exists()
 
 
 @pytest.mark.parametrize("ends", [None, datetime(2027, 1, 8, tzinfo=UTC)])
@@ -302,15 +310,15 @@ def test_a_copy_that_may_go_does_not_go_while_another_run_has_the_name(settings:
 def test_an_order_is_noted_as_it_is_until_it_is_let_go(
     settings: CaSettings, ends: datetime | None, *, handed_in: bool
 ) -> None:
-    scratch = Scratch(settings.work / "status.example.com")
-    scratch.make(settings)
-    assert (scratch.begun(), scratch.presented(), scratch.result()) == (None, [], None)
+    workdir = WorkingDirectory(settings.work / "status.example.com")
+    workdir.make(settings)
+    assert (workdir.begun(), workdir.presented(), workdir.result()) == (None, [], None)
     begun = Begun("https://ca.example.org/order/1", datetime(2027, 1, 1, tzinfo=UTC), ends, is_handed_in=handed_in)
-    scratch.note_begun(begun)
-    scratch.note_presented([CHALLENGE])
-    assert (scratch.begun(), scratch.presented()) == (begun, [CHALLENGE])
-    scratch.forget_begun()
-    assert scratch.begun() is None
+    workdir.note_begun(begun)
+    workdir.note_presented([CHALLENGE])
+    assert (workdir.begun(), workdir.presented()) == (begun, [CHALLENGE])
+    workdir.forget_begun()
+    assert workdir.begun() is None
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
@@ -319,15 +327,15 @@ def test_where_keys_are_made_nobody_else_may_look(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     here = replace(settings, acme_dir=Path("acme"))
-    scratch, before = Scratch(here.work / "status.example.com"), os.umask(umask)
+    workdir, before = WorkingDirectory(here.work / "status.example.com"), os.umask(umask)
     try:
-        scratch.make(here)
-        scratch.ask(order_for(Domain("status.example.com"), here))
+        workdir.make(here)
+        workdir.ask(order_for(Domain("status.example.com"), here))
     finally:
         os.umask(before)
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if not path.is_symlink()}
     assert modes == {0o700, 0o600}
-    assert (scratch.config / "accounts").resolve() == tmp_path / "acme/accounts"
+    assert (workdir.config / "accounts").resolve() == tmp_path / "acme/accounts"
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022])
@@ -345,16 +353,16 @@ def test_the_directory_of_accounts_and_keys_is_closed_to_others_whatever_comes_o
     assert {place.stat().st_mode & 0o777 for place in places if place.is_file()} <= {0o600}
 
 
-CHANGES: dict[str, Callable[[Scratch, CaSettings], object]] = {
-    "make": lambda scratch, settings: scratch.make(settings),
-    "ask": lambda scratch, settings: scratch.ask(order_for(Domain("status.example.com"), settings)),
-    "note an order": lambda scratch, _: scratch.note_begun(Begun("https://ca/1", datetime.now(UTC), None)),
-    "let an order go": lambda scratch, _: scratch.forget_begun(),
-    "note challenges": lambda scratch, _: scratch.note_presented([CHALLENGE]),
-    "keep a chain": lambda scratch, _: scratch.keep(b"chain"),
-    "try again": lambda scratch, _: scratch.forget_result(),
-    "flush": lambda scratch, _: scratch.flush(),
-    "remove": lambda scratch, _: scratch.remove(),
+CHANGES: dict[str, Callable[[WorkingDirectory, CaSettings], object]] = {
+    "make": lambda workdir, settings: workdir.make(settings),
+    "ask": lambda workdir, settings: workdir.ask(order_for(Domain("status.example.com"), settings)),
+    "note an order": lambda workdir, _: workdir.note_begun(Begun("https://ca/1", datetime.now(UTC), None)),
+    "let an order go": lambda workdir, _: workdir.forget_begun(),
+    "note challenges": lambda workdir, _: workdir.note_presented([CHALLENGE]),
+    "keep a chain": lambda workdir, _: workdir.keep(b"chain"),
+    "try again": lambda workdir, _: workdir.forget_result(),
+    "flush": lambda workdir, _: workdir.flush(),
+    "remove": lambda workdir, _: workdir.remove(),
 }
 
 
@@ -364,7 +372,7 @@ def test_a_working_directory_that_cannot_be_written_is_a_fault_of_this_host(
 ) -> None:
     (tmp_path / "acme").touch()
     with pytest.raises(ConfigInvalid) as caught:
-        CHANGES[change](Scratch(settings.work / "status.example.com"), settings)
+        CHANGES[change](WorkingDirectory(settings.work / "status.example.com"), settings)
     assert caught.value.slug == "state-unwritable"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 
 # An audit hook stays for as long as its process lives, hence one of its own.
 _RUN = """
@@ -56,7 +56,7 @@ def test_whatever_a_command_does_it_closes_the_store(tmp_path: Path, command: st
 
 def test_who_moves_a_host_closes_the_store_of_both_its_modes(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("# the defaults\n")
-    before = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
+    before = open_context(Invocation(config=tmp_path / "config.toml", root=tmp_path))
     after = before.in_mode("shared")
     assert (before.store.count(), after.store.count()) == (0, 0)
     assert [file.suffix for file in open_files() if file.is_relative_to(tmp_path)].count(".db") == 2

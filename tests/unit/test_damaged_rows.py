@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.health import examine, mended
 from certctl.ca.ari import identifier
 from certctl.cli import run as certctl
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ExitCode
@@ -65,10 +65,10 @@ def damage(root: Path, statement: str, domain: Domain) -> None:
         assert db.execute(statement, (domain.name,)).rowcount == 1
 
 
-def house(root: Path) -> House:
+def context(root: Path) -> Context:
     file = root / "config.toml"
     file.write_text("# the defaults\n", encoding="utf-8")
-    return open_house(Invocation(config=file, root=root))
+    return open_context(Invocation(config=file, root=root))
 
 
 def slugs(*journeys: Journey) -> dict[str, str]:
@@ -134,13 +134,13 @@ def test_status_and_doctor_name_the_damaged_one_and_what_mends_it(
     assert FINE.name in said["--all",]
     assert certctl(["--root", str(tmp_path), "--json", "status", "--failing"], Invocation()) == ExitCode.DONE
     assert [r["domain"] for r in json.loads(capsys.readouterr().out)["results"]] == [HURT.name]
-    (finding,) = store_findings(house(tmp_path))
+    (finding,) = store_findings(context(tmp_path))
     assert (finding.level, finding.fix) == (Level.PROBLEM, f"certctl issue {HURT} --force")
     assert hurt.store.count() == 2
 
 
-def store_findings(house: House) -> list[Finding]:
-    return [finding for finding in examine(house) if finding.area == "store"]
+def store_findings(context: Context) -> list[Finding]:
+    return [finding for finding in examine(context) if finding.area == "store"]
 
 
 def test_a_dry_run_of_renew_says_what_it_would_refuse(
@@ -243,9 +243,9 @@ def test_whoever_must_have_a_certificate_and_has_none_is_damaged(
 def test_a_question_to_the_ca_at_a_moment_that_is_none_is_asked_again(fake: FakeWorld, tmp_path: Path) -> None:
     issue(fake.journeys(fake.customer(HURT.name)), fake.world)
     refresh_suggestions(fake.world)
-    assert list(fake.store.unasked(fake.clock.now())) == []
+    assert list(fake.store.ari_due(fake.clock.now())) == []
     damage(tmp_path, "UPDATE suggestion SET ask_at = 'then' WHERE domain = ?", HURT)
-    assert [row.domain for row in fake.store.unasked(fake.clock.now())] == [HURT]
+    assert [row.domain for row in fake.store.ari_due(fake.clock.now())] == [HURT]
 
 
 def test_a_line_of_the_history_or_the_ledger_without_a_time_is_left_out(fake: FakeWorld, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_a_name_certctl_never_wrote_is_nobodys_and_goes_with_doctors_fix(
         db.execute(f"INSERT INTO domain (name, state, since) VALUES ({name}, 'active', '{now}')")
     assert [row.domain for row in fake.store.domains()] == [FINE]
     assert slugs(*reconcile(fake.world, fake.journey).journeys) == {FINE.name: ""}
-    there = house(tmp_path)
+    there = context(tmp_path)
     (finding,) = store_findings(there)
     assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl doctor --fix")
     list(mended(there, open_report(Invocation())))

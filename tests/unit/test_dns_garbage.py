@@ -287,7 +287,7 @@ def test_whatever_bytes_come_back_nothing_foreign_escapes(
 @pytest.mark.parametrize("script", GARBAGE.values(), ids=GARBAGE.keys())
 def test_the_facade_turns_a_mad_resolver_into_an_error_of_ours(script: Script) -> None:
     with scripted(script, script) as port:
-        party = CustomerDns(
+        batch = CustomerDns(
             replace(
                 DnsSettings("status.hyperping.test", resolvers=(f"127.0.0.1:{port}",)),
                 patience=timedelta(seconds=0.05),
@@ -295,5 +295,5 @@ def test_the_facade_turns_a_mad_resolver_into_an_error_of_ours(script: Script) -
             )
         )
         with pytest.raises((NotReady, Unreachable)):
-            party.verify(Domain("status.acme.com"))
-        assert party.examine()
+            batch.verify(Domain("status.acme.com"))
+        assert batch.examine()

@@ -146,7 +146,7 @@ def test_the_timers_run_ends_a_removal(
     fake: FakeWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed_after_the_wish(fake, Removal.FORGET)
-    monkeypatch.setattr("certctl.app.context.House.world", fake.world)
+    monkeypatch.setattr("certctl.app.context.Context.world", fake.world)
     assert certctl(["--root", str(tmp_path), "renew", "--dry-run"], Invocation()) == ExitCode.DONE
     assert keys(fake) == [OTHER.name, NAME.name]
     assert certctl(["--root", str(tmp_path), "renew", OTHER.name], Invocation()) == ExitCode.DONE

@@ -20,7 +20,7 @@ from certctl.stories.journey import Journey
 from certctl.stories.leftovers import let_copies_go
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
-from certctl.stories.renew import renew, succeed_to
+from certctl.stories.renew import renew, renew_one
 from certctl.stories.wildcard import BY_HAND, begin, wildcard
 from certctl.txt_records import Opened
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, State
@@ -172,7 +172,7 @@ class Counted(FakeCa):
         raise Refused(Slug.CA_UNAUTHORIZED, f"{approval.domain} shows something else", quota_used=True)
 
 
-@pytest.mark.parametrize("story", [obtain, remove, succeed_to, begin])
+@pytest.mark.parametrize("story", [obtain, remove, renew_one, begin])
 def test_who_waits_in_vain_for_a_name_fails_as_busy_and_has_arrived_once(
     fake: FakeWorld, tmp_path: Path, story: Callable[[Journey, World], None]
 ) -> None:
@@ -249,7 +249,7 @@ def test_an_order_that_was_begun_is_no_copy_of_a_certificate(fake: FakeWorld) ->
 
 def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [fake.customer(f"{letter}.example.com") for letter in "abc"]
-    settled = fake.ca.settled
+    settled = fake.ca.acknowledge_stored
     monkeypatch.setattr(fake.ca, "settled", lambda _: None)
     issue(fake.journeys(*names), fake.world)
     assert copies(fake) == names

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certctl.app.batch import Party, finish
+from certctl.app.batch import Batch, finish
 from certctl.app.result import wakes
 from certctl.cli.framework import Invocation
 from certctl.cli.output.journal import JournalReport, Priority, is_journal, line
@@ -37,7 +37,7 @@ def reporter(**asked: bool | int) -> JournalReport:
 def run(fake: FakeWorld, report: JournalReport) -> int:
     journeys = [Journey(row.domain, report) for row in waiting(fake.world)]
     renew(journeys, fake.world)
-    return finish(Party(journeys, []), report, lambda o: f"{o.domain}: renewed", wakes)
+    return finish(Batch(journeys, []), report, lambda o: f"{o.domain}: renewed", wakes)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -115,7 +115,7 @@ def test_issue_speaks_the_same_language(fake: FakeWorld, capsys: pytest.CaptureF
     journey = Journey(fake.customer("a.example.com"), report)
     issue([journey], fake.world)
     refused = JourneyResult(domain="no such\nname", error=NameRejected(Slug.NAME_SPACE, "white space"))
-    assert finish(Party([journey], [refused]), report, lambda o: f"{o.domain}: live") == 2
+    assert finish(Batch([journey], [refused]), report, lambda o: f"{o.domain}: live") == 2
     out = capsys.readouterr()
     assert out.out == "a.example.com: live\n"
     lines = [

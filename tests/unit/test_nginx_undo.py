@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.nginx.rollback import Undo, undisturbed
+from certctl.nginx.rollback import Rollback, undisturbed
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     kept, new, link = conf_dir / "kept.conf", conf_dir / "new.conf", live / "current"
     kept.write_text("old")
     link.symlink_to("1")
-    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo = Rollback(live, live.with_name("sites"), conf_dir)
     made = live / "made"
     undo.remember((kept, new, link), [made])
     made.mkdir()
@@ -34,11 +34,11 @@ def test_what_a_killed_run_left_is_taken_back_by_the_next(places: tuple[Path, Pa
     link.unlink()
     link.symlink_to("2")
 
-    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert kept.read_text() == "old"
     assert str(link.readlink()) == "1"
     assert {path.name for path in (*live.iterdir(), *conf_dir.iterdir())} == {"kept.conf", "current"}
-    assert not Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert not Rollback(live, live.with_name("sites"), conf_dir).recover()
 
 
 def test_taking_back_and_keeping_write_nothing(places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +47,7 @@ def test_taking_back_and_keeping_write_nothing(places: tuple[Path, Path], monkey
     for keep in (False, True):
         block = conf_dir / "a.conf"
         block.write_text("old")
-        undo = Undo(live, live.with_name("sites"), conf_dir)
+        undo = Rollback(live, live.with_name("sites"), conf_dir)
         undo.remember([block, conf_dir / "b.conf"], [live / "made"])
         block.unlink()
         block.write_text("new")
@@ -71,7 +71,7 @@ def test_a_run_killed_once_its_change_is_to_stay_is_cleaned_up_after_and_the_cha
     block.write_text("old")
     link.parent.mkdir()
     link.symlink_to("1")
-    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo = Rollback(live, live.with_name("sites"), conf_dir)
     undo.remember([block, link], [live / "a.test" / "2"])
     (live / "a.test" / "2").mkdir()
     for path in (block, link):
@@ -80,7 +80,7 @@ def test_a_run_killed_once_its_change_is_to_stay_is_cleaned_up_after_and_the_cha
     link.symlink_to("2")
     undo.keep()
 
-    assert not Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert not Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert (block.read_text(), str(link.readlink())) == ("new", "2")
     assert {path.name for path in (*conf_dir.iterdir(), *link.parent.iterdir())} == {"a.conf", "2", "current"}
 
@@ -93,7 +93,7 @@ def test_a_change_that_was_kept_and_then_proved_wrong_is_taken_back_by_the_next_
     paths = [conf_dir / f"{number}.conf" for number in range(2)]
     for path in paths:
         path.write_text("old")
-    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo = Rollback(live, live.with_name("sites"), conf_dir)
     undo.remember(paths)
     for path in paths:
         path.unlink()
@@ -104,7 +104,7 @@ def test_a_change_that_was_kept_and_then_proved_wrong_is_taken_back_by_the_next_
     with pytest.raises(OSError, match="directory"):
         undo.restore()
     paths[0].rmdir()
-    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert [path.read_text() for path in paths] == ["old", "old"]
 
 
@@ -116,7 +116,7 @@ def test_a_journal_never_costs_the_version_in_force(places: tuple[Path, Path]) -
     (home / "current").symlink_to("1")
     journal = json.dumps({"saved": [], "created": [str(home / "1"), str(home)]})
     (conf_dir / ".undo.json").write_text(journal)
-    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert (home / "current").is_dir()
     assert list(conf_dir.iterdir()) == []
 
@@ -126,13 +126,13 @@ def test_taking_back_may_stop_anywhere_and_begin_again(places: tuple[Path, Path]
     paths = [conf_dir / f"{number}.conf" for number in range(3)]
     for path in paths:
         path.write_text(path.name)
-    undo = Undo(live, live.with_name("sites"), conf_dir)
+    undo = Rollback(live, live.with_name("sites"), conf_dir)
     undo.remember(paths)
     paths[0].unlink()
     saved = next(path for path in conf_dir.glob(".*.old") if path.read_text() == "0.conf")
     saved.rename(paths[0])  # as if killed after this rename
     paths[1].unlink()
-    assert Undo(live, live.with_name("sites"), conf_dir).recover()
+    assert Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert [path.read_text() for path in paths] == ["0.conf", "1.conf", "2.conf"]
     assert list(conf_dir.glob(".*")) == []
 
@@ -155,7 +155,7 @@ def test_a_journal_that_is_damaged_or_points_elsewhere_harms_nobody(
     ):
         for name, is_half_made in ((".undo.json", True), (".kept.json", False)):
             (conf_dir / name).write_text(text)
-            assert Undo(live, live.with_name("sites"), conf_dir).recover() is is_half_made
+            assert Rollback(live, live.with_name("sites"), conf_dir).recover() is is_half_made
             assert outside.read_text() == "theirs"
             assert [path.name for path in conf_dir.iterdir()] == ["theirs.conf"]
 
@@ -166,7 +166,7 @@ def test_only_temporary_names_of_ours_are_swept(places: tuple[Path, Path]) -> No
     theirs = [conf_dir / ".vimrc.tmp", conf_dir / "notes.old", conf_dir / ".site.conf.swp"]
     for path in (*ours, *theirs):
         path.touch()
-    Undo(live, live.with_name("sites"), conf_dir).recover()
+    Rollback(live, live.with_name("sites"), conf_dir).recover()
     assert not any(path.exists() for path in ours)
     assert all(path.exists() for path in theirs)
 

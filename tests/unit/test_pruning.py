@@ -187,7 +187,7 @@ def test_the_timers_run_prunes_and_one_for_a_name_does_not(
         db.execute("UPDATE event SET id = 1000 + id")
     with closing(sqlite3.connect(fake.store._path)) as db, db:
         db.execute("INSERT INTO event (id, at, domain, step, ok, detail) VALUES (1, '2020', 'x', 'x', 1, 'old')")
-    monkeypatch.setattr("certctl.app.context.House.world", fake.world)
+    monkeypatch.setattr("certctl.app.context.Context.world", fake.world)
     for command, is_there in ((["renew", "--dry-run"], True), (["renew", LIVE.name], True), (["renew"], False)):
         assert certctl(["--root", str(tmp_path), *command], Invocation()) == ExitCode.DONE
         with closing(sqlite3.connect(fake.store._path)) as db:

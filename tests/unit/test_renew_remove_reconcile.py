@@ -14,7 +14,7 @@ from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove, stay_away
-from certctl.stories.renew import is_waiting, renew, succeed_to, waiting
+from certctl.stories.renew import is_waiting, renew, renew_one, waiting
 from certctl.values import Removal, State
 from tests.fakes.web import FakeWeb
 from tests.fakes.world import FakeWorld, live
@@ -308,7 +308,7 @@ def test_a_first_renewal_killed_before_nginx_was_told_is_published_by_the_next_r
     journey = fake.journey(domain)
     obtain(journey, fake.world)
     fake.days_pass(61)
-    succeed_to(fake.journey(domain), fake.world)  # and here it was killed
+    renew_one(fake.journey(domain), fake.world)  # and here it was killed
     assert [row.domain for row in waiting(fake.world)] == [domain]
     renew(fake.journeys(domain), fake.world)
     row = fake.store.domain(domain)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.io import fsuid
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can work as another user")
@@ -221,12 +221,12 @@ def test_who_cannot_read_certctl_itself_is_not_worked_for(place: Path) -> None:
     script = """
 import certctl
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 certctl.__file__ = str(place / "closed" / "certctl.py")
 (place / "closed").mkdir(0o700); Path(certctl.__file__).touch()
 (place / "var/lib/certctl").mkdir(parents=True); os.chown(place / "var/lib/certctl", 4321, 4322)
 try:
-    open_house(Invocation(root=place, config=place / "config.toml"))
+    open_context(Invocation(root=place, config=place / "config.toml"))
 except ConfigInvalid as error:
     print(error.slug, rights.acting_as())
 """
@@ -237,6 +237,6 @@ except ConfigInvalid as error:
 def test_nothing_changes_where_the_state_is_that_of_whoever_runs_this(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("# the defaults\n")
     (tmp_path / "var/lib/certctl").mkdir(parents=True)
-    open_house(Invocation(root=tmp_path, config=tmp_path / "config.toml"))
+    open_context(Invocation(root=tmp_path, config=tmp_path / "config.toml"))
     assert fsuid.acting_as() is None
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE
 from certctl.serve.answers import READY, Answer, Kind, WireResult, of_error
-from certctl.serve.memory import Memory
+from certctl.serve.memory import RecentAnswers
 from certctl.serve.metrics import Metrics
 from certctl.serve.miss_socket import missed_name
 from certctl.serve.ondemand import Landing
@@ -32,7 +32,7 @@ LINE = (
 
 
 def test_an_answer_is_forgotten_after_its_time() -> None:
-    memory, now = Memory[str, str](10, time := Time()), time
+    memory, now = RecentAnswers[str, str](10, time := Time()), time
     memory.put("a", "no", 5)
     now.moment = 4.5
     assert memory.get("a") == ("no", 0.5)
@@ -42,7 +42,7 @@ def test_an_answer_is_forgotten_after_its_time() -> None:
 
 
 def test_what_was_asked_for_last_stays_longest() -> None:
-    memory = Memory[str, int](2, Time())
+    memory = RecentAnswers[str, int](2, Time())
     for number, key in enumerate("ab"):
         memory.put(key, number, 5)
     memory.get("a")
@@ -51,7 +51,7 @@ def test_what_was_asked_for_last_stays_longest() -> None:
 
 
 def test_what_was_learnt_anew_stays_longest_too() -> None:
-    memory = Memory[str, int](2, Time())
+    memory = RecentAnswers[str, int](2, Time())
     for number, key in enumerate("abac"):
         memory.put(key, number, 5)
     assert [memory.get(key) is not None for key in "abc"] == [True, False, True]
@@ -59,7 +59,7 @@ def test_what_was_learnt_anew_stays_longest_too() -> None:
 
 def test_a_hundred_thousand_names_leave_no_more_than_the_memory_holds() -> None:
     settings, now = ServeSettings(), Time()
-    memory = Memory[Domain, str](settings.memory, now)
+    memory = RecentAnswers[Domain, str](settings.memory, now)
     caps = Caps(settings.per_registered_domain, Rate(burst=10**6, refill=timedelta(seconds=1)), now)
     sizes = []
     tracemalloc.start()

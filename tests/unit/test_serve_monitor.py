@@ -16,8 +16,8 @@ from certctl.domain import Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotReady, Refused, Unreachable
 from certctl.serve import privsep_monitor as under_test
 from certctl.serve.answers import READY, Answer, Kind, WireResult, of_result
-from certctl.serve.privsep_child import Unprivileged
-from certctl.serve.privsep_monitor import Duties, Monitor
+from certctl.serve.privsep_child import PrivsepChild
+from certctl.serve.privsep_monitor import Duties, PrivsepMonitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.worker import Silent
 from certctl.slugs import Slug
@@ -91,7 +91,7 @@ def monitored(issuer: Issuer | None = None) -> Iterator[Monitored]:
     with ours:
         here = Monitored(ours, issuer, threading.Thread())
         duties = Duties(lambda text: parse_domain(text, NAMES), issuer, here.probe, lambda: True)
-        here.thread = threading.Thread(target=Monitor(theirs, duties, SETTINGS).work)
+        here.thread = threading.Thread(target=PrivsepMonitor(theirs, duties, SETTINGS).work)
         here.thread.start()
         yield here
         with suppress(OSError):
@@ -105,8 +105,8 @@ def points_here(domain: Domain) -> Delegation:
 
 def unprivileged(
     here: Monitored, verify: Callable[[Domain], Delegation] = points_here, lost: Callable[[], None] = lambda: None
-) -> Unprivileged:
-    return Unprivileged(here.line, verify, SETTINGS, lost)
+) -> PrivsepChild:
+    return PrivsepChild(here.line, verify, SETTINGS, lost)
 
 
 @pytest.mark.parametrize("outcome", [ISSUED, RESTING])
@@ -293,7 +293,7 @@ def test_a_monitor_that_ends_is_missed_at_once() -> None:
     ours, theirs = socket.socketpair()
     lost = threading.Event()
     with ours:
-        front = Unprivileged(ours, points_here, SETTINGS, lost.set)
+        front = PrivsepChild(ours, points_here, SETTINGS, lost.set)
         theirs.close()
         assert lost.wait(SECONDS)
         assert front(NAME).answer.kind is Kind.PREPARING

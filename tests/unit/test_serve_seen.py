@@ -9,11 +9,11 @@ from typing import Self
 
 import pytest
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.daemon_status import Sight, examine, look
 from certctl.cli import run
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.cli.output.daemon_log import ServeVoice
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
@@ -40,14 +40,14 @@ def refused(name: Domain = NAME) -> Landing:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def context(tmp_path: Path) -> Context:
     file = tmp_path / "config.toml"
     file.write_text('[nginx]\ngroup = "daemon"\n[serve]\nuser = "nobody"\n', encoding="utf-8")
     main = tmp_path / "etc/nginx/nginx.conf"
     main.parent.mkdir(parents=True)
     main.write_text("user root;\n")
     (tmp_path / "run/certctl").mkdir(parents=True)
-    return open_house(Invocation(config=file, root=tmp_path))
+    return open_context(Invocation(config=file, root=tmp_path))
 
 
 # The journal
@@ -132,8 +132,8 @@ def summary(**facts: object) -> bytes:
 class Answering:
     """Something that listens where the daemon would, and always says the same."""
 
-    def __init__(self, house: House, body: bytes) -> None:
-        self.path = house.path(house.settings.serve.socket)
+    def __init__(self, context: Context, body: bytes) -> None:
+        self.path = context.path(context.settings.serve.socket)
         self._socket = sockets.bind(self.path, socket.SOCK_STREAM)
         self._body = body
 
@@ -147,19 +147,19 @@ class Answering:
         self.path.unlink()
 
 
-def levels(house: House) -> list[tuple[Level, str]]:
-    return [(finding.level, finding.text) for finding in examine(house)]
+def levels(context: Context) -> list[tuple[Level, str]]:
+    return [(finding.level, finding.text) for finding in examine(context)]
 
 
-def test_where_there_is_no_daemon_nobody_speaks_of_it(house: House) -> None:
-    assert look(house) is None
-    assert levels(house) == []
+def test_where_there_is_no_daemon_nobody_speaks_of_it(context: Context) -> None:
+    assert look(context) is None
+    assert levels(context) == []
 
 
-def test_a_daemon_says_how_it_does_in_one_line(house: House) -> None:
-    with Answering(house, summary()):
-        sight = look(house)
-        found = levels(house)
+def test_a_daemon_says_how_it_does_in_one_line(context: Context) -> None:
+    with Answering(context, summary()):
+        sight = look(context)
+        found = levels(context)
     assert sight
     assert sight.summary == (
         "the daemon: 3 first visits (p50 48 ms, p95 51 ms), 1 under way for 2 visitors, 7 refused, "
@@ -175,41 +175,41 @@ def test_a_daemon_says_how_it_does_in_one_line(house: House) -> None:
         ("/run", "start 'certctl serve' again, under whatever starts nginx here"),
     ],
 )
-def test_a_dead_daemon_is_said_and_how_to_start_it_on_this_host(house: House, directory: str, fix: str) -> None:
-    house.path(directory).mkdir(parents=True, exist_ok=True)
-    sockets.bind(house.path(house.settings.serve.socket), socket.SOCK_STREAM).close()
-    [finding] = examine(house)
+def test_a_dead_daemon_is_said_and_how_to_start_it_on_this_host(context: Context, directory: str, fix: str) -> None:
+    context.path(directory).mkdir(parents=True, exist_ok=True)
+    sockets.bind(context.path(context.settings.serve.socket), socket.SOCK_STREAM).close()
+    [finding] = examine(context)
     assert finding.level is Level.PROBLEM
     assert finding.text == "the daemon does not answer (connection refused): first visitors get no certificate"
     assert finding.fix == fix
 
 
-def test_an_installed_daemon_without_a_socket_is_dead_too_and_systemd_starts_it(house: House) -> None:
-    unit = house.path("/etc/systemd/system/certctl-serve.service")
+def test_an_installed_daemon_without_a_socket_is_dead_too_and_systemd_starts_it(context: Context) -> None:
+    unit = context.path("/etc/systemd/system/certctl-serve.service")
     unit.parent.mkdir(parents=True)
     unit.touch()
-    assert look(house) == Sight(problem="no socket")
-    assert list(examine(house))[-1].fix == "systemctl restart certctl-serve.socket certctl-serve.service"
+    assert look(context) == Sight(problem="no socket")
+    assert list(examine(context))[-1].fix == "systemctl restart certctl-serve.socket certctl-serve.service"
 
 
-def test_a_daemon_older_than_its_configuration_is_to_be_started_anew(house: House) -> None:
-    house.path("/run/systemd/system").mkdir(parents=True)
-    with Answering(house, summary(since="2026-11-23T12:00:00Z")):
-        working, old = examine(house)
+def test_a_daemon_older_than_its_configuration_is_to_be_started_anew(context: Context) -> None:
+    context.path("/run/systemd/system").mkdir(parents=True)
+    with Answering(context, summary(since="2026-11-23T12:00:00Z")):
+        working, old = examine(context)
     assert working.level is Level.OK
     assert "started before its configuration" in old.text
     assert (old.level, old.fix) == (Level.WARNING, "certctl serve --install")
 
 
-def test_a_daemon_that_takes_on_no_name_is_a_problem(house: House) -> None:
-    with Answering(house, summary(refusing="approval-approves-everything")):
-        [finding] = examine(house)
+def test_a_daemon_that_takes_on_no_name_is_a_problem(context: Context) -> None:
+    with Answering(context, summary(refusing="approval-approves-everything")):
+        [finding] = examine(context)
     assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl explain approval-approves-everything")
 
 
-def test_a_daemon_in_another_mode_than_its_host_is_a_problem_that_a_restart_mends(house: House) -> None:
-    with Answering(house, summary(mode="shared")):
-        [finding] = examine(house)
+def test_a_daemon_in_another_mode_than_its_host_is_a_problem_that_a_restart_mends(context: Context) -> None:
+    with Answering(context, summary(mode="shared")):
+        [finding] = examine(context)
     assert (finding.level, finding.text) == (
         Level.PROBLEM,
         "the daemon was started in mode shared, and this host is in mode blocks",
@@ -217,32 +217,32 @@ def test_a_daemon_in_another_mode_than_its_host_is_a_problem_that_a_restart_mend
     assert "certctl serve" in finding.fix
 
 
-def test_mode_lua_without_the_daemon_is_half_a_mode(house: House) -> None:
-    [finding] = examine(house.in_mode("lua"))
+def test_mode_lua_without_the_daemon_is_half_a_mode(context: Context) -> None:
+    [finding] = examine(context.in_mode("lua"))
     assert (finding.level, finding.fix) == (Level.WARNING, "certctl serve --install")
 
 
-def test_a_socket_that_everybody_may_use_is_a_problem(house: House) -> None:
-    with Answering(house, summary()) as listening:
+def test_a_socket_that_everybody_may_use_is_a_problem(context: Context) -> None:
+    with Answering(context, summary()) as listening:
         listening.path.chmod(0o666)
-        first, _ = levels(house)
+        first, _ = levels(context)
     assert (first[0], "has mode 0666" in first[1]) == (Level.PROBLEM, True)
 
 
-def test_a_user_that_is_not_there_is_a_problem_where_rights_are_given_up(tmp_path: Path, house: House) -> None:
+def test_a_user_that_is_not_there_is_a_problem_where_rights_are_given_up(tmp_path: Path, context: Context) -> None:
     (tmp_path / "config.toml").write_text(
         '[nginx]\nmode = "lua"\ngroup = "root"\n[serve]\nuser = "nobody-has-it"\n'
     )
-    house = open_house(Invocation(config=tmp_path / "config.toml", root=tmp_path))
-    with Answering(house, summary(mode="lua")):
-        first, *_ = levels(house)
+    context = open_context(Invocation(config=tmp_path / "config.toml", root=tmp_path))
+    with Answering(context, summary(mode="lua")):
+        first, *_ = levels(context)
     assert first == (Level.PROBLEM, "the user nobody-has-it or the group root is not on this host")
 
 
 def test_status_shows_the_daemon_and_adds_it_to_the_json(
-    tmp_path: Path, house: House, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, context: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Answering(house, summary()):
+    with Answering(context, summary()):
         assert run(["--root", str(tmp_path), "status"], Invocation()) == 0
         assert "the daemon: 3 first visits" in capsys.readouterr().out
         assert run(["--root", str(tmp_path), "--json", "status"], Invocation()) == 0
@@ -277,10 +277,10 @@ def test_the_socket_is_there_before_the_service_and_goes_after_it(tmp_path: Path
 
 
 def test_install_shows_a_diff_and_writes_the_sockets_this_configuration_names(
-    tmp_path: Path, house: House, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, context: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def serve(*options: str) -> tuple[int, str]:
-        code = run(["--config", str(house.file), "--root", str(tmp_path), "serve", *options], Invocation())
+        code = run(["--config", str(context.file), "--root", str(tmp_path), "serve", *options], Invocation())
         return code, capsys.readouterr().out
 
     (tmp_path / "run/systemd/system").mkdir(parents=True)

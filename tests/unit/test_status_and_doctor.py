@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.directories import prepare_directories
 from certctl.app.health import notifier, renewers
 from certctl.cli import run as certctl
 from certctl.cli.commands.doctor import _rows
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.domain import Domain
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
@@ -25,10 +25,10 @@ def fake(fake_today: FakeWorld) -> FakeWorld:
     return fake_today
 
 
-def house(root: Path, configuration: str = "# the defaults\n") -> House:
+def context(root: Path, configuration: str = "# the defaults\n") -> Context:
     file = root / "config.toml"
     file.write_text(configuration, encoding="utf-8")
-    return open_house(Invocation(config=file, root=root))
+    return open_context(Invocation(config=file, root=root))
 
 
 def live(fake: FakeWorld, name: str) -> Domain:
@@ -83,7 +83,7 @@ def certbot_renews(root: Path, *names: str) -> None:
 
 def test_the_doctor_stops_certbot_where_it_has_nothing_else_to_renew(tmp_path: Path) -> None:
     certbot_renews(tmp_path, "status.example.com")
-    here = house(tmp_path)
+    here = context(tmp_path)
     here.store.set_state(Domain("status.example.com"), State.ACTIVE)
     (finding,) = renewers(here)
     assert (finding.area, finding.level) == ("timer", Level.WARNING)
@@ -93,7 +93,7 @@ def test_the_doctor_stops_certbot_where_it_has_nothing_else_to_renew(tmp_path: P
 
 def test_the_doctor_does_not_stop_certbot_for_one_name_of_several(tmp_path: Path) -> None:
     certbot_renews(tmp_path, "status.example.com", "mail.example.com")
-    here = house(tmp_path)
+    here = context(tmp_path)
     here.store.set_state(Domain("status.example.com"), State.ACTIVE)
     (finding,) = renewers(here)
     assert (finding.level, finding.fix) == (Level.WARNING, "certbot delete --cert-name status.example.com")
@@ -101,7 +101,7 @@ def test_the_doctor_does_not_stop_certbot_for_one_name_of_several(tmp_path: Path
 
 def test_the_doctor_lets_certbot_renew_what_is_its_own(tmp_path: Path) -> None:
     certbot_renews(tmp_path, "mail.example.com")
-    (finding,) = renewers(house(tmp_path))
+    (finding,) = renewers(context(tmp_path))
     assert (finding.level, finding.fix) == (Level.OK, "")
 
 
@@ -111,32 +111,32 @@ def put(file: Path) -> None:
 
 
 def test_the_doctor_sees_our_cron_line_and_whether_a_cron_reads_it(tmp_path: Path) -> None:
-    assert renewers(house(tmp_path)) == []
+    assert renewers(context(tmp_path)) == []
     put(tmp_path / "etc/cron.d/certctl")
-    (finding,) = renewers(house(tmp_path))
+    (finding,) = renewers(context(tmp_path))
     assert (finding.level, finding.fix) == (Level.WARNING, "apt-get install cron")
     put(tmp_path / "usr/sbin/cron")
-    (finding,) = renewers(house(tmp_path))
+    (finding,) = renewers(context(tmp_path))
     assert finding.level is Level.OK
 
 
 def test_under_systemd_the_doctor_counts_on_our_timer_alone(tmp_path: Path) -> None:
     (tmp_path / "run/systemd/system").mkdir(parents=True)
     put(tmp_path / "etc/cron.d/certctl")
-    assert renewers(house(tmp_path)) == []
+    assert renewers(context(tmp_path)) == []
     put(tmp_path / "etc/systemd/system/certctl-renew.timer")
-    (finding,) = renewers(house(tmp_path))
+    (finding,) = renewers(context(tmp_path))
     assert finding.level is Level.OK
 
 
 @pytest.mark.parametrize(("command", "level"), [("/bin/cat", Level.OK), ("/no/such/notifier", Level.PROBLEM)])
 def test_the_doctor_looks_for_the_notifier(tmp_path: Path, command: str, level: Level) -> None:
-    (finding,) = notifier(house(tmp_path, f'[notify]\ncommand = ["{command}"]\n'))
+    (finding,) = notifier(context(tmp_path, f'[notify]\ncommand = ["{command}"]\n'))
     assert finding.level is level
 
 
 def test_without_a_notifier_there_is_nothing_to_look_for(tmp_path: Path) -> None:
-    assert notifier(house(tmp_path)) == []
+    assert notifier(context(tmp_path)) == []
 
 
 @pytest.mark.parametrize("name", ["certctl.db", "certctl.db-wal"])
@@ -155,7 +155,7 @@ def test_a_store_that_others_may_read_is_a_problem_that_its_fix_mends(
 
 
 def test_the_doctor_closes_what_is_open_too_wide_and_widens_nothing(tmp_path: Path) -> None:
-    here = house(tmp_path)
+    here = context(tmp_path)
     prepare_directories(here)
     live, state, run = here.state / "live", here.state, here.path("/run/certctl")
     live.chmod(0o755)

@@ -12,7 +12,7 @@ import trustme
 
 from certctl.ca.remake import remake
 from certctl.ca.settings import CaSettings, order_for
-from certctl.ca.workdir import Scratch
+from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io.clock import SystemClock
@@ -32,7 +32,7 @@ import os, sys
 from pathlib import Path
 from certctl.cli.framework import Invocation
 from certctl.app.directories import prepare_directories
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 place, last = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 def die(event, arguments):
@@ -41,9 +41,9 @@ def die(event, arguments):
         count += 1
         if count == last:
             os._exit(99)
-house = open_house(Invocation(root=place, config=place / "config.toml"))
+context = open_context(Invocation(root=place, config=place / "config.toml"))
 sys.addaudithook(die)
-prepare_directories(house)
+prepare_directories(context)
 """
 
 
@@ -62,10 +62,10 @@ def build(place: Path) -> Path:
     (docroot / "victim.example.com" / "page.html").write_text("root's")
     (place / "config.toml").write_text("# the defaults\n")
     settings = CaSettings("https://ca.example/dir", state / "acme", state / "challenges")
-    scratch = Scratch(state / BEGUN)
-    scratch.make(settings)
-    scratch.ask(order_for(Domain("begun.example.com"), settings))
-    scratch.keep(b"chain")
+    workdir = WorkingDirectory(state / BEGUN)
+    workdir.make(settings)
+    workdir.ask(order_for(Domain("begun.example.com"), settings))
+    workdir.keep(b"chain")
     for path in (state / ACCOUNT, state / "live/known.example.com/1/privkey.pem", state / "challenges/token"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("kept")
@@ -96,13 +96,13 @@ def take(place: Path, last: int = 0) -> int:
 def require_taken(place: Path) -> None:
     state, settings = place / "var/lib/certctl", CaSettings("https://ca.example/dir", place, place)
     assert (state / ACCOUNT).read_text() == "kept"
-    scratch = Scratch(state / BEGUN)
-    assert scratch.asked(order_for(Domain("begun.example.com"), settings))
-    assert scratch.result() == (b"chain", scratch.key.read_bytes())
-    assert (scratch.config / "accounts").readlink() == state / "acme/accounts"
+    workdir = WorkingDirectory(state / BEGUN)
+    assert workdir.asked(order_for(Domain("begun.example.com"), settings))
+    assert workdir.result() == (b"chain", workdir.key.read_bytes())
+    assert (workdir.config / "accounts").readlink() == state / "acme/accounts"
     tops = (place / "run/certctl", *(p for p in state.iterdir() if p.name != "aside"))
     links = [path for top in tops for path in (top, *top.rglob("*")) if path.is_symlink()]
-    assert links == [scratch.config / "accounts"]
+    assert links == [workdir.config / "accounts"]
     kept = [path for top in tops for path in (top, *top.rglob("*"))]
     assert {path.lstat().st_uid for path in kept} == {0}
     names = {path.name for path in state.iterdir()} - {"certctl.db-wal", "certctl.db-shm"}

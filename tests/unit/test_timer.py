@@ -22,7 +22,7 @@ from certctl.app.scheduler import host_settings
 from certctl.app.scheduler_status import examine_units
 from certctl.cli import run
 from certctl.cli.framework import Invocation
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Internal
 from certctl.io.clock import SystemClock
@@ -265,7 +265,7 @@ def test_the_doctor_sees_that_nginx_moved_its_logs_away_from_the_units(
     nginx_conf(with_systemd, f"{with_systemd}/old")
     certctl("timer", "install")
     configure(with_systemd, "# the defaults")
-    looked = partial(renewers, open_house(Invocation(root=with_systemd)))
+    looked = partial(renewers, open_context(Invocation(root=with_systemd)))
     assert [finding.level for finding in looked()] == [Level.OK]
     nginx_conf(with_systemd, f"{with_systemd}/new")
     (finding,) = looked()
@@ -279,13 +279,13 @@ def test_the_doctor_sees_that_the_service_runs_a_certctl_that_is_gone(with_syste
     certctl("timer", "install")
     path = with_systemd / UNITS / "certctl-renew.service"
     path.write_text(re.sub("(?m)^ExecStart=.*$", "ExecStart=/opt/gone/bin/certctl renew", path.read_text()))
-    (finding,) = renewers(open_house(Invocation(root=with_systemd)))
+    (finding,) = renewers(open_context(Invocation(root=with_systemd)))
     assert (finding.level, finding.fix) == (Level.PROBLEM, "certctl timer install")
     assert "/opt/gone/bin/certctl, which is not there" in finding.text
 
 
 def test_the_doctor_sees_a_daemons_unit_of_another_mode(with_systemd: Path) -> None:
-    here = open_house(Invocation(root=with_systemd))
+    here = open_context(Invocation(root=with_systemd))
     files = daemon_files(here, host_settings(here, Path("/bin/true"), ()))
     install(files, None)
     looked = [*examine_units(here, SERVE, partial(daemon_files, here))]
@@ -328,7 +328,7 @@ def test_an_nginx_that_only_a_shell_finds_is_missing_for_everybody(
 
 def test_the_doctor_looks_for_programs_as_a_service_does(with_systemd: Path, on_this_shells_path: Path) -> None:
     configure(with_systemd, f'[notify]\ncommand = ["{on_this_shells_path.name}"]\n')
-    (finding,) = notifier(open_house(Invocation(root=with_systemd)))
+    (finding,) = notifier(open_context(Invocation(root=with_systemd)))
     assert (finding.level, str(on_this_shells_path) in finding.text) == (Level.PROBLEM, True)
 
 

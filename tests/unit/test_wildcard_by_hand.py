@@ -11,13 +11,13 @@ import pytest
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Challenge
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin
-from certctl.ca.solvers.dns01 import DnsByHand
+from certctl.ca.solvers.dns01 import PropagatingDns01
 from certctl.cli.framework import Invocation
-from certctl.cli.output.txt_prompt import Desk
+from certctl.cli.output.txt_prompt import TxtPrompt
 from certctl.dns import TxtWatch
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, Interrupted, NotReady, Refused
-from certctl.ports.manual_dns import Person
+from certctl.ports.manual_dns import ManualOperator
 from certctl.txt_records import TxtAnswer, TxtDemand, TxtSight
 from certctl.values import DnsSolver
 from tests.fakes.dns_world import NS1, NS2, DnsTown, Fault, town
@@ -59,10 +59,10 @@ class Keyboard:
 
 def solve(
     dns: DnsTown, keyboard: Keyboard, *, ends: datetime | None = None, patience: timedelta = timedelta(minutes=2)
-) -> DnsByHand:
+) -> PropagatingDns01:
     """Go the whole way of one order; time passes only in its pauses."""
-    person = Person(keyboard, TxtWatch(dns.settings), FakeClock(), patience)
-    solver = DnsByHand(person, lambda: ends)
+    person = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), patience)
+    solver = PropagatingDns01(person, lambda: ends)
     solver.present(CHALLENGES)
     solver.wait(CHALLENGES)
     return solver
@@ -237,7 +237,7 @@ def demanded(sight: TxtSight, *values: str) -> TxtDemand:
 def test_everything_a_person_needs_is_on_stderr_in_every_mode(capsys: pytest.CaptureFixture[str]) -> None:
     sight = TxtSight(NAME, NAME, ZONE, (TxtAnswer(f"ns1.{ZONE}", (ONE, OLD)), TxtAnswer(f"ns2.{ZONE}", (ONE,))))
     for invocation in (Invocation(), Invocation(json=True), Invocation(quiet=True)):
-        Desk(invocation, FakeClock()).demand(demanded(sight, ONE, TWO))
+        TxtPrompt(invocation, FakeClock()).demand(demanded(sight, ONE, TWO))
         shown = capsys.readouterr()
         assert shown.out == ""
         assert re.findall(r"[12]\)  (\S+)(?:   (.*))?", shown.err) == [(ONE, "already there"), (TWO, "")]
@@ -254,7 +254,10 @@ def test_everything_a_person_needs_is_on_stderr_in_every_mode(capsys: pytest.Cap
 
 
 def test_off_a_terminal_only_what_is_new_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    desk, before = Desk(Invocation(), FakeClock()), TxtSight(NAME, NAME, ZONE, (TxtAnswer("ns1"), TxtAnswer("ns2")))
+    desk, before = (
+        TxtPrompt(Invocation(), FakeClock()),
+        TxtSight(NAME, NAME, ZONE, (TxtAnswer("ns1"), TxtAnswer("ns2"))),
+    )
     demand = demanded(before, ONE, TWO)
     after = replace(before, answers=(TxtAnswer("ns1", (ONE,)), TxtAnswer("ns2", problem="no answer in time")))
     for sight in (before, before, after, after):
@@ -266,7 +269,7 @@ def test_off_a_terminal_only_what_is_new_is_said(capsys: pytest.CaptureFixture[s
 
 def test_on_a_terminal_a_table_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     sight = TxtSight(NAME, NAME, ZONE, (TxtAnswer("ns1", (ONE,)), TxtAnswer("ns2\x1b[2J", problem="\x1b]0;x")))
-    desk = Desk(Invocation(color="always"), FakeClock())
+    desk = TxtPrompt(Invocation(color="always"), FakeClock())
     desk.sighted(demanded(sight, ONE, TWO), sight)
     desk.over()
     said = capsys.readouterr().err

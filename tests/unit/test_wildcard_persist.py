@@ -11,7 +11,7 @@ from certctl.ca.solvers.base import Challenge
 from certctl.ca.solvers.dns_persist import DnsPersist, DnsPersist01, DnsPersist01Response, means
 from certctl.dns import TxtWatch
 from certctl.errors import Refused
-from certctl.ports.manual_dns import Nobody, Person
+from certctl.ports.manual_dns import ManualOperator, SilentPrompt
 from certctl.txt_records import TxtDemand
 from tests.fakes.dns_world import NS1, DnsTown, town
 from tests.fakes.world import FakeClock
@@ -87,7 +87,7 @@ def test_what_says_something_else_does_not_count(value: str) -> None:
     assert not means(value, WANTED, NOW)
 
 
-class Keyboard(Nobody):
+class Keyboard(SilentPrompt):
     """A person who hears everything."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Keyboard(Nobody):
 
 
 def solve(dns: DnsTown, keyboard: Keyboard) -> DnsPersist:
-    person = Person(keyboard, TxtWatch(dns.settings), FakeClock(), timedelta(minutes=2))
+    person = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), timedelta(minutes=2))
     solver = DnsPersist(person, lambda: None)
     challenges = [Challenge(ZONE, "dns-persist-01", "", WANTED)] * 2
     solver.present(challenges)

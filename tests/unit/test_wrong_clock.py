@@ -97,7 +97,7 @@ def test_the_ca_is_asked_about_renewals_again_although_that_was_put_off_for_a_ye
     domain = live(fake)
     for ahead, is_asked in ((ASKED_AGAIN_WITHIN, False), (ASKED_AGAIN_WITHIN + timedelta(seconds=1), True)):
         fake.store.suggest([(certificate(fake, domain), Suggestion(None, fake.clock.now() + ahead))])
-        assert [row.domain for row in fake.store.unasked(fake.clock.now())] == [domain] * is_asked
+        assert [row.domain for row in fake.store.ari_due(fake.clock.now())] == [domain] * is_asked
     fake.ca.suggested[domain] = fake.clock.now()
     assert [row.domain for row in waiting(fake.world)] == [domain]
 

@@ -7,10 +7,10 @@ for every engine, and are in ``ca/authority.py``.
 from dataclasses import dataclass
 from typing import Protocol
 
-from certctl.ca.plan import Way
+from certctl.ca.plan import OrderPlan
 from certctl.ca.settings import Order, order_for
-from certctl.ca.transcript import Evidence
-from certctl.ca.workdir import Scratch
+from certctl.ca.transcript import EngineResult
+from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.io.clock import Deadline
 
@@ -20,16 +20,16 @@ class Task:
     """One certificate to get.
 
     Attributes:
-        scratch: Holds our key and request, and takes the chain.
-        way: How its challenges are solved.
+        workdir: Holds our key and request, and takes the chain.
+        plan: How its challenges are solved.
         lock: The descriptor of this name's lock; a child process inherits it, so it outlives us when we are killed.
         deadline: For all of it.
         replaces: The identifier of the certificate it renews (RFC 9773 §4.1); empty when there is none.
     """
 
     domain: Domain
-    scratch: Scratch
-    way: Way
+    workdir: WorkingDirectory
+    plan: OrderPlan
     lock: int
     deadline: Deadline
     replaces: str = ""
@@ -37,20 +37,20 @@ class Task:
     @property
     def order(self) -> Order:
         """Return what the CA is asked for."""
-        return order_for(self.domain, self.way.settings)
+        return order_for(self.domain, self.plan.settings)
 
 
 class Engine(Protocol):
     """Speaks ACME for us."""
 
-    def issue(self, task: Task, account: str) -> Evidence:
-        """Turn the key and request in the scratch directory into a chain there.
+    def issue(self, task: Task, account: str) -> EngineResult:
+        """Turn the key and request in the working directory into a chain there.
 
         Raises:
             ConfigInvalid: the engine cannot be used at all.
         """
         ...
 
-    def revoke(self, scratch: Scratch, lock: int) -> Evidence:
-        """Revoke the certificate in the scratch directory, signed with its own key there (RFC 8555 §7.6)."""
+    def revoke(self, workdir: WorkingDirectory, lock: int) -> EngineResult:
+        """Revoke the certificate in the working directory, signed with its own key there (RFC 8555 §7.6)."""
         ...

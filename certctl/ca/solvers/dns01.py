@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from certctl.ca.solvers.base import DNS_01, Challenge, Look, unseen
 from certctl.errors import CertctlError, Interrupted, Refused
-from certctl.ports.manual_dns import Person
+from certctl.ports.manual_dns import ManualOperator
 from certctl.slugs import Slug
 from certctl.txt_records import TxtDemand, TxtSight
 
@@ -19,7 +19,7 @@ _IN_A_ROW = 2  # one name may stand for many machines (anycast): a second look m
 _MARGIN = timedelta(minutes=1)  # before the CA forgets the order
 
 
-class DnsByHand:
+class PropagatingDns01:
     """Fits ``solver.Solver`` for one order of one zone and its wildcard.
 
     Attributes:
@@ -30,7 +30,7 @@ class DnsByHand:
     challenge_type = DNS_01
     stands = False
 
-    def __init__(self, person: Person, order_ends: Callable[[], datetime | None]) -> None:
+    def __init__(self, person: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
         self._person = person
         self._order_ends = order_ends
         self._demand: TxtDemand | None = None
@@ -43,7 +43,7 @@ class DnsByHand:
         ends = min(gives_up, until - _MARGIN) if until else gives_up
         values = distinct(challenges)
         self._demand = TxtDemand(values, self._look(challenges[0].domain), until, ends, self.stands)
-        self._person.teller.demand(self._demand)
+        self._person.prompt.demand(self._demand)
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
         """Return when every nameserver shows every value.
@@ -62,7 +62,7 @@ class DnsByHand:
             given_up = Interrupted(Slug.INTERRUPTED, message, next=self._again(zone))
             raise _given_up(given_up, self._demand, sight) from stopped
         finally:
-            self._person.teller.over()
+            self._person.prompt.over()
         self.proof = f"TXT {sight.owner} = {', '.join(self._demand.values)}"
 
     def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
@@ -76,7 +76,7 @@ class DnsByHand:
         clock, pause, agreed, sight = self._person.clock, _FIRST_PAUSE, 0, demand.sight
         while True:
             agreed = agreed + 1 if sight.agrees(demand.values) else 0
-            self._person.teller.sighted(demand, sight)
+            self._person.prompt.sighted(demand, sight)
             if agreed == _IN_A_ROW:
                 return sight
             left = (demand.patience_ends or clock.now()) - clock.now()

@@ -12,8 +12,8 @@ from acme import challenges
 from josepy.json_util import field
 
 from certctl.ca.solvers.base import Challenge
-from certctl.ca.solvers.dns01 import DnsByHand
-from certctl.ports.manual_dns import Person
+from certctl.ca.solvers.dns01 import PropagatingDns01
+from certctl.ports.manual_dns import ManualOperator
 from certctl.txt_records import TxtAnswer, TxtSight
 from certctl.values import STANDING_LABEL
 
@@ -46,19 +46,19 @@ class DnsPersist01(challenges.Challenge):
         return f"{issuers[0]}; accounturi={account}; policy=wildcard" if issuers else ""
 
 
-class DnsPersist(DnsByHand):
+class DnsPersist(PropagatingDns01):
     """Fits ``solver.Solver``: the record is watched as by hand, and may be written in other words."""
 
     challenge_type = DNS_PERSIST_01
     stands = True
 
-    def __init__(self, person: Person, order_ends: Callable[[], datetime | None]) -> None:
+    def __init__(self, person: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
         super().__init__(person, order_ends)
-        self._wanted = ""
+        self._approval_if_needed = ""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
         """Tell the person which record must stand; where it does nobody has to do anything."""
-        self._wanted = challenges[0].validation
+        self._approval_if_needed = challenges[0].validation
         super().present(challenges)
 
     def _look(self, zone: str) -> TxtSight:
@@ -68,7 +68,10 @@ class DnsPersist(DnsByHand):
 
     def _read(self, answer: TxtAnswer) -> TxtAnswer:
         now = self._person.clock.now()
-        said = (self._wanted if means(value, self._wanted, now) else value for value in answer.values)
+        said = (
+            self._approval_if_needed if means(value, self._approval_if_needed, now) else value
+            for value in answer.values
+        )
         return replace(answer, values=tuple(dict.fromkeys(said)))
 
     def _again(self, zone: str) -> list[str]:

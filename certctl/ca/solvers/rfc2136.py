@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from certctl.ca.solvers.base import Challenge
-from certctl.ca.solvers.dns01 import DnsByHand
+from certctl.ca.solvers.dns01 import PropagatingDns01
 from certctl.io.clock import Clock
-from certctl.ports.manual_dns import Nobody, Person, Watch
+from certctl.ports.manual_dns import ManualOperator, SilentPrompt, Watch
 from certctl.txt_records import TxtDemand
 from certctl.values import DnsSolver
 
@@ -32,16 +32,16 @@ class Updates(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Office:
+class TxtAutomation:
     """What writing elsewhere needs: eyes on the nameservers, a writer for a solver's credentials, and time."""
 
     watch: Watch
     updates: Callable[[DnsSolver], Updates]
     clock: Clock
 
-    def unattended(self, patience: timedelta) -> Person:
+    def unattended(self, patience: timedelta) -> ManualOperator:
         """Return what looks at the nameservers where nobody has to do anything."""
-        return Person(Nobody(), self.watch, self.clock, patience)
+        return ManualOperator(SilentPrompt(), self.watch, self.clock, patience)
 
     def knows(self, solver: DnsSolver) -> bool:
         """Tell whether we can write with this solver's credentials ourselves."""
@@ -54,7 +54,7 @@ class Office:
 
 
 @dataclass(frozen=True, slots=True)
-class Clerk(Nobody):
+class TxtWriter(SilentPrompt):
     """Writes what is demanded, and needs to be told nothing more."""
 
     updates: Updates
@@ -64,13 +64,17 @@ class Clerk(Nobody):
         self.updates.add(demand.sight.zone, demand.sight.owner, demand.values)
 
 
-class DnsByUpdate(DnsByHand):
+class DnsByUpdate(PropagatingDns01):
     """Fits ``solver.Solver``; takes its own records away again."""
 
-    def __init__(self, office: Office, solver: DnsSolver, order_ends: Callable[[], datetime | None]) -> None:
-        self._updates = office.updates(solver)
-        self._watch_here = office.watch
-        super().__init__(Person(Clerk(self._updates), office.watch, office.clock, PATIENCE), order_ends)
+    def __init__(
+        self, automation: TxtAutomation, solver: DnsSolver, order_ends: Callable[[], datetime | None]
+    ) -> None:
+        self._updates = automation.updates(solver)
+        self._watch_here = automation.watch
+        super().__init__(
+            ManualOperator(TxtWriter(self._updates), automation.watch, automation.clock, PATIENCE), order_ends
+        )
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
         """Remove our records, also those a killed run left; where they stand is looked up again."""

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 import click
 
 from certctl.app.batch import parse_name
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.report import Rows
 from certctl.budget import BULK, FIRST_VISITS, Bucket, Limit, Spend, leaving
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
-from certctl.cli.opening import inspect_house
+from certctl.cli.opening import inspect_context
 from certctl.cli.output.choose import open_report
 
 _WIDTH = 20
@@ -35,27 +35,27 @@ def budget(invocation: Invocation, domain: str | None) -> int:
     Computed from our own ledger of past requests; the CA is not asked. What another certctl or another account
     spent for the same names is not in it.
     """
-    house, report = inspect_house(invocation), open_report(invocation)
-    now = house.clock.now()
-    gauges = [_gauge(spend, limit, house, now) for spend, limit in _spends(domain, house, now)]
+    context, report = inspect_context(invocation), open_report(invocation)
+    now = context.clock.now()
+    gauges = [_gauge(spend, limit, context, now) for spend, limit in _spends(domain, context, now)]
     rows = [[g.bucket, g.key, _bar(g.left / g.capacity), f"{int(g.left)} of {g.capacity}", g.next] for g in gauges]
-    notes = [] if domain else _kept(house.limits)
-    if not house.limits:
-        notes = [f"no limits are known for {house.settings.ca.directory} ([ca] limits)"]
+    notes = [] if domain else _kept(context.limits)
+    if not context.limits:
+        notes = [f"no limits are known for {context.settings.ca.directory} ([ca] limits)"]
     report.data([asdict(g) for g in gauges], Rows(["limit", "for", "", "left", "next"], rows, notes))
     return 0
 
 
-def _spends(domain: str | None, house: House, now: datetime) -> Iterator[tuple[Spend, Limit]]:
+def _spends(domain: str | None, context: Context, now: datetime) -> Iterator[tuple[Spend, Limit]]:
     """Yield the buckets to show: those of one domain, or the account's and the most used of the others."""
     if domain:
         from certctl.stories.quota import request_for
 
-        wanted = request_for(parse_name(domain, house), renewal=False).needed
-        yield from ((spend, house.limits[spend.bucket]) for spend in wanted if spend.bucket in house.limits)
+        wanted = request_for(parse_name(domain, context), renewal=False).needed
+        yield from ((spend, context.limits[spend.bucket]) for spend in wanted if spend.bucket in context.limits)
         return
-    for bucket, limit in house.limits.items():
-        keys = [""] if bucket is Bucket.ORDERS else house.store.spent_keys(bucket, limit, now)[:_SHOWN]
+    for bucket, limit in context.limits.items():
+        keys = [""] if bucket is Bucket.ORDERS else context.store.spent_keys(bucket, limit, now)[:_SHOWN]
         yield from ((Spend(bucket, key), limit) for key in keys)
 
 
@@ -84,8 +84,8 @@ class Gauge:
     kept_from_first_visits: int
 
 
-def _gauge(spend: Spend, limit: Limit, house: House, now: datetime) -> Gauge:
-    spent = house.store.spent(spend, limit, now)
+def _gauge(spend: Spend, limit: Limit, context: Context, now: datetime) -> Gauge:
+    spent = context.store.spent(spend, limit, now)
     wait = round(limit.wait(spent, now).total_seconds())
     left = max(0.0, round(limit.tokens(spent, now), 2))
     next_one = f"in {timedelta(seconds=wait)}" if wait else "now"

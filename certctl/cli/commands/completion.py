@@ -59,9 +59,9 @@ def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete
 
 
 def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
-    from certctl.cli.opening import read_house
+    from certctl.cli.opening import read_context
 
-    return read_house(invocation).names_beginning(prefix, _MOST)
+    return read_context(invocation).names_beginning(prefix, _MOST)
 
 
 @command(

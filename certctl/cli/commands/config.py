@@ -8,7 +8,7 @@ import click
 from certctl.app.identity import borrowed
 from certctl.app.report import Rows
 from certctl.cli.framework import Command, Group, Invocation
-from certctl.cli.opening import read_house
+from certctl.cli.opening import read_context
 from certctl.cli.output.choose import open_report
 
 _HIDDEN = "(set)"
@@ -23,10 +23,10 @@ def config() -> None:
 @click.pass_obj
 def show(invocation: Invocation) -> int:
     """Print every setting in force, from file, environment and defaults; secrets stay hidden."""
-    house = read_house(invocation)
+    context = read_context(invocation)
     values = {
         section: {key: _shown(section, key, value) for key, value in keys.items()}
-        for section, keys in house.settings.model_dump(mode="json").items()
+        for section, keys in context.settings.model_dump(mode="json").items()
     }
     rows = [
         [f"{section}.{key}", json.dumps(value)] for section, keys in values.items() for key, value in keys.items()
@@ -57,10 +57,10 @@ def _without_secrets(url: str) -> str:
 @click.pass_obj
 def validate(invocation: Invocation) -> int:
     """Check the configuration; all faults are reported at once (exit 10)."""
-    house, report = read_house(invocation), open_report(invocation)
-    if found := borrowed(house):
+    context, report = read_context(invocation), open_report(invocation)
+    if found := borrowed(context):
         report.warn(f"{found[0]}; next: {found[1]}")
-    report.data({"file": str(house.file), "valid": True}, f"{house.file}: valid")
+    report.data({"file": str(context.file), "valid": True}, f"{context.file}: valid")
     return 0
 
 
@@ -68,7 +68,7 @@ def validate(invocation: Invocation) -> int:
 @click.pass_obj
 def path(invocation: Invocation) -> int:
     """Print which file is read."""
-    file = read_house(invocation).file
+    file = read_context(invocation).file
     open_report(invocation).data({"file": str(file), "exists": file.exists()}, str(file))
     return 0
 

@@ -8,7 +8,7 @@ import click
 from certctl.app.health import examine, mended
 from certctl.app.report import Rows
 from certctl.cli.framework import Invocation, command
-from certctl.cli.opening import inspect_house, open_house
+from certctl.cli.opening import inspect_context, open_context
 from certctl.cli.output.choose import open_report
 from certctl.errors import ExitCode
 from certctl.values import Finding, Level
@@ -28,9 +28,9 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
 
     Exit 1 if anything is broken; warnings alone are exit 0.
     """
-    house = open_house(invocation, alone=True) if fix else inspect_house(invocation)
+    context = open_context(invocation, alone=True) if fix else inspect_context(invocation)
     report = open_report(invocation)
-    findings = [*(mended(house, report) if fix else ()), *examine(house)]
+    findings = [*(mended(context, report) if fix else ()), *examine(context)]
     counts = {level: sum(f.level is level for f in findings) for level in Level}
     total = f"{counts[Level.OK]} ok, {counts[Level.WARNING]} warnings, {counts[Level.PROBLEM]} problems"
     broken = counts[Level.PROBLEM] > 0

@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from certctl.app import identity
-from certctl.app.batch import Party, finish
-from certctl.app.context import House
+from certctl.app.batch import Batch, finish
+from certctl.app.context import Context
 from certctl.app.report import Report, Rows
 from certctl.app.setup import carry_out, foresee
 from certctl.app.toml_edit import Key
 from certctl.cli.framework import Invocation, command
-from certctl.cli.opening import inspect_house, open_house
+from certctl.cli.opening import inspect_context, open_context
 from certctl.cli.output.choose import open_report
 from certctl.values import Mode, Preview
 
@@ -56,7 +56,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     With --mode it takes every site along, back and forth, and nobody notices: docs/how-to/choose-a-mode.md.
     """
     values = identity.checked(given)
-    old = inspect_house(invocation, is_new=True) if dry_run else open_house(invocation, alone=True, is_new=True)
+    old = inspect_context(invocation, is_new=True) if dry_run else open_context(invocation, alone=True, is_new=True)
     report = open_report(invocation)
     setup = foresee(old, values, mode, only_looks=dry_run)
     if not invocation.json and not invocation.quiet:
@@ -67,7 +67,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
         report.data({"would_write": changes}, "" if changes else "Nothing would change.")
         return 0
     journeys = carry_out(setup, report)
-    failing = Party([journey for journey in journeys if not journey.ok], [])
+    failing = Batch([journey for journey in journeys if not journey.ok], [])
     if failing.results:
         return finish(failing, report, str)
     done = [[str(preview.path), _what_became(preview)] for preview in setup.previews]
@@ -77,11 +77,11 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
     return 0
 
 
-def _warn(house: House, values: Mapping[Key, str], report: Report) -> None:
+def _warn(context: Context, values: Mapping[Key, str], report: Report) -> None:
     """Say what somebody should know who believes that the configuration is done."""
-    for variable in identity.overridden(house, values):
+    for variable in identity.overridden(context, values):
         report.warn(f"{variable} in the environment wins over what the file says")
-    if borrowed := identity.borrowed(house):
+    if borrowed := identity.borrowed(context):
         report.warn(f"{borrowed[0]}; next: {borrowed[1]}")
 
 

@@ -6,12 +6,12 @@ from importlib.resources import files
 
 import click
 
-from certctl.app.batch import finish, parse_name, set_out
-from certctl.app.context import House
+from certctl.app.batch import finish, parse_name, start
+from certctl.app.context import Context
 from certctl.app.report import Rows
 from certctl.cli.commands.completion import known_domains, known_slugs
 from certctl.cli.framework import Invocation, command, expand
-from certctl.cli.opening import inspect_house, read_house
+from certctl.cli.opening import inspect_context, read_context
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError, kind_of
@@ -33,14 +33,14 @@ from certctl.values import Done
 @click.pass_obj
 def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> int:  # noqa: FBT001
     """Check that domains end at our target and that CAA lets our CA issue; change nothing."""
-    house, report = read_house(invocation), open_report(invocation)
-    party = set_out(expand(domains), house, report)
-    for journey in party.journeys:
+    context, report = read_context(invocation), open_report(invocation)
+    batch = start(expand(domains), context, report)
+    for journey in batch.journeys:
         with journey.attempt():
-            journey.records = journey.step(Step.VERIFY, house.dns.verify, journey.domain).records
+            journey.records = journey.step(Step.VERIFY, context.dns.verify, journey.domain).records
         if message and not invocation.json:
-            click.echo(house.dns.forwardable(journey.domain, journey.error))
-    return finish(party, report, _told)
+            click.echo(context.dns.forwardable(journey.domain, journey.error))
+    return finish(batch, report, _told)
 
 
 @command(
@@ -53,16 +53,16 @@ def verify(invocation: Invocation, domains: tuple[str, ...], message: bool) -> i
 @click.pass_obj
 def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Ask the approval endpoint about domains and show its answer; nothing is remembered."""
-    house, report = read_house(invocation), open_report(invocation)
-    party = set_out(expand(domains), house, report)
-    for journey in party.journeys:
+    context, report = read_context(invocation), open_report(invocation)
+    batch = start(expand(domains), context, report)
+    for journey in batch.journeys:
         with journey.attempt():
-            journey.step(Step.APPROVE, _ask, house, journey.domain)
-    return finish(party, report, _told)
+            journey.step(Step.APPROVE, _ask, context, journey.domain)
+    return finish(batch, report, _told)
 
 
-def _ask(house: House, domain: Domain) -> Done:
-    answer = house.forgetful_operator.ask(domain)
+def _ask(context: Context, domain: Domain) -> Done:
+    answer = context.forgetful_operator.ask(domain)
     try:
         answer.require_yes()
     except CertctlError as error:
@@ -87,9 +87,9 @@ def _told(done: JourneyResult) -> str:
 @click.pass_obj
 def log(invocation: Invocation, domain: str | None, limit: int) -> int:
     """Show what happened, newest first."""
-    house = inspect_house(invocation)
-    name = str(parse_name(domain, house)) if domain else None
-    events = house.store.events(name, limit)
+    context = inspect_context(invocation)
+    name = str(parse_name(domain, context)) if domain else None
+    events = context.store.events(name, limit)
     payload = [
         {
             "at": rfc3339(e.at),

@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import click
 
-from certctl.app.batch import finish, set_out
+from certctl.app.batch import finish, start
 from certctl.app.bulk import bulk
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Duration, Invocation, command, expand
-from certctl.cli.opening import inspect_house, open_house
+from certctl.cli.opening import inspect_context, open_context
 from certctl.cli.output.choose import open_report
 from certctl.due import due_at
 from certctl.errors import ConfigInvalid
@@ -60,22 +60,22 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
     from certctl.stories.issue import issue as story
     from certctl.stories.issue import preflight
 
-    house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
-    _check_mode(mode, house)
-    world = replace(house.world, waits_for_orders=wait_for_limits)
+    context, report = (inspect_context if dry_run else open_context)(invocation), open_report(invocation)
+    _check_mode(mode, context)
+    world = replace(context.world, waits_for_orders=wait_for_limits)
     if wait:
         from certctl.stories.dns_wait import PatientDns
 
         world = replace(world, dns=PatientDns(world.dns, world.clock, wait, report.note))
-    party = set_out(expand(domains), house, report, insists=force)
+    batch = start(expand(domains), context, report, insists=force)
     if dry_run:
-        preflight(party.journeys, replace(world, operator=house.forgetful_operator), jobs=jobs)
-        return finish(party, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
-    for journey in party.journeys:
+        preflight(batch.journeys, replace(world, operator=context.forgetful_operator), jobs=jobs)
+        return finish(batch, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
+    for journey in batch.journeys:
         journey.mode = Mode(mode) if mode else None
-    with bulk(party.journeys, house, report) as limits:
-        story(party.journeys, replace(world, limits=limits), jobs=jobs)
-    return finish(party, report, lambda o: _ready(o, house))
+    with bulk(batch.journeys, context, report) as limits:
+        story(batch.journeys, replace(world, limits=limits), jobs=jobs)
+    return finish(batch, report, lambda o: _ready(o, context))
 
 
 @command(
@@ -97,27 +97,27 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
     from certctl.stories.issue import obtain as story
     from certctl.stories.issue import side_by_side
 
-    house, report = open_house(invocation), open_report(invocation)
-    party = set_out(expand(domains), house, report, insists=force, wildcards=True)
-    for journey in party.journeys:
+    context, report = open_context(invocation), open_report(invocation)
+    batch = start(expand(domains), context, report, insists=force, wildcards=True)
+    for journey in batch.journeys:
         if journey.domain.is_wildcard:
-            obtain_own(journey, house, invocation)
-    customers = [journey for journey in party.journeys if not journey.domain.is_wildcard]
-    with bulk(customers, house, report) as limits:
-        world = replace(house.world, limits=limits)
+            obtain_own(journey, context, invocation)
+    customers = [journey for journey in batch.journeys if not journey.domain.is_wildcard]
+    with bulk(customers, context, report) as limits:
+        world = replace(context.world, limits=limits)
         for arrived in side_by_side(customers, lambda journey: story(journey, world), jobs):
             for journey in arrived:
                 journey.succeed("obtain", world)
-    return finish(party, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")
+    return finish(batch, report, lambda o: f"{o.domain}: in the store; next: certctl publish {o.domain}")
 
 
-def _check_mode(mode: str | None, house: House) -> None:
+def _check_mode(mode: str | None, context: Context) -> None:
     """Let a name have a server block of its own anywhere; the catch-all is one, so it has one mode.
 
     Raises:
         ConfigInvalid: ``config-invalid``.
     """
-    hosts = house.settings.nginx.mode
+    hosts = context.settings.nginx.mode
     if mode in {None, Mode.BLOCKS, hosts}:
         return
     raise ConfigInvalid(
@@ -128,15 +128,15 @@ def _check_mode(mode: str | None, house: House) -> None:
     )
 
 
-def _ready(done: JourneyResult, house: House) -> str:
+def _ready(done: JourneyResult, context: Context) -> str:
     """Say that a domain is live, until when, and when certctl acts next."""
-    certificate, settings = done.certificate, house.settings
+    certificate, settings = done.certificate, context.settings
     if certificate is None:
         return f"{done.domain}: done"
     port = settings.nginx.https_port
     url = f"https://{done.domain}" + ("" if port == 443 else f":{port}")  # noqa: PLR2004 - the port of https
     if not done.changed:
-        days = certificate.remaining(house.clock.now()).days
+        days = certificate.remaining(context.clock.now()).days
         return f"{done.domain}: valid {days} more days and served by nginx. Nothing to do."
     renews = due_at(certificate, settings.renewal.fallback_fraction)
     seconds = sum(step.ms for step in done.steps) / 1000

@@ -5,12 +5,12 @@ from collections.abc import Set as AbstractSet
 
 import click
 
-from certctl.app.batch import Party, finish, set_out
-from certctl.app.context import House
+from certctl.app.batch import Batch, finish, start
+from certctl.app.context import Context
 from certctl.app.report import Report
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command, expand
-from certctl.cli.opening import inspect_house, open_house
+from certctl.cli.opening import inspect_context, open_context
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
@@ -41,31 +41,31 @@ from certctl.values import Site, State
 @click.pass_obj
 def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: bool) -> int:  # noqa: FBT001
     """Write mirror and server block from the store and let nginx test them; no reload."""
-    house = (inspect_house if show or diff else open_house)(invocation)
+    context = (inspect_context if show or diff else open_context)(invocation)
     report = open_report(invocation)
-    party = set_out(expand(domains), house, report, wildcards=True)
+    batch = start(expand(domains), context, report, wildcards=True)
     shown = []
-    for journey in party.journeys:
+    for journey in batch.journeys:
         with journey.attempt():
-            site = _stored(journey, house)
+            site = _stored(journey, context)
             if show or diff:
-                preview = house.web.preview(site)
+                preview = context.web.preview(site)
                 shown.append(preview.diff() if diff else preview.text)
                 continue
-            with house.web.change([site]) as change:
+            with context.web.change([site]) as change:
                 journey.changed = journey.step(Step.PUBLISH, change.publish).changed
-            let_copy_go(journey, house.world)
+            let_copy_go(journey, context.world)
     if (show or diff) and not invocation.json:
         click.echo("".join(shown), nl=False)
-        failing = Party([journey for journey in party.journeys if not journey.ok], party.refused)
+        failing = Batch([journey for journey in batch.journeys if not journey.ok], batch.refused)
         return finish(failing, report, str) if failing.results else 0
-    return finish(party, report, lambda o: _published(o, house))
+    return finish(batch, report, lambda o: _published(o, context))
 
 
-def _published(done: JourneyResult, house: House) -> str:
+def _published(done: JourneyResult, context: Context) -> str:
     if not done.changed:
         return f"{done.domain}: nothing changed"
-    next_one = "reload" if house.web.is_reload_pending else f"confirm {done.domain}"
+    next_one = "reload" if context.web.is_reload_pending else f"confirm {done.domain}"
     return f"{done.domain}: written and tested; next: certctl {next_one}"
 
 
@@ -78,8 +78,8 @@ def _published(done: JourneyResult, house: House) -> str:
 @click.pass_obj
 def reload(invocation: Invocation) -> int:
     """Test nginx, reload it, and prove that new workers took over."""
-    house, report = open_house(invocation), open_report(invocation)
-    done = house.web.force_reload()
+    context, report = open_context(invocation), open_report(invocation)
+    done = context.web.force_reload()
     report.data({"changed": done.changed, "detail": done.summary}, done.summary)
     return 0
 
@@ -94,12 +94,12 @@ def reload(invocation: Invocation) -> int:
 @click.pass_obj
 def confirm(invocation: Invocation, domains: tuple[str, ...]) -> int:
     """Shake hands with nginx and compare the certificate it serves with the one in the store."""
-    house, report = open_house(invocation), open_report(invocation)
-    party = set_out(expand(domains), house, report, wildcards=True)
-    for journey in party.journeys:
-        with journey.attempt(), house.web.change([_stored(journey, house)]) as change:
+    context, report = open_context(invocation), open_report(invocation)
+    batch = start(expand(domains), context, report, wildcards=True)
+    for journey in batch.journeys:
+        with journey.attempt(), context.web.change([_stored(journey, context)]) as change:
             journey.step(Step.CONFIRM, change.confirm, journey.domain)
-    return finish(party, report, lambda o: f"{o.domain}: {o.steps[-1].detail}")
+    return finish(batch, report, lambda o: f"{o.domain}: {o.steps[-1].detail}")
 
 
 @command(
@@ -126,26 +126,26 @@ def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool)
     restarts nginx for it and for the sites, by its unit of systemd. What nginx does not start with is taken back.
     """
     if dry_run:
-        return _foresee(inspect_house(invocation), open_report(invocation), adopts=adopt)
-    house, report = open_house(invocation), open_report(invocation)
+        return _foresee(inspect_context(invocation), open_report(invocation), adopts=adopt)
+    context, report = open_context(invocation), open_report(invocation)
     if restart:
-        house = _restarting(house)
-        report.note(house.web.install_base().summary)
+        context = _restarting(context)
+        report.note(context.web.install_base().summary)
     report.expect(2)
-    adopted = _adopted(house, report) if adopt else []
-    done = reconcile_story(house.world, lambda domain: Journey(domain, report))
-    let_copies_go(house.world)
+    adopted = _adopted(context, report) if adopt else []
+    done = reconcile_story(context.world, lambda domain: Journey(domain, report))
+    let_copies_go(context.world)
     lost = [journey for journey in adopted if not journey.ok]
     taken = {journey.domain for journey in adopted if journey.changed}
     less = {domain: lacks for domain, lacks in done.less.items() if domain not in {j.domain for j in lost}}
-    party = Party([*lost, *done.journeys], [], store_knows_less(less) if less else None)
-    return finish(party, report, lambda o: f"{o.domain}: {_what_became(o, taken)}")
+    batch = Batch([*lost, *done.journeys], [], store_knows_less(less) if less else None)
+    return finish(batch, report, lambda o: f"{o.domain}: {_what_became(o, taken)}")
 
 
-def _adopted(house: House, report: Report) -> Sequence[Journey]:
+def _adopted(context: Context, report: Report) -> Sequence[Journey]:
     from certctl.stories.adopt import adopt
 
-    return adopt(house.world, lambda domain: Journey(domain, report))
+    return adopt(context.world, lambda domain: Journey(domain, report))
 
 
 def _what_became(o: JourneyResult, taken: AbstractSet[Domain]) -> str:
@@ -157,17 +157,17 @@ def _what_became(o: JourneyResult, taken: AbstractSet[Domain]) -> str:
     return put
 
 
-def _foresee(house: House, report: Report, *, adopts: bool) -> int:
+def _foresee(context: Context, report: Report, *, adopts: bool) -> int:
     """Show what a run would change; what it would leave alone for want of knowledge is its exit code too."""
-    lacks = find_unknown(house.world)
-    rows = [row for row in house.store.domains() if not row.damage and row.domain not in lacks]
-    sites = [Site(row.certificate, house.store.pem(row.certificate), row.mode) for row in rows if row.certificate]
+    lacks = find_unknown(context.world)
+    rows = [row for row in context.store.domains() if not row.damage and row.domain not in lacks]
+    sites = [Site(row.certificate, context.store.pem(row.certificate), row.mode) for row in rows if row.certificate]
     stale = [
         str(site.domain)
         for site in sites
-        if not house.web.holds(site) or house.web.served(site.domain) != site.certificate.fingerprint
+        if not context.web.holds(site) or context.web.served(site.domain) != site.certificate.fingerprint
     ]
-    found = sort_out(house.world)
+    found = sort_out(context.world)
     gone = [str(domain) for domain in found.leaving]
     unknown = [domain for domain in lacks if domain not in found.leaving]
     fate = "would be taken into the store" if adopts else "stays: certctl reconcile --adopt, or certctl remove"
@@ -179,14 +179,14 @@ def _foresee(house: House, report: Report, *, adopts: bool) -> int:
     return int(ExitCode.DONE if is_known else ExitCode.UNREACHABLE)
 
 
-def _restarting(house: House) -> House:
+def _restarting(context: Context) -> Context:
     """Return the parties on a host whose nginx systemd restarts.
 
     Raises:
         WebServerFailed: ``nginx-reload-failed``, where there is no systemd, with what to do by hand.
     """
-    if house.path("/run/systemd/system").is_dir():
-        return house.restarting()
+    if context.path("/run/systemd/system").is_dir():
+        return context.restarting()
     raise WebServerFailed(
         Slug.NGINX_RELOAD_FAILED,
         "systemd does not run here, so nobody but you knows how nginx is restarted",
@@ -194,8 +194,8 @@ def _restarting(house: House) -> House:
     )
 
 
-def _stored(journey: Journey, house: House) -> Site:
-    row = house.store.domain(journey.domain)
+def _stored(journey: Journey, context: Context) -> Site:
+    row = context.store.domain(journey.domain)
     require_readable(row)
     if row is None or row.certificate is None or row.state is State.REMOVED:
         raise ConfigInvalid(
@@ -204,5 +204,5 @@ def _stored(journey: Journey, house: House) -> Site:
             next=[f"certctl issue {journey.domain}", "certctl status --all"],
         )
     journey.certificate = row.certificate
-    require_newest(journey.domain, row, house.world)
-    return Site(row.certificate, house.store.pem(row.certificate), row.mode)
+    require_newest(journey.domain, row, context.world)
+    return Site(row.certificate, context.store.pem(row.certificate), row.mode)

@@ -2,11 +2,11 @@
 
 import click
 
-from certctl.app.batch import Party, finish, set_out
+from certctl.app.batch import Batch, finish, start
 from certctl.app.report import Report
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command, expand
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.cli.output.choose import open_report
 from certctl.values import Removal
 
@@ -44,17 +44,17 @@ def remove(
     """
     from certctl.stories.remove import remove as story
 
-    house, report = open_house(invocation), open_report(invocation)
-    party = set_out(expand(domains), house, report, wildcards=True)
-    for journey in party.journeys:
-        story(journey, house.world, _WISHES[revoke, keep_certificate])
-    _say_who_may_return(party, report)
-    return finish(party, report, lambda o: f"{o.domain}: " + ("removed" if o.changed else "already gone"))
+    context, report = open_context(invocation), open_report(invocation)
+    batch = start(expand(domains), context, report, wildcards=True)
+    for journey in batch.journeys:
+        story(journey, context.world, _WISHES[revoke, keep_certificate])
+    _say_who_may_return(batch, report)
+    return finish(batch, report, lambda o: f"{o.domain}: " + ("removed" if o.changed else "already gone"))
 
 
-def _say_who_may_return(party: Party, report: Report) -> None:
+def _say_who_may_return(batch: Batch, report: Report) -> None:
     """Warn of the domains that their next visitor may bring back, because the operator still approves them."""
-    wanted = [str(journey.domain) for journey in party.journeys if journey.still_approved]
+    wanted = [str(journey.domain) for journey in batch.journeys if journey.still_approved]
     if not wanted:
         return
     which = ", ".join(wanted[:_NAMED]) + (f" and {len(wanted) - _NAMED} more" if len(wanted) > _NAMED else "")

@@ -2,12 +2,12 @@
 
 import click
 
-from certctl.app.batch import Party, finish
+from certctl.app.batch import Batch, finish
 from certctl.app.renewals import due, foreseen, named
 from certctl.app.result import failed, wakes
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command, expand
-from certctl.cli.opening import inspect_house, open_house
+from certctl.cli.opening import inspect_context, open_context
 from certctl.cli.output.choose import open_report
 from certctl.stories.journey import Journey
 from certctl.stories.result import Disposition, JourneyResult
@@ -47,25 +47,25 @@ def renew(
     from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
 
-    house, report = (inspect_house if dry_run else open_house)(invocation), open_report(invocation)
+    context, report = (inspect_context if dry_run else open_context)(invocation), open_report(invocation)
     asks = not dry_run
     if domains:
-        party, fails = named(expand(domains), house, report, insists=force), failed
+        batch, fails = named(expand(domains), context, report, insists=force), failed
     else:
-        party, fails = due(house, report, insists=force, asks=asks), wakes
-    party = party if asks else foreseen(party, house, report)
-    party = Party(party.journeys[:limit], party.refused)
+        batch, fails = due(context, report, insists=force, asks=asks), wakes
+    batch = batch if asks else foreseen(batch, context, report)
+    batch = Batch(batch.journeys[:limit], batch.refused)
     if dry_run:
-        return finish(party, report, lambda o: f"{o.domain}: due", fails)
-    report.expect(len(party.journeys))
-    ended = [] if domains else finish_removals(house.world, lambda domain: Journey(domain, report))
-    story(party.journeys, house.world, jobs=jobs or house.settings.renewal.jobs)
-    party = Party([*ended, *party.journeys], party.refused)
-    code = finish(party, report, _renewed, fails)
-    alert(house, party.results, code, report, whole=not domains)
+        return finish(batch, report, lambda o: f"{o.domain}: due", fails)
+    report.expect(len(batch.journeys))
+    ended = [] if domains else finish_removals(context.world, lambda domain: Journey(domain, report))
+    story(batch.journeys, context.world, jobs=jobs or context.settings.renewal.jobs)
+    batch = Batch([*ended, *batch.journeys], batch.refused)
+    code = finish(batch, report, _renewed, fails)
+    alert(context, batch.results, code, report, whole=not domains)
     if not domains:
-        let_copies_go(house.world)
-        prune(house.world)
+        let_copies_go(context.world)
+        prune(context.world)
     return code
 
 

@@ -13,7 +13,7 @@ from certctl.cli.output.choose import open_report
 
 if TYPE_CHECKING:
     from certctl.sandbox.layout import Layout
-    from certctl.sandbox.state import Standing
+    from certctl.sandbox.state import SandboxState
 
 _FAULTS = ("servfail", "timeout", "refused", "nxdomain", "truncate", "delay")
 _SERVES = ("blocks", "shared", "lua")
@@ -185,10 +185,10 @@ def _init(config: Path) -> None:
     """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
     from certctl.app.directories import prepare_directories
     from certctl.app.ownership import as_owner
-    from certctl.cli.opening import read_house
+    from certctl.cli.opening import read_context
     from certctl.io.files import PUBLIC, write_atomic
 
-    host = read_house(Invocation(config=config))
+    host = read_context(Invocation(config=config))
     with as_owner(host):  # and root again from here on: the daemon is started as root
         prepare_directories(host)
     for preview in host.web.preview_base():
@@ -214,7 +214,7 @@ def _layout(invocation: Invocation) -> "Layout":
     return house.status(_root(invocation)).layout
 
 
-def _report(invocation: Invocation, standing: "Standing", headline: str) -> None:
+def _report(invocation: Invocation, standing: "SandboxState", headline: str) -> None:
     from certctl.sandbox.state import Addresses
 
     keys = Addresses.__dataclass_fields__

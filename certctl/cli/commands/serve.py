@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.daemon import make_account, require_reader, run
 from certctl.app.daemon_units import daemon_files, newest
 from certctl.app.ownership import require_write
 from certctl.app.scheduler import is_booted, open_systemd, places, timer_settings
 from certctl.cli.boundary import report_failure
 from certctl.cli.framework import Invocation, command
-from certctl.cli.opening import after_a_move, read_house
+from certctl.cli.opening import after_a_move, read_context
 from certctl.cli.output.choose import open_report
 from certctl.cli.output.daemon_log import ServeVoice
 from certctl.errors import ConfigInvalid, ExitCode
@@ -45,16 +45,16 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     """
     if dry_run and not install:
         raise click.UsageError("--dry-run goes with --install")
-    house = read_house(invocation)
+    context = read_context(invocation)
     if (install or uninstall) and not dry_run:
-        require_write(house.path("/etc/systemd/system"))
+        require_write(context.path("/etc/systemd/system"))
     if install or uninstall:
-        return _uninstall(invocation, house) if uninstall else _install(invocation, house, dry_run=dry_run)
+        return _uninstall(invocation, context) if uninstall else _install(invocation, context, dry_run=dry_run)
     try:
-        house = after_a_move(invocation)
-        where = path.absolute() if path else house.path(house.settings.serve.socket)
+        context = after_a_move(invocation)
+        where = path.absolute() if path else context.path(context.settings.serve.socket)
         code = run(
-            house, where, ServeVoice(invocation, house.clock), partial(report_failure, invocation=invocation)
+            context, where, ServeVoice(invocation, context.clock), partial(report_failure, invocation=invocation)
         )
     except KeyboardInterrupt:  # to be told to stop is how a daemon ends, also before it has handlers of its own
         code = int(ExitCode.DONE)
@@ -65,21 +65,21 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
     return code
 
 
-def _install(invocation: Invocation, house: House, *, dry_run: bool) -> int:
+def _install(invocation: Invocation, context: Context, *, dry_run: bool) -> int:
     """Write the units of systemd and start them, or only show what would change."""
-    if not is_booted(house):
+    if not is_booted(context):
         raise ConfigInvalid(
             Slug.SERVE_FAILED,
             "systemd does not run this host",
             expected=["'certctl serve' under whatever starts nginx here"],
         )
-    files = daemon_files(house, timer_settings(house))
+    files = daemon_files(context, timer_settings(context))
     install.refuse_foreign(files)
     if not dry_run:
-        make_account(house)
-        require_reader(house)
+        make_account(context)
+        require_reader(context)
     diff = "".join(file.diff() for file in files)
-    changed = bool(diff) if dry_run else install.install(files, open_systemd(house, SERVING), newest(house))
+    changed = bool(diff) if dry_run else install.install(files, open_systemd(context, SERVING), newest(context))
     done = "Nothing was written." if dry_run else _said(files, written=bool(diff))
     said = done if changed else "Nothing changed: the daemon is installed."
     payload = {"dry_run": dry_run, "changed": changed, "diff": diff, "files": _conditions(files)}
@@ -93,10 +93,10 @@ def _said(files: list[HostFile], *, written: bool) -> str:
     return "Started anew: what it reads at its start had changed, or it was not running."
 
 
-def _uninstall(invocation: Invocation, house: House) -> int:
+def _uninstall(invocation: Invocation, context: Context) -> int:
     """Stop the daemon and delete the units certctl wrote."""
-    files = serve_files(places(house))
-    removed = [str(file.path) for file in install.remove(files, open_systemd(house, SERVING))]
+    files = serve_files(places(context))
+    removed = [str(file.path) for file in install.remove(files, open_systemd(context, SERVING))]
     payload = {"changed": bool(removed), "removed": removed, "files": _conditions(files)}
     open_report(invocation).data(payload, "\n".join(f"removed {path}" for path in removed) or "Nothing to remove.")
     return 0

@@ -8,12 +8,12 @@ import click
 
 from certctl.app.batch import parse_name
 from certctl.app.condition import FAILING, HEALTHY, condition
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.report import Rows
 from certctl.app.scheduler import next_run
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command
-from certctl.cli.opening import inspect_house
+from certctl.cli.opening import inspect_context
 from certctl.cli.output.choose import open_report
 from certctl.due import row_due_at
 from certctl.errors import ConfigInvalid
@@ -51,21 +51,21 @@ def status(
     """Show every domain, or one in full. Always succeeds: looking is not failing."""
     from certctl.app.daemon_status import look
 
-    house, report = inspect_house(invocation), open_report(invocation)
+    context, report = inspect_context(invocation), open_report(invocation)
     if domain:
-        return report.listing(*_one(domain, house))
-    now = house.clock.now()
+        return report.listing(*_one(domain, context))
+    now = context.clock.now()
     if timeline:
-        report.data(*_timeline(house.store.expiries(), now))
+        report.data(*_timeline(context.store.expiries(), now))
         return 0
     complete = (everything or invocation.json) and not failing
-    rows = house.store.domains() if complete else house.world.candidates()
-    said = {row.domain: condition(row, now, house.settings.renewal.fallback_fraction) for row in rows}
+    rows = context.store.domains() if complete else context.world.candidates()
+    said = {row.domain: condition(row, now, context.settings.renewal.fallback_fraction) for row in rows}
     shown = [row for row in rows if (said[row.domain] in FAILING if failing else said[row.domain] != HEALTHY)]
     shown = list(rows) if complete else shown
-    table = [] if invocation.json else [_line(row, said[row.domain], now, house) for row in shown]
-    notes = _notes(Counter(said.values()), house.store.count(), len(shown), house)
-    daemon = look(house)
+    table = [] if invocation.json else [_line(row, said[row.domain], now, context) for row in shown]
+    notes = _notes(Counter(said.values()), context.store.count(), len(shown), context)
+    daemon = look(context)
     return report.listing(
         [_result(row, said[row.domain]) for row in shown],
         Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
@@ -73,35 +73,35 @@ def status(
     )
 
 
-def _notes(counts: Counter[str], total: int, shown: int, house: House) -> list[str]:
+def _notes(counts: Counter[str], total: int, shown: int, context: Context) -> list[str]:
     """Count everyone by condition; whoever was not looked at is healthy."""
     if not total:
         return ["No domains yet. Begin with: certctl issue DOMAIN"]
     counts += Counter({HEALTHY: total - counts.total()})
     head = f"Certificates {total}   " + " · ".join(f"{c} {n}" for c, n in sorted(counts.items()))
-    if due := next_run(house):
+    if due := next_run(context):
         head += f"   next run {rfc3339(due)}"
     return [*([f"… {total - shown} more not shown (--all)"] if shown < total else []), head]
 
 
-def _line(row: DomainRow, condition: str, now: datetime, house: House) -> list[str]:
+def _line(row: DomainRow, condition: str, now: datetime, context: Context) -> list[str]:
     expires = renews = ""
     if row.certificate:
         expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
-        renews = f"{row_due_at(row, house.settings.renewal.fallback_fraction):%Y-%m-%d}"
+        renews = f"{row_due_at(row, context.settings.renewal.fallback_fraction):%Y-%m-%d}"
     if condition == "manual":
         return [str(row.domain), condition, expires, f"you, from {renews}", f"certctl wildcard {row.domain.zone}"]
     if row.state in PARKED:
         renews = ""
-    return [str(row.domain), condition, expires, renews, _note(row, now, house)]
+    return [str(row.domain), condition, expires, renews, _note(row, now, context)]
 
 
-def _note(row: DomainRow, now: datetime, house: House) -> str:
+def _note(row: DomainRow, now: datetime, context: Context) -> str:
     """Say what is wrong and what ends it."""
     if row.damage:
         return f"store-row-damaged; {mending(row)}"
     if row.state is State.MOVED:
-        return f"{row.last_error}; comes back by itself once it points to {house.settings.dns.target}"
+        return f"{row.last_error}; comes back by itself once it points to {context.settings.dns.target}"
     if row.state is State.UNWANTED:
         return f"{row.last_error}; comes back by itself once it is approved"
     if not row.last_error:
@@ -115,21 +115,21 @@ def _result(row: DomainRow, condition: str) -> JourneyResult:
     return JourneyResult(domain=str(row.domain), state=condition, certificate=row.certificate)
 
 
-def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
-    domain = parse_name(text, house)
-    row = house.store.domain(domain)
+def _one(text: str, context: Context) -> tuple[list[JourneyResult], Rows]:
+    domain = parse_name(text, context)
+    row = context.store.domain(domain)
     if row is None:
         raise ConfigInvalid(
             Slug.UNKNOWN_DOMAIN,
             f"certctl has nothing under {domain}",
             next=[f"certctl issue {domain}", "certctl status"],
         )
-    word = condition(row, house.clock.now(), house.settings.renewal.fallback_fraction)
+    word = condition(row, context.clock.now(), context.settings.renewal.fallback_fraction)
     facts = [["domain", str(domain)], ["state", word], ["since", rfc3339(row.since)]]
     if domain.is_wildcard and not row.damage:
         facts += [["dns", _solved_by(row)]]
     if certificate := row.certificate:
-        renews = row_due_at(row, house.settings.renewal.fallback_fraction)
+        renews = row_due_at(row, context.settings.renewal.fallback_fraction)
         facts += [
             ["names", ", ".join(certificate.names)],
             ["issuer", certificate.issuer],
@@ -139,7 +139,7 @@ def _one(text: str, house: House) -> tuple[list[JourneyResult], Rows]:
             ["renews", f"around {rfc3339(renews or certificate.not_after)}"],
             ["sha-256", certificate.fingerprint],
         ]
-    if said := _note(row, house.clock.now(), house):
+    if said := _note(row, context.clock.now(), context):
         facts += [["note", said]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
     return [_result(row, word)], Rows(["", ""], facts, notes)

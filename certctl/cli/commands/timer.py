@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from certctl.app.context import House
+from certctl.app.context import Context
 from certctl.app.ownership import require_legible, require_write
 from certctl.app.report import Rows
 from certctl.app.scheduler import (
@@ -20,7 +20,7 @@ from certctl.app.scheduler import (
     timer_settings,
 )
 from certctl.cli.framework import Command, Group, Invocation
-from certctl.cli.opening import read_house
+from certctl.cli.opening import read_context
 from certctl.cli.output.choose import open_report
 from certctl.formats import rfc3339
 from certctl.timer.files import Condition, HostFile
@@ -53,13 +53,13 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     from certctl.timer.install import install as put_in_place
     from certctl.timer.install import refuse_foreign
 
-    house, report = read_house(invocation), open_report(invocation)
+    context, report = read_context(invocation), open_report(invocation)
     if not dry_run:
-        require_write(house.path("/etc/systemd/system"))
-    settings, systemd = timer_settings(house), open_systemd(house)
-    files = systemd_files(settings) if is_booted(house) else cron_files(settings)
+        require_write(context.path("/etc/systemd/system"))
+    settings, systemd = timer_settings(context), open_systemd(context)
+    files = systemd_files(settings) if is_booted(context) else cron_files(settings)
     if found := rivals(settings.root, systemd):
-        refuse_rivals(found, lineage_names(settings.root), our_names(house))
+        refuse_rivals(found, lineage_names(settings.root), our_names(context))
     refuse_foreign(files)
     if settings.owner:
         require_legible(*settings.owner, "certctl timer install")
@@ -67,8 +67,14 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
     diff = "".join(file.diff() for file in written)
     changed = bool(written) if dry_run else put_in_place(files, systemd)
     now = state(files, systemd)
-    notes = _notes(settings, house, files)
-    payload = {"dry_run": dry_run, "changed": changed, "diff": diff, **_payload(house, files, now), "notes": notes}
+    notes = _notes(settings, context, files)
+    payload = {
+        "dry_run": dry_run,
+        "changed": changed,
+        "diff": diff,
+        **_payload(context, files, now),
+        "notes": notes,
+    }
     report.data(
         payload, "\n".join(filter(None, [diff, _said(files, now, dry_run=dry_run, changed=changed), *notes]))
     )
@@ -79,11 +85,11 @@ def install(invocation: Invocation, dry_run: bool) -> int:  # noqa: FBT001
 @click.pass_obj
 def status(invocation: Invocation) -> int:
     """Show whether the timer is installed, when it runs next and how the last run ended."""
-    house, report = read_house(invocation), open_report(invocation)
-    files = _installed(timer_settings(house), house)
-    now = state(files, open_systemd(house))
+    context, report = read_context(invocation), open_report(invocation)
+    files = _installed(timer_settings(context), context)
+    now = state(files, open_systemd(context))
     rows = [[str(file.path), str(file.condition)] for file in files]
-    report.data(_payload(house, files, now), Rows(["", ""], rows + _facts(now)))
+    report.data(_payload(context, files, now), Rows(["", ""], rows + _facts(now)))
     return 0
 
 
@@ -93,10 +99,10 @@ def remove(invocation: Invocation) -> int:
     """Stop the timer and delete the files certctl wrote; yours stay."""
     from certctl.timer.install import remove as take_away
 
-    house, report = read_house(invocation), open_report(invocation)
-    require_write(house.path("/etc/systemd/system"))
-    files = [*systemd_files(places(house)), *cron_files(places(house))]
-    gone = take_away(files, open_systemd(house))
+    context, report = read_context(invocation), open_report(invocation)
+    require_write(context.path("/etc/systemd/system"))
+    files = [*systemd_files(places(context)), *cron_files(places(context))]
+    gone = take_away(files, open_systemd(context))
     removed = [str(file.path) for file in gone]
     kept = [str(file.path) for file in files if file.condition is not Condition.ABSENT]
     lines = [*(f"removed {path}" for path in removed), *(f"kept {path}: it is yours" for path in kept)]
@@ -105,14 +111,14 @@ def remove(invocation: Invocation) -> int:
     return 0
 
 
-def _installed(settings: UnitSettings, house: House) -> list[HostFile]:
+def _installed(settings: UnitSettings, context: Context) -> list[HostFile]:
     """Return the files of the scheduler in use, or of the one that would be."""
     systemd, cron = systemd_files(settings), cron_files(settings)
-    first, second = (systemd, cron) if is_booted(house) else (cron, systemd)
+    first, second = (systemd, cron) if is_booted(context) else (cron, systemd)
     return second if state(second, None).installed and not state(first, None).installed else first
 
 
-def _payload(house: House, files: Sequence[HostFile], now: TimerState) -> dict[str, Any]:
+def _payload(context: Context, files: Sequence[HostFile], now: TimerState) -> dict[str, Any]:
     last = now.last_run
     return {
         "scheduler": "systemd" if files[-1].path.name == TIMER else "cron",
@@ -122,7 +128,7 @@ def _payload(house: House, files: Sequence[HostFile], now: TimerState) -> dict[s
         "next_run": rfc3339(now.next_run) if now.next_run else None,
         "last_run": {"at": rfc3339(last.at), "result": last.result, "exit_code": last.exit_code} if last else None,
         "files": [{"path": str(file.path), "condition": file.condition} for file in files],
-        "root": str(house.path("/")),
+        "root": str(context.path("/")),
     }
 
 
@@ -135,12 +141,12 @@ def _said(files: Sequence[HostFile], now: TimerState, *, dry_run: bool, changed:
     return f"Installed: {' '.join(str(file.path) for file in files)}{next_run}"
 
 
-def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> list[str]:
+def _notes(settings: UnitSettings, context: Context, files: Sequence[HostFile]) -> list[str]:
     """Say what the operator may not expect."""
     notes = []
     if settings.root != Path("/"):
         notes.append(f"Everything is below {settings.root}: systemd was not called, and runs nothing from there.")
-    elif lacks_cron(house):
+    elif lacks_cron(context):
         notes.append("No cron is installed here, so nothing runs this line yet: apt-get install cron")
     if files[-1].path.name == TIMER and hidden_home(settings):
         notes.append(
@@ -148,7 +154,7 @@ def _notes(settings: UnitSettings, house: House, files: Sequence[HostFile]) -> l
         )
     overrides = sorted(name for name in os.environ if name.startswith("CERTCTL_") and "__" in name)
     if overrides:
-        notes.append(f"Set here, but not for the timer: {', '.join(overrides)}. Write them into {house.file}.")
+        notes.append(f"Set here, but not for the timer: {', '.join(overrides)}. Write them into {context.file}.")
     return notes
 
 

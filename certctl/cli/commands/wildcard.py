@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from certctl.app.batch import Party, finish
-from certctl.app.context import House
+from certctl.app.batch import Batch, finish
+from certctl.app.context import Context
 from certctl.app.report import Report
 from certctl.cli.framework import Duration, Invocation, command
-from certctl.cli.opening import open_house
+from certctl.cli.opening import open_context
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain, parse_wildcard
 from certctl.due import due_at
@@ -73,58 +73,58 @@ def wildcard(  # noqa: PLR0913, PLR0917 - one for each option
     from certctl.stories.wildcard import BY_HAND
     from certctl.stories.wildcard import wildcard as story
 
-    house, report = open_house(invocation), open_report(invocation)
-    domain = parse_wildcard("*." + (zone or house.settings.wildcard.zone).removeprefix("*."), house.own_names)
+    context, report = open_context(invocation), open_report(invocation)
+    domain = parse_wildcard("*." + (zone or context.settings.wildcard.zone).removeprefix("*."), context.own_names)
     if stage and (plugin or options):
         raise click.UsageError(f"--{stage} is by hand: it goes with no --dns")
-    solver = BY_HAND if stage else chosen(domain, plugin, options, house)
+    solver = BY_HAND if stage else chosen(domain, plugin, options, context)
     report.expect(1)
     if stage == "begin":
-        return _begin(Journey(domain, report, insists=force), house, invocation, report)
+        return _begin(Journey(domain, report, insists=force), context, invocation, report)
     if stage == "finish":
-        journey, world = Journey(domain, report, insists=True), _come_back(house, wait or _A_LOOK)
+        journey, world = Journey(domain, report, insists=True), _come_back(context, wait or _A_LOOK)
     else:
         journey = Journey(domain, listener_for(solver, report), insists=force)
-        world = with_person(house, invocation, wait or PATIENCE)
+        world = with_person(context, invocation, wait or PATIENCE)
     story(journey, solver, world)
-    return finish(Party([journey], []), report, lambda o: _ready(o, domain, solver, house))
+    return finish(Batch([journey], []), report, lambda o: _ready(o, domain, solver, context))
 
 
-def _begin(journey: Journey, house: House, invocation: Invocation, report: Report) -> int:
+def _begin(journey: Journey, context: Context, invocation: Invocation, report: Report) -> int:
     """Print what a person must add, for whenever that is."""
     from certctl.stories.wildcard import begin
 
-    world = with_person(house, invocation)
+    world = with_person(context, invocation)
     begin(journey, world)
     journey.succeed("order", world)
-    return finish(Party([journey], []), report, lambda o: _begun(o, house))
+    return finish(Batch([journey], []), report, lambda o: _begun(o, context))
 
 
-def _come_back(house: House, patience: timedelta) -> World:
+def _come_back(context: Context, patience: timedelta) -> World:
     """Return the world of a person who has added the records of an order that was begun before."""
-    from certctl.ports.manual_dns import Nobody, Person
+    from certctl.ports.manual_dns import ManualOperator, SilentPrompt
 
-    person = Person(Nobody(), house.txt_watch, house.clock, patience, finishes=True)
-    return replace(house.world, ca=house.ca_by("acme", person))
+    person = ManualOperator(SilentPrompt(), context.txt_watch, context.clock, patience, finishes=True)
+    return replace(context.world, ca=context.ca_by("acme", person))
 
 
-def obtain_own(journey: Journey, house: House, invocation: Invocation) -> None:
+def obtain_own(journey: Journey, context: Context, invocation: Invocation) -> None:
     """Have the operator's own zone its certificate, as remembered or configured; leave nginx alone."""
     from certctl.stories.wildcard import obtain
 
-    solver = chosen(journey.domain, None, (), house)
+    solver = chosen(journey.domain, None, (), context)
     journey.listener = listener_for(solver, journey.listener)
-    obtain(journey, solver, with_person(house, invocation))
-    journey.succeed("obtain", house.world)
+    obtain(journey, solver, with_person(context, invocation))
+    journey.succeed("obtain", context.world)
 
 
-def with_person(house: House, invocation: Invocation, patience: timedelta = PATIENCE) -> World:
+def with_person(context: Context, invocation: Invocation, patience: timedelta = PATIENCE) -> World:
     """Return the world with somebody at the keyboard who can edit a zone."""
-    from certctl.cli.output.txt_prompt import Desk
-    from certctl.ports.manual_dns import Person
+    from certctl.cli.output.txt_prompt import TxtPrompt
+    from certctl.ports.manual_dns import ManualOperator
 
-    person = Person(Desk(invocation, house.clock), house.txt_watch, house.clock, patience)
-    return replace(house.world, ca=house.ca_by(house.settings.ca.engine, person))
+    person = ManualOperator(TxtPrompt(invocation, context.clock), context.txt_watch, context.clock, patience)
+    return replace(context.world, ca=context.ca_by(context.settings.ca.engine, person))
 
 
 def listener_for(solver: DnsSolver, report: Listener) -> Listener:
@@ -134,15 +134,15 @@ def listener_for(solver: DnsSolver, report: Listener) -> Listener:
     return WithoutSpinner(report) if solver.is_manual or solver.is_standing else report
 
 
-def chosen(domain: Domain, plugin: str | None, options: tuple[str, ...], house: House) -> DnsSolver:
+def chosen(domain: Domain, plugin: str | None, options: tuple[str, ...], context: Context) -> DnsSolver:
     """Return how to solve: as the command line says, else as remembered, else as configured."""
     if plugin is None:
         if options:
             raise click.UsageError("--dns-option belongs to --dns PLUGIN")
-        row = house.store.domain(domain)
+        row = context.store.domain(domain)
         if row and row.solver and row.state is not State.REMOVED:
             return row.solver
-        configured = house.settings.wildcard
+        configured = context.settings.wildcard
         return DnsSolver(configured.dns.removeprefix("dns-"), tuple(sorted(configured.dns_options.items())))
     pairs = dict(_option(text, plugin) for text in options)
     return DnsSolver(plugin.removeprefix("dns-"), tuple(sorted(pairs.items())))
@@ -157,11 +157,11 @@ def _option(text: str, plugin: str) -> tuple[str, str]:
     return key, str(Path(value).absolute()) if key.endswith("credentials") else value
 
 
-def _begun(done: JourneyResult, house: House) -> str:
+def _begun(done: JourneyResult, context: Context) -> str:
     from certctl.cli.output.txt_prompt import records
 
     if done.demand is None:
-        return _nothing_to_do(done, house)
+        return _nothing_to_do(done, context)
     zone, opened = done.domain.removeprefix("*."), done.demand.opened
     come_back = f"certctl wildcard {zone} --finish"
     if not done.demand.values:
@@ -174,19 +174,19 @@ def _begun(done: JourneyResult, house: House) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def _nothing_to_do(done: JourneyResult, house: House) -> str:
-    days = done.certificate.remaining(house.clock.now()).days if done.certificate else 0
+def _nothing_to_do(done: JourneyResult, context: Context) -> str:
+    days = done.certificate.remaining(context.clock.now()).days if done.certificate else 0
     return f"{done.domain}: valid {days} more days and served by nginx. Nothing to do."
 
 
-def _ready(done: JourneyResult, domain: Domain, solver: DnsSolver, house: House) -> str:
+def _ready(done: JourneyResult, domain: Domain, solver: DnsSolver, context: Context) -> str:
     certificate = done.certificate
     if certificate is None:
         return f"{done.domain}: done"
-    due = due_at(certificate, house.settings.renewal.fallback_fraction)
+    due = due_at(certificate, context.settings.renewal.fallback_fraction)
     if not done.changed:
-        return _nothing_to_do(done, house)
-    port = house.settings.nginx.https_port
+        return _nothing_to_do(done, context)
+    port = context.settings.nginx.https_port
     url = f"https://{domain.zone}" + ("" if port == _HTTPS else f":{port}")
     head = f"Ready: {url} and every name in it. Expires {certificate.not_after:%Y-%m-%d}"
     if not solver.is_manual:

@@ -9,7 +9,7 @@ from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.io.clock import Clock
 from certctl.io.escape import one_line
-from certctl.io.interrupt import go_on
+from certctl.io.interrupt import raise_if_stopping
 from certctl.stories.journey import Journey, Listener
 from certctl.stories.result import Step, StepTaken
 from certctl.txt_records import TxtDemand, TxtSight
@@ -18,7 +18,7 @@ _DAY = 86400
 _HOUR = 3600
 
 
-class Desk:
+class TxtPrompt:
     """Fits ``ports.manual_dns.Teller``.
 
     The records are shown even with ``-q`` and ``--json``: without them nobody can act.
@@ -42,7 +42,7 @@ class Desk:
         Raises:
             Interrupted: this process was asked to stop.
         """
-        go_on("while waiting for DNS")
+        raise_if_stopping("while waiting for DNS")
         lines = [[answer.server, answer.said_of(demand.values)] for answer in sight.answers]
         if self._table.is_possible and not self._quiet:
             marks = [[a.server, *_marks(a.values, demand), a.said_of(demand.values)] for a in sight.answers]

@@ -17,8 +17,8 @@ from certctl.ca.engines.base import Task
 from certctl.ca.http import in_time
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import DNS_01
-from certctl.ca.transcript import End, Evidence
-from certctl.ca.workdir import Scratch
+from certctl.ca.transcript import End, EngineResult
+from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError
 from certctl.io.clock import Deadline, SystemClock
 
@@ -38,25 +38,25 @@ class Acme:
         self._accounts: dict[str, Account] = {}
         self._known: tuple[float, messages.Directory] | None = None
 
-    def issue(self, task: Task, account: str) -> Evidence:
+    def issue(self, task: Task, account: str) -> EngineResult:
         """Go through with the order, from wherever it stands.
 
         Raises:
             Refused: ``ca-account``, the account's files cannot be read.
         """
-        solver = task.way.solver
+        solver = task.plan.solver
         if solver is None:
             raise AssertionError("only certbot runs certbot's plugins")
         return self._working(task, account, lambda work: work.run(solver))
 
-    def begin(self, task: Task, account: str) -> Evidence:
+    def begin(self, task: Task, account: str) -> EngineResult:
         """Have an order by DNS-01 and what must be shown for it; raises as ``issue``."""
         return self._working(task, account, lambda work: work.begin(DNS_01))
 
-    def revoke(self, scratch: Scratch, lock: int) -> Evidence:  # noqa: ARG002 - there is no child to inherit it
+    def revoke(self, workdir: WorkingDirectory, lock: int) -> EngineResult:  # noqa: ARG002 - there is no child to inherit it
         """Revoke; the session is the certificate's key's own."""
-        session = Session(self._settings, JWK.load(scratch.key.read_bytes()), None)
-        leaf = x509.load_pem_x509_certificate(scratch.fullchain.read_bytes())
+        session = Session(self._settings, JWK.load(workdir.key.read_bytes()), None)
+        leaf = x509.load_pem_x509_certificate(workdir.fullchain.read_bytes())
         order = messages.Revocation(certificate=leaf, reason=_UNSPECIFIED)
         return self._noted(
             session,
@@ -64,11 +64,11 @@ class Acme:
             lambda: session.send(session.place("revokeCert"), order),
         )
 
-    def _working(self, task: Task, account: str, do: Callable[[Issuance], None]) -> Evidence:
+    def _working(self, task: Task, account: str, do: Callable[[Issuance], None]) -> EngineResult:
         session = self._session(self._account(account))
         return self._noted(session, task.deadline, lambda: do(Issuance(task, session, self._clock)))
 
-    def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> Evidence:
+    def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> EngineResult:
         """Do something in a session, and say how it went; a session that met anything odd is not used again."""
         session.deadline, session.heard = deadline, []
         try:
@@ -76,20 +76,20 @@ class Acme:
             do()
         except CertctlError as error:
             self._drop()  # an exchange may still be under way in it
-            return Evidence(End.FAILURE, session.heard, aborted=error)
+            return EngineResult(End.FAILURE, session.heard, aborted=error)
         except (errors.Error, JoseError, requests.RequestException) as error:
             if not isinstance(error, messages.Error):
                 self._known = None
                 self._drop()
             is_late = isinstance(error, errors.TimeoutError) or not deadline.remaining()
-            return Evidence(
+            return EngineResult(
                 End.DEADLINE if is_late else End.FAILURE,
                 session.heard,
                 frozenset(kind.__name__ for kind in type(error).__mro__),
                 words=(f"acme: {type(error).__name__}: {error}"[:500],),
             )
         session.last_used = time.monotonic()
-        return Evidence(End.SUCCESS, session.heard)
+        return EngineResult(End.SUCCESS, session.heard)
 
     def _directory(self, session: Session) -> messages.Directory:
         """Return the CA's directory, asked for once in a while for all threads (RFC 8555 §7.1.1)."""

@@ -48,7 +48,7 @@ class Issuance:
         self._clock = clock
 
     def run(self, solver: Solver) -> None:
-        """Get the chain into the scratch directory.
+        """Get the chain into the working directory.
 
         Raises:
             CertctlError: we gave it up.
@@ -60,22 +60,22 @@ class Issuance:
         order = self._finalized(begun, order)
         if order.status != messages.STATUS_VALID or not order.certificate:
             raise errors.Error(f"the order ended as {order.status.name}")
-        self._task.scratch.keep(self._session.fetch(order.certificate).content)
+        self._task.workdir.keep(self._session.fetch(order.certificate).content)
         self._session.names_waits = any("retry-after" in answer.headers for answer in self._session.heard)
 
     def begin(self, kind: str) -> None:
-        """Have an order, and note in the scratch directory what must be shown for it; the CA is told nothing yet.
+        """Have an order, and note in the working directory what must be shown for it; the CA is told nothing yet.
 
         Raises: as ``run``.
         """
         _, order = self._taken_up() or self._made()
         posed = self.challenges(order, kind) if order.status == messages.STATUS_PENDING else []
-        self._task.scratch.note_presented([one.challenge for one in posed])
+        self._task.workdir.note_presented([one.challenge for one in posed])
 
     def _taken_up(self) -> tuple[Begun, messages.Order] | None:
         """Return the order a run before this one has made, unless it is over or nobody knows it any more."""
-        scratch = self._task.scratch
-        if (begun := scratch.begun()) is None:
+        workdir = self._task.workdir
+        if (begun := workdir.begun()) is None:
             return None
         try:
             order = parsed(messages.Order, self._session.fetch(begun.url))
@@ -85,7 +85,7 @@ class Issuance:
         else:
             if order.status != messages.STATUS_INVALID:
                 return begun, order
-        scratch.forget_begun()
+        workdir.forget_begun()
         return None
 
     def _is_gone(self) -> bool:
@@ -100,7 +100,7 @@ class Issuance:
         Raises:
             ConfigInvalid: ``wildcard-not-begun``, a person came back to an order that is not there any more.
         """
-        if (person := self._task.way.person) and person.finishes:
+        if (person := self._task.plan.person) and person.finishes:
             raise ConfigInvalid(
                 Slug.WILDCARD_NOT_BEGUN,
                 f"no order for {self._task.domain} waits: none was begun, or it has expired or failed",
@@ -123,7 +123,7 @@ class Issuance:
         if not url:
             raise DeserializationError("an order without a URL")
         begun = Begun(url, self._clock.now(), made.expires)
-        self._task.scratch.note_begun(begun)
+        self._task.workdir.note_begun(begun)
         return begun, made
 
     def _replaces(self) -> str:
@@ -159,7 +159,7 @@ class Issuance:
     def _prove(self, order: messages.Order, solver: Solver) -> None:
         """Have every authorization of the order validated (RFC 8555 §7.5)."""
         posed = self.challenges(order, solver.challenge_type)
-        solving = Solving(solver, {self._task.domain.zone}, self._task.scratch.note_presented)
+        solving = Solving(solver, {self._task.domain.zone}, self._task.workdir.note_presented)
         try:
             if posed:
                 solving.solve([one.challenge for one in posed])
@@ -205,8 +205,8 @@ class Issuance:
         return order
 
     def _handed_in(self, begun: Begun, order: messages.Order) -> messages.Order:
-        request = messages.CertificateRequest(csr=x509.load_pem_x509_csr(self._task.scratch.request.read_bytes()))
-        self._task.scratch.note_begun(replace(begun, is_handed_in=True))
+        request = messages.CertificateRequest(csr=x509.load_pem_x509_csr(self._task.workdir.request.read_bytes()))
+        self._task.workdir.note_begun(replace(begun, is_handed_in=True))
         try:
             return parsed(messages.Order, self._session.send(order.finalize, request))
         except messages.Error as error:

@@ -8,23 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from certctl.ca.settings import CaSettings
-from certctl.ca.workdir import Scratch
+from certctl.ca.workdir import WorkingDirectory
 
 
 def certonly(
-    certbot: Path, settings: CaSettings, scratch: Scratch, account: str, authenticator: Sequence[str]
+    certbot: Path, settings: CaSettings, workdir: WorkingDirectory, account: str, authenticator: Sequence[str]
 ) -> list[str]:
     """Build the command that turns a signing request into a chain."""
     return [
         str(certbot),
         "certonly",
-        *_common(settings, scratch),
+        *_common(settings, workdir),
         f"--account={account}",
-        f"--csr={scratch.request}",
+        f"--csr={workdir.request}",
         *authenticator,
-        f"--cert-path={scratch.cert}",
-        f"--chain-path={scratch.chain}",
-        f"--fullchain-path={scratch.fullchain}",
+        f"--cert-path={workdir.cert}",
+        f"--chain-path={workdir.chain}",
+        f"--fullchain-path={workdir.fullchain}",
         # certbot's own limit on finalization; ours is on the whole run.
         f"--issuance-timeout={int(settings.deadline.total_seconds() / 2)}",
         *([f"--required-profile={settings.profile}"] if settings.profile else []),
@@ -36,32 +36,32 @@ def ours(challenge_type: str) -> list[str]:
     return ["--authenticator=certctl", f"--preferred-challenges={challenge_type}"]
 
 
-def register(certbot: Path, settings: CaSettings, scratch: Scratch) -> list[str]:
+def register(certbot: Path, settings: CaSettings, workdir: WorkingDirectory) -> list[str]:
     """Build the command that makes an account (RFC 8555 §7.3)."""
     contact = (
         [f"--email={settings.email}", "--no-eff-email"] if settings.email else ["--register-unsafely-without-email"]
     )
-    return [str(certbot), "register", *_common(settings, scratch), "--agree-tos", *contact]
+    return [str(certbot), "register", *_common(settings, workdir), "--agree-tos", *contact]
 
 
-def revoke(certbot: Path, settings: CaSettings, scratch: Scratch) -> list[str]:
+def revoke(certbot: Path, settings: CaSettings, workdir: WorkingDirectory) -> list[str]:
     """Build the command that revokes a certificate, signed with its own key, not an account's (RFC 8555 §7.6)."""
     return [
         str(certbot),
         "revoke",
-        *_common(settings, scratch),
-        f"--cert-path={scratch.fullchain}",
-        f"--key-path={scratch.key}",
+        *_common(settings, workdir),
+        f"--cert-path={workdir.fullchain}",
+        f"--key-path={workdir.key}",
         "--no-delete-after-revoke",
     ]
 
 
-def _common(settings: CaSettings, scratch: Scratch) -> list[str]:
+def _common(settings: CaSettings, workdir: WorkingDirectory) -> list[str]:
     return [
         "--non-interactive",
         f"--server={settings.directory}",
-        f"--config-dir={scratch.config}",
-        f"--work-dir={scratch.work}",
-        f"--logs-dir={scratch.logs}",
+        f"--config-dir={workdir.config}",
+        f"--work-dir={workdir.work}",
+        f"--logs-dir={workdir.logs}",
         "--max-log-backups=0",
     ]

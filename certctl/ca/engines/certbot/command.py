@@ -1,4 +1,4 @@
-"""Run certbot once: alone with its scratch directory, within a deadline, and tell what it left behind."""
+"""Run certbot once: alone with its working directory, within a deadline, and tell what it left behind."""
 
 import random
 import socket
@@ -12,13 +12,13 @@ from importlib import metadata
 from pathlib import Path
 
 from certctl.ca.engines.certbot.log import evidence, read_log
-from certctl.ca.engines.certbot.plugin_socket import DESCRIPTOR, Exchange
+from certctl.ca.engines.certbot.plugin_socket import DESCRIPTOR, PluginSocket
 from certctl.ca.settings import CaSettings
-from certctl.ca.transcript import End, Evidence
-from certctl.ca.workdir import Scratch
+from certctl.ca.transcript import End, EngineResult
+from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import ConfigInvalid
 from certctl.io import process
-from certctl.io.interrupt import go_on, nap
+from certctl.io.interrupt import nap, raise_if_stopping
 from certctl.slugs import Slug
 
 OLDEST = (5, 8)
@@ -28,8 +28,12 @@ INSTALL = f"{sys.executable} -m pip install --force-reinstall --no-deps 'certbot
 
 
 def run_certbot(
-    argv: Sequence[str], settings: CaSettings, scratch: Scratch, lock: int, exchange: Exchange | None = None
-) -> Evidence:
+    argv: Sequence[str],
+    settings: CaSettings,
+    workdir: WorkingDirectory,
+    lock: int,
+    exchange: PluginSocket | None = None,
+) -> EngineResult:
     """Run certbot to its end or to our deadline, solving its challenges over the exchange.
 
     It runs as the owner of the state: it follows links there, and reads options from there.
@@ -37,7 +41,7 @@ def run_certbot(
     Args:
         argv: From ``certctl.ca.engines.certbot.argv``.
         settings: For the deadline and the CA's own trust.
-        scratch: The working directory; nothing outside of it but the shared account is touched.
+        workdir: The working directory; nothing outside of it but the shared account is touched.
         lock: The descriptor of a lock that certbot inherits, so that it stays held if we are killed.
         exchange: Our side of the talk with the authenticator plugin.
 
@@ -45,10 +49,10 @@ def run_certbot(
         ConfigInvalid: ``missing-program``.
         Interrupted: this process was asked to stop before.
     """
-    go_on("before certbot was started")
+    raise_if_stopping("before certbot was started")
     until = time.monotonic() + settings.deadline.total_seconds()
     ours, theirs = socket.socketpair()
-    env = _environment(settings, scratch) | {DESCRIPTOR: str(theirs.fileno())}
+    env = _environment(settings, workdir) | {DESCRIPTOR: str(theirs.fileno())}
     with closing(ours), closing(theirs), tempfile.TemporaryFile() as captured:
         try:
             keep_open = (theirs.fileno(), lock)
@@ -62,13 +66,13 @@ def run_certbot(
         return evidence(
             code,
             process.read_output(captured),
-            read_log(scratch.log),
+            read_log(workdir.log),
             failed=tuple(exchange.failed) if exchange else (),
             aborted=exchange.aborted if exchange else None,
         )
 
 
-def insistently(run: Callable[[], Evidence]) -> Evidence:
+def retry_bad_nonce(run: Callable[[], EngineResult]) -> EngineResult:
     """Run certbot again when the CA refused its nonces: that is no refusal, and it tries only twice (acme 5.9)."""
     found = run()
     for _ in range(_TRIES - 1):
@@ -132,7 +136,7 @@ def _missing(message: str, *expected: str) -> ConfigInvalid:
     return ConfigInvalid(Slug.MISSING_PROGRAM, message, expected=expected, next=[INSTALL])
 
 
-def _environment(settings: CaSettings, scratch: Scratch) -> dict[str, str]:
+def _environment(settings: CaSettings, workdir: WorkingDirectory) -> dict[str, str]:
     """Keep certbot out of the user's cli.ini and out of /tmp; trust a private CA's HTTPS where told to."""
     trust = {"REQUESTS_CA_BUNDLE": str(settings.ca_file)} if settings.ca_file else {}
-    return {"XDG_CONFIG_HOME": str(scratch.config), "TMPDIR": str(scratch.work)} | trust
+    return {"XDG_CONFIG_HOME": str(workdir.config), "TMPDIR": str(workdir.work)} | trust

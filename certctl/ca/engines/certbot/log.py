@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from certctl.ca.engines.certbot.plugin_socket import Problem
-from certctl.ca.transcript import End, Evidence, Response
+from certctl.ca.transcript import End, EngineResult, Response
 from certctl.errors import CertctlError
 from certctl.slugs import Slug
 
@@ -27,11 +27,11 @@ def evidence(
     log: str,
     failed: tuple[Problem, ...] = (),
     aborted: CertctlError | None = None,
-) -> Evidence:
+) -> EngineResult:
     """Read a run of certbot; without an exit code our deadline ended it."""
     found = (_RESPONSE.match(record) for record in _RECORD.split(log))
     raised = frozenset(name.rpartition(".")[2] for name in _EXCEPTION.findall(log))
-    return Evidence(
+    return EngineResult(
         end=End.DEADLINE if code is None else End.FAILURE if code else End.SUCCESS,
         responses=[Response(int(m[1]), _headers(m[2]), m[3].rstrip("\n")) for m in found if m],
         stopped_by=raised,

@@ -50,7 +50,7 @@ def failed_message(problems: Sequence[Problem]) -> dict[str, object]:
 
 
 @dataclass(slots=True)
-class Exchange:
+class PluginSocket:
     """certctl's side of one run of certbot: solves what is asked, remembers what failed.
 
     Attributes:
