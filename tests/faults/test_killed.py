@@ -91,7 +91,8 @@ def publish(host: KilledHost) -> Act:
     """Publish a name that was obtained; a reload shows it."""
     name = host.stocked("obtain")
     while (host.root / "var/lib/certctl/live" / name / "current").is_symlink():
-        name = host.stocked("obtain")  # a reconcile that followed another kill has published it
+        host.live.append(name)  # a reconcile that followed another kill has published it
+        name = host.stocked("obtain")
 
     def end() -> None:
         host.sandbox.must("reload")

@@ -63,13 +63,8 @@ def run_certbot(
                 code = process.wait(child, timedelta(seconds=until - time.monotonic()))
         except process.Missing as error:
             raise _missing(f"certbot cannot be run: {argv[0]}") from error
-        return evidence(
-            code,
-            process.read_output(captured),
-            read_log(workdir.log),
-            failed=tuple(exchange.failed) if exchange else (),
-            aborted=exchange.aborted if exchange else None,
-        )
+        failed, aborted = (tuple(exchange.failed), exchange.aborted) if exchange else ((), None)
+        return evidence(code, process.read_output(captured), read_log(workdir.log), failed=failed, aborted=aborted)
 
 
 def retry_bad_nonce(run: Callable[[], EngineResult]) -> EngineResult:
