@@ -250,7 +250,7 @@ def test_an_order_that_was_begun_is_no_copy_of_a_certificate(fake: FakeWorld) ->
 def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [fake.customer(f"{letter}.example.com") for letter in "abc"]
     settled = fake.ca.acknowledge_stored
-    monkeypatch.setattr(fake.ca, "settled", lambda _: None)
+    monkeypatch.setattr(fake.ca, "acknowledge_stored", lambda _: None)
     issue(fake.journeys(*names), fake.world)
     assert copies(fake) == names
 
@@ -259,7 +259,7 @@ def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: 
             raise Busy(Slug.BUSY, "the certificate is in the hands of another run")
         settled(certificate)
 
-    monkeypatch.setattr(fake.ca, "settled", busy)
+    monkeypatch.setattr(fake.ca, "acknowledge_stored", busy)
     let_copies_go(fake.world)
     assert copies(fake) == [names[1]]
 
@@ -308,7 +308,7 @@ def test_a_copy_that_cannot_be_taken_away_is_a_warning_and_the_name_is_live(
     def busy(_: object) -> None:
         raise Busy(Slug.BUSY, "the certificate is in the hands of another run")
 
-    monkeypatch.setattr(fake.ca, "settled", busy)
+    monkeypatch.setattr(fake.ca, "acknowledge_stored", busy)
     (journey,) = journeys = fake.journeys(fake.customer(NAME.name))
     issue(journeys, fake.world)
     assert (journey.ok, journey.state) == (True, State.ACTIVE)
