@@ -1,20 +1,27 @@
-"""Where a failure outside any domain becomes words and an exit code."""
+"""Where a failure outside any domain becomes words and an exit code.
 
+Whoever may not run a command hears it first, with the very command that works.
+"""
+
+import os
+import re
+import shlex
 import sys
 import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from certctl.cli.framework import Invocation
 from certctl.cli.output.choose import open_report
-from certctl.cli.sudo import explained
-from certctl.errors import CertctlError, ExitCode, Interrupted, NameRejected, unforeseen
+from certctl.errors import CertctlError, ConfigInvalid, ExitCode, Interrupted, NameRejected, unforeseen
 from certctl.slugs import Slug
 
 
 def report_failure(error: BaseException, invocation: Invocation) -> int:
     """Show an error that ended the whole run; a traceback only with -vv."""
-    known = explained(error if isinstance(error, CertctlError) else _translated(error), invocation)
+    known = _explained(error if isinstance(error, CertctlError) else _translated(error), invocation)
     if invocation.verbose > 1:
         traceback.print_exception(error, file=sys.stderr)
     try:
@@ -41,3 +48,36 @@ def _translated(error: BaseException) -> CertctlError:
             Slug.INTERRUPTED, "stopped; what was in force before still is", next=["certctl reconcile"]
         )
     return unforeseen(error)
+
+
+def _explained(error: CertctlError, invocation: Invocation) -> CertctlError:
+    """Return what an error says to whoever typed what it calls next, or met a file of root's without being root."""
+    cause = error.__cause__
+    typed = shlex.join(["certctl", *_without_globals(invocation.words)])
+    error.next = tuple(command for command in error.next if command != typed)  # whoever reads it has just typed it
+    if os.geteuid() == 0 or not isinstance(cause, PermissionError):
+        return error
+    known = _needs_root(invocation, error.message)
+    known.__cause__ = cause
+    return known
+
+
+def _without_globals(words: Sequence[str]) -> list[str]:
+    """Return what was typed without the options that every command takes: they make it no other command."""
+    own, left = list[str](), list(words)
+    while left:
+        word = left.pop(0)
+        if word in {"--config", "--root", "--color"}:
+            del left[:1]
+        elif not re.fullmatch(r"--json|--quiet|--verbose|-[qv]+|--(config|root|color)=.*", word, re.DOTALL):
+            own.append(word)
+    return own
+
+
+def _needs_root(invocation: Invocation, why: str) -> ConfigInvalid:
+    """Make the error; sudo keeps no environment, so a configuration chosen by it goes onto the line."""
+    chosen = os.environ.get("CERTCTL_CONFIG", "") if invocation.config is None else ""
+    option = ["--config", str(Path(chosen).absolute())] if chosen else []
+    line = shlex.join(["sudo", "certctl", *option, *invocation.words])
+    name = " ".join(["certctl", *invocation.command.split("-")]) if invocation.command != "certctl" else "certctl"
+    return ConfigInvalid(Slug.NEEDS_ROOT, f"{name} needs root: {why}", next=[line])

@@ -18,7 +18,7 @@ from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import let_copy_go
 from certctl.stories.journey import Journey
-from certctl.stories.leftovers import let_copies_go
+from certctl.stories.pruning import let_copies_go
 from certctl.stories.reconcile import reconcile as reconcile_story
 from certctl.stories.reconcile import sort_out
 from certctl.stories.result import JourneyResult, Step
@@ -143,7 +143,7 @@ def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool)
 
 
 def _adopted(context: Context, report: Report) -> Sequence[Journey]:
-    from certctl.stories.adopt import adopt
+    from certctl.stories.unknown import adopt
 
     return adopt(context.world, lambda domain: Journey(domain, report))
 

@@ -42,8 +42,7 @@ def renew(
     a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
     from certctl.app.alerts import alert
-    from certctl.stories.leftovers import let_copies_go
-    from certctl.stories.pruning import prune
+    from certctl.stories.pruning import let_copies_go, prune
     from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
 
