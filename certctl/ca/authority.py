@@ -1,6 +1,6 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
-The working directory of an issuance stays until ``settled`` says that nginx has the certificate, so a run that was
+The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so a run that was
 killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
 """
 
@@ -133,7 +133,7 @@ class Authority:
     def abandon(self, domain: Domain) -> None:
         """Remove what is left of making any certificate of a domain that leaves, an order under way included.
 
-        Raises: as ``settled``.
+        Raises: as ``acknowledge_stored``.
         """
         workdir = self._workdir(domain)
         if workdir.root.is_dir():

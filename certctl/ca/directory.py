@@ -16,15 +16,16 @@ from urllib.parse import urlsplit
 
 import requests
 from acme import errors, messages
+from acme.client import ClientV2
 from josepy.errors import DeserializationError
 from josepy.errors import Error as JoseError
 
 from certctl.ca.engines.acme.session import parsed
 from certctl.ca.errors import classify
-from certctl.ca.http import RecordedNetwork, in_time
+from certctl.ca.http import Network, RecordedNetwork, in_time
 from certctl.ca.settings import CaSettings
 from certctl.ca.transcript import End, EngineResult
-from certctl.errors import CertctlError, ConfigInvalid
+from certctl.errors import CertctlError, ConfigInvalid, Unreachable
 from certctl.io.clock import Clock
 from certctl.slugs import Slug
 from certctl.values import Done
@@ -33,6 +34,7 @@ _MOST_APART = timedelta(minutes=5)
 _FRESH, _FAILED = timedelta(minutes=10), timedelta(seconds=5)
 _STEADY = timedelta(minutes=1)
 _SECONDS = 10
+_PATIENT = "classic"  # Let's Encrypt: its pending authorizations live 7 days, those of its other profiles 1 hour
 _NEEDED = ("newNonce", "newAccount", "newOrder")  # RFC 8555 §7.1.1
 _BY_THE_CLOCK = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED (openssl, verify(1))
 
@@ -125,6 +127,30 @@ class Directory:
             words=(f"{self._settings.directory}: {type(error).__name__}: {error}"[:500],),
         )
         return lambda: classify(evidence, self._settings.directory, now)
+
+
+def patient_profile(settings: CaSettings) -> str:
+    """Return the profile whose pending authorizations live for days, empty when the CA offers none by that name.
+
+    A guess would not do: an order that waits for a person was made by this profile, and by another it would not be
+    known again.
+
+    Raises:
+        Unreachable: the CA could not be asked; nothing could be ordered either.
+    """
+    net = Network(settings, _SECONDS)
+    try:
+        offered = in_time(_SECONDS, lambda: ClientV2.get_directory(settings.directory, net).meta.profiles)
+    except CertctlError:
+        raise
+    except Exception as error:
+        raise Unreachable(
+            Slug.CA_UNREACHABLE,
+            "the CA gave no usable answer when it was asked for its profiles",
+            seen=[f"{settings.directory}: {type(error).__name__}: {error}"[:500]],
+            next=["certctl doctor"],
+        ) from error
+    return _PATIENT if isinstance(offered, Mapping) and _PATIENT in offered else ""
 
 
 def _clock_wrong(ours: datetime, theirs: datetime | None, *more: str) -> Callable[[], CertctlError] | None:

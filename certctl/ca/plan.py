@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from certctl.ca.directory import patient_profile
 from certctl.ca.engines.certbot.log import evidence, read_log
-from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Solver
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin, require_private_files

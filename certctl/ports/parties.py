@@ -135,7 +135,7 @@ class CertificateAuthority(Protocol):
     def abandon(self, domain: Domain) -> None:
         """Remove what is left of making any certificate of a domain that leaves, an order under way included.
 
-        Raises: as ``settled``.
+        Raises: as ``acknowledge_stored``.
         """
         ...
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from certctl.ca.directory import patient_profile
 from certctl.ca.engines.certbot.log import evidence
 from certctl.ca.errors import classify
-from certctl.ca.profiles import patient_profile
 from certctl.ca.settings import CaSettings
 from certctl.errors import Unreachable
 

@@ -6,8 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from certctl.ca.readable import cannot_read
-from certctl.ca.settings import CaSettings
+from certctl.ca.settings import CaSettings, cannot_read
 from certctl.errors import ConfigInvalid
 from certctl.formats import DNS_PLUGIN, PLUGIN_OPTION, PLUGIN_VALUE
 from certctl.io.fsuid import acting_as
