@@ -29,7 +29,7 @@ from certctl.serve.privsep_monitor import Duties
 from certctl.serve.settings import ServeSettings
 from certctl.serve.worker import Worker
 from certctl.slugs import Slug
-from certctl.stories.leftovers import let_copies_go
+from certctl.stories.pruning import let_copies_go
 from certctl.values import Mode
 
 _DNS_DEADLINE = timedelta(seconds=5)

@@ -1,5 +1,10 @@
-"""The history and the ledger are kept for 400 days, and as long as they count."""
+"""The story: what has had its time goes.
 
+The history and the ledger are kept for 400 days, and as long as they count; what killed runs left of making
+certificates goes once these are in the mirror.
+"""
+
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 
@@ -31,3 +36,20 @@ def prune(world: World) -> int:
         if stopping.is_set():
             break
     return gone
+
+
+def let_copies_go(world: World) -> None:
+    """Remove the working directory of each certificate that is in the mirror, the second copy of its key in it.
+
+    What could not be removed is left to the next run; what nginx has no files of yet is not touched.
+    """
+    stems = set[str]()
+    with suppress(CertctlError):
+        stems.update(world.ca.unsettled())
+    for row in world.store.domains() if stems else ():
+        certificate = row.certificate
+        if not certificate or row.domain.stem not in stems:
+            continue
+        with suppress(CertctlError):
+            if world.web.leaf(row.domain) == certificate.fingerprint:
+                world.ca.acknowledge_stored(certificate)

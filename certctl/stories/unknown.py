@@ -1,18 +1,21 @@
 """What nginx serves although the store knows less: nothing of it, or only an older certificate.
 
 The store was lost, restored from a backup, or is another host's. What it knows less than the host shows is never a
-reason to take anything away: such a name stays as it is served until the operator says what it is.
+reason to take anything away: such a name stays as it is served until the operator says what it is, or has the store
+adopt it, without an order and without a reload.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from certctl.domain import Domain
 from certctl.due import due_at
-from certctl.errors import Unreachable
+from certctl.errors import ConfigInvalid, Unreachable
 from certctl.ports.world import World
 from certctl.slugs import Slug
-from certctl.values import Certificate, DomainRow, State
+from certctl.stories.journey import Journey
+from certctl.stories.result import Step
+from certctl.values import Certificate, DomainRow, Done, Issued, State
 
 
 def newer_in_force(domain: Domain, row: DomainRow | None, world: World) -> Certificate | None:
@@ -91,4 +94,44 @@ def store_knows_less(domains: Mapping[Domain, str | None]) -> Unreachable:
         seen=[f"{domain}: {lacks or 'known by now'}" for domain, lacks in domains.items()],
         expected=["the store of this host, in its newest state"],
         next=["certctl reconcile --adopt", f"certctl remove {first if alone else 'DOMAIN'}"],
+    )
+
+
+def adopt(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
+    """Take in each pair of which the store knows less; one that is no pair is that domain's trouble alone.
+
+    Safe to repeat, also after a kill: what is in the store is passed over, and nothing else is written.
+    """
+    journeys = [start(domain) for domain in world.web.names() if _is_lacking(domain, world)]
+    for journey in journeys:
+        with journey.attempt(), world.holding(journey.domain) as held:
+            if _is_lacking(journey.domain, held):
+                journey.step(Step.ADOPT, _take, journey, held)
+        journey.succeed("adopt", world)
+    return journeys
+
+
+def _is_lacking(domain: Domain, world: World) -> bool:
+    return lack(domain, world.store.domain(domain), world) is not None
+
+
+def _take(journey: Journey, world: World) -> Done:
+    """Take one pair in, by its number in the mirror where that is free: then nothing is to be published."""
+    site = world.web.in_force(journey.domain, world.clock.now())
+    world.web.require_shown(site)
+    with world.store.together():
+        kept = world.store.keep(Issued(site.certificate, site.pem))
+        world.store.set_mode(journey.domain, site.mode)
+        world.store.served(kept)
+    journey.certificate, journey.changed = kept, True
+    if journey.domain.is_wildcard and (row := world.store.domain(journey.domain)) and row.solver is None:
+        journey.warn(_by_hand(journey.domain), world)
+    return Done(f"version {kept.version}, until {kept.not_after:%Y-%m-%d}")
+
+
+def _by_hand(domain: Domain) -> ConfigInvalid:
+    return ConfigInvalid(
+        Slug.WILDCARD_MANUAL,
+        f"nobody knows any more how {domain} was proven: it is renewed by hand",
+        next=[f"certctl wildcard {domain.zone} --dns PLUGIN", f"certctl wildcard {domain.zone}"],
     )

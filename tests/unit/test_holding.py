@@ -17,7 +17,7 @@ from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain
 from certctl.stories.journey import Journey
-from certctl.stories.leftovers import let_copies_go
+from certctl.stories.pruning import let_copies_go
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew, renew_one

@@ -10,13 +10,12 @@ import pytest
 from certctl.domain import Domain
 from certctl.slugs import Slug
 from certctl.store.sqlite import SqliteStore
-from certctl.stories.adopt import adopt
 from certctl.stories.issue import issue
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew, waiting
-from certctl.stories.unknown import find_unknown
+from certctl.stories.unknown import adopt, find_unknown
 from certctl.stories.wildcard import needs_person, wildcard
 from certctl.values import DnsSolver, Issued, Mode, Removal, State
 from tests.fakes.world import FakeWorld, ThreadLocks, live
