@@ -1,4 +1,4 @@
-"""What of a run is worth telling people, and telling them: after the work, and whatever happens without harm."""
+"""Choose what of a run an operator is alerted to, and send it after the work; a failing notifier breaks no run."""
 
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ _REMIND_AGAIN = timedelta(days=7)
 
 
 def alert(context: Context, results: Sequence[JourneyResult], code: int, report: Report, *, whole: bool) -> None:
-    """Tell whoever is configured what happened in a run, and ping after one over everything.
+    """Send a run's alerts to the configured notifier, and ping the monitor (``[notify] ping``) when ``whole``.
 
     A notifier that hangs, fails or is not there costs at most its deadline and one line.
     """
@@ -36,14 +36,14 @@ def alert(context: Context, results: Sequence[JourneyResult], code: int, report:
 
 
 def happenings(results: Iterable[JourneyResult], fraction: float) -> Iterator[Happening]:
-    """Yield what somebody may want to know; a renewal that simply worked is not among it."""
+    """Yield an alert for each result that is news to an operator; a renewal that simply worked is none."""
     for o in results:
         if o.at and (what := _what(o, o.at, fraction)):
             yield Happening(what, o)
 
 
 def _what(o: JourneyResult, at: datetime, fraction: float) -> What | None:
-    """Name it. A failure was told when it happened: resting is not another one."""
+    """Return the kind of alert for a result, None for no alert; a domain in its back-off gives no second one."""
     before = o.before
     if o.disposition is Disposition.PARKED:
         return What.PARKED if o.is_news else None
@@ -58,7 +58,7 @@ def _what(o: JourneyResult, at: datetime, fraction: float) -> What | None:
 
 
 def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
-    """Tell whether somebody has heard of the failure that is over now."""
+    """Tell whether an alert was sent for the failure that is over now."""
     told = kind_of(before.last_error)
     if told is None or before.certificate is None:
         return False
@@ -67,7 +67,7 @@ def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
 
 
 def _reminders(context: Context) -> Iterator[Happening]:
-    """Yield wildcards that wait for a person: when they become due, then weekly, and daily once they are late."""
+    """Yield an alert for each wildcard that a person must renew: when it is due, then weekly, and daily once late."""
     from certctl.stories.renew import is_waiting
     from certctl.stories.wildcard import by_hand, needs_person
 

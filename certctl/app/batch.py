@@ -14,7 +14,7 @@ from certctl.stories.result import JourneyResult
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Those who set out together: the journeys, and the names that were refused at the door.
+    """The names of one run: a journey for each that could be parsed, and a result for each that was rejected.
 
     Attributes:
         error: What is wrong with the run as a whole, beside its domains.
@@ -26,7 +26,7 @@ class Batch:
 
     @property
     def results(self) -> Sequence[JourneyResult]:
-        """Return what became of everyone."""
+        """Return one result for each name, the rejected ones first."""
         return [*self.refused, *(journey.result for journey in self.journeys)]
 
 
@@ -35,8 +35,8 @@ def start(
 ) -> Batch:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
-    Each domain travels once, however often and in whatever spelling it was given. ``wildcards`` lets names such
-    as ``*.example.com`` in too: what the operator's own zone is kept under.
+    Each domain gets one journey, however often and in whatever spelling it was given. ``wildcards`` accepts names
+    such as ``*.example.com`` too, under which the store keeps the operator's own zone.
     """
     journeys: dict[Domain, Journey] = {}
     refused = []
@@ -63,5 +63,5 @@ def parse_name(text: str, context: Context) -> Domain:
 
 
 def finish(batch: Batch, report: Report, say: Say, fails: Judge = failed) -> int:
-    """Report what became of everyone; return the exit code."""
+    """Report the result of each name; return the exit code."""
     return report.results(batch.results, say, fails, batch.error)

@@ -1,4 +1,4 @@
-"""What is different when many names set out together: a reserve is left, a pace is told, and it can go on later."""
+"""A run over many names: it leaves a reserve of the CA's limits, reports its progress, and can be continued."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from certctl.stories.journey import Journey
 
 @contextmanager
 def bulk(journeys: Sequence[Journey], context: Context, report: Report) -> Iterator[Mapping[Bucket, Limit]]:
-    """Lend the limits this many names may use; tell their pace, and in the end what is left and how to go on.
+    """Yield the limits that a run over this many names may use, by bucket; report progress and what is left.
 
     Raises:
-        Interrupted: with how far it came.
+        Interrupted: Ctrl-C or SIGTERM, with the number of names that are done.
     """
     if len(journeys) < 2:  # noqa: PLR2004 - more than one is many
         yield context.world.limits

@@ -1,4 +1,4 @@
-"""How a domain is doing, in one word."""
+"""The condition of a domain in one word: the column of that name in ``certctl status``."""
 
 from datetime import datetime, timedelta
 
@@ -11,7 +11,7 @@ FAILING = frozenset({"failing", "expired"})
 
 
 def condition(row: DomainRow, now: datetime, fraction: float) -> str:
-    """Say in one word how a domain is doing.
+    """Return the condition of a domain in one word.
 
     Args:
         row: What the store has of it.

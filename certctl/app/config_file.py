@@ -22,7 +22,7 @@ def wanted(context: Context, values: Mapping[Key, str]) -> Preview:
     """Return the configuration with these values; where there is none, a commented one with what is in force.
 
     Raises:
-        ConfigInvalid: ``config-invalid``: the file says one in another way than a line of its own.
+        ConfigInvalid: ``config-invalid``: the file sets one of these keys in another form than one line for it.
     """
     current = context.file.read_bytes().decode("utf-8") if context.file.exists() else ""
     text = current if context.file.exists() else commented(context.settings)
@@ -32,7 +32,7 @@ def wanted(context: Context, values: Mapping[Key, str]) -> Preview:
 
 
 def write(context: Context, previews: Sequence[Preview]) -> None:
-    """Write what differs: the configuration for root's group alone, the rest for everybody.
+    """Write the files that differ: the configuration readable by root's group alone, the others by all users.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.
@@ -45,7 +45,7 @@ def write(context: Context, previews: Sequence[Preview]) -> None:
 
 
 def commented(settings: "Settings") -> str:
-    """Write every key with its meaning; one that nobody set stays commented out."""
+    """Return a TOML file with every key and its meaning; a key that was not set is commented out."""
     lines = [f"# certctl {__version__}: every key is optional; 'certctl config show' prints what is in force."]
     for section, model in settings:
         defaults = type(model)()

@@ -1,4 +1,4 @@
-"""Configuration → World: the only place that knows which facade plays which party.
+"""Configuration → World: the composition root, where a facade is chosen for each party.
 
 Each party is imported when it is first needed, so looking at the store does not load an ACME client.
 """
@@ -35,7 +35,7 @@ _LOCK_WAIT = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a run reads its configuration: the file that was named, and below which directory every path lies."""
+    """Where a run reads its configuration: the file (``--config``), and the directory that all paths are below."""
 
     config: Path | None = None
     root: Path | None = None
@@ -43,7 +43,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Context:
-    """The parties of one run, each built when it is first needed; what a command opened is closed at its end.
+    """The parties of one run, each built when it is first used; ``close`` closes the stores that were opened.
 
     Attributes:
         found: Keys of ``[nginx]`` that nobody set, and what was found on this host in their place.
@@ -67,7 +67,7 @@ class Context:
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
     def set_to(self, settings: "Settings") -> "Context":
-        """Return the parties that other settings describe; whoever closes this one closes them too."""
+        """Return the parties that other settings describe; they are closed together with this context."""
         return Context(settings, self.file, self.source, _opened=self._opened)
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Context:
         self._opened.close()
 
     def keep(self, held: ExitStack) -> None:
-        """Hold something until this context is closed."""
+        """Keep an exit stack, such as one with a lock in it, and unwind it when this context is closed."""
         self._opened.push(held)
 
     def path(self, absolute: str | Path) -> Path:
@@ -119,7 +119,7 @@ class Context:
         return self.path(self.settings.store.url.removeprefix("sqlite:///"))
 
     def names_beginning(self, prefix: str, most: int) -> "Sequence[str]":
-        """Look into the store as its owner, whose rights are enough; nothing is made, nothing opened to write."""
+        """Return the first names in the store that begin with ``prefix``; the file is read as its owner."""
         from certctl.io.fsuid import Owner, work_as
         from certctl.store.peek import names_beginning
 
@@ -129,7 +129,7 @@ class Context:
 
     @property
     def mode(self) -> "Mode":
-        """Return how nginx serves everyone for whom nothing else was chosen."""
+        """Return how nginx serves a domain for which no mode of its own was chosen."""
         from certctl.values import Mode
 
         return Mode(self.settings.nginx.mode)
@@ -154,21 +154,21 @@ class Context:
 
     @cached_property
     def dns(self) -> "CustomerDns":
-        """Return party 1."""
+        """Return the DNS facade (party 1)."""
         from certctl.dns import CustomerDns
 
         return CustomerDns(self.dns_settings)
 
     @cached_property
     def txt_watch(self) -> "TxtWatch":
-        """Return party 1's eye on the TXT records of DNS-01."""
+        """Return the facade that reads a TXT record of DNS-01 from every nameserver of its zone."""
         from certctl.dns import TxtWatch
 
         return TxtWatch(self.dns_settings)
 
     @property
     def dns_settings(self) -> "DnsSettings":
-        """Return what party 1 has to know."""
+        """Return the settings of the DNS facade."""
         from certctl.dns import DnsSettings
 
         s = self.settings.dns
@@ -182,14 +182,14 @@ class Context:
 
     @cached_property
     def operator(self) -> "HttpOperator":
-        """Return party 2."""
+        """Return the facade of the approval endpoint (party 2); it remembers answers in the store."""
         from certctl.approval import HttpOperator
 
         return HttpOperator(self._approval_settings, self.store, self.clock)
 
     @cached_property
     def forgetful_operator(self) -> "HttpOperator":
-        """Return party 2 for a question that must leave no trace in the store."""
+        """Return the facade of the approval endpoint for a dry run: it remembers no answer."""
         from certctl.approval import HttpOperator
 
         return HttpOperator(self._approval_settings, NoMemory(), self.clock)
@@ -203,11 +203,11 @@ class Context:
 
     @cached_property
     def ca(self) -> "Authority":
-        """Return party 3."""
+        """Return the facade of the CA (party 3) by the configured engine."""
         return self.ca_by(self.settings.ca.engine)
 
     def ca_by(self, engine: str, person: "ManualOperator | None" = None) -> "Authority":
-        """Return party 3 by one of its engines, with somebody who can edit a zone by hand when there is one."""
+        """Return the facade of the CA by an engine; ``person`` adds TXT records by hand, where there is one."""
         from certctl.ca.authority import Authority
         from certctl.ca.settings import CaSettings
         from certctl.ca.solvers.rfc2136 import TxtAutomation
@@ -229,7 +229,7 @@ class Context:
 
     @cached_property
     def web(self) -> "Nginx":
-        """Return party 4."""
+        """Return the facade of nginx (party 4)."""
         from certctl.nginx.server import Nginx
         from certctl.nginx.settings import NginxSettings
         from certctl.values import Mode
@@ -261,7 +261,7 @@ class Context:
         )
 
     def _recalled(self, domain: Domain) -> "Site | None":
-        """Return a site as the store has it, for a server block whose pair is gone."""
+        """Return a site from the store, for a server block that names a certificate and key which are gone."""
         from certctl.values import Site, State
 
         row = self.store.domain(domain)
@@ -271,7 +271,7 @@ class Context:
 
     @cached_property
     def world(self) -> "World":
-        """Return everything a story may touch; a run that finds nothing to do loads no party for it."""
+        """Return everything a story may touch; each party is imported only when a story first calls it."""
         from certctl.io.locks import HostLocks
         from certctl.ports.world import World
 
@@ -284,7 +284,7 @@ class Context:
 
     @property
     def limits(self) -> "Mapping[Bucket, Limit]":
-        """Return the limits of the configured CA; one we know nothing of has none."""
+        """Return the limits of the configured CA by bucket; empty for a CA that certctl knows no limits of."""
         from certctl.budget import limits_at
 
         ca = self.settings.ca
@@ -294,7 +294,7 @@ class Context:
 
     @cached_property
     def notifier(self) -> "Notifier":
-        """Return who tells people."""
+        """Return the notifier that ``[notify]`` configures."""
         from certctl.notify import Notifier, NotifySettings
 
         s = self.settings.notify
@@ -316,7 +316,7 @@ def read_new_context(source: Source) -> Context:
 
 
 def read_context(source: Source) -> Context:
-    """Read the configuration this run was given; whoever runs it stays who that is.
+    """Read the configuration this run was given, without a change of user.
 
     Raises:
         ConfigInvalid: with every fault.

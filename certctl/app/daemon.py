@@ -1,4 +1,4 @@
-"""The on-the-fly daemon as a process: its sockets, whom it runs as, and the process that does root's work."""
+"""The on-the-fly daemon as one process or two (privilege separation): its sockets and the user it runs as."""
 
 import asyncio
 import os
@@ -32,21 +32,21 @@ MISS = "miss.sock"
 
 
 def run(context: Context, where: Path, voice: "Voice", say: Say) -> int:
-    """Serve until told to stop; whoever was started as root has given that up before it hears the first visitor.
+    """Serve until a signal; a process started as root drops its privileges before it accepts a connection.
 
     Args:
         context: The host.
-        where: The socket that nginx knows, where systemd hands none over.
-        voice: Says what happens.
-        say: Says in the process without rights why that one failed; returns the exit code.
+        where: The socket that nginx connects to, bound here when systemd passes none (sd_listen_fds(3)).
+        voice: The log of the daemon.
+        say: Reports why the unprivileged process failed, and returns its exit code.
 
-    Returns the exit code; INTERRUPTED when it was told twice, and threads may still be at the CA.
+    Returns the exit code; INTERRUPTED after a second signal, when orders may still be under way at the CA.
 
     Raises:
-        Internal: ``serve-ended``: the process without rights was killed.
+        Internal: ``serve-ended``: the unprivileged process was killed.
         ConfigInvalid: ``missing-account``, ``missing-program``, ``state-unwritable``, ``serve-failed``; while it
             lasts ``approval-approves-everything``.
-        Busy: another daemon is there.
+        Busy: another daemon has the socket.
     """
     os.nice(_NICER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -68,7 +68,7 @@ def run(context: Context, where: Path, voice: "Voice", say: Say) -> int:
 
 
 def _run_in_two(context: Context, parts: "Parts", listeners: "Listeners", say: Say) -> int:
-    """Serve in a process without rights, and do here what takes them; return that process's exit code."""
+    """Fork an unprivileged process that serves, and be its monitor; return its exit code."""
     from certctl.serve.privsep_monitor import part
 
     def listen(line: socket.socket) -> int:
@@ -86,7 +86,7 @@ def _run_in_two(context: Context, parts: "Parts", listeners: "Listeners", say: S
 
 
 def _unprivileged(context: Context, parts: "Parts", by: "Hands") -> "Daemon":
-    """Return the daemon, and be an ordinary user from now on."""
+    """Return the daemon, after this process has become an unprivileged user for good."""
     daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
     _give_up_rights(context)
     return daemon
@@ -94,10 +94,10 @@ def _unprivileged(context: Context, parts: "Parts", by: "Hands") -> "Daemon":
 
 @contextmanager
 def _listeners(context: Context, where: Path) -> "Iterator[Listeners]":
-    """Yield systemd's sockets, or our own.
+    """Yield the sockets that systemd passed, or else sockets bound here.
 
-    Ours are taken away when the daemon ends as it was asked to. Otherwise they stay, so that it is missed: a
-    command that finds one knocks, and the next daemon replaces them.
+    Sockets bound here are removed when the daemon ends after a signal. After a crash they stay, by which ``status``
+    and ``doctor`` see that a daemon is missing; the next daemon replaces them.
     """
     if given := sockets.inherited():
         yield _sorted(given)
@@ -127,7 +127,7 @@ def _bound(where: Path, group: int | None) -> "Listeners":
 
 
 def _sorted(given: Sequence[socket.socket]) -> "Listeners":
-    """Tell the sockets of systemd apart: both bear the name of their unit, but only one takes connections."""
+    """Tell the sockets that systemd passed apart by their type: both have the name of the socket unit."""
     from certctl.serve.daemon import Listeners
 
     by_kind = {each.type: each for each in given}
@@ -143,7 +143,7 @@ def _sorted(given: Sequence[socket.socket]) -> "Listeners":
 
 
 def _group(context: Context) -> int | None:
-    """Return the group that nginx's workers have; without root only groups of ours can be given."""
+    """Return the group of nginx's workers; None when this process may not give a socket to it."""
     if context.mode is Mode.BLOCKS and os.geteuid() != 0:
         return None
     group = accounts.group_id(group_name(context))
@@ -151,18 +151,18 @@ def _group(context: Context) -> int | None:
 
 
 def group_name(context: Context) -> str:
-    """Return the group that nginx's workers have, and with it the right to ask."""
+    """Return the name of the group of nginx's workers, who may connect to the sockets."""
     return context.web.worker_group() if context.mode is Mode.BLOCKS else context.settings.nginx.group
 
 
 def make_account(context: Context) -> None:
-    """Make the user who hears strangers, where it is missing; below another root accounts are not ours to make."""
+    """Create the daemon's unprivileged user if it is missing; not below ``[paths] root``."""
     if context.path("/") == Path("/"):
         accounts.create(context.settings.serve.user, context.settings.nginx.group)
 
 
 def require_reader(context: Context) -> None:
-    """Make sure that who will hear strangers can load the daemon, while there is somebody to say otherwise.
+    """Refuse to start when the daemon's unprivileged user could not read its Python modules.
 
     Raises:
         ConfigInvalid: ``missing-account``, ``missing-program``.
@@ -171,7 +171,7 @@ def require_reader(context: Context) -> None:
 
 
 def _give_up_rights(context: Context) -> None:
-    """Become an ordinary user: in modes shared and lua the one that owns certctl's state."""
+    """Become the daemon's unprivileged user; in modes shared and lua it owns certctl's state."""
     if os.geteuid() != 0:
         return
     user, group = context.settings.serve.user, context.settings.nginx.group
@@ -186,7 +186,7 @@ def _give_up_rights(context: Context) -> None:
 
 
 def _require_own(context: Context, uid: int) -> None:
-    """Refuse to take the run directory where the state is somebody else's, as while a host moves.
+    """Refuse to take over the run directory while the state has another owner, as during a change of mode.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.

@@ -1,4 +1,4 @@
-"""The daemon seen from a command: what it says of itself, and whether it could be asked at all."""
+"""The daemon's ``/status`` as a command reads it, and the doctor's checks of what the daemon needs."""
 
 import json
 import os
@@ -26,11 +26,11 @@ _BY_HAND = "start 'certctl serve' again, under whatever starts nginx here"
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What was seen.
+    """The daemon's answer to ``GET /status``.
 
     Attributes:
-        status: What the daemon says of itself; None when it said nothing.
-        problem: Why it said nothing.
+        status: The JSON object it answered with; None when there was no answer.
+        problem: Why there was none.
     """
 
     status: Mapping[str, Any] | None = None
@@ -38,7 +38,7 @@ class Sight:
 
     @property
     def summary(self) -> str:
-        """Say it in one line."""
+        """Return the status in one line."""
         if self.status is None:
             return f"the daemon does not answer ({self.problem}): first visitors get no certificate"
         hits, error = self.status["first_hit"], self.status["last_error"]
@@ -50,7 +50,7 @@ class Sight:
 
 
 def look(context: Context) -> Sight | None:
-    """Ask the daemon how it does; None where there is none and none was installed."""
+    """Return the daemon's status; None on a host where no daemon runs and none is installed."""
     socket = context.path(context.settings.serve.socket)
     if not _is_there(socket):
         return Sight(problem="no socket") if context.path(_UNIT).is_file() else None
@@ -61,7 +61,7 @@ def look(context: Context) -> Sight | None:
 
 
 def examine(context: Context) -> Iterator[Finding]:
-    """Look at what the daemon needs of this host, and at the daemon."""
+    """Check the daemon's user, sockets, units and status."""
     sight = look(context)
     if sight is None:
         if context.mode is Mode.LUA:
@@ -85,7 +85,7 @@ def examine(context: Context) -> Iterator[Finding]:
 
 
 def _age(context: Context, status: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look whether what the daemon read at its start is what is there; it has no fractions of a second."""
+    """Check that no file the daemon read at its start was changed since; its start time is in whole seconds."""
     from certctl.app.daemon_units import newest
 
     if int(newest(context)) > datetime.fromisoformat(status["since"]).timestamp():
@@ -110,7 +110,7 @@ def _user(context: Context) -> Iterator[Finding]:
 
 
 def _rights(context: Context) -> Iterator[Finding]:
-    """Look whether nginx's workers, and nobody else, may use the sockets."""
+    """Check that only the group of nginx's workers may use the sockets."""
     from certctl.app.daemon import MISS, group_name
 
     socket = context.path(context.settings.serve.socket)

@@ -1,4 +1,4 @@
-"""The daemon as a service of systemd, with sockets that outlive it."""
+"""The daemon as a systemd service with socket activation (systemd.socket(5)): the sockets outlive it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,6 @@ def daemon_files(context: Context, settings: UnitSettings) -> list[HostFile]:
 
 
 def newest(context: Context) -> float:
-    """Return when what the daemon reads at its start last changed: the configuration, and certctl itself."""
+    """Return when the configuration or certctl itself last changed (a timestamp): the daemon reads them at its start."""
     read = [path for path in (context.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
     return max(path.stat().st_mtime for path in read)

@@ -1,4 +1,4 @@
-"""certctl's own directories: which there must be, whose they are, how open, and what has no place in them."""
+"""certctl's own directories: which must exist, their owner and mode, and which files do not belong in them."""
 
 import os
 import stat
@@ -20,14 +20,14 @@ _ROOT = Owner(0, 0)
 
 
 def directories(context: Context) -> dict[Path, int]:
-    """Return each with its widest mode: keys are for root alone, or for the workers too (decisions 0007, 0013)."""
+    """Return each directory with the widest mode it may have (decisions 0007, 0013: who may read private keys)."""
     live = 0o700 if context.settings.nginx.mode == "blocks" else 0o750
     modes = {"": 0o711, "live": live, "acme": 0o700, "challenges": 0o755}
     return {context.state / name: mode for name, mode in modes.items()} | {context.sites: 0o700, context.run: 0o755}
 
 
 def owner(context: Context) -> Owner:
-    """Return whose the state is: root's, or of the daemon's user where nginx's workers open keys themselves.
+    """Return the owner that the state should have: root, or in modes shared and lua the daemon's user.
 
     Raises:
         ConfigInvalid: ``missing-account``.
@@ -38,11 +38,11 @@ def owner(context: Context) -> Owner:
 
 
 def planted(context: Context) -> Iterator[Path]:
-    """Find what certctl never makes: links, directories where a lock file belongs, and second names of files.
+    """Find what certctl never creates: symbolic links, hard links, and directories in the place of a lock file.
 
-    Nothing is reached through them. A link of root's own right below the top may be another disk, and a second name
-    in a directory of root's a backup. The mirror is left out: what does not belong there is replaced at the next
-    change.
+    Another user may have planted them, and nothing is opened through them. Allowed are a symbolic link of root's
+    right below the top (another disk) and a hard link in a directory of root's (a backup). The mirror is left out:
+    what does not belong there is replaced at the next change.
     """
     for path, facts, is_ours in _entries(context):
         if is_ours and path.parent in {context.state, context.run}:
@@ -52,7 +52,7 @@ def planted(context: Context) -> Iterator[Path]:
 
 
 def strangers(context: Context, whose: Owner) -> Iterator[Path]:
-    """Find files of another user than the one certctl works here as, who could not open them.
+    """Find files that belong to another user than the owner of the state, who could not open them.
 
     The daemon's own lock is root's where root started it: it is taken before the rights are given up.
     """
@@ -64,7 +64,7 @@ def strangers(context: Context, whose: Owner) -> Iterator[Path]:
 
 
 def _entries(context: Context) -> Iterator[tuple[Path, os.stat_result, bool]]:
-    """Walk through the state and the run directory; say of each entry whether its directory is ours alone."""
+    """Yield the path and stat of each entry of state and run directory, and whether only we can write beside it."""
     for top in filter(Path.is_dir, (context.state, context.run)):
         for place, directories, names, descriptor in os.fwalk(top):
             is_ours = os.fstat(descriptor).st_uid == os.geteuid()
@@ -77,7 +77,7 @@ def _entries(context: Context) -> Iterator[tuple[Path, os.stat_result, bool]]:
 
 @as_root()
 def aside(context: Context) -> list[Path]:
-    """Return what was in the state when root took it over, and was not certctl's."""
+    """Return the files that ``take_over`` put aside, because certctl had not made them."""
     return sorted((context.state / ASIDE).glob("*-taken-over"))
 
 
@@ -90,16 +90,16 @@ def _is_odd(path: Path, facts: os.stat_result, *, is_ours: bool) -> bool:
 
 
 def _is_the_accounts(path: Path, state: Path) -> bool:
-    """Tell whether it is the one link we make: a working directory's, to the accounts that all of them share."""
+    """Tell whether a path is the one link certctl makes: from a working directory to the shared ACME accounts."""
     is_there = path.match("acme/*/*/config/accounts") or path.match("acme/registration/config/accounts")
     return is_there and path.is_symlink() and path.readlink() == (state / "acme/accounts").absolute()
 
 
 def prepare_directories(context: Context) -> None:
-    """Create what certctl and nginx share, and give all of it to whose it is, with the modes it should have.
+    """Create certctl's directories, with their modes, and give them and all that is in them to their owner.
 
-    A directory that is there and open wider is closed; a narrower one is somebody's wish and stays, but for the
-    mirror, which nginx could not read then. Root then goes on as whose it is.
+    A directory that is open wider is narrowed; a narrower mode stays, except in the mirror, which nginx must read.
+    From then on root reaches files as the owner of the state.
 
     Raises:
         ConfigInvalid: ``state-unwritable``, ``missing-account``.
@@ -123,7 +123,7 @@ def prepare_directories(context: Context) -> None:
 
 
 def changes_owner(context: Context) -> bool:
-    """Tell whether the state belongs to somebody else than it should in this mode.
+    """Tell whether the state has another owner than it should have in this mode.
 
     Raises:
         ConfigInvalid: ``missing-account``.
@@ -133,7 +133,7 @@ def changes_owner(context: Context) -> bool:
 
 @contextmanager
 def _written_down(context: Context, *, changes: bool) -> Iterator[bool]:
-    """Have a change of the owner written down; yield whether a run before this one may have left it half done."""
+    """Write a change of owner into the journal for the block; yield whether an earlier run left one half done."""
     found = move_journal.found(context.sites)
     if found or not changes:
         yield found is not None and found.changes_owner

@@ -1,4 +1,4 @@
-"""certctl's own places on the disk as ``certctl doctor`` finds them: whose, how open, do they take a file?"""
+"""The checks of ``certctl doctor`` for certctl's directories: owner, mode, foreign files, room, write access."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ _FIXES = {
 
 
 def examine_state(context: Context) -> list[Finding]:
-    """Look at the state, the pairs of server blocks, the include directory and the run directory."""
+    """Check the state, the certificates and keys of server blocks, the include directory and the run directory."""
     whose = owner(context) if os.geteuid() == 0 else None
     odd = list(planted(context))
     found = [*map(_out_of_place, odd), *(_of_strangers(context, whose) if whose else ())]
@@ -54,7 +54,7 @@ def _out_of_place(path: Path) -> Finding:
 
 
 def _of_strangers(context: Context, whose: Owner) -> Iterator[Finding]:
-    """Look for files that certctl could not open here, as after a restore by root where the state is not root's."""
+    """Check for files of another user than the owner of the state, as root leaves them after a restore."""
     found = sorted(strangers(context, whose))
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -63,14 +63,14 @@ def _of_strangers(context: Context, whose: Owner) -> Iterator[Finding]:
 
 
 def _cut_short(context: Context) -> Iterator[Finding]:
-    """Look for a move that a killed run left: until it is finished, what follows may be half of each mode."""
+    """Check for a move that a killed run left unfinished; later findings may then belong to either mode."""
     if move := move_journal.found(context.sites):
         text = f"{move.text} is under way, or a run was killed that had begun it"
         yield Finding("state", Level.PROBLEM, text, "certctl reconcile")
 
 
 def _directory(path: Path, widest: int, whose: Owner | None) -> Iterator[Finding]:
-    """Look whether a directory is there, whose it is and how open."""
+    """Check that a directory exists, with the right owner and mode."""
     if not path.is_dir():
         yield Finding("state", Level.PROBLEM, f"{path} is missing", "certctl doctor --fix")
         return
@@ -92,7 +92,7 @@ def _open_store(context: Context, odd: list[Path]) -> Iterator[Finding]:
 
 
 def _untaken(context: Context, places: set[Path]) -> Iterator[Finding]:
-    """Write a file into each place: a quota, a sick disk and a read-only mount are seen in no other way."""
+    """Check each directory by writing a file: only this shows a quota, a failing disk or a read-only mount."""
     conf_dir = context.path(context.settings.nginx.conf_dir)
     for place in sorted(filter(Path.is_dir, places | {conf_dir})):
         rights = as_root() if place in {conf_dir, context.sites} else nullcontext()
@@ -102,7 +102,7 @@ def _untaken(context: Context, places: set[Path]) -> Iterator[Finding]:
 
 
 def _trouble(place: Path, rights: AbstractContextManager[None]) -> OSError | None:
-    """Return what keeps a file out of a place. Its name is one that any later change of nginx's files sweeps up."""
+    """Return the error of writing a file into a directory, None when that works; a later run sweeps a leftover up."""
     tried = place / f".{token_hex(8)}.tmp"
     with rights:
         try:
@@ -116,7 +116,7 @@ def _trouble(place: Path, rights: AbstractContextManager[None]) -> OSError | Non
 
 
 def _room(context: Context, *, is_sound: bool) -> Iterator[Finding]:
-    """Look at the room of every place certctl writes to; the state's is told also when there is enough."""
+    """Check the free space of every directory certctl writes to; the state's is reported also when it is enough."""
     for place in (context.state, context.path(context.settings.nginx.conf_dir), context.run):
         free = shutil.disk_usage(place).free if place.is_dir() else _LOW_DISK_BYTES + 1
         if free <= _LOW_DISK_BYTES:

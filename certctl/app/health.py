@@ -1,4 +1,4 @@
-"""What ``certctl doctor`` looks at, and the fixes that cannot hurt."""
+"""The checks of ``certctl doctor``, and those fixes that ``--fix`` applies because they cannot do harm."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -21,7 +21,7 @@ _SHOWN = 80
 
 
 def mended(context: Context, report: Report) -> Iterator[Finding]:
-    """Apply the fixes; one that cannot be applied is a finding, beside whatever else is wrong."""
+    """Apply the safe fixes; yield a finding for each one that failed."""
     try:
         prepare_directories(context)
         context.store.strike_unwritten()
@@ -31,7 +31,7 @@ def mended(context: Context, report: Report) -> Iterator[Finding]:
 
 
 def examine(context: Context) -> Iterator[Finding]:
-    """Ask every party how it is; one that fails to answer is itself a finding."""
+    """Run every check and yield its findings; an exception of a check is a finding too."""
     from certctl.app.daemon_status import examine as examine_daemon
 
     examinations: Sequence[tuple[str, Callable[[], Sequence[Finding]]]] = (
@@ -60,12 +60,12 @@ def examine(context: Context) -> Iterator[Finding]:
 
 
 def _elsewhere(error: CertctlError) -> str:
-    """Return what to type next; whoever reads it has just run the doctor."""
+    """Return the first command to type next that is not ``certctl doctor`` itself."""
     return next(command for command in error.next if command != "certctl doctor")
 
 
 def _some_customers(context: Context) -> Sequence[Domain]:
-    """Return a few customers' names from all over the list; that the store does not answer is said elsewhere."""
+    """Return a few customers' names spread over the list; none when the store fails: another check reports that."""
     try:
         names = [row.domain for row in context.store.domains() if row.certificate and not row.domain.is_wildcard]
     except CertctlError:
@@ -74,7 +74,7 @@ def _some_customers(context: Context) -> Sequence[Domain]:
 
 
 def wildcards(context: Context) -> Iterator[Finding]:
-    """Look at the zones of our own: who renews them, and where the CA looks for their challenge."""
+    """Check the operator's own zones: who renews their wildcards, and where the CA looks for the TXT record."""
     for row in context.world.candidates():
         if not row.domain.is_wildcard or row.damage:
             continue
@@ -94,7 +94,7 @@ def _renewer(row: DomainRow) -> Finding:
 
 
 def configuration(context: Context) -> list[Finding]:
-    """Look for the file, and for a default in force that is somebody else's."""
+    """Check that there is a configuration file, and that no default meant for another operator is in force."""
     found = identity.borrowed(context)
     mine = [Finding("config", Level.WARNING, *found)] if found else []
     if context.file.exists():
@@ -118,7 +118,7 @@ def _store(context: Context) -> list[Finding]:
 
 
 def sites(context: Context) -> Iterator[Finding]:
-    """Look for domains of the store that nginx has no files of: nobody else would miss them."""
+    """Check that nginx has the files of each domain in the store, and that the store has each site nginx serves."""
     less = find_unknown(context.world)
     if less:
         text = f"nginx serves what the store does not know, or knows an older certificate of: {_some(list(less))}"
@@ -150,7 +150,7 @@ def _some(domains: Sequence[Domain]) -> str:
 
 
 def renewers(context: Context) -> list[Finding]:
-    """Look for who runs the renewals."""
+    """Check that a timer or cron runs the renewals."""
     from certctl.app.scheduler import stored_names
     from certctl.app.scheduler_status import examine_timer
 
@@ -158,7 +158,7 @@ def renewers(context: Context) -> list[Finding]:
 
 
 def notifier(context: Context) -> list[Finding]:
-    """Look whether the command that tells people can be run."""
+    """Check that the command in ``[notify]`` can be run."""
     command = context.settings.notify.command
     if not command:
         return []

@@ -12,7 +12,7 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One of the four: its option, its key, and what a default of somebody else's does (empty: nothing)."""
+    """One of the four values: its option, its key, and the harm its default does to others (empty: none)."""
 
     option: str
     placeholder: str
@@ -39,7 +39,7 @@ VALUES = (
 
 
 def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
-    """Return what was given, by section and key, as the configuration file keeps it.
+    """Return the values that were given, by (section, key), in the form the configuration file keeps them.
 
     Raises:
         NameRejected: ``usage``, with every fault in ``seen``.
@@ -63,9 +63,9 @@ def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
 
 
 def borrowed(context: Context) -> tuple[str, str] | None:
-    """Say which of somebody else's defaults are in force on a host, and the command that ends it.
+    """Return which harmful defaults are in force, and the command that replaces them; None when there are none.
 
-    Who wrote the very same value into the file or the environment chose it. A sandbox is nobody's host.
+    A value from the file or the environment is never a default, even an equal one. A sandbox is not checked.
     """
     mine = [value for value in VALUES if value.harm and not _is_chosen(context, value)]
     if not mine or context.path("/") != Path("/"):
@@ -84,6 +84,6 @@ def _in_force(context: Context, value: Value) -> str:
 
 
 def overridden(context: Context, given: Mapping[Key, str]) -> Sequence[str]:
-    """Return the keys whose value in the file does not count, because the environment says another."""
+    """Return the environment variables that override a value given for the file."""
     wins = [key for key, value in given.items() if str(getattr(getattr(context.settings, key[0]), key[1])) != value]
     return [f"CERTCTL_{section.upper()}__{key.upper()}" for section, key in wins]

@@ -1,4 +1,4 @@
-"""What a run may never need: a party nobody has spoken to yet, and the memory of one that must leave no trace."""
+"""Stand-ins for what a run may not need: a party that is built on first use, and a store that keeps no answer."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -10,18 +10,18 @@ T = TypeVar("T")
 
 
 class NoMemory:
-    """Remembers nothing."""
+    """An ``AnswerStore`` that keeps nothing, for a run that must not write."""
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Let it go."""
+        """Discard the answer."""
 
     def remembered_yes(self, domain: Domain) -> datetime | None:  # noqa: ARG002 - the question does not matter
-        """Return None."""
+        """Return None: no answer was kept."""
         return None
 
 
 class _Later:
-    """A party nobody has spoken to yet."""
+    """A proxy that builds a party when one of its methods is first used."""
 
     def __init__(self, party: Callable[[], object]) -> None:
         self._party = party
@@ -31,5 +31,5 @@ class _Later:
 
 
 def later(party: Callable[[], T]) -> T:
-    """Return a party that is made when somebody first speaks to it."""
+    """Return a proxy for a party, which is built when one of its methods is first used."""
     return cast("T", _Later(party))

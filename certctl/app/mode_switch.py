@@ -1,7 +1,7 @@
-"""Take a host from one way of serving to another: whoever is served stays served at every moment.
+"""Switch a host from one mode of serving to another without downtime: every site is served at every moment.
 
-A move is one change. It is written down (``app/move_journal.py``) before it begins, until the configuration says
-the new mode: whatever command comes after a kill finishes it, or takes it back as safely.
+A move is journalled (``app/move_journal.py``) before it begins, until the configuration has the new mode: after a
+kill the next command finishes it or rolls it back.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +31,14 @@ _PASSES = 3
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A host as it is, as it is to be, and the configuration that says so."""
+    """A host before and after a move, and the new configuration file."""
 
     old: Context
     new: Context
     config: Preview
 
     def written_down(self, values: Mapping[Key, str]) -> Move:
-        """Return what a later run has to know of it."""
+        """Return the entry for the journal, from which a later run can finish the move."""
         return Move(Kind.MOVE, self.old.mode, self.new.mode, self.old.file, changes_owner(self.new), values)
 
 
@@ -49,7 +49,7 @@ def plan(old: Context, values: Mapping[Key, str], root: Path | None) -> Plan:
 
 
 def require_nginx(context: Context) -> None:
-    """Refuse a move that nobody could see through.
+    """Refuse a move while nginx does not run: whether a site is served could not be confirmed.
 
     Raises:
         WebServerFailed: ``nginx-not-running``.
@@ -59,7 +59,7 @@ def require_nginx(context: Context) -> None:
 
 
 def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
-    """Change whose the state is, the base file and every site, and at last the configuration; have the turn alone.
+    """Change the state's owner, the base file, every site, and last the configuration; needs the exclusive lock.
 
     A site that cannot be moved behind the catch-all keeps its server block. When one cannot get a server block,
     or nginx refuses the base file, all is as it was.
@@ -67,7 +67,7 @@ def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
     Raises:
         WebServerFailed: nginx refused the base file, or what it serves with it is not what is in the mirror.
         ConfigInvalid: ``state-unwritable``.
-        Unreachable: ``store-knows-less``: who has no server block would go dark. Nothing was changed.
+        Unreachable: ``store-knows-less``: sites without a server block would no longer be served. Nothing changed.
     """
     sites = host.new.sites
     move_journal.begin(sites, written)
@@ -85,9 +85,9 @@ def move(host: Plan, written: Move, listener: Listener) -> Sequence[Journey]:
 
 
 def resume(source: Source, written: Move, warn: Callable[[str], None]) -> None:
-    """Finish a move that was cut short, or take it back, and say which in one line; have the turn alone.
+    """Finish a move that was cut short, or roll it back, and say which in one line; needs the exclusive lock.
 
-    What cannot be done by this run is only said. It goes on: no server block leaves that is needed.
+    A run without the rights to do so only warns and goes on: no server block that is needed is removed.
     """
     old = read_new_context(replace(source, config=written.config)).in_mode(written.source)
     work_as_owner(old)
@@ -117,7 +117,7 @@ def _finish(host: Plan, written: Move) -> Sequence[Journey]:
 
 
 def bring_pairs_over(context: Context, report: Report) -> Sequence[Journey]:
-    """Publish everyone where server blocks still read pairs from where an older certctl put them."""
+    """Publish every site again, where server blocks read certificates from the place an older certctl used."""
     rows = context.store.domains() if context.database.exists() else []
     if not any(row.certificate and context.web.is_in_old_place(row.certificate, row.mode) for row in rows):
         return []
@@ -126,7 +126,7 @@ def bring_pairs_over(context: Context, report: Report) -> Sequence[Journey]:
 
 
 def _obstacle(context: Context, written: Move) -> str | None:
-    """Say why this run cannot finish a move that root's shell could, such as the timer's in its narrow service."""
+    """Return why this run may not finish a move, as the timer's sandboxed service may not; None if it may."""
     places = (written.config.parent, context.path(context.settings.nginx.conf_dir), context.state, context.sites)
     if place := first_unwritable(*places):
         return f"this run may not write {place}"
@@ -146,7 +146,7 @@ def _take_back(context: Context, written: Move, listener: Listener) -> None:
 
 
 def _settle(context: Context, listener: Listener) -> Sequence[Journey]:
-    """Make a host what its mode says, whatever it is; server blocks win over the catch-all: first in, last out."""
+    """Bring a host to its mode from any state; server blocks precede the catch-all: first in, last out."""
     if context.mode is Mode.BLOCKS:
         return _apart(context, listener)
     context.web.require_access()
@@ -156,10 +156,10 @@ def _settle(context: Context, listener: Listener) -> Sequence[Journey]:
 
 
 def _apart(context: Context, listener: Listener) -> Sequence[Journey]:
-    """To server blocks: each is there and proven, then the catch-all goes, then keys are root's alone.
+    """Move to mode blocks: publish and confirm each server block, remove the catch-all, then give the keys to root.
 
-    Where no catch-all is in force each had its block all the time. A daemon that still runs may get a new name in
-    between.
+    Where no catch-all is in force each site has its block already. A daemon that still runs may add a name
+    meanwhile.
     """
     ends_the_catch_all = context.web.ends_the_catch_all
     if not ends_the_catch_all:

@@ -1,7 +1,7 @@
-"""The journal of a move between modes, and whose turn it is: one run moves a host, and no other works meanwhile.
+"""The journal of a move between modes, and the readers-writer lock that keeps other runs out of a move.
 
-The journal lies where root alone writes, from before the first change until the configuration says the new mode. So
-any later command knows what a killed run had begun.
+The journal file exists from before the first change until the configuration has the new mode, in a directory only
+root can write: from it a later command knows what a killed run had begun.
 """
 
 import json
@@ -25,7 +25,7 @@ _WAIT = timedelta(minutes=5)
 
 
 class Kind(StrEnum):
-    """What is written down: a move, its way back, or no more than another owner of the state."""
+    """The kind of a journal entry: a move, its rollback, or only a change of the state's owner."""
 
     MOVE = "move"
     BACK = "back"
@@ -53,19 +53,19 @@ class Move:
     values: Mapping[Key, str] = field(default_factory=dict)
 
     def back(self) -> "Move":
-        """Return the move back, from which there is no way but on; the configuration says the old mode still."""
+        """Return the rollback of this move, which itself is never rolled back; the configuration has the old mode still."""
         return Move(Kind.BACK, self.target, self.source, self.config, self.changes_owner)
 
     @property
     def text(self) -> str:
-        """Say what it is."""
+        """Return the move in words, for a message."""
         if self.kind is Kind.OWNER:
             return "the change of the state's owner"
         return f"the move {'back ' if self.kind is Kind.BACK else ''}to mode {self.target}"
 
 
 def begin(sites: Path, move: Move) -> None:
-    """Write a move down; call it before the first change, and again when the way is back.
+    """Write the journal entry; call it before the first change, and again when the move is rolled back.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.
@@ -79,14 +79,14 @@ def begin(sites: Path, move: Move) -> None:
 
 @as_root()
 def end(sites: Path) -> None:
-    """Forget the move: what is in place now is what there should be."""
+    """Remove the journal entry: the move or its rollback is complete."""
     with suppress(FileNotFoundError):
         (sites / _JOURNAL).unlink()
         sync_directory(sites)
 
 
 def found(sites: Path) -> Move | None:
-    """Return the move that is under way or was cut short; who may not look sees none."""
+    """Return the move that is under way or was cut short; None also for a user who may not read the journal."""
     try:
         with as_root():
             facts = json.loads((sites / _JOURNAL).read_bytes())
@@ -98,12 +98,12 @@ def found(sites: Path) -> Move | None:
 
 
 def turn(sites: Path, *, alone: bool, wait: timedelta = _WAIT) -> AbstractContextManager[None]:
-    """Work while nobody moves the host, or move it alone, while nobody works.
+    """Hold the lock shared, for work during which no move may begin, or exclusively (``alone``), for a move.
 
-    Who may not look there changes nothing of root's, and waits for nobody.
+    A user who may not open the directory cannot change what a move changes, and takes no lock.
 
     Raises:
-        Busy: others kept us waiting for too long.
+        Busy: the lock was not free within ``wait``.
         ConfigInvalid: ``state-unwritable``.
     """
     try:

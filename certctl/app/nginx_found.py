@@ -1,4 +1,4 @@
-"""Where nginx is, on a host for which nobody said so."""
+"""Find nginx's program and files on a host where the configuration does not say."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,9 @@ if TYPE_CHECKING:
 
 
 def nginx_found(settings: "Settings") -> dict[str, str]:
-    """Return where nginx is on a host whose nginx is not Debian's, by the key that would say so.
+    """Return the paths of an nginx that is not Debian's, by the ``[nginx]`` key that would set each.
 
-    What somebody set stays. Below another root this host's nginx is not meant.
+    A key that was set is left alone; with ``[paths] root`` nothing is looked for.
     """
     from certctl.nginx.layout import look
 

@@ -1,4 +1,4 @@
-"""How a run begins to work on a host: as the owner of its state, and with no move between modes under way."""
+"""Open the context of a run: as the owner of the state, and with no move between modes under way."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,19 +13,19 @@ Warn = Callable[[str], None]
 
 
 def open_context(source: Source, warn: Warn, read: Read = read_context, *, alone: bool = False) -> Context:
-    """Read the configuration this run was given, and work in the state as its owner from now on.
+    """Read the configuration, reach files as the owner of the state from now on, and hold the lock on moves.
 
     A move that was cut short is finished first, or taken back; none begins while this run works.
 
     Args:
         source: Which configuration.
-        warn: Hears what became of a move that was cut short.
-        read: How it is read.
-        alone: Whether no other run may work meanwhile: whose the state is may change.
+        warn: Called with what became of a move that was cut short.
+        read: The function that reads the configuration.
+        alone: Whether the lock is exclusive, for a run that may change the owner of the state.
 
     Raises:
         ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
-        Busy: a move, or others when it is to be alone, take too long.
+        Busy: the lock was not free in time.
     """
     before = read(source)
     require_write(before.state)
@@ -40,7 +40,7 @@ def open_context(source: Source, warn: Warn, read: Read = read_context, *, alone
 
 
 def inspect_context(source: Source, read: Read = read_context) -> Context:
-    """Open the context of a run that changes nothing: it waits for nobody, and leaves a move that was cut short.
+    """Open the context of a run that changes nothing: it takes no lock, and leaves a move that was cut short.
 
     Raises:
         ConfigInvalid: as ``open_context``.
@@ -52,7 +52,7 @@ def inspect_context(source: Source, read: Read = read_context) -> Context:
 
 
 def after_a_move(source: Source, warn: Warn) -> Context:
-    """Open the context of a run that goes on as whoever began it; a move that was cut short is finished before.
+    """Open the context of a run that keeps the user it was started as; a move that was cut short is finished first.
 
     Raises: as ``open_context``.
     """
@@ -65,7 +65,7 @@ def after_a_move(source: Source, warn: Warn) -> Context:
 
 
 def _finish_move(context: Context, warn: Warn) -> None:
-    """Go on where a move was cut short; one that is under way is waited for."""
+    """Finish a move that was cut short, or wait for one that is under way."""
     if not move_journal.found(context.sites):
         return
     from certctl.app.mode_switch import resume

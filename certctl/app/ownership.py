@@ -1,4 +1,4 @@
-"""Who works in certctl's state: its owner, which in modes shared and lua is the daemon's user, not root."""
+"""As which user a run works in certctl's state: its owner, in modes shared and lua the daemon's user, not root."""
 
 import os
 import sys
@@ -28,7 +28,7 @@ def work_as_owner(context: "Context") -> None:
     The run directory is gone after a boot. It must be that owner's too, or no lock could be made in it.
 
     Raises:
-        ConfigInvalid: ``state-unwritable``; ``missing-program``, that owner cannot read certctl's own files.
+        ConfigInvalid: ``state-unwritable``; ``missing-program``: that owner cannot read certctl's own files.
     """
     if os.geteuid() != 0 or not context.state.exists():
         return
@@ -46,10 +46,10 @@ def work_as_owner(context: "Context") -> None:
 
 
 def require_write(*places: Path) -> None:
-    """Refuse a run that would fail half-way, before it has asked or shown anything.
+    """Refuse a run that may not write into these directories, before it has done anything.
 
     Raises:
-        ConfigInvalid: ``needs-root``: whoever runs it may not write what it writes.
+        ConfigInvalid: ``needs-root``.
     """
     if os.geteuid() == 0:
         return
@@ -60,7 +60,7 @@ def require_write(*places: Path) -> None:
 
 @as_root()
 def first_unwritable(*places: Path) -> Path | None:
-    """Return the first of some places that this run may not write, or not make; None when it may all."""
+    """Return the first of these paths that this run may neither write nor create; None when there is none."""
     for place in places:
         nearest = next(path for path in (place, *place.parents) if path.exists())
         if not os.access(nearest, os.W_OK | (os.X_OK if nearest.is_dir() else 0), effective_ids=True):
@@ -69,7 +69,7 @@ def first_unwritable(*places: Path) -> Path | None:
 
 
 def require_program(uid: int) -> None:
-    """Make sure that whoever we are now can load the rest of certctl.
+    """Check that the user we have become can load the rest of certctl.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -87,15 +87,15 @@ def require_program(uid: int) -> None:
 
 
 def require_legible(user: str, group: str, again: str) -> None:
-    """Make sure that a user can load all of certctl, its Python and its libraries, before it has to.
+    """Check that a user can read all of certctl, its Python and its libraries.
 
-    What a daemon cannot load once it has given up root's rights, nobody hears of: not even the words to say so.
-    Who is not root cannot ask.
+    A daemon that dropped its privileges and then cannot import a module could not even report it. Without root
+    nothing is checked.
 
     Args:
-        user: Who has to run it.
+        user: The user who has to run it.
         group: That user's group.
-        again: What to type once certctl is somewhere else.
+        again: The command to type after certctl was installed elsewhere.
 
     Raises:
         ConfigInvalid: ``missing-program``, ``missing-account``.
@@ -118,13 +118,13 @@ def require_legible(user: str, group: str, again: str) -> None:
 
 
 def _a_library() -> Path:
-    """Return where a library is installed that every command needs."""
+    """Return the directory of a library that every command imports."""
     found = find_spec("click")
     return Path(found.origin if found and found.origin else certctl.__file__)
 
 
 def _installed() -> tuple[Path, ...]:
-    """Return all that certctl is made of here; in a Python of the system's, its libraries are only looked into."""
+    """Return the directories with certctl's code; of a system-wide Python only one library, as a sample."""
     libraries = Path(_a_library()).parent
     own_environment = sys.prefix != sys.base_prefix
     return (

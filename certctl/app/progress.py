@@ -1,4 +1,4 @@
-"""How far many domains are, and when the rest will be done: at their own pace, or at the CA's limits."""
+"""The progress of a run over many domains, and an estimate of its end, by its own speed or by the CA's limits."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ _MANY_MINUTES = 120
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the CA's limit on new orders means for many of them.
+    """A forecast of when the CA's limit on new orders allows the rest of them.
 
     Attributes:
-        limit: As this run keeps it.
-        spent: When orders were placed lately, by our own ledger.
+        limit: The limit, less what this run leaves to others.
+        spent: Returns when orders were placed lately, by our own ledger.
     """
 
     limit: Limit
@@ -27,12 +27,12 @@ class Outlook:
     clock: Clock
 
     def until(self, orders: int) -> datetime:
-        """Return when the last of so many orders will be allowed."""
+        """Return the moment at which the last of ``orders`` more orders is allowed."""
         now = self.clock.now()
         return now + self.limit.wait(self.spent(now), now, orders)
 
     def said(self, orders: int) -> str:
-        """Say it for a person."""
+        """Return the forecast as a clause for people."""
         hours = self.limit.memory / timedelta(hours=1)
         limit = f"{self.limit.capacity} per {hours:.3g} h"
         return f"at the CA's limit of {limit} the rest takes until {self.until(orders):%Y-%m-%d %H:%M} UTC"
@@ -43,8 +43,8 @@ class Pace:
     """The progress of one run over many domains.
 
     Attributes:
-        total: How many set out.
-        orders: How many of them need an order, as far as the store knew when they did.
+        total: How many domains there are.
+        orders: How many of them need an order, as far as the store knew at the start.
         outlook: None where no limit is known.
     """
 
@@ -61,13 +61,13 @@ class Pace:
         self._began = self._said = self.clock.now()
 
     def arrived(self, *, ok: bool) -> None:
-        """Count one more."""
+        """Count one more domain that is done."""
         self.done += 1
         self.failed += not ok
 
     @property
     def rest(self) -> str:
-        """Say when the rest will be done; empty when nothing is left, or nothing is known yet."""
+        """Return when the rest will be done, in words; empty when nothing is left, or nothing is known yet."""
         left, now = self.total - self.done, self.clock.now()
         if not left:
             return ""
@@ -78,7 +78,7 @@ class Pace:
         return f"about {_rounded(own)} left" if own else ""
 
     def line(self) -> str:
-        """Return a line about it where no bar is seen, now and then; empty when the last is not old enough."""
+        """Return a progress line for a stderr without a bar; empty until 30 s have passed since the last."""
         if self.clock.now() - self._said < _SAID_EVERY:
             return ""
         self._said = self.clock.now()

@@ -1,4 +1,4 @@
-"""Which domains a run renews: those a person named, or whatever is due, as a timer wants it."""
+"""Choose the domains a run renews: those that were named, or all that are due."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ from certctl.values import DomainRow, State
 
 
 def named(names: Iterable[str], context: Context, report: Report, *, insists: bool) -> Batch:
-    """Set out for the domains a person named; one that has nothing to renew is refused at the door."""
+    """Return a batch of the domains that were named; one that has no certificate to renew is rejected."""
     batch = start(names, context, report, insists=insists, wildcards=True)
     known, refused = [], list(batch.refused)
     for journey in batch.journeys:
@@ -40,7 +40,7 @@ def _unknown(domain: Domain) -> ConfigInvalid:
 
 
 def foreseen(batch: Batch, context: Context, report: Report) -> Batch:
-    """Tell what a run would do, by what is known: renew, leave alone, or refuse."""
+    """Return the batch with what a run would do with each domain (``--dry-run``): renew, leave alone, or refuse."""
     from certctl.stories.damage import damaged
     from certctl.stories.renew import is_waiting, resting
     from certctl.stories.wildcard import by_hand, needs_person
@@ -62,7 +62,7 @@ def foreseen(batch: Batch, context: Context, report: Report) -> Batch:
 
 
 def due(context: Context, report: Report, *, insists: bool, asks: bool) -> Batch:
-    """Set out for everything that is due, as a timer does; without asking, by what the store knows."""
+    """Return a batch of all domains that are due; the CA is asked for its suggestions (ARI) only if ``asks``."""
     from certctl.stories.renew import refresh_suggestions, resting, waiting
 
     world = context.world
@@ -82,7 +82,7 @@ def due(context: Context, report: Report, *, insists: bool, asks: bool) -> Batch
 
 
 def _reminders(rows: Sequence[DomainRow], context: Context, *, asks: bool) -> list[str]:
-    """Say which wildcards wait for a person; only a run that is meant also writes into the history that it did."""
+    """Return a line for each wildcard that a person must renew; a dry run writes no reminder into the history."""
     from certctl.stories.renew import is_waiting
     from certctl.stories.wildcard import by_hand, needs_person, reminders
 
@@ -94,7 +94,7 @@ def _reminders(rows: Sequence[DomainRow], context: Context, *, asks: bool) -> li
 
 
 def _asleep(row: DomainRow, context: Context) -> JourneyResult:
-    """Say of a domain that is left alone why; when it gets late over it, that is a failure of the run."""
+    """Return the result of a domain in its back-off; once its renewal is late this fails the run."""
     now, certificate = context.clock.now(), row.certificate
     error = backing_off(row, row.retry_at or now, now)
     late = certificate is not None and is_late(certificate, now, context.settings.renewal.fallback_fraction)

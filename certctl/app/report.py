@@ -1,4 +1,4 @@
-"""What a run says while it works and in the end; ``cli/output`` decides how that looks."""
+"""The interface of a run's report; ``cli/output`` implements it as text, JSON and journal lines."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Say = Callable[[JourneyResult], str]
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A table before anybody chose how it looks. A row's first cell may be a mark: ok, warning or problem."""
+    """A table without a format. A row's first cell may be a mark: ok, warning or problem."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -23,30 +23,30 @@ class Rows:
 
 
 class Report(Listener, Protocol):
-    """What every command talks to."""
+    """The report of one run, which every command writes to."""
 
     def expect(self, count: int, pace: Pace | None = None) -> None:
-        """Learn how many domains will arrive, and who knows when."""
+        """Take note how many domains will be done, and of the object that counts their progress."""
         ...
 
     def results(
         self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
-        """Say how it ended for each domain, and what is wrong with the run beside them; return the exit code."""
+        """Report the result of each domain, and ``beside``, an error of the run itself; return the exit code."""
         ...
 
     def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:
-        """Show a table about domains, and in JSON what is said beside it; return 0."""
+        """Show a table about domains, with the keys of ``beside`` added in JSON; return 0."""
         ...
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
-        """Say the result of a command that is about no domain."""
+        """Show the result of a command that is about no domain."""
         ...
 
     def note(self, text: str) -> None:
-        """Say something on the side."""
+        """Print a remark that is no result."""
         ...
 
     def failure(self, error: CertctlError) -> None:
-        """Say what ended the whole run."""
+        """Report the error that ended the whole run."""
         ...

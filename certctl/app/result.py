@@ -16,21 +16,21 @@ Judge = Callable[[JourneyResult], bool]
 
 
 def failed(result: JourneyResult) -> bool:
-    """Judge as a person would who named the domain: whatever failed is a failure."""
+    """Tell whether a run over named domains fails for this result: it does for every error."""
     return not result.ok
 
 
 def wakes(result: JourneyResult) -> bool:
-    """Judge as a timer should that runs over everything: see ``JourneyResult.wakes``."""
+    """Tell whether a timer's run over all domains fails for this result: see ``JourneyResult.wakes``."""
     return result.wakes
 
 
 def exit_code(
     results: Iterable[JourneyResult], fails: Judge = failed, beside: CertctlError | None = None
 ) -> ExitCode:
-    """Return the code all failures share, FAILED when they differ, DONE when there are none.
+    """Return the exit code that all failures share, FAILED when they differ, DONE when there are none.
 
-    ``beside`` is what is wrong with the whole run and with none of its domains.
+    ``beside`` is an error of the run as a whole, which belongs to none of its domains.
     """
     codes = {o.error.exit_code for o in results if o.error and fails(o)} | ({beside.exit_code} if beside else set())
     if not codes:
@@ -74,7 +74,7 @@ def _result(o: JourneyResult) -> dict[str, Any]:
 
 
 def _demand_json(demand: TxtDemand) -> dict[str, Any]:
-    """Return what must be put into DNS, as a script that writes zones wants it."""
+    """Return the TXT records that must be put into DNS, as a JSON object for scripts."""
     return {
         "name": one_line(demand.sight.owner),
         "type": "TXT",
@@ -86,7 +86,7 @@ def _demand_json(demand: TxtDemand) -> dict[str, Any]:
 
 
 def _record_json(record: DnsRecord) -> dict[str, Any]:
-    """Return one record of a customer's DNS."""
+    """Return one record of a customer's DNS as a JSON object."""
     return {
         "type": record.type,
         "host": one_line(record.host),
@@ -98,7 +98,7 @@ def _record_json(record: DnsRecord) -> dict[str, Any]:
 
 
 def certificate_json(certificate: Certificate) -> dict[str, Any]:
-    """Return the public facts of a certificate."""
+    """Return the public facts of a certificate as a JSON object."""
     return {
         "serial": certificate.serial,
         "issuer": one_line(certificate.issuer),
@@ -111,7 +111,7 @@ def certificate_json(certificate: Certificate) -> dict[str, Any]:
 
 
 def error_json(error: CertctlError) -> dict[str, Any]:
-    """Return the public error object."""
+    """Return an error as the public JSON object."""
     return {
         "code": error.slug,
         "who": error.kind.who,

@@ -1,4 +1,4 @@
-"""What the timer's files depend on: this certctl, this host, and the names we and certbot have."""
+"""The settings of the timer's files on this host, whether they are in place, and the names certbot has too."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ _NOBODY = Domain("lineage.invalid")  # whose certificate it is does not matter h
 
 
 def timer_settings(context: Context) -> UnitSettings:
-    """Return what the files should say: the same certctl, configuration and root as this run.
+    """Return the settings of the timer's files: the same certctl, configuration and root as this run.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -35,7 +35,7 @@ def timer_settings(context: Context) -> UnitSettings:
 
 
 def host_settings(context: Context, program: Path, options: tuple[str, ...]) -> UnitSettings:
-    """Return what the files should say when they run this program with these options."""
+    """Return the settings of files that run this program with these options."""
     nginx = context.web.footprint()
     return UnitSettings(
         root=context.path("/"),
@@ -52,12 +52,12 @@ def host_settings(context: Context, program: Path, options: tuple[str, ...]) -> 
 
 
 def places(context: Context) -> UnitSettings:
-    """Return enough to know our files by, whatever they should say."""
+    """Return settings with the paths of the files alone, for a caller who only looks whether they are there."""
     return UnitSettings(root=context.path("/"), program=Path("/usr/local/bin/certctl"))
 
 
 def _needs(context: Context, options: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return what a service has to see of the disk: certctl, its Python, and what the configuration names."""
+    """Return the paths that a sandboxed service must read: certctl, its Python, and what the configuration names."""
     nginx, notify, ca = context.settings.nginx, context.settings.notify, context.settings.ca
     named = (
         *options, nginx.binary, *nginx.reload[:1], nginx.template, *notify.command[:1], ca.ca_file,
@@ -68,19 +68,19 @@ def _needs(context: Context, options: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _owner(context: Context) -> tuple[str, str] | None:
-    """Return who owns certctl's state; None, which is root, where the daemon must keep root's rights."""
+    """Return the user and group who own certctl's state; None for root."""
     return None if context.mode is Mode.BLOCKS else (context.settings.serve.user, context.settings.nginx.group)
 
 
 def _writable(context: Context) -> tuple[Path, ...]:
-    """Return our directories that the unit does not name already."""
+    """Return certctl's directories that the shipped unit does not name in ``ReadWritePaths=`` already."""
     database = context.database.parent
     elsewhere = () if database == context.state else (database,)
     return elsewhere if context.path("/") == Path("/") else (context.state, context.sites, context.run, *elsewhere)
 
 
 def _program() -> Path:
-    """Return this certctl, by the name it was called: a link such as /usr/local/bin/certctl outlives an upgrade.
+    """Return the path this certctl was called by: a link such as /usr/local/bin/certctl stays after an upgrade.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -97,22 +97,22 @@ def is_booted(context: Context) -> bool:
 
 
 def open_systemd(context: Context, purpose: Purpose = RENEWING) -> Systemd | None:
-    """Return systemd; below another root its files are written, but it is never called."""
+    """Return systemd; None below another root, where its files are written but it is never called."""
     return Systemd(failed=purpose.failed) if context.path("/") == Path("/") and is_booted(context) else None
 
 
 def is_scheduled(context: Context) -> bool:
-    """Tell whether what would run here is in its place: our timer, or without systemd our cron line."""
+    """Tell whether renewals are scheduled: by our timer, or without systemd by our cron line."""
     return context.path(_UNIT if is_booted(context) else _CRON).is_file()
 
 
 def lacks_cron(context: Context) -> bool:
-    """Tell whether nothing here reads a cron line, where one is needed: many containers and minimal installs."""
+    """Tell whether this host has neither systemd nor cron, as many containers and minimal installs."""
     return not is_booted(context) and not any(context.path(cron).exists() for cron in _CRONS)
 
 
 def next_run(context: Context) -> datetime | None:
-    """Return when our timer runs next; None where it does not, or where systemd is not asked."""
+    """Return when our timer elapses next; None where it does not run, or systemd is not asked."""
     systemd = open_systemd(context) if context.path(_UNIT).is_file() else None
     try:
         return systemd.next_run(TIMER) if systemd else None
@@ -121,7 +121,7 @@ def next_run(context: Context) -> datetime | None:
 
 
 def our_names(context: Context) -> set[str]:
-    """Return every name certctl has; a store that does not exist yet is not created for it."""
+    """Return every name in the store; a database that does not exist is not created for it."""
     if not context.database.exists():
         return set()
     with as_owner(context):  # SQLite follows a link where its log should be, and gives it away (3.40)
@@ -129,20 +129,20 @@ def our_names(context: Context) -> set[str]:
 
 
 def stored_names(context: Context) -> set[str]:
-    """Return every name the store has."""
+    """Return every name in the store: of its domains, and in their certificates."""
     rows = context.store.domains()
     return {n for row in rows for n in (row.domain.name, *(row.certificate.names if row.certificate else ()))}
 
 
 def lineage_names(root: Path) -> dict[str, set[str]]:
-    """Return the names of each of certbot's lineages."""
+    """Return the names in the certificate of each certbot lineage, by the lineage's name."""
     from certctl.timer.certbot_timer import lineages
 
     return {lineage: names_in(lineage, path) for lineage, path in lineages(root).items()}
 
 
 def names_in(lineage: str, path: Path) -> set[str]:
-    """Return the names in one of certbot's certificates; one that cannot be read has its lineage's name."""
+    """Return the names in one of certbot's certificates; the lineage's name for one that cannot be read."""
     from certctl.ca.certificate import describe
 
     try:

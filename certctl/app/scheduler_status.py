@@ -1,4 +1,4 @@
-"""Units seen from ``certctl doctor``: whether they still fit this host, and who else renews."""
+"""The checks of ``certctl doctor`` for systemd units and cron: they fit this host, and certbot renews nothing of ours."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ Wanted = Callable[[UnitSettings], Sequence[HostFile]]
 
 
 def examine_timer(context: Context, ours: set[str]) -> Iterator[Finding]:
-    """Look for who runs the renewals, and for who else would; in a sandbox there is nobody to look for."""
+    """Check that a timer or cron runs the renewals, and that certbot does not renew the same names."""
     root = context.path("/")
     with as_root():
         found = rivals(root, open_systemd(context))
@@ -46,9 +46,9 @@ def examine_timer(context: Context, ours: set[str]) -> Iterator[Finding]:
 
 
 def examine_units(context: Context, service: str, wanted: Wanted) -> Iterator[Finding]:
-    """Compare installed units with what they would say now, for the program and options they run.
+    """Compare the installed units with what this certctl would write, for the program and options they run.
 
-    Who is not root is not shown nginx's whole configuration, and says nothing of it.
+    Without root nginx's whole configuration cannot be read, and what depends on it is not compared.
     """
     path = context.path(f"/etc/systemd/system/{service}")
     if not path.is_file() or (os.geteuid() != 0 and context.path("/") == Path("/")):
@@ -77,7 +77,7 @@ def _misfit(file: HostFile, area: str) -> Finding:
 def _rival(
     rival: CertbotTimer, shared: Mapping[str, Sequence[str]], theirs: Mapping[str, Collection[str]]
 ) -> Finding:
-    """Say whether certbot renews what certctl does, and how it stops that without losing names of its own."""
+    """Return a finding about a certbot timer, with the commands that stop it renewing certctl's names."""
     if not shared:
         return Finding(_AREA, Level.OK, f"{rival.name} is {rival.how}, and renews nothing that certctl does")
     names = sorted({name for each in shared.values() for name in each})

@@ -1,4 +1,4 @@
-"""Set a host up: the configuration, certctl's directories and nginx's base file, foreseen and then done."""
+"""Set a host up (``certctl init``): the configuration, certctl's directories and nginx's base file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,14 @@ from certctl.values import Preview
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is to be done.
+    """A setup that was planned and not carried out yet.
 
     Attributes:
-        host: As it is, and as it is to be.
-        said: What the configuration says then, by section and key.
+        host: The host before and after.
+        said: The values the configuration will have, by section and key.
         included: The line that makes nginx include our directory, where one is missing.
-        base: nginx's base file.
-        moves: Whether everybody is to be served in a mode that was named.
+        base: nginx's base file before and after.
+        moves: Whether all sites move to a mode that was named.
     """
 
     host: Plan
@@ -36,12 +36,12 @@ class Setup:
 
     @property
     def previews(self) -> Sequence[Preview]:
-        """Return every file, as it is and as it is to be."""
+        """Return every file before and after."""
         return [self.host.config, *self.included, *self.base]
 
 
 def foresee(old: Context, values: Mapping[Key, str], mode: str | None, *, only_looks: bool) -> Setup:
-    """Return what would be done so that a configuration with these values is in force.
+    """Plan the setup that puts a configuration with these values in force.
 
     Only a user and a group that nginx's ``user`` line needs are made at once, unless this run only looks: nginx's
     test refuses a group that is not there.
@@ -64,9 +64,9 @@ def foresee(old: Context, values: Mapping[Key, str], mode: str | None, *, only_l
 
 
 def carry_out(setup: Setup, report: Report) -> Sequence[Journey]:
-    """Do it; return how each site fared that had to be published anew.
+    """Carry out a setup; return a journey for each site that had to be published again.
 
-    Raises: as ``mode_switch.move``, and what nginx says of a whole that somebody else has broken.
+    Raises: as ``mode_switch.move``; WebServerFailed when nginx's configuration was broken before.
     """
     new = setup.host.new
     if setup.moves:
@@ -86,14 +86,14 @@ def carry_out(setup: Setup, report: Report) -> Sequence[Journey]:
 
 @as_root()
 def _make_accounts(context: Context) -> None:
-    """Make the user and the group first: nginx takes no ``user`` line with a group that is not there."""
+    """Create the daemon's user and group: nginx's test refuses a ``user`` line with a group that does not exist."""
     if context.settings.nginx.mode != "blocks":
         accounts.create(context.settings.serve.user, context.settings.nginx.group)
 
 
 @as_root()
 def _include_file(context: Context) -> list[Preview]:
-    """Return one line that makes nginx include our directory, where Debian's layout has a place for it."""
+    """Return the file with the line that makes nginx include our directory; none without Debian's ``conf.d``."""
     directory = context.path(context.settings.nginx.conf_dir)
     path = context.path(context.settings.nginx.config).parent / "conf.d/certctl.conf"
     if context.web.is_included() or not (path.parent.is_dir() and context.web.reads(path)):

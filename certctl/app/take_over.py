@@ -1,8 +1,8 @@
-"""Take the state out of another user's hands, when the way nginx serves changes to one in which it is root's.
+"""Give the state back to root, when the host moves from mode shared or lua, in which the daemon's user owns it.
 
-That user may have put anything there, such as ``acme/work -> /srv``, behind which root would then write and remove.
-So nothing is given to root as it lies: what certctl keeps is made anew from plain files and the store, and what is
-not certctl's goes aside. Call it again after a kill: ``app/move_journal.py`` has it written down meanwhile.
+That user may have planted anything, such as ``acme/work -> /srv``, through which root would then write and remove.
+So no directory is given to root as it is: certctl's files are created again from plain files and the store, and all
+else is put aside. It is safe to repeat after a kill: ``app/move_journal.py`` has its entry until it is complete.
 """
 
 import os
@@ -33,7 +33,7 @@ _CLOSED, _SHOWN = 0o700, 0o755
 
 @as_root()
 def take_over(context: "Context") -> None:
-    """Make the state root's; call it again after a kill.
+    """Give the state to root; safe to repeat after a kill.
 
     Raises:
         ConfigInvalid: ``state-unwritable``: the store is no plain file.
@@ -58,7 +58,7 @@ def take_over(context: "Context") -> None:
 
 
 def _makers(context: "Context") -> dict[str, Callable[[Path], None]]:
-    """Return how each of our directories is made anew."""
+    """Return for each of our directories the function that creates it again in a new place."""
     from certctl.ca.remake import remake
 
     return {
@@ -69,7 +69,7 @@ def _makers(context: "Context") -> dict[str, Callable[[Path], None]]:
 
 
 def _live(context: "Context", fresh: Path) -> None:
-    """Make pairs anew from the store for the names that are still there: somebody else's block may name them."""
+    """Write each pair of the mirror again from the store: an operator's own server block may name it."""
     from certctl.nginx.mirror import CLOSED
     from certctl.nginx.place import Place
     from certctl.values import Site
@@ -83,7 +83,7 @@ def _live(context: "Context", fresh: Path) -> None:
 
 
 def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
-    """Put a new directory in the place of one; a run that was killed between the two renames goes on there."""
+    """Create a directory again and rename it into place, the old one aside; a killed run is continued."""
     fresh = path.with_name(f".{path.name}.remade")
     if os.path.lexists(path):
         remove_tree(fresh)
@@ -95,7 +95,7 @@ def _replace(path: Path, make: Callable[[Path], None], aside: Path) -> None:
 
 
 def _tidy(aside: Path, context: "Context") -> None:
-    """Keep aside only what certctl did not make, and the pairs of which the store knows less."""
+    """Remove from aside what certctl made itself; certificates that the store does not have stay."""
     for path in (aside / "acme", aside / "challenges", aside / "live"):
         is_spare = path.name != "live" or _is_in_store(path, context)
         if path.is_dir() and not path.is_symlink() and is_spare and not _has_odd(path):
@@ -105,7 +105,7 @@ def _tidy(aside: Path, context: "Context") -> None:
 
 
 def _is_in_store(live: Path, context: "Context") -> bool:
-    """Tell whether the store knows all that is here: what was removed, and else the certificate in force."""
+    """Tell whether the store has every certificate in force in a mirror, or knows that its domain was removed."""
     from certctl.domain import Domain
     from certctl.nginx.mirror import CLOSED
     from certctl.nginx.place import Place
@@ -123,7 +123,7 @@ def _is_in_store(live: Path, context: "Context") -> bool:
 
 
 def _has_odd(tree: Path) -> bool:
-    """Tell whether there is a link that we do not make, or anything else that is no file of its own."""
+    """Tell whether a tree has a link that certctl does not make, or anything else but files with one name."""
     for _, directories, names, descriptor in os.fwalk(tree):
         for name in (*directories, *names):
             facts = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
@@ -144,7 +144,7 @@ def _own(directory: Path) -> None:
 
 
 def _aside(state: Path) -> Path:
-    """Make a place for what is not kept; one with that name that is not root's goes into it first."""
+    """Create a directory of root's for what is put aside; an ``aside`` of another user is moved into it."""
     top = state / "aside"
     odd = None
     if os.path.lexists(top) and (top.is_symlink() or not top.is_dir() or top.stat().st_uid != 0):
@@ -166,7 +166,7 @@ def _store_files(context: "Context") -> list[Path]:
 
 @as_root()
 def require_plain_store(context: "Context") -> None:
-    """Refuse a store that may be somebody else's file.
+    """Refuse a database that is no plain file, or is a hard link to a file outside of the state.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.

@@ -13,10 +13,10 @@ Key: TypeAlias = tuple[str, str]
 
 
 def with_value(text: str, section: str, key: str, value: str) -> str:
-    """Return the text with ``key`` of ``[section]`` set; a line that is commented out is taken up again.
+    """Return the text with ``key`` of ``[section]`` set; a line with it that is commented out is put in force.
 
     Raises:
-        ConfigInvalid: ``config-invalid`` when the file says it in another way than one key a line.
+        ConfigInvalid: ``config-invalid`` when the file sets the key in another form than one line for it.
     """
     wanted = f"{key} = {json.dumps(value, ensure_ascii=False)}"
     header = re.compile(rf"^[ \t]*\[[ \t]*{section}[ \t]*\][^\n]*\n?", re.MULTILINE)
@@ -42,7 +42,7 @@ def with_value(text: str, section: str, key: str, value: str) -> str:
 
 
 def _set(body: str, key: str, wanted: str) -> str | None:
-    """Replace the line in force, or else the first that is commented out; None when there is neither."""
+    """Return the body with the line in force replaced, or else the first commented out; None without either."""
     for mark in ("", "#"):
         line = re.compile(rf"^([ \t]*){mark}[ \t]*{key}[ \t]*=[ \t]*(?:\"[^\"\n]*\"|'[^'\n]*')", re.MULTILINE)
         changed, count = line.subn(lambda match: match[1] + wanted, body, count=1)
