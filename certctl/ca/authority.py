@@ -40,7 +40,7 @@ _STALE = timedelta(days=1)  # an order that could not be finished until then is 
 
 
 class Authority:
-    """Fits ``world.CertificateAuthority``."""
+    """Fits ``ports.parties.CertificateAuthority``."""
 
     def __init__(
         self,

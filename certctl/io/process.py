@@ -110,7 +110,7 @@ def running(
         keep_open: Descriptors it inherits.
         given: A file it reads as its stdin; there is none otherwise.
         root_because: Why root runs it as root. Otherwise it runs as the owner of the state, with no other groups,
-            also within ``rights.as_root``.
+            also within ``fsuid.as_root``.
         output: A file that takes its stdout and stderr.
 
     Raises:

@@ -26,7 +26,7 @@ Locked = Callable[[], AbstractContextManager[Transaction]]
 
 
 class SiteChange:
-    """Fits ``world.Change``: each step is taken by each part, blocks first."""
+    """Fits ``ports.parties.Change``: each step is taken by each part, blocks first."""
 
     def __init__(self, parts: Sequence[GuardedChange | MirrorChange]) -> None:
         self._parts = parts

@@ -39,7 +39,7 @@ from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
 
 class Nginx:
-    """Fits ``world.WebServer``.
+    """Fits ``ports.parties.WebServer``.
 
     Args:
         settings: What to know of this host.

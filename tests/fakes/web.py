@@ -14,7 +14,7 @@ from certctl.values import Done, Site
 
 @dataclass
 class FakeWeb:
-    """Fits ``world.WebServer``.
+    """Fits ``ports.parties.WebServer``.
 
     Attributes:
         files: What is published, whether or not it is loaded.
@@ -121,7 +121,7 @@ class FakeWeb:
 
 @dataclass
 class FakeChange:
-    """Fits ``world.Change``."""
+    """Fits ``ports.parties.Change``."""
 
     web: FakeWeb
     sites: dict[Domain, Site]

@@ -11,7 +11,7 @@ PACKAGE = ROOT / "certctl"
 
 @dataclass(frozen=True)
 class Module:
-    """One parsed file. ``name`` is its path below certctl/ with dots, such as ``cli.report``."""
+    """One parsed file. ``name`` is its path below certctl/ with dots, such as ``app.report``."""
 
     name: str
     tree: ast.Module

@@ -29,9 +29,13 @@ NOT_YET = {"import", "fleet"}
 # Second words of sentences in the code that begin with our name and are nothing to type.
 SENTENCES = {"and", "cannot", "explains", "gave", "has", "is", "shows"}
 
+HOUSE = modules()
+
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(certctl [^`]+)`")
+_SOURCE = re.compile(r"(?<![\w/.{}*-])(?:[\w-]+/)+[\w.-]+\.(?:py|j2|lua|sql)\b")
+_CLASS = re.compile(r"``((?!certbot\.)[a-z_.]+)\.([A-Z]\w*)``")
 _MACHINE = re.compile(r"/wor[k]/|/hom[e]/(?!\w+/\.config)|site-packages|localhost:\d{5}")
 
 
@@ -126,6 +130,44 @@ def test_paths_named_in_the_house_exist(page: Path) -> None:
         assert list((ROOT / "docs/decisions").glob(f"{number}-*.md")), number
 
 
+def not_there(text: str, beside: Path) -> list[str]:
+    """Return the source files and classes that a text names and the house has not.
+
+    A path counts from the repository, from certctl/ or from where the text stands. A class is written with
+    its module, as in ``parties.Dns``, and of the module's name the end is enough.
+    """
+    places = (ROOT, PACKAGE, beside)
+    lost = [path for path in _SOURCE.findall(text) if not any((place / path).exists() for place in places)]
+    for named, thing in _CLASS.findall(text):
+        known = [each for each in HOUSE if f".{each.name}".endswith("." + named.removeprefix("certctl."))]
+        if not any(re.search(rf"^(?:class )?{thing}\b", each.text, re.MULTILINE) for each in known):
+            lost.append(f"{named}.{thing}")
+    return lost
+
+
+@pytest.mark.parametrize("page", [page for page in PROSE if page.parent.name != "decisions"], ids=name)
+def test_source_files_and_classes_named_in_pages_and_docstrings_exist(page: Path) -> None:
+    assert not_there(page.read_text(encoding="utf-8"), page.parent) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name)
+def test_source_files_and_classes_named_in_docstrings_of_tests_exist(path: Path) -> None:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    said = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
+    assert not_there("\n".join(said), path.parent) == []
+
+
+def test_a_file_or_class_that_has_moved_away_is_noticed() -> None:
+    assert not_there("see `cli/wiring.py`, as tests/meta/test_gone.py holds", ROOT) == [
+        "cli/wiring.py",
+        "tests/meta/test_gone.py",
+    ]
+    assert not_there("Fits ``world.CertificateAuthority``.", PACKAGE) == ["world.CertificateAuthority"]
+    assert not not_there("Fits ``parties.Dns`` (`dns/verify.py`, templates/base.conf.j2).", PACKAGE / "nginx")
+    assert not not_there("``certbot.plugins.common.Plugin`` and /etc/x/y.py", ROOT)
+
+
 @pytest.mark.parametrize("page", PROSE, ids=name)
 def test_nothing_names_the_machine_it_was_written_on(page: Path) -> None:
     assert _MACHINE.findall(page.read_text(encoding="utf-8")) == []
@@ -190,7 +232,7 @@ def commands_said(source: Module) -> Iterator[str]:
             yield text
 
 
-@pytest.mark.parametrize("source", modules(), ids=lambda source: source.name or "certctl")
+@pytest.mark.parametrize("source", HOUSE, ids=lambda source: source.name or "certctl")
 def test_commands_that_an_error_tells_people_to_type_exist(source: Module) -> None:
     for text in commands_said(source):
         word = text.split()[1]
@@ -201,7 +243,7 @@ def test_commands_that_an_error_tells_people_to_type_exist(source: Module) -> No
 
 def test_the_floor_plan_shows_every_unit() -> None:
     plan = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
-    units = {source.unit for source in modules()} - {"", "__main__"}
+    units = {source.unit for source in HOUSE} - {"", "__main__"}
     assert [unit for unit in units if f" {unit}/ " not in plan and f" {unit}.py " not in plan] == []
 
 

@@ -1,6 +1,7 @@
 """Who may import whom: the floor plan of docs/explanation/architecture.md, held by walking the AST."""
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pytest
 
@@ -28,27 +29,24 @@ OURS: dict[str, set[str]] = {
         "budget", "dns_records", "domain", "due", "errors", "io.clock", "io.interrupt", "moments", "ports", "slugs",
         "txt_records", "values",
     },
-    "approval": {"domain", "errors", "formats", "io", "moments", "slugs", "txt_records", "values"},
-    "dns": {"dns_records", "domain", "values", "txt_records", "errors", "formats", "slugs", "moments", "io"},
+    "approval": {"domain", "errors", "formats", "io", "moments", "slugs", "values"},
+    "dns": {"dns_records", "domain", "values", "txt_records", "errors", "slugs", "io"},
     "ca": {
-        "certificates", "domain", "errors", "formats", "io", "moments", "ports.manual_dns", "slugs", "txt_records",
-        "values",
+        "certificates", "domain", "errors", "formats", "io", "ports.manual_dns", "slugs", "txt_records", "values",
     },
     "nginx": {"certificates", "domain", "values", "errors", "formats", "slugs", "io"},
     "store": {"domain", "values", "errors", "slugs", "io", "budget", "due", "moments"},
-    "serve": {
-        "budget", "domain", "due", "errors", "formats", "io", "ports", "slugs", "stories", "txt_records", "values",
-    },
+    "serve": {"domain", "errors", "formats", "io", "ports", "slugs", "stories", "txt_records", "values"},
     "sandbox": {"domain", "errors", "slugs", "io"},
     "timer": {"errors", "formats", "slugs", "io"},
-    "notify": {"errors", "formats", "slugs", "io", "values", "stories.result"},
+    "notify": {"formats", "io", "values", "stories.result"},
     "app": {
         "", "approval", "budget", "ca", "config", "dns", "dns_records", "domain", "due", "errors", "formats", "io",
         "moments", "nginx", "notify", "ports", "serve", "slugs", "store", "stories", "timer", "txt_records",
         "values",
     },
     "cli": {
-        "", "app", "budget", "config", "domain", "due", "errors", "formats", "io", "ports", "sandbox", "serve",
+        "app", "budget", "config", "domain", "due", "errors", "formats", "io", "ports", "sandbox", "serve",
         "slugs", "stories", "timer", "txt_records", "values",
     },
     "__main__": {"cli"},
@@ -95,6 +93,7 @@ MAY_PROVE = {"Delegation": {"dns", "serve.privsep_monitor"}, "Approval": {"appro
 HOUSE = modules()
 NAMES = {source.name for source in HOUSE}
 MOST_NEIGHBOURS = 30
+PLAN = ROOT / "docs/explanation/architecture.md"
 
 
 def within(name: str, places: Iterable[str]) -> bool:
@@ -113,6 +112,28 @@ def unlawful_imports(source: Module) -> list[str]:
             lawful = unit in {source.unit, "__version__"} or within(rest, OURS[source.unit])
         if not lawful:
             found.append(f"{source.name} imports {imported}")
+    return found
+
+
+def needless(sources: Sequence[Module], allowed: Mapping[str, Collection[str]]) -> list[str]:
+    """Return what a unit may import and does not: each is a gap in the fence that nobody has to climb."""
+    ours = [(source.unit, name) for source in sources for name in imports(source) if within(name, {"certctl"})]
+    taken = {(unit, name.removeprefix("certctl").removeprefix(".")) for unit, name in ours}
+    return [
+        f"{unit} does not import {place or 'certctl'}"
+        for unit, places in allowed.items()
+        for place in places
+        if not any(importer == unit and within(name, {place}) for importer, name in taken)
+    ]
+
+
+def drawn(page: str) -> dict[str, set[str]]:
+    """Read the table of the floor plan: the units of a row, and what each may import; the package is `certctl`."""
+    _, _, rest = page.partition("\n| unit | may import |\n| --- | --- |\n")
+    found = {}
+    for row in rest.partition("\n\n")[0].splitlines():
+        units, places = (re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|"))
+        found |= {unit: {place.removeprefix("certctl") for place in places} for unit in units}
     return found
 
 
@@ -168,6 +189,14 @@ def test_a_module_imports_only_what_the_plan_allows(source: Module) -> None:
     assert unlawful_imports(source) == []
 
 
+def test_the_page_shows_the_fence_as_it_is() -> None:
+    assert drawn(PLAN.read_text(encoding="utf-8")) == {unit: OURS[unit] for unit in OURS if unit}
+
+
+def test_nothing_is_allowed_that_nobody_needs() -> None:
+    assert needless(HOUSE, OURS) == []
+
+
 @pytest.mark.parametrize("source", HOUSE, ids=lambda source: source.name or "certctl")
 def test_the_clock_and_other_programs_have_one_door_each(source: Module) -> None:
     assert unlawful_calls(source) == []
@@ -209,6 +238,20 @@ def test_tests_make_proofs_only_in_their_fakes() -> None:
 )
 def test_the_fence_notices(name: str, text: str) -> None:
     assert unlawful_imports(module(name, text))
+
+
+def test_the_table_is_read_as_it_is_drawn() -> None:
+    table = (
+        "\n| unit | may import |\n| --- | --- |\n| `due`, `budget` | nothing |\n| `app` | `certctl`, `io.clock` |\n"
+    )
+    assert drawn(f"# X\n{table}\nbelow\n") == {"due": set(), "budget": set(), "app": {"", "io.clock"}}
+
+
+def test_a_gap_in_the_fence_is_noticed() -> None:
+    timer = [module("timer.units", "from certctl.io.files import read")]
+    assert needless(timer, {"timer": {"io"}}) == []
+    assert needless(timer, {"timer": {"io", "due"}}) == ["timer does not import due"]
+    assert needless(timer, {"timer": {"io.clock"}}) == ["timer does not import io.clock"]
 
 
 def test_no_modules_import_each_other_in_a_circle_not_even_late() -> None:

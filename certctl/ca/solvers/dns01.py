@@ -20,7 +20,7 @@ _MARGIN = timedelta(minutes=1)  # before the CA forgets the order
 
 
 class PropagatingDns01:
-    """Fits ``solver.Solver`` for one order of one zone and its wildcard.
+    """Fits ``solvers.base.Solver`` for one order of one zone and its wildcard.
 
     Attributes:
         stands: Whether the record must stay for good.

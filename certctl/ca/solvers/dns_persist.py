@@ -47,7 +47,7 @@ class DnsPersist01(challenges.Challenge):
 
 
 class DnsPersist(PropagatingDns01):
-    """Fits ``solver.Solver``: the record is watched as by hand, and may be written in other words."""
+    """Fits ``solvers.base.Solver``: the record is watched as by hand, and may be written in other words."""
 
     challenge_type = DNS_PERSIST_01
     stands = True

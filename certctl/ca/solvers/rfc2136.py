@@ -65,7 +65,7 @@ class TxtWriter(SilentPrompt):
 
 
 class DnsByUpdate(PropagatingDns01):
-    """Fits ``solver.Solver``; takes its own records away again."""
+    """Fits ``solvers.base.Solver``; takes its own records away again."""
 
     def __init__(
         self, automation: TxtAutomation, solver: DnsSolver, order_ends: Callable[[], datetime | None]

@@ -19,7 +19,7 @@ _HOUR = 3600
 
 
 class TxtPrompt:
-    """Fits ``ports.manual_dns.Teller``.
+    """Fits ``ports.manual_dns.Prompt``.
 
     The records are shown even with ``-q`` and ``--json``: without them nobody can act.
     """
