@@ -1,7 +1,7 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
-The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so a run that was
-killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
+The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so a run
+that was killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
 """
 
 from collections.abc import Callable, Iterator, Sequence

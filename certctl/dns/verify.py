@@ -20,7 +20,7 @@ from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
 class CustomerDns:
-    """The facade of party 1; fits ``ports.parties.Dns``. Safe to use from several threads, which share one short memory."""
+    """The facade of party 1; fits ``parties.Dns``. Threads may share it, and with it one short memory."""
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings

@@ -37,7 +37,7 @@ class Work:
 
 
 class GuardedChange:
-    """Fits ``ports.parties.Change`` for sites with a server block, before it or after; see ``change.open_change``."""
+    """Fits ``parties.Change`` for sites with a server block, before it or after; see ``change.open_change``."""
 
     def __init__(
         self,

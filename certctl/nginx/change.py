@@ -26,7 +26,7 @@ Locked = Callable[[], AbstractContextManager[Transaction]]
 
 
 class SiteChange:
-    """Fits ``ports.parties.Change``: each step is taken by each part, blocks first."""
+    """Fits ``parties.Change``: each step is taken by each part, blocks first."""
 
     def __init__(self, parts: Sequence[GuardedChange | MirrorChange]) -> None:
         self._parts = parts

@@ -27,7 +27,7 @@ _ONCE = 1  # no worker holds an older configuration that knows an older certific
 
 
 class MirrorChange:
-    """Fits ``ports.parties.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
+    """Fits ``parties.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
 
     def __init__(
         self, settings: NginxSettings, command: NginxCommand, sites: Sequence[Site], gone: Sequence[Domain]

@@ -130,7 +130,7 @@ def needless(sources: Sequence[Module], allowed: Mapping[str, Collection[str]]) 
 def drawn(page: str) -> dict[str, set[str]]:
     """Read the table of the floor plan: the units of a row, and what each may import; the package is `certctl`."""
     _, _, rest = page.partition("\n| unit | may import |\n| --- | --- |\n")
-    found = {}
+    found: dict[str, set[str]] = {}
     for row in rest.partition("\n\n")[0].splitlines():
         units, places = (re.findall(r"`([^`]+)`", cell) for cell in row.strip("|").split("|"))
         found |= {unit: {place.removeprefix("certctl") for place in places} for unit in units}

@@ -28,7 +28,7 @@ _UNSPECIFIED = 0  # RFC 5280 §5.3.1
 
 
 class Acme:
-    """Fits ``engines.base.Engine``. Any number of threads may use it: each has a session of its own."""
+    """Fits ``base.Engine``. Any number of threads may use it: each has a session of its own."""
 
     def __init__(self, settings: CaSettings, clock: SystemClock) -> None:
         self._settings = settings

@@ -14,7 +14,7 @@ from certctl.ca.workdir import WorkingDirectory
 
 
 class Certbot:
-    """Fits ``engines.base.Engine``. It does not tell the CA what it renews: certbot 5.8 never sends ``replaces``."""
+    """Fits ``base.Engine``. It does not tell the CA what it renews: certbot 5.8 never sends ``replaces``."""
 
     def __init__(self, settings: CaSettings) -> None:
         self._settings = settings
