@@ -59,7 +59,7 @@ def take_over(context: "Context") -> None:
 
 def _makers(context: "Context") -> dict[str, Callable[[Path], None]]:
     """Return for each of our directories the function that creates it again in a new place."""
-    from certctl.ca.remake import remake
+    from certctl.ca.state_copy import remake
 
     return {
         "acme": lambda fresh: remake(context.state / "acme", fresh),

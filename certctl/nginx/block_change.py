@@ -18,7 +18,7 @@ from certctl.nginx.footprint import DUMPED
 from certctl.nginx.handshake import Seen
 from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import Master
-from certctl.nginx.named import named_elsewhere
+from certctl.nginx.pair_references import named_elsewhere
 from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.transaction import Swap, Transaction

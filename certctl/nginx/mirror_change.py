@@ -17,7 +17,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.errors import not_served, pair_in_use
 from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import not_reached
-from certctl.nginx.named import named_elsewhere
+from certctl.nginx.pair_references import named_elsewhere
 from certctl.nginx.rollback import BeforeImages, undisturbed
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug

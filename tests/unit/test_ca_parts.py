@@ -27,10 +27,10 @@ from certctl.ca.engines.certbot.plugin_socket import (
     failed_message,
 )
 from certctl.ca.keys import new_key, signing_request
-from certctl.ca.remake import remake
 from certctl.ca.settings import CaSettings, order_for, require_safe_directory
 from certctl.ca.solvers.base import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solvers.run import Solving
+from certctl.ca.state_copy import remake
 from certctl.ca.workdir import Begun, WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachable

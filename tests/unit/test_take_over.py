@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from certctl.ca.remake import remake
 from certctl.ca.settings import CaSettings, order_for
+from certctl.ca.state_copy import remake
 from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid

@@ -14,12 +14,12 @@ from cryptography import x509
 from josepy.errors import DeserializationError
 from josepy.json_util import field
 
+from certctl.ca.engines.acme.authorization import Posed, pose
 from certctl.ca.engines.acme.polling import FIRST, poll
 from certctl.ca.engines.acme.session import Session, parsed
 from certctl.ca.engines.base import Task
 from certctl.ca.http import retry_after
 from certctl.ca.solvers.base import Look, Solver
-from certctl.ca.solvers.challenge import Posed, pose
 from certctl.ca.solvers.run import Solving
 from certctl.ca.workdir import Begun
 from certctl.errors import ConfigInvalid, Refused
