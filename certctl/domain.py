@@ -78,7 +78,7 @@ class Domain:
         return f"{self.directory[: _MAX_STEM - 20]}~{sha256(self.name.encode()).hexdigest()[:16]}"
 
 
-NOBODY = Domain("certctl-check.invalid")
+CHECK_DOMAIN = Domain("certctl-check.invalid")
 """Whom our own probes ask for (RFC 6761 §6.4): no parser of ours lets it in, so it is no customer's."""
 
 

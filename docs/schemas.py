@@ -10,7 +10,7 @@ from typing import Any
 from certctl.budget import Bucket
 from certctl.dns_records import RecordVerdict
 from certctl.errors import CATALOGUE, ExitCode, Who
-from certctl.notify.message import SCHEMA, What
+from certctl.notify.message import SCHEMA, AlertKind
 from certctl.sandbox.approval_server import Mode
 from certctl.sandbox.state import Addresses
 from certctl.sandbox.zone_file import Fault
@@ -276,7 +276,7 @@ DATA: dict[str, Schema] = {
 
 _HAPPENING = _object(
     {
-        "event": {"enum": [str(what) for what in What]},
+        "event": {"enum": [str(what) for what in AlertKind]},
         "domain": _TEXT,
         "code": {"enum": [*CATALOGUE, None], "description": "stable slug of the error"},
         "who": {"enum": [*map(str, Who), None], "description": "who has to act"},
@@ -291,7 +291,7 @@ _HAPPENING = _object(
 _MESSAGE: Schema = {
     "$schema": _DRAFT,
     "$id": MESSAGE,
-    "title": "What [notify] command and webhook get",
+    "title": "AlertKind [notify] command and webhook get",
     "description": "One document about one run, only when there is something to tell. Keys are only ever added.",
     **_object(
         {

@@ -9,7 +9,7 @@ from certctl.app.report import Report
 from certctl.due import is_late
 from certctl.errors import WaitsFor, Who, kind_of
 from certctl.moments import is_void
-from certctl.notify import Happening, Message, What
+from certctl.notify import Alert, AlertKind, Message
 from certctl.stories.result import PARKED, Disposition, JourneyResult
 from certctl.values import DomainRow, Event
 
@@ -25,36 +25,36 @@ def alert(context: Context, results: Sequence[JourneyResult], code: int, report:
     if context.settings.notify == type(context.settings.notify)():
         return
     told = [
-        *happenings(results, context.settings.renewal.fallback_fraction),
+        *alerts_of(results, context.settings.renewal.fallback_fraction),
         *(_reminders(context) if whole else ()),
     ]
     message = Message(
-        host=socket.gethostname(), command="renew", at=context.clock.now(), exit_code=code, happenings=told
+        host=socket.gethostname(), command="renew", at=context.clock.now(), exit_code=code, alerts=told
     )
     if faults := context.notifier.tell(message, ping=whole):
         report.warn("; ".join(faults))
 
 
-def happenings(results: Iterable[JourneyResult], fraction: float) -> Iterator[Happening]:
+def alerts_of(results: Iterable[JourneyResult], fraction: float) -> Iterator[Alert]:
     """Yield an alert for each result that is news to an operator; a renewal that simply worked is none."""
     for o in results:
         if o.at and (what := _what(o, o.at, fraction)):
-            yield Happening(what, o)
+            yield Alert(what, o)
 
 
-def _what(o: JourneyResult, at: datetime, fraction: float) -> What | None:
+def _what(o: JourneyResult, at: datetime, fraction: float) -> AlertKind | None:
     """Return the kind of alert for a result, None for no alert; a domain in its back-off gives no second one."""
     before = o.before
     if o.disposition is Disposition.PARKED:
-        return What.PARKED if o.is_news else None
+        return AlertKind.PARKED if o.is_news else None
     if o.error:
         told = o.wakes and o.disposition is Disposition.FAILED and o.error.kind.waits_for is not WaitsFor.PERSON
-        return (What.LATE if o.late else What.FAILED) if told else None
+        return (AlertKind.LATE if o.late else AlertKind.FAILED) if told else None
     if before is None or before.certificate is None:
         return None
     if before.state in PARKED:
-        return What.RETURNED if o.is_news else None
-    return What.RECOVERED if _was_told(before, at, fraction) else None
+        return AlertKind.RETURNED if o.is_news else None
+    return AlertKind.RECOVERED if _was_told(before, at, fraction) else None
 
 
 def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
@@ -66,7 +66,7 @@ def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
     return told.who is Who.OPERATOR or (late and told.who is not Who.CUSTOMER)
 
 
-def _reminders(context: Context) -> Iterator[Happening]:
+def _reminders(context: Context) -> Iterator[Alert]:
     """Yield an alert for each wildcard that a person must renew: when it is due, then weekly, and daily once late."""
     from certctl.stories.renew import is_waiting
     from certctl.stories.wildcard import by_hand, needs_person
@@ -82,5 +82,5 @@ def _reminders(context: Context) -> Iterator[Happening]:
         if last is None or now - last >= pause - timedelta(hours=3) or is_void(last, now):
             error = by_hand(row, context.world)
             context.store.record(Event(now, name, _REMINDED, ok=True, slug=None, detail=error.message))
-            what = What.LATE if late else What.PERSON_NEEDED
-            yield Happening(what, JourneyResult(domain=name, at=now, error=error, certificate=row.certificate))
+            what = AlertKind.LATE if late else AlertKind.PERSON_NEEDED
+            yield Alert(what, JourneyResult(domain=name, at=now, error=error, certificate=row.certificate))

@@ -206,8 +206,8 @@ class Context:
         """Return the facade of the CA (party 3) by the configured engine."""
         return self.ca_by(self.settings.ca.engine)
 
-    def ca_by(self, engine: str, person: "ManualOperator | None" = None) -> "Authority":
-        """Return the facade of the CA by an engine; ``person`` adds TXT records by hand, where there is one."""
+    def ca_by(self, engine: str, operator: "ManualOperator | None" = None) -> "Authority":
+        """Return the facade of the CA by an engine; ``operator`` adds TXT records by hand, where there is one."""
         from certctl.ca.authority import Authority
         from certctl.ca.settings import CaSettings
         from certctl.ca.solvers.rfc2136 import TxtAutomation
@@ -225,7 +225,7 @@ class Context:
             deadline=timedelta(seconds=s.timeout_seconds),
         )
         automation = TxtAutomation(self.txt_watch, ZoneUpdates.of, self.clock)
-        return Authority(settings, engine, person=person, automation=automation)
+        return Authority(settings, engine, operator=operator, automation=automation)
 
     @cached_property
     def web(self) -> "Nginx":

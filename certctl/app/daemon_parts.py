@@ -13,7 +13,7 @@ from certctl.app import move_journal
 from certctl.app.context import Context
 from certctl.budget import FIRST_VISITS, leaving
 from certctl.dns import CustomerDns
-from certctl.domain import NOBODY, Domain, parse_domain
+from certctl.domain import CHECK_DOMAIN, Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
@@ -103,7 +103,7 @@ class Parts:
             let_copies_go(_world(self._house))
         web = self._house.web
         try:
-            web.require_challenge(NOBODY)
+            web.require_challenge(CHECK_DOMAIN)
             web.require_tls()
         except CertctlError as error:
             self._voice.warn("; ".join((error.message, *error.seen)))

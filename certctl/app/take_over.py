@@ -59,10 +59,10 @@ def take_over(context: "Context") -> None:
 
 def _makers(context: "Context") -> dict[str, Callable[[Path], None]]:
     """Return for each of our directories the function that creates it again in a new place."""
-    from certctl.ca.state_copy import remake
+    from certctl.ca.state_copy import copy_state
 
     return {
-        "acme": lambda fresh: remake(context.state / "acme", fresh),
+        "acme": lambda fresh: copy_state(context.state / "acme", fresh),
         "challenges": lambda fresh: make_directory(fresh, _SHOWN),
         "live": lambda fresh: _live(context, fresh),
     }

@@ -102,7 +102,7 @@ def _wrong(what: str) -> ConfigInvalid:
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _HttpAnswer:
     """What came back from one request; ``status`` is 0 when that was no HTTP answer."""
 
     words: str
@@ -111,26 +111,26 @@ class _Heard:
     passing: bool = False
 
 
-def _ask_in_time(url: str, settings: ApprovalSettings, deadline: float) -> _Heard:
-    heard = _hear(url, settings, deadline)
+def _ask_in_time(url: str, settings: ApprovalSettings, deadline: float) -> _HttpAnswer:
+    heard = _answer_of(url, settings, deadline)
     for _ in range(_MAX_TRIES - 1):
         if not heard.passing or time.monotonic() + _PAUSE_SECONDS >= deadline:
             break
         time.sleep(_PAUSE_SECONDS)
-        heard = _hear(url, settings, deadline)
+        heard = _answer_of(url, settings, deadline)
     return heard
 
 
-def _hear(url: str, settings: ApprovalSettings, deadline: float) -> _Heard:
+def _answer_of(url: str, settings: ApprovalSettings, deadline: float) -> _HttpAnswer:
     try:
         response = _get(url, settings, deadline - time.monotonic())
     except OutOfTime:
-        return _Heard(f"no answer within {settings.timeout_seconds:g} s")
+        return _HttpAnswer(f"no answer within {settings.timeout_seconds:g} s")
     except Exception as error:  # noqa: BLE001 - whatever went wrong while asking, it was not a yes
-        return _Heard(in_words(error), passing=is_passing(error))
+        return _HttpAnswer(in_words(error), passing=is_passing(error))
     status = response.status_code
     wait = _seconds(response.headers.get("Retry-After", ""))
-    return _Heard(_status_in_words(status), status, wait, passing=status in _WORTH_ANOTHER_TRY)
+    return _HttpAnswer(_status_in_words(status), status, wait, passing=status in _WORTH_ANOTHER_TRY)
 
 
 def _get(url: str, settings: ApprovalSettings, seconds: float) -> requests.Response:

@@ -95,10 +95,10 @@ def _register(settings: CaSettings, now: datetime, lock: int) -> str:
     workdir = WorkingDirectory(settings.acme_dir / "registration")
     workdir.make(settings)
     command = argv.register(find_certbot(settings), settings, workdir)
-    evidence = retry_bad_nonce(lambda: run_certbot(command, settings, workdir, lock))
+    engine_result = retry_bad_nonce(lambda: run_certbot(command, settings, workdir, lock))
     accounts = find_accounts(settings)
     if not accounts:
-        raise classify(evidence, "the account", now, registering=True)
+        raise classify(engine_result, "the account", now, registering=True)
     workdir.remove()
     return accounts[0]
 

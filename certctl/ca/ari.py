@@ -15,7 +15,7 @@ from acme.client import ClientV2
 from acme.messages import RenewalInfo as Answer
 from cryptography import x509
 
-from certctl.ca.http import Network, in_time, retry_after
+from certctl.ca.http import AcmeHttp, in_time, retry_after
 from certctl.ca.settings import CaSettings, require_safe_directory
 from certctl.io.clock import SystemClock
 from certctl.values import Certificate, Pem, Suggestion
@@ -38,7 +38,7 @@ class RenewalInfo:
         self._clock = clock
         self._seconds = seconds
         self._guard = threading.Lock()
-        self._place: tuple[Network, str] | None = None
+        self._place: tuple[AcmeHttp, str] | None = None
         self._has_asked = False
         self._silences = 0
 
@@ -59,7 +59,7 @@ class RenewalInfo:
             return nothing
         return Suggestion(renew_at, now + min(max(_LATER if wait is None else wait, _SOONEST), _LATEST))
 
-    def _renewal_info(self) -> tuple[Network, str]:
+    def _renewal_info(self) -> tuple[AcmeHttp, str]:
         """Return how and where to ask, from the CA's directory, which is asked for once, answered or not.
 
         Raises:
@@ -68,7 +68,7 @@ class RenewalInfo:
         with self._guard:
             if not self._has_asked:
                 self._has_asked = True
-                net = Network(self._settings, self._seconds)
+                net = AcmeHttp(self._settings, self._seconds)
                 directory = self._heard(lambda: ClientV2.get_directory(self._settings.directory, net))
                 base = str(directory["renewalInfo"])
                 require_safe_directory(base)

@@ -1,7 +1,8 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
-The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so a run
-that was killed in between is taken up again without a second order, and a store that lost its last commit has lost no key.
+The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so that
+the next run takes up what a killed one left without a second order, and a store that lost its last commit has lost no
+key.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from certctl.ca.engines.certbot.engine import Certbot
 from certctl.ca.engines.certbot.log import read_log
 from certctl.ca.errors import classify
 from certctl.ca.plan import Capabilities
-from certctl.ca.settings import CaSettings, require_way
+from certctl.ca.settings import CaSettings, require_usable
 from certctl.ca.solvers.base import HttpTokens, Solver
 from certctl.ca.solvers.dns01 import distinct
 from certctl.ca.solvers.rfc2136 import TxtAutomation
@@ -48,11 +49,11 @@ class Authority:
         engine: str = "certbot",
         *,
         solver: Solver | None = None,
-        person: ManualOperator | None = None,
+        operator: ManualOperator | None = None,
         automation: TxtAutomation | None = None,
     ) -> None:
         self._settings = settings
-        self._capabilities = Capabilities(engine, solver or HttpTokens(settings.challenges), person, automation)
+        self._capabilities = Capabilities(engine, solver or HttpTokens(settings.challenges), operator, automation)
         self._clock = SystemClock()
         self._directory = Directory(settings, self._clock)
         self._acme = Acme(settings, self._clock)
@@ -69,7 +70,7 @@ class Authority:
             Busy: the certbot of a killed run is still at work.
             ConfigInvalid: ``clock-wrong``, no usable certbot, an unsafe directory URL, files out of reach.
         """
-        require_way(self._settings)
+        require_usable(self._settings)
         with self._task(approval, solver, replaces) as task, self._leftovers(task):
             issued = self._finished(task) or self._order(task)
             return replace(issued, proof=task.plan.proof)
@@ -84,14 +85,14 @@ class Authority:
             Refused, RateLimited, Unreachable: the CA took no order.
             ConfigInvalid: as in ``obtain``.
         """
-        require_way(self._settings)
+        require_usable(self._settings)
         with self._task(approval, DnsSolver("manual"), None) as task:
             self._directory.require_ready()
             workdir, before = task.workdir, task.workdir.begun()
             self._prepare(task)
-            evidence = self._by_account(task, self._acme.begin)
-            if evidence.end is not End.SUCCESS:
-                error = classify(evidence, task.domain.name, self._clock.now())
+            engine_result = self._by_account(task, self._acme.begin)
+            if engine_result.end is not End.SUCCESS:
+                error = classify(engine_result, task.domain.name, self._clock.now())
                 self._give_up(error, task)
                 raise error
             workdir.flush()
@@ -150,7 +151,7 @@ class Authority:
         Raises:
             Refused, Unreachable: the CA did not; one that was revoked before is fine.
         """
-        require_way(self._settings)
+        require_usable(self._settings)
         workdir = WorkingDirectory(self._settings.acme_dir / "revocation" / certificate.domain.stem)
         with self._locked(certificate.domain) as lock:
             workdir.make(self._settings)
@@ -158,11 +159,11 @@ class Authority:
                 with writing(workdir.root):
                     write_new(workdir.key, pem.private_key.encode(), PRIVATE, durable=False)
                     write_new(workdir.fullchain, pem.fullchain.encode(), PRIVATE, durable=False)
-                evidence = self._engines[self._capabilities.engine].revoke(workdir, lock)
+                engine_result = self._engines[self._capabilities.engine].revoke(workdir, lock)
             finally:
                 workdir.remove()
-        if evidence.end is not End.SUCCESS and not evidence.is_about("alreadyRevoked"):
-            raise classify(evidence, certificate.domain.name, self._clock.now())
+        if engine_result.end is not End.SUCCESS and not engine_result.is_about("alreadyRevoked"):
+            raise classify(engine_result, certificate.domain.name, self._clock.now())
 
     def examine(self) -> Sequence[Finding]:
         """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
@@ -175,7 +176,7 @@ class Authority:
             Unreachable: no usable answer.
             ConfigInvalid: ``clock-wrong``, or an unsafe directory URL.
         """
-        require_way(self._settings)
+        require_usable(self._settings)
         return self._directory.require_ready()
 
     def is_time_right(self) -> bool:
@@ -226,28 +227,28 @@ class Authority:
             raise
 
     def _attempt(self, task: Task) -> Issued:
-        evidence = self._by_account(task, self._engines[task.plan.engine].issue)
+        engine_result = self._by_account(task, self._engines[task.plan.engine].issue)
         if issued := self._finished(task):
             return issued
         result = task.workdir.result()
-        if evidence.end is End.SUCCESS and result:
+        if engine_result.end is End.SUCCESS and result:
             return check_issued(task.domain, task.order, *result, self._clock.now())
-        raise classify(evidence, task.domain.name, self._clock.now())
+        raise classify(engine_result, task.domain.name, self._clock.now())
 
     def _by_account(self, task: Task, ask: Callable[[Task, str], EngineResult]) -> EngineResult:
         """Ask by our account, and once more by a new one when the CA has lost it, as a private CA may."""
         account = ensure_account(task.plan.settings, self._clock.now())
-        evidence = ask(task, account)
-        if evidence.is_about("accountDoesNotExist"):
-            evidence = ask(task, ensure_account(task.plan.settings, self._clock.now(), lost=account))
-        return evidence
+        engine_result = ask(task, account)
+        if engine_result.is_about("accountDoesNotExist"):
+            engine_result = ask(task, ensure_account(task.plan.settings, self._clock.now(), lost=account))
+        return engine_result
 
     def _goes_on(self, task: Task) -> bool:
         """Tell whether the working directory holds an order of a run before this one that may still be finished."""
         begun = task.workdir.begun()
         if begun is None or not task.workdir.asked(task.order):
             return False
-        ends = begun.ends if task.plan.person else None
+        ends = begun.ends if task.plan.operator else None
         return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
@@ -270,7 +271,7 @@ class Authority:
         Of a failure we do not know keep certbot's log for a person to read.
         """
         workdir, is_over = task.workdir, isinstance(error, Refused)
-        if (begun := workdir.begun()) and (task.plan.person or (begun.is_handed_in and not is_over)):
+        if (begun := workdir.begun()) and (task.plan.operator or (begun.is_handed_in and not is_over)):
             return
         if error.kind.is_unexplained and (log := read_log(workdir.log)):
             kept = self._settings.acme_dir / "logs" / f"{task.domain.stem}.log"

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from certctl.ca.settings import Order
+from certctl.ca.settings import OrderRequest
 from certctl.certificates import NotUsable, checked, facts
 from certctl.domain import Domain
 from certctl.errors import Refused
@@ -10,7 +10,7 @@ from certctl.slugs import Slug
 from certctl.values import Certificate, Issued
 
 
-def check_issued(domain: Domain, order: Order, chain: bytes, key: bytes, now: datetime) -> Issued:
+def check_issued(domain: Domain, order: OrderRequest, chain: bytes, key: bytes, now: datetime) -> Issued:
     """Accept what the CA made, as canonical PEM, or say what is wrong with it; see ``certificates.checked``.
 
     Raises:

@@ -22,7 +22,7 @@ from josepy.errors import Error as JoseError
 
 from certctl.ca.engines.acme.session import parsed
 from certctl.ca.errors import classify
-from certctl.ca.http import Network, RecordedNetwork, in_time
+from certctl.ca.http import AcmeHttp, RecordedAcmeHttp, in_time
 from certctl.ca.settings import CaSettings
 from certctl.ca.transcript import End, EngineResult
 from certctl.errors import CertctlError, ConfigInvalid, Unreachable
@@ -40,7 +40,7 @@ _BY_THE_CLOCK = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED (op
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _DirectoryAnswer:
     """What one look gave.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Look:
     failure: Callable[[], CertctlError] | None = None
     profiles: Mapping[str, str] | None = None
 
-    def holds(self, now: datetime) -> bool:
+    def is_fresh(self, now: datetime) -> bool:
         """Tell whether it need not be repeated: it is not old, and nobody has set the clock since."""
         passed = timedelta(seconds=time.monotonic() - self.monotonic)
         return passed < (_FAILED if self.failure else _FRESH) and abs(now - self.at - passed) < _STEADY
@@ -66,7 +66,7 @@ class Directory:
         self._settings = settings
         self._clock = clock
         self._guard = threading.Lock()
-        self._last: _Look | None = None
+        self._last: _DirectoryAnswer | None = None
 
     def require_ready(self) -> Done:
         """Have the CA's directory, and a clock that agrees with the CA's.
@@ -76,25 +76,25 @@ class Directory:
             ConfigInvalid: ``clock-wrong``.
             Refused, RateLimited: the CA's own words.
         """
-        if failure := self._look().failure:
+        if failure := self._current().failure:
             raise failure()
         return Done("the CA's directory answers, and its clock agrees with ours", changed=False)
 
     @property
     def lacks_profile(self) -> bool:
         """Tell whether the CA names its profiles, and the one of the configuration is not among them."""
-        offered = self._look().profiles
+        offered = self._current().profiles
         return bool(self._settings.profile) and offered is not None and self._settings.profile not in offered
 
-    def _look(self) -> _Look:
+    def _current(self) -> _DirectoryAnswer:
         with self._guard:
-            if self._last is None or not self._last.holds(self._clock.now()):
+            if self._last is None or not self._last.is_fresh(self._clock.now()):
                 self._last = self._ask()
             return self._last
 
-    def _ask(self) -> _Look:
+    def _ask(self) -> _DirectoryAnswer:
         """Ask for the directory and a nonce, which no cache on the way may keep (RFC 8555 §7.2)."""
-        net = RecordedNetwork(self._settings, _SECONDS)
+        net = RecordedAcmeHttp(self._settings, _SECONDS)
         try:
             answer = in_time(_SECONDS, lambda: net.get(self._settings.directory))
             directory = parsed(messages.Directory, answer).to_partial_json()
@@ -108,25 +108,27 @@ class Directory:
         wrong = _clock_wrong(self._clock.now(), _date(fresh.headers.get("Date", "")))
         return self._seen(wrong, _profiles(answer))
 
-    def _seen(self, failure: Callable[[], CertctlError] | None, profiles: Mapping[str, str] | None = None) -> _Look:
+    def _seen(
+        self, failure: Callable[[], CertctlError] | None, profiles: Mapping[str, str] | None = None
+    ) -> _DirectoryAnswer:
         """Note what a look gave as of its end: a CA that is silent takes longer than a failure is kept."""
-        return _Look(self._clock.now(), time.monotonic(), failure, profiles)
+        return _DirectoryAnswer(self._clock.now(), time.monotonic(), failure, profiles)
 
-    def _failure(self, net: RecordedNetwork, error: Exception) -> Callable[[], CertctlError]:
+    def _failure(self, net: RecordedAcmeHttp, error: Exception) -> Callable[[], CertctlError]:
         """Say why there is no usable answer; a certificate that seems out of date may be our clock's fault."""
         now = self._clock.now()
         if isinstance(error, requests.exceptions.SSLError) and _is_about_dates(error):
             theirs = _unverified_date(self._settings.directory)
             if wrong := _clock_wrong(now, theirs, "the CA's TLS certificate is not valid by this clock"):
                 return wrong
-        evidence = EngineResult(
+        engine_result = EngineResult(
             End.FAILURE,
             list(net.heard),
             # One that is silent has no order of ours to be slow with.
             frozenset(kind.__name__ for kind in type(error).__mro__ if "Timeout" not in kind.__name__),
             words=(f"{self._settings.directory}: {type(error).__name__}: {error}"[:500],),
         )
-        return lambda: classify(evidence, self._settings.directory, now)
+        return lambda: classify(engine_result, self._settings.directory, now)
 
 
 def patient_profile(settings: CaSettings) -> str:
@@ -138,7 +140,7 @@ def patient_profile(settings: CaSettings) -> str:
     Raises:
         Unreachable: the CA could not be asked; nothing could be ordered either.
     """
-    net = Network(settings, _SECONDS)
+    net = AcmeHttp(settings, _SECONDS)
     try:
         offered = in_time(_SECONDS, lambda: ClientV2.get_directory(settings.directory, net).meta.profiles)
     except CertctlError:

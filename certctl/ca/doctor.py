@@ -7,7 +7,7 @@ from pathlib import Path
 from certctl.ca.account import account_directory, find_accounts
 from certctl.ca.directory import Directory
 from certctl.ca.engines.certbot.command import INSTALL, find_certbot, has_our_plugin, version_of
-from certctl.ca.settings import CaSettings, require_way
+from certctl.ca.settings import CaSettings, require_usable
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.values import Finding, Level
 
@@ -28,7 +28,7 @@ def examine(settings: CaSettings, directory: Directory) -> Sequence[Finding]:
 
 def _directory(settings: CaSettings, directory: Directory) -> Iterator[Finding]:
     try:
-        require_way(settings)
+        require_usable(settings)
     except ConfigInvalid as error:
         yield Finding(_AREA, Level.PROBLEM, error.message, next(iter((*error.next, *error.expected)), ""))
         return

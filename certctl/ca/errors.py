@@ -76,30 +76,30 @@ _UNREACHABLE = frozenset({
 })  # fmt: skip
 
 
-def classify(evidence: EngineResult, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
+def classify(engine_result: EngineResult, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
     """Say what went wrong with the certificate of ``name``.
 
     The typed problems come first; then whether we were asked to stop; then the CA's last answer; then what stopped
     the engine from getting one.
     """
-    error = _error(evidence, name, now, registering=registering)
-    error.quota_used = bool(evidence.refuted) or any(r.made_order for r in evidence.responses)
+    error = _error(engine_result, name, now, registering=registering)
+    error.quota_used = bool(engine_result.refuted) or any(r.made_order for r in engine_result.responses)
     return error
 
 
-def _error(evidence: EngineResult, name: str, now: datetime, *, registering: bool) -> CertctlError:
-    if evidence.aborted:
-        return evidence.aborted
-    if refuted := evidence.refuted:
+def _error(engine_result: EngineResult, name: str, now: datetime, *, registering: bool) -> CertctlError:
+    if engine_result.aborted:
+        return engine_result.aborted
+    if refuted := engine_result.refuted:
         return _make(_SLUGS.get(refuted[0].type, Slug.CA_REFUSED), name, _shown(refuted))
     if stopping.is_set():  # we ended it ourselves: nobody is to blame, and no rest follows
         return Interrupted(Slug.INTERRUPTED, f"stopped while the CA was at work on {name}")
-    if evidence.end is End.DEADLINE:
-        return _make(Slug.CA_TIMEOUT, name, evidence.words)
-    if (last := evidence.last) and (problems := last.problems):
+    if engine_result.end is End.DEADLINE:
+        return _make(Slug.CA_TIMEOUT, name, engine_result.words)
+    if (last := engine_result.last) and (problems := last.problems):
         return _refusal(problems, last, name, now, registering=registering)
     wait = _wait(last, now) if last and last.status >= _SERVER_ERRORS else None
-    return _make(_without_problem(evidence), name, evidence.words, wait)
+    return _make(_without_problem(engine_result), name, engine_result.words, wait)
 
 
 def _refusal(
@@ -117,16 +117,16 @@ def _refusal(
     return _make(slug, specific.identifier or name, _shown(problems), wait)
 
 
-def _without_problem(evidence: EngineResult) -> Slug:
+def _without_problem(engine_result: EngineResult) -> Slug:
     """Name a failure for which the CA sent no problem document."""
-    if evidence.own_fault:
-        return evidence.own_fault
-    raised = evidence.stopped_by
+    if engine_result.own_fault:
+        return engine_result.own_fault
+    raised = engine_result.stopped_by
     if raised & _SILENT:
         return Slug.CA_TIMEOUT
     if raised & _UNREACHABLE:
         return Slug.CA_UNREACHABLE
-    last = evidence.last
+    last = engine_result.last
     if last is None:
         return Slug.CA_UNRECOGNISED
     if last.status >= 300 or (last.json is None and raised & _NOT_ACME):  # noqa: PLR2004 - anything but success

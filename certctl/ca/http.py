@@ -26,7 +26,7 @@ _MAX_BYTES = MAX_CHAIN + 1  # enough to see that a chain is too long
 T = TypeVar("T")
 
 
-class Network(ClientNetwork):
+class AcmeHttp(ClientNetwork):
     """A connection that is kept open: no proxies, and each answer cut to 64 KiB."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Network(ClientNetwork):
         self.session.hooks["response"].append(_shorten)
 
 
-class RecordedNetwork(Network):
+class RecordedAcmeHttp(AcmeHttp):
     """A connection whose answers are remembered, to tell what went wrong.
 
     Attributes:

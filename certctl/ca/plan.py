@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from certctl.ca.directory import patient_profile
-from certctl.ca.engines.certbot.log import evidence, read_log
+from certctl.ca.engines.certbot.log import read_log, read_result
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Solver
 from certctl.ca.solvers.certbot_plugin import authenticator, require_plugin, require_private_files
@@ -40,7 +40,7 @@ class OrderPlan:
     engine: str
     solver: Solver | None
     plugin: tuple[str, ...] = ()
-    person: ManualOperator | None = None
+    operator: ManualOperator | None = None
 
     @property
     def proof(self) -> str:
@@ -49,9 +49,9 @@ class OrderPlan:
 
     def look(self, zone: str) -> TxtSight:
         """Say what stands in DNS now, for the person who makes the records."""
-        if self.person is None:
+        if self.operator is None:
             raise AssertionError("nobody makes records here")
-        return self.person.watch.look(zone)
+        return self.operator.watch.look(zone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Capabilities:
 
     engine: str
     http: Solver
-    person: ManualOperator | None = None
+    operator: ManualOperator | None = None
     automation: TxtAutomation | None = None
 
     def plan(
@@ -92,19 +92,21 @@ class Capabilities:
         return _by_plugin(settings, solver)
 
     def _by_hand(self, settings: CaSettings, ends: OrderEnds) -> OrderPlan:
-        if self.person is None:
+        if self.operator is None:
             raise ConfigInvalid(
                 Slug.WILDCARD_MANUAL, "its DNS records are made by hand, and nobody is here to make them"
             )
-        solver = PropagatingDns01(self.person, ends)
-        return OrderPlan(_patient(settings, self.person), self.engine, solver, person=self.person)
+        solver = PropagatingDns01(self.operator, ends)
+        return OrderPlan(_patient(settings, self.operator), self.engine, solver, operator=self.operator)
 
     def _by_standing_record(self, settings: CaSettings, automation: TxtAutomation, ends: OrderEnds) -> OrderPlan:
         """Have a person make the record once; later nobody is needed. certbot 5.8 does not know this challenge."""
-        if self.person is None:
+        if self.operator is None:
             solver = DnsPersist(automation.unattended(PATIENCE), ends)
             return OrderPlan(_slower(settings, PATIENCE), "acme", solver)
-        return OrderPlan(_patient(settings, self.person), "acme", DnsPersist(self.person, ends), person=self.person)
+        return OrderPlan(
+            _patient(settings, self.operator), "acme", DnsPersist(self.operator, ends), operator=self.operator
+        )
 
     def _writes_itself(self, domain: Domain, solver: DnsSolver, automation: TxtAutomation) -> bool:
         """Tell whether we write the record: certbot has a plugin for it, which follows no CNAME."""
@@ -127,13 +129,13 @@ def _slower(settings: CaSettings, by: timedelta) -> CaSettings:
     return replace(settings, deadline=settings.deadline + by)
 
 
-def _patient(settings: CaSettings, person: ManualOperator) -> CaSettings:
+def _patient(settings: CaSettings, operator: ManualOperator) -> CaSettings:
     """Give a person time: until the deadline, and by a profile whose orders live for days."""
     profile = settings.profile or patient_profile(settings)
-    return replace(_slower(settings, person.patience), profile=profile)
+    return replace(_slower(settings, operator.patience), profile=profile)
 
 
 def _order_ends(workdir: WorkingDirectory) -> datetime | None:
     """Return when the CA forgets the order at work, as either engine heard it; None when it did not say."""
     begun = workdir.begun()
-    return begun.ends if begun else evidence(None, "", read_log(workdir.log)).order_ends
+    return begun.ends if begun else read_result(None, "", read_log(workdir.log)).order_ends

@@ -53,7 +53,7 @@ class CaSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class OrderRequest:
     """What we ask the CA for; an interrupted issuance is taken up again only for the very same request."""
 
     directory: str
@@ -62,12 +62,12 @@ class Order:
     names: tuple[str, ...]
 
 
-def order_for(domain: Domain, settings: CaSettings) -> Order:
+def order_request_for(domain: Domain, settings: CaSettings) -> OrderRequest:
     """Say what to ask for: exactly the domain, and for a wildcard the zone as well."""
-    return Order(settings.directory, settings.profile, settings.key_type, domain.names)
+    return OrderRequest(settings.directory, settings.profile, settings.key_type, domain.names)
 
 
-def require_way(settings: CaSettings) -> None:
+def require_usable(settings: CaSettings) -> None:
     """Find out whether the CA can be spoken to by these settings, before anything counts as its answer.
 
     Raises:

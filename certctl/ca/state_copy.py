@@ -16,7 +16,7 @@ _PRIVATE_DIRECTORY = 0o700
 _MOST = 1_000_000
 
 
-def remake(old: Path, fresh: Path) -> None:
+def copy_state(old: Path, fresh: Path) -> None:
     """Copy accounts and working directories; nothing in ``old`` is followed.
 
     Args:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from certctl.ca.keys import key_pem, new_key, signing_request
-from certctl.ca.settings import CaSettings, Order
+from certctl.ca.settings import CaSettings, OrderRequest
 from certctl.ca.solvers.base import Challenge
 from certctl.certificates import MAX_CHAIN
 from certctl.io.files import (
@@ -41,7 +41,7 @@ _MOST = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class BegunOrder:
     """An order the CA has taken, to go on with.
 
     Attributes:
@@ -123,7 +123,7 @@ class WorkingDirectory:
                 make_directory(directory, _PRIVATE_DIRECTORY)
             (self.config / "accounts").symlink_to(settings.accounts.absolute())
 
-    def ask(self, order: Order) -> None:
+    def ask(self, order: OrderRequest) -> None:
         """Write a new key, the request for it, and what was asked for."""
         key = new_key(order.key_type)
         with writing(self.root):
@@ -131,7 +131,7 @@ class WorkingDirectory:
             write_new(self.request, signing_request(key, order.names), PRIVATE, durable=False)
             write_new(self._order, json.dumps(asdict(order)).encode(), PRIVATE, durable=False)
 
-    def asked(self, order: Order) -> bool:
+    def asked(self, order: OrderRequest) -> bool:
         """Tell whether this is what the directory was made for."""
         try:
             kept = json.loads(read_regular(self._order, _MOST))
@@ -139,19 +139,19 @@ class WorkingDirectory:
             return False
         return bool(kept == json.loads(json.dumps(asdict(order))))
 
-    def note_begun(self, begun: Begun) -> None:
+    def note_begun(self, begun: BegunOrder) -> None:
         """Note that the CA has taken the order, before anything is done about it."""
         ends = begun.ends.isoformat() if begun.ends else None
         note = asdict(begun) | {"since": begun.since.isoformat(), "ends": ends}
         with writing(self._begun):
             write_atomic(self._begun, json.dumps(note), PRIVATE, durable=False)
 
-    def begun(self) -> Begun | None:
+    def begun(self) -> BegunOrder | None:
         """Return the order that a run before this one has made."""
         try:
             note = json.loads(read_regular(self._begun, _MOST))
             ends = datetime.fromisoformat(note["ends"]) if note["ends"] else None
-            return Begun(note["url"], datetime.fromisoformat(note["since"]), ends, note["is_handed_in"])
+            return BegunOrder(note["url"], datetime.fromisoformat(note["since"]), ends, note["is_handed_in"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
 

@@ -83,7 +83,7 @@ class Reply:
 def ask(server: Server, name: Name, kind: RdataType, *, patience: timedelta, deadline: Deadline) -> Reply:
     """Ask over UDP, and over TCP when UDP brings nothing or not all (RFC 7766 §5)."""
     try:
-        with _nothing_foreign():
+        with _only_unanswered():
             response = _converse(server, name, kind, patience.total_seconds(), deadline)
             return _read(server, name, kind, response)
     except _Unanswered as error:
@@ -95,7 +95,7 @@ class _Unanswered(Exception):
 
 
 @contextmanager
-def _nothing_foreign() -> Iterator[None]:
+def _only_unanswered() -> Iterator[None]:
     """Turn whatever goes wrong between us and a server into one kind of failure."""
     try:
         yield
@@ -123,7 +123,7 @@ def _converse(server: Server, name: Name, kind: RdataType, patience: float, dead
 def _exchange(server: Server, query: Message, patience: float, deadline: Deadline) -> Message:
     """Send a query; datagrams that are not its answer are passed over, as anyone may send those."""
     try:
-        with _nothing_foreign():
+        with _only_unanswered():
             return dns.query.udp(
                 query,
                 server.address,

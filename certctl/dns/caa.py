@@ -15,7 +15,7 @@ from dns.rdatatype import CAA
 
 from certctl.dns.ask import MAX_LINKS, Reply
 from certctl.dns.facts import dns_record, not_ready
-from certctl.dns.zone import Hearing, Zones, climb, plain
+from certctl.dns.zone import ZoneAnswer, Zones, ancestors, plain
 from certctl.dns_records import DnsFacts, RecordVerdict
 from certctl.domain import Domain
 from certctl.errors import NotReady, Unreachable
@@ -74,13 +74,13 @@ def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
     """
     if not policy.identities:
         return "CAA is left to the CA"
-    for owner in climb(dns.name.from_text(domain.zone)):
-        hearing = _hear(zones, domain, owner)
-        sets = [_properties(reply) for reply in hearing.replies]
+    for owner in ancestors(dns.name.from_text(domain.zone)):
+        answer = _ask_caa(zones, domain, owner)
+        sets = [_properties(reply) for reply in answer.replies]
         if any(sets):
             verdicts = [judge(records, policy, wildcard=domain.is_wildcard) for records in sets]
             if forbidding := next((verdict for verdict in verdicts if not verdict.allowed), None):
-                raise _forbidden(domain, owner, hearing, forbidding, policy)
+                raise _forbidden(domain, owner, answer, forbidding, policy)
             return verdicts[0].text
     return "no CAA record"
 
@@ -139,15 +139,15 @@ def _allowance(property_: Property, policy: CaaPolicy) -> str:
     return f"CAA allows {property_.issuer}{only}"
 
 
-def _hear(zones: Zones, domain: Domain, owner: Name) -> Hearing:
+def _ask_caa(zones: Zones, domain: Domain, owner: Name) -> ZoneAnswer:
     """Ask for CAA, and at an alias where that leads: nameservers do not follow it for us."""
     name = owner
     try:
         for _ in range(MAX_LINKS + 1):
-            hearing = zones.consult(name, CAA)
-            alias = next((r.alias for r in hearing.replies if r.alias), None)
+            answer = zones.ask_nameservers(name, CAA)
+            alias = next((r.alias for r in answer.replies if r.alias), None)
             if alias is None:
-                return hearing
+                return answer
             name = alias
     except (NotReady, Unreachable) as error:
         if isinstance(error, Unreachable) and not zones.resolver_works(name):
@@ -167,21 +167,21 @@ def _properties(reply: Reply) -> list[CaaRdata]:
     return [value for value in reply.values if isinstance(value, CaaRdata)]
 
 
-def _forbidden(domain: Domain, owner: Name, hearing: Hearing, verdict: CaaVerdict, policy: CaaPolicy) -> NotReady:
-    place = plain(next((r.owner for r in hearing.replies if r.owner and r.values), owner))
+def _forbidden(domain: Domain, owner: Name, answer: ZoneAnswer, verdict: CaaVerdict, policy: CaaPolicy) -> NotReady:
+    place = plain(next((r.owner for r in answer.replies if r.owner and r.values), owner))
     if place != plain(owner):
         inherited = f", where {plain(owner)} leads,"
     else:
         inherited = "" if place == domain.zone else f", which holds for {domain} as well,"
-    found = [value.to_text() for reply in hearing.replies for value in _properties(reply)]
+    found = [value.to_text() for reply in answer.replies for value in _properties(reply)]
     allowing = f'0 {"issuewild" if domain.is_wildcard else "issue"} "{policy.identities[0]}"'
     cure = dns_record("CAA", place, allowing, RecordVerdict.MISSING, found)
     if verdict.unwanted:
         cure = dns_record("CAA", place, verdict.unwanted.to_text(), RecordVerdict.UNWANTED, found)
     facts = DnsFacts(
         records=(cure,),
-        asked=(hearing.asked,),
-        seen=hearing.lines,
+        asked=(answer.asked,),
+        seen=answer.lines,
         caa_property=_tag(verdict.unwanted) if verdict.unwanted else "",
     )
     return not_ready(

@@ -7,7 +7,7 @@ from dns.rdatatype import CNAME
 
 from certctl.dns.ask import MAX_LINKS, Outcome
 from certctl.dns.facts import not_ready
-from certctl.dns.zone import Hearing, Zones, plain
+from certctl.dns.zone import ZoneAnswer, Zones, plain
 from certctl.dns_records import DnsFacts
 from certctl.errors import NotReady
 from certctl.slugs import Slug
@@ -24,7 +24,7 @@ class Chain:
     """
 
     names: tuple[Name, ...]
-    hearings: tuple[Hearing, ...]
+    answers: tuple[ZoneAnswer, ...]
     outcome: Outcome
 
     @property
@@ -35,7 +35,7 @@ class Chain:
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the CNAME records of the chain."""
-        return tuple(line for hearing in self.hearings for line in hearing.lines)
+        return tuple(line for answer in self.answers for line in answer.lines)
 
     @property
     def aliases(self) -> tuple[str, ...]:
@@ -45,12 +45,12 @@ class Chain:
     @property
     def asked(self) -> tuple[str, ...]:
         """Return who was asked about the domain."""
-        return tuple(hearing.asked for hearing in self.hearings[:1])
+        return tuple(answer.asked for answer in self.answers[:1])
 
     @property
     def seen(self) -> tuple[str, ...]:
         """Return who of them did not answer, and the records."""
-        return (*(line for hearing in self.hearings[:1] for line in hearing.unanswered), *self.lines)
+        return (*(line for answer in self.answers[:1] for line in answer.unanswered), *self.lines)
 
 
 def follow(zones: Zones, name: Name, target: Name) -> Chain:
@@ -60,41 +60,41 @@ def follow(zones: Zones, name: Name, target: Name) -> Chain:
         NotReady: the chain loops or is too long, its nameservers fail or do not agree.
         Unreachable: no resolver answered.
     """
-    names, hearings, outcome = [name], list[Hearing](), Outcome.RECORDS
+    names, answers, outcome = [name], list[ZoneAnswer](), Outcome.RECORDS
     while names[-1] != target:
-        hearing = _consult(zones, names, hearings)
-        hearings.append(hearing)
-        _check_agreement(names[-1], hearing)
-        alias, outcome = hearing.replies[0].alias, hearing.replies[0].outcome
+        answer = _ask_link(zones, names, answers)
+        answers.append(answer)
+        _check_agreement(names[-1], answer)
+        alias, outcome = answer.replies[0].alias, answer.replies[0].outcome
         if alias is None:
             break
-        _check_length(Chain((*names, alias), tuple(hearings), outcome))
+        _check_length(Chain((*names, alias), tuple(answers), outcome))
         names.append(alias)
-    return Chain(tuple(names), tuple(hearings), outcome)
+    return Chain(tuple(names), tuple(answers), outcome)
 
 
-def _consult(zones: Zones, names: list[Name], before: list[Hearing]) -> Hearing:
+def _ask_link(zones: Zones, names: list[Name], before: list[ZoneAnswer]) -> ZoneAnswer:
     try:
-        return zones.consult(names[-1], CNAME)
+        return zones.ask_nameservers(names[-1], CNAME)
     except NotReady as error:
-        lines = tuple(line for hearing in before for line in hearing.lines)
+        lines = tuple(line for answer in before for line in answer.lines)
         error.seen = (*lines, *error.seen)
         error.facts = replace(error.facts, seen=(*lines, *error.facts.seen))
         raise
 
 
-def _check_agreement(name: Name, hearing: Hearing) -> None:
+def _check_agreement(name: Name, answer: ZoneAnswer) -> None:
     """Refuse when nameservers differ: the CA may ask any of them, from several places."""
-    if len({(reply.alias, reply.outcome) for reply in hearing.replies}) > 1:
-        raise disagree(name, hearing)
+    if len({(reply.alias, reply.outcome) for reply in answer.replies}) > 1:
+        raise disagree(name, answer)
 
 
-def disagree(name: Name, *hearings: Hearing) -> NotReady:
+def disagree(name: Name, *answers: ZoneAnswer) -> NotReady:
     """Build the error for nameservers that do not say the same, with who said what."""
     said = [
         f"{reply.server.name}: {line}"
-        for hearing in hearings
-        for reply in hearing.replies
+        for answer in answers
+        for reply in answer.replies
         for line in reply.lines or (reply.outcome.value,)
     ]
     return not_ready(

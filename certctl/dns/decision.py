@@ -11,17 +11,17 @@ from dns.rdatatype import AAAA, NS, A
 from certctl.dns.ask import Outcome
 from certctl.dns.chain import Chain, disagree, follow
 from certctl.dns.facts import dns_record, not_ready
-from certctl.dns.hints import misplaced, mistaken
+from certctl.dns.hints import near_miss, record_under_doubled_zone
 from certctl.dns.resolver import Resolver
 from certctl.dns.target import Address, Addresses, Target, addresses, in_order, listed
-from certctl.dns.zone import Hearing, Zones, plain
+from certctl.dns.zone import ZoneAnswer, Zones, plain
 from certctl.dns_records import DnsFacts, DnsRecord, RecordVerdict
 from certctl.domain import Domain, delegated_by_registry, registered_domain
 from certctl.errors import NotReady, Unreachable
 from certctl.slugs import Slug
 from certctl.values import Delegation
 
-Hearings = tuple[Hearing, ...]
+ZoneAnswers = tuple[ZoneAnswer, ...]
 
 
 class Decision:
@@ -45,12 +45,14 @@ class Decision:
         if chain.end == self._target.name:
             _ = self._target.addresses
             return self._proof(
-                f"CNAME → {plain(self._target.name)}", chain.hearings[:1], [self._cname(chain.aliases)]
+                f"CNAME → {plain(self._target.name)}", chain.answers[:1], [self._cname(chain.aliases)]
             )
         if chain.outcome is Outcome.NO_NAME:
             raise self._nothing_there(chain)
         kinds = (A, AAAA)
-        return self._weigh(chain, self._resolver.together(lambda kind: self._zones.consult(chain.end, kind), kinds))
+        return self._compare_addresses(
+            chain, self._resolver.in_parallel(lambda kind: self._zones.ask_nameservers(chain.end, kind), kinds)
+        )
 
     def _require_registered(self) -> None:
         """Refuse what lies below a name that no registry knows, which ends the search (RFC 8020 §2).
@@ -59,65 +61,65 @@ class Decision:
         exists, wherever it leads; and a name below no registry's suffix may be known to our resolver alone.
         """
         top = registered_domain(self._domain)
-        reply = self._resolver.known(dns.name.from_text(top), NS)
+        reply = self._resolver.resolve_cached(dns.name.from_text(top), NS)
         is_nothing = reply.outcome is Outcome.NO_NAME and reply.alias is None
         if is_nothing and delegated_by_registry(self._domain) == top:
             raise not_ready(
                 Slug.DNS_NO_SUCH_NAME,
                 f"{top} does not exist in DNS: it is misspelt, or nobody has registered it",
                 DnsFacts(
-                    records=self._approval_if_needed(),
+                    records=self._records_to_create(),
                     asked=(f"asked the resolver {reply.server.name}",),
                     seen=(f"{top}. {reply.outcome.value}",),
                 ),
             )
 
-    def _weigh(self, chain: Chain, hearings: Hearings) -> Delegation:
+    def _compare_addresses(self, chain: Chain, answers: ZoneAnswers) -> Delegation:
         """Compare addresses, for apex names and flattened CNAMEs: there must be some, and all must be ours.
 
         One address that is not ours is one too many: Let's Encrypt prefers IPv6 and falls back to IPv4 only when
         the connection times out.
         """
-        found = addresses(value for hearing in hearings for reply in hearing.replies for value in reply.values)
+        found = addresses(value for answer in answers for reply in answer.replies for value in reply.values)
         if not found:
             raise self._nothing_there(chain)
         ours = self._target.extra if found <= self._target.extra else self._target.addresses
-        for hearing in hearings:
-            if len({_verdict(addresses(reply.values), ours) for reply in hearing.replies}) > 1:
-                raise disagree(chain.end, hearing)
-        lines = (*chain.lines, *(line for hearing in hearings for line in hearing.lines))
+        for answer in answers:
+            if len({_verdict(addresses(reply.values), ours) for reply in answer.replies}) > 1:
+                raise disagree(chain.end, answer)
+        lines = (*chain.lines, *(line for answer in answers for line in answer.lines))
         if found <= ours:
             standing = [
                 self._address(one, RecordVerdict.RIGHT, (*chain.aliases, str(one))) for one in in_order(found)
             ]
-            return self._proof(f"{listed(found)} {'are' if len(found) > 1 else 'is'} ours", hearings[:1], standing)
+            return self._proof(f"{listed(found)} {'are' if len(found) > 1 else 'is'} ours", answers[:1], standing)
         raise self._foreign(chain, lines, found - ours, found & ours)
 
-    def _proof(self, what: str, hearings: Hearings, records: Sequence[DnsRecord]) -> Delegation:
-        agreed = "".join(f", {hearing.summary}" for hearing in hearings)
+    def _proof(self, what: str, answers: ZoneAnswers, records: Sequence[DnsRecord]) -> Delegation:
+        agreed = "".join(f", {answer.summary}" for answer in answers)
         return Delegation(self._domain, plain(self._target.name), tuple(records), what + agreed)
 
     def _nothing_there(self, chain: Chain) -> NotReady:
         nothing = "does not exist in DNS" if chain.outcome is Outcome.NO_NAME else "has no address in DNS"
         if len(chain.names) > 1:
             return self._elsewhere(chain, f"its CNAME leads to {plain(chain.names[1])}, which {nothing}")
-        hint, lines = misplaced(self._zones, chain.names[0])
+        hint, lines = record_under_doubled_zone(self._zones, chain.names[0])
         if chain.outcome is Outcome.NO_NAME:
             slug, problem = Slug.DNS_NO_SUCH_NAME, "does not exist in DNS"
         else:
             slug, problem = Slug.DNS_NO_DATA, "exists in DNS but has neither a CNAME nor an address"
         seen = (*chain.seen, f"{self._domain}. {chain.outcome.value}", *lines)
-        facts = DnsFacts(records=self._approval_if_needed(), asked=chain.asked, seen=seen, hint=hint)
+        facts = DnsFacts(records=self._records_to_create(), asked=chain.asked, seen=seen, hint=hint)
         return not_ready(slug, f"{self._domain} {problem}", facts)
 
     def _elsewhere(
         self, chain: Chain, where: str, lines: tuple[str, ...] = (), found: Addresses = frozenset()
     ) -> NotReady:
         facts = DnsFacts(
-            records=self._approval_if_needed(chain.aliases, found),
+            records=self._records_to_create(chain.aliases, found),
             asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
-            hint=mistaken(self._zones, chain, self._target.name),
+            hint=near_miss(self._zones, chain, self._target.name),
         )
         problem = f"{self._domain} does not point here yet: {where}, not to {plain(self._target.name)}"
         return not_ready(Slug.DNS_CNAME_MISMATCH, problem, facts)
@@ -138,13 +140,13 @@ class Decision:
             slug, problem = Slug.DNS_ADDRESS_MISMATCH, f"{listed(foreign)} {verb} not ours"
         unwanted = [self._address(one, RecordVerdict.UNWANTED, (str(one),)) for one in in_order(foreign) if ours]
         facts = DnsFacts(
-            records=(*self._approval_if_needed(chain.aliases, foreign | ours), *unwanted),
+            records=(*self._records_to_create(chain.aliases, foreign | ours), *unwanted),
             asked=chain.asked,
             seen=tuple(dict.fromkeys((*chain.seen, *lines))),
         )
         return not_ready(slug, f"{self._domain} does not point here yet: {problem}", facts)
 
-    def _approval_if_needed(
+    def _records_to_create(
         self, aliases: Sequence[str] = (), found: Addresses = frozenset()
     ) -> tuple[DnsRecord, ...]:
         """Return the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""

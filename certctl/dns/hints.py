@@ -13,7 +13,7 @@ from certctl.errors import NotReady, Unreachable
 _TYPO = 2
 
 
-def misplaced(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
+def record_under_doubled_zone(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
     """Look for the record under ``name.zone.zone``, where forms that add the zone put a full name.
 
     Returns:
@@ -22,7 +22,7 @@ def misplaced(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
     with suppress(NotReady, Unreachable, dns.name.NameTooLong):
         zone = zones.cut(name)
         doubled = Name((*name.labels[:-1], *zone.labels))
-        lines = zones.consult(doubled, CNAME).lines or zones.consult(doubled, A).lines
+        lines = zones.ask_nameservers(doubled, CNAME).lines or zones.ask_nameservers(doubled, A).lines
         if lines and doubled != name:
             entered = plain(name.relativize(zone)) if name != zone else "@"
             hint = f"the record was created as {plain(doubled)}: the DNS form adds {plain(zone)} by itself"
@@ -30,7 +30,7 @@ def misplaced(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
     return "", ()
 
 
-def mistaken(zones: Zones, chain: Chain, target: Name) -> str:
+def near_miss(zones: Zones, chain: Chain, target: Name) -> str:
     """Explain a CNAME that was meant for us but points beside; empty when it was meant for somebody else."""
     alias = chain.names[1]
     if len(alias) > len(target) and alias.labels[: len(target) - 1] == target.labels[:-1]:

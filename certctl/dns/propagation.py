@@ -64,7 +64,7 @@ def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
         NotReady: the CNAMEs do not end, or the nameservers fail.
         Unreachable: no resolver answered.
     """
-    shadow, notes = _shadow(zones, name)
+    shadow, notes = _covering_wildcard(zones, name)
     end = name
     for _ in range(MAX_LINKS + 1):
         alias = _alias(zones, end)
@@ -95,29 +95,29 @@ def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
     return f"{plain(name)} → {plain(owner)}"
 
 
-def _shadow(zones: Zones, name: Name) -> tuple[Name | None, Sequence[str]]:
+def _covering_wildcard(zones: Zones, name: Name) -> tuple[Name | None, Sequence[str]]:
     """Find a wildcard that answers for the challenge's name as long as nothing stands there: its CNAME, and words.
 
     A name beside it that nobody can have made shows it.
     """
-    stranger = Name((f"certctl-probe-{token_hex(8)}".encode(), *name.parent().labels))
+    sibling = Name((f"certctl-probe-{token_hex(8)}".encode(), *name.parent().labels))
     above = f"*.{plain(name.parent())}"
-    if alias := _alias(zones, stranger):
+    if alias := _alias(zones, sibling):
         until = f"it answers for {plain(name)} until a record of its own stands there"
         return alias, [f"{above} is a CNAME to {plain(alias)}: {until}"]
-    if any(reply.values for reply in zones.consult(stranger, TXT).replies):
+    if any(reply.values for reply in zones.ask_nameservers(sibling, TXT).replies):
         return None, [f"{above} has a TXT record: it does not count once {plain(name)} has one of its own"]
     return None, []
 
 
 def _alias(zones: Zones, name: Name) -> Name | None:
-    return next((reply.alias for reply in zones.consult(name, CNAME).replies if reply.alias), None)
+    return next((reply.alias for reply in zones.ask_nameservers(name, CNAME).replies if reply.alias), None)
 
 
 def _answers(resolver: Resolver, zone: Zone, owner: Name, settings: DnsSettings) -> tuple[TxtAnswer, ...]:
     if not settings.asks_nameservers or not zone.servers:
         return (_answer(resolver.resolve(owner, TXT), owner),)
-    replies = resolver.together(lambda server: resolver.ask(server, owner, TXT), zone.servers)
+    replies = resolver.in_parallel(lambda server: resolver.ask(server, owner, TXT), zone.servers)
     return tuple(_answer(reply, owner) for reply in replies)
 
 

@@ -47,7 +47,7 @@ class Resolver:
             self._replies[key] = self._first_usable(name, kind)
         return self._replies[key]
 
-    def known(self, name: Name, kind: RdataType) -> Reply:
+    def resolve_cached(self, name: Name, kind: RdataType) -> Reply:
         """Return what an earlier verification was told and still holds, else ``resolve``.
 
         For what is not the customer's own record: whoever has just changed that must not hear the old one.
@@ -62,7 +62,7 @@ class Resolver:
         """Ask one server, within the deadline of the whole."""
         return ask(server, name, kind, patience=self._patience, deadline=self._deadline)
 
-    def together(self, work: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
+    def in_parallel(self, work: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
         """Do one thing to many at the same time, so that the slowest decides and not the sum.
 
         A thread costs more than a question, so all who ask share theirs. Whoever finds them busy does the work
@@ -75,7 +75,7 @@ class Resolver:
             results.append(work(item) if other.cancel() else other.result())
         return tuple(results)
 
-    def works(self, name: Name) -> bool:
+    def resolves_tld(self, name: Name) -> bool:
         """Tell whether the resolvers can find the top-level domain of a name: if not, it is they who are ill."""
         top = Name(name.labels[-2:])
         return self.resolve(top, dns.rdatatype.NS).usable

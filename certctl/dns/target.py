@@ -37,9 +37,9 @@ class Target:
             Unreachable: ``dns-target-broken`` when the target does not resolve, in full: half of its addresses
                 would make the other half look foreign.
         """
-        replies = self._resolver.together(lambda kind: self._resolver.known(self.name, kind), (A, AAAA))
+        replies = self._resolver.in_parallel(lambda kind: self._resolver.resolve_cached(self.name, kind), (A, AAAA))
         silent = next((reply for reply in replies if reply.outcome is Outcome.SILENT), None)
-        if silent and not self._resolver.works(self.name):
+        if silent and not self._resolver.resolves_tld(self.name):
             raise no_resolver(self._resolver, self.name, silent)
         found = addresses(value for reply in replies for value in reply.values)
         if not found or not all(reply.usable for reply in replies):

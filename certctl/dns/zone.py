@@ -35,7 +35,7 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class ZoneAnswer:
     """What everyone said who should know: at least one usable reply.
 
     Attributes:
@@ -83,8 +83,8 @@ class Zones:
         Raises:
             Unreachable: no resolver answered.
         """
-        for ancestor in climb(name):
-            reply = self._resolver.known(ancestor, NS)
+        for ancestor in ancestors(name):
+            reply = self._resolver.resolve_cached(ancestor, NS)
             if reply.outcome is Outcome.SILENT:
                 raise no_resolver(self._resolver, ancestor, reply)
             if reply.outcome is Outcome.RECORDS and reply.alias is None:
@@ -99,20 +99,20 @@ class Zones:
         """
         cut = self.cut(name)
         if cut not in self._zones:
-            values = self._resolver.known(cut, NS).values
+            values = self._resolver.resolve_cached(cut, NS).values
             names = sorted(value.target for value in values if isinstance(value, dns.rdtypes.ANY.NS.NS))[
                 :MAX_AT_ONCE
             ]
-            found = self._resolver.together(self._server, names)
+            found = self._resolver.in_parallel(self._server, names)
             servers = tuple(server for server in found if isinstance(server, Server))
             self._zones[cut] = Zone(cut, servers, tuple(line for line in found if isinstance(line, str)))
         return self._zones[cut]
 
     def resolver_works(self, name: Name) -> bool:
         """Tell whether a missing answer about a name is the name's fault and not our resolver's."""
-        return self._resolver.works(name)
+        return self._resolver.resolves_tld(name)
 
-    def consult(self, name: Name, kind: RdataType) -> Hearing:
+    def ask_nameservers(self, name: Name, kind: RdataType) -> ZoneAnswer:
         """Hear every nameserver of the name's zone; the resolver only where none of them can be heard.
 
         Raises:
@@ -122,11 +122,11 @@ class Zones:
         if not self._settings.asks_nameservers or len(name) <= ONE_LABEL:
             return self._resolver_says(name, kind, ())
         zone = self.zone_of(name)
-        replies = self._resolver.together(lambda server: self._resolver.ask(server, name, kind), zone.servers)
+        replies = self._resolver.in_parallel(lambda server: self._resolver.ask(server, name, kind), zone.servers)
         failures = [reply for reply in replies if not reply.usable]
         unanswered = (*(f"{reply.server.name}: {reply.detail}" for reply in failures), *zone.unusable)
         if usable := tuple(reply for reply in replies if reply.usable):
-            return Hearing(usable, unanswered, zone.name)
+            return ZoneAnswer(usable, unanswered, zone.name)
         if any(reply.outcome is Outcome.FAILED for reply in failures):
             raise not_ready(
                 Slug.DNS_SERVFAIL,
@@ -136,11 +136,11 @@ class Zones:
             )
         return self._resolver_says(name, kind, unanswered)
 
-    def _resolver_says(self, name: Name, kind: RdataType, unanswered: tuple[str, ...]) -> Hearing:
+    def _resolver_says(self, name: Name, kind: RdataType, unanswered: tuple[str, ...]) -> ZoneAnswer:
         reply = self._resolver.resolve(name, kind)
         if reply.usable:
-            return Hearing((reply,), unanswered)
-        if reply.outcome is Outcome.SILENT or not self._resolver.works(name):
+            return ZoneAnswer((reply,), unanswered)
+        if reply.outcome is Outcome.SILENT or not self._resolver.resolves_tld(name):
             raise no_resolver(self._resolver, name, reply, unanswered)
         raise not_ready(
             Slug.DNS_SERVFAIL,
@@ -152,7 +152,7 @@ class Zones:
     def _server(self, name: Name) -> Server | str:
         """Find a nameserver's address, or say why it cannot be asked."""
         label = plain(name)
-        found = self._resolver.known(name, A).values or self._resolver.known(name, AAAA).values
+        found = self._resolver.resolve_cached(name, A).values or self._resolver.resolve_cached(name, AAAA).values
         if not found:
             return f"{label}: has no address"
         address = found[0].to_text()
@@ -173,7 +173,7 @@ def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterab
     )
 
 
-def climb(name: Name) -> Iterable[Name]:
+def ancestors(name: Name) -> Iterable[Name]:
     """Yield a name and its ancestors, without the root."""
     while len(name) >= ONE_LABEL:
         yield name

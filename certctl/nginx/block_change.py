@@ -11,14 +11,14 @@ from certctl.io.clock import Deadline
 from certctl.io.files import writing
 from certctl.nginx import aside, handshake, mainconf, mirror
 from certctl.nginx.base import serves_the_mirror
-from certctl.nginx.broken import Mender
+from certctl.nginx.broken import BrokenBlocks
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.errors import not_included, not_ours, not_served, pair_gone, pair_in_use
 from certctl.nginx.footprint import DUMPED
-from certctl.nginx.handshake import Seen
+from certctl.nginx.handshake import HandshakeResult
 from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import Master
-from certctl.nginx.pair_references import named_elsewhere
+from certctl.nginx.pair_references import pairs_named_elsewhere
 from certctl.nginx.serverblock import is_edited, is_foreign, is_our_block, read, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.nginx.transaction import Swap, Transaction
@@ -36,21 +36,21 @@ class Work:
         return bool(self.sites or self.gone)
 
 
-class GuardedChange:
+class BlockChange:
     """Fits ``parties.Change`` for sites with a server block, before it or after; see ``change.open_change``."""
 
     def __init__(
         self,
         settings: NginxSettings,
         command: NginxCommand,
-        guard: Transaction,
-        mender: Mender,
+        transaction: Transaction,
+        broken_blocks: BrokenBlocks,
         work: Work,
     ) -> None:
         self._settings = settings
         self._command = command
-        self._guard = guard
-        self._mender = mender
+        self._transaction = transaction
+        self._broken_blocks = broken_blocks
         self._sites = {site.domain: site for site in work.sites}
         self._names = {name for site in work.sites for name in site.certificate.names}
         self._places = (settings.block_pairs, settings.catch_all_pairs)
@@ -72,11 +72,11 @@ class GuardedChange:
                 ``nginx-cannot-test``, ``nginx-timeout``, ``nginx-missing``. Nothing of ours remains.
             ConfigInvalid: ``state-unwritable``, ``config-invalid``; likewise.
         """
-        self._mend(thoroughly=False)
+        self._plan_repairs(thoroughly=False)
         try:
             return self._publish()
         except WebServerFailed as error:
-            if not error.kind.predates_change or not self._mend(thoroughly=True):
+            if not error.kind.predates_change or not self._plan_repairs(thoroughly=True):
                 raise
             return self._publish()
 
@@ -86,13 +86,13 @@ class GuardedChange:
         files = {path: text for path, text in wanted.items() if text != current[path]}
         stale = [site for site in self._sites.values() if not self._settings.place_of(site).holds(site)]
         leftovers = [d for d in self._gone if any(place.has(d) for place in self._places)]
-        self._named = named_elsewhere(self._settings, self._command, leftovers)
+        self._named = pairs_named_elsewhere(self._settings, self._command, leftovers)
         self._published = True
         self._blocks_before = {d: current.get(self._settings.block_path(d)) for d in self._gone}
         if files or stale or self._dropped_links():
             with writing(self._settings.live):
                 swap = self._swap(files, stale)
-            self._guard.swap(swap)
+            self._transaction.swap(swap)
             self._changed = True
         elif not leftovers:
             return Done("already in place", changed=False)
@@ -105,10 +105,10 @@ class GuardedChange:
         Raises:
             WebServerFailed: ``nginx-not-running`` (the tested files stay), ``nginx-reload-failed``.
         """
-        self._agrees = not self._changed and not self._guard.is_reload_pending and self._wire_agrees()
+        self._agrees = not self._changed and not self._transaction.is_reload_pending and self._wire_agrees()
         if self._agrees:
             return Done("already in force", changed=False)
-        seconds = self._guard.reload()
+        seconds = self._transaction.reload()
         for domain in self._gone:
             self.confirm(domain)
         return Done(f"nginx took it over in {seconds:.2f} s")
@@ -151,13 +151,13 @@ class GuardedChange:
         Raises:
             ConfigInvalid: ``state-unwritable``: a key that should be gone is not.
         """
-        self._guard.settle()
+        self._transaction.settle()
         if not self._published:
             return
         with suppress(OSError):  # it is served already; what is left is swept up next time
             for site in self._sites.values():
                 self._settings.place_of(site).prune(site.certificate)
-            if not self._guard.is_reload_pending:  # or nginx, as it runs, may still go there
+            if not self._transaction.is_reload_pending:  # or nginx, as it runs, may still go there
                 leave_other_places(self._settings, self._command, self._sites.values())
         for domain in sorted(self._gone.keys() - self._named.keys()):
             aside.put(self._settings, domain, self._blocks_before.get(domain))
@@ -198,13 +198,13 @@ class GuardedChange:
         paths = [self._settings.block_path(domain) for domain in (*shared, *self._gone)]
         return {path: None for path in paths if is_our_block(path)}
 
-    def _mend(self, *, thoroughly: bool) -> bool:
+    def _plan_repairs(self, *, thoroughly: bool) -> bool:
         """Take blocks whose pair is gone into this change; return whether there is more to do than was known.
 
         Raises:
             WebServerFailed: ``nginx-already-broken``: nobody but the operator can say what is to become of one.
         """
-        found = self._mender.find({*self._sites, *self._gone}, thoroughly=thoroughly)
+        found = self._broken_blocks.find({*self._sites, *self._gone}, thoroughly=thoroughly)
         self._sites |= {site.domain: site for site in found.sites}
         self._gone |= {domain: self._leaves(domain) for domain in found.gone}
         self._mended += [*(site.domain for site in found.sites), *found.gone]
@@ -237,7 +237,7 @@ class GuardedChange:
             for domain, old in self._gone.items()
         )
 
-    def _not_served(self, message: str, seen: Seen, expected: str) -> WebServerFailed:
+    def _not_served(self, message: str, seen: HandshakeResult, expected: str) -> WebServerFailed:
         settings = self._settings
         if not mainconf.includes(self._command.dump(), settings.config, settings.conf_dir):
             return not_included(settings)
@@ -270,6 +270,6 @@ def in_force(settings: NginxSettings) -> NginxSettings:
     return replace(settings, mode=Mode.BLOCKS)
 
 
-def _is_gone(seen: Seen, old: frozenset[str]) -> bool:
+def _is_gone(seen: HandshakeResult, old: frozenset[str]) -> bool:
     """A wildcard of ours may cover the name now; that is another leaf."""
     return seen.fingerprint not in old

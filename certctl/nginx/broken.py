@@ -25,7 +25,7 @@ _NAMED = re.compile(r"^\s*ssl_certificate(?:_key)?\s+([^\s;\"'$]+)\s*;", re.MULT
 
 
 @dataclass
-class Mended:
+class RepairPlan:
     """What has to be done about broken server blocks.
 
     Attributes:
@@ -39,7 +39,7 @@ class Mended:
     kept: list[Domain] = field(default_factory=list)
 
 
-class Mender:
+class BrokenBlocks:
     """Finds server blocks whose pair is gone, and says what becomes of each; it changes nothing."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand, recall: Recall) -> None:
@@ -47,18 +47,18 @@ class Mender:
         self._command = command
         self._recall = recall
 
-    def find(self, others_than: Collection[Domain], *, thoroughly: bool) -> Mended:
+    def find(self, others_than: Collection[Domain], *, thoroughly: bool) -> RepairPlan:
         """Look at all blocks but those that a change is about; ``thoroughly`` has OpenSSL load each pair, too."""
-        mended = Mended()
+        plan = RepairPlan()
         for domain in [domain for domain in self._broken(thoroughly=thoroughly) if domain not in others_than]:
             site = self._recall(domain)
             if site and self._can_be_published(site):
-                mended.sites.append(site)
+                plan.sites.append(site)
             elif self._is_served(domain):
-                mended.kept.append(domain)
+                plan.kept.append(domain)
             else:
-                mended.gone.append(domain)
-        return mended
+                plan.gone.append(domain)
+        return plan
 
     @as_root()
     def _broken(self, *, thoroughly: bool) -> list[Domain]:

@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from datetime import timedelta
 from hashlib import sha256
 
-from certctl.domain import NOBODY, Domain
+from certctl.domain import CHECK_DOMAIN, Domain
 from certctl.errors import Busy
 from certctl.io.locks import lock
 from certctl.nginx import mirror, probe
-from certctl.nginx.block_change import GuardedChange, Work, in_force
-from certctl.nginx.broken import Mender, Recall
+from certctl.nginx.block_change import BlockChange, Work, in_force
+from certctl.nginx.broken import BrokenBlocks, Recall
 from certctl.nginx.command import NginxCommand
 from certctl.nginx.mirror_change import MirrorChange
 from certctl.nginx.serverblock import is_our_block
@@ -28,15 +28,15 @@ Locked = Callable[[], AbstractContextManager[Transaction]]
 class SiteChange:
     """Fits ``parties.Change``: each step is taken by each part, blocks first."""
 
-    def __init__(self, parts: Sequence[GuardedChange | MirrorChange]) -> None:
+    def __init__(self, parts: Sequence[BlockChange | MirrorChange]) -> None:
         self._parts = parts
 
     def publish(self) -> Done:
-        """Publish; see ``GuardedChange.publish`` and ``MirrorChange.publish``."""
+        """Publish; see ``BlockChange.publish`` and ``MirrorChange.publish``."""
         return _joined([part.publish() for part in self._parts])
 
     def reload(self) -> Done:
-        """Reload nginx if a part needs it; see ``GuardedChange.reload`` and ``MirrorChange.reload``."""
+        """Reload nginx if a part needs it; see ``BlockChange.reload`` and ``MirrorChange.reload``."""
         return _joined([part.reload() for part in self._parts])
 
     def confirm(self, domain: Domain) -> Done:
@@ -59,7 +59,7 @@ def open_change(
                 _locked_sites(settings, map(_stripe, (*(site.domain for site in work.sites), *work.gone)))
             )
         blocks, rest = _split(in_force(settings), work)
-        parts: list[GuardedChange | MirrorChange] = []
+        parts: list[BlockChange | MirrorChange] = []
         if blocks or settings.mode is Mode.BLOCKS:
             parts.append(held.enter_context(_guarded(settings, command, locked, recall, blocks)))
         if rest or not parts:
@@ -107,14 +107,14 @@ def _locked_sites(settings: NginxSettings, stripes: Iterable[int]) -> Iterator[N
 @contextmanager
 def _guarded(
     settings: NginxSettings, command: NginxCommand, locked: Locked, recall: Recall, work: Work
-) -> Iterator[GuardedChange]:
-    with locked() as guard:
+) -> Iterator[BlockChange]:
+    with locked() as transaction:
         settings = in_force(settings)  # only now: what a killed run did to the base file has been taken back
-        change = GuardedChange(settings, command, guard, Mender(settings, command, recall), work)
+        change = BlockChange(settings, command, transaction, BrokenBlocks(settings, command, recall), work)
         try:
             yield change
         except BaseException as error:
-            guard.give_up(error)
+            transaction.give_up(error)
             raise
         change.settle()
 
@@ -133,7 +133,7 @@ def _mirrored(settings: NginxSettings, command: NginxCommand, work: Work) -> Ite
 
 def _sweep(settings: NginxSettings) -> None:
     """Take away what a killed proof left; whoever has nginx's lock may be proving, and has taken it away before."""
-    if os.path.lexists(mirror.domain_path(settings.live, NOBODY)):
+    if os.path.lexists(mirror.domain_path(settings.live, CHECK_DOMAIN)):
         with suppress(Busy), lock(settings.lock_file, timedelta(), "nginx"):
             probe.sweep(settings)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from certctl.domain import NOBODY, Domain
+from certctl.domain import CHECK_DOMAIN, Domain
 from certctl.errors import CertctlError, ConfigInvalid
 from certctl.io import accounts
 from certctl.nginx import access, foresee, mainconf
@@ -24,8 +24,8 @@ _OLDEST = (1, 20, 0)  # -e came with 1.19.5, ssl_reject_handshake with 1.19.4 (n
 _AREA = "nginx"
 _MANY_BLOCKS = 1_000  # a reload took 1.6 s then, and 245 MB (nginx 1.22.1, OpenSSL 3.0)
 _SLOW_RELOAD = 5.0
-_NOBODYS = (
-    NOBODY,
+_UNREGISTERED = (
+    CHECK_DOMAIN,
     Domain("certctl-check.example.com"),
 )  # RFC 6761 §6.4 and §6.5; the second looks like a customer's
 _HOW = "docs/how-to/choose-a-mode.md"
@@ -174,7 +174,7 @@ def _reach(settings: NginxSettings) -> Iterator[Finding]:
             )
 
 
-class Asked(Protocol):
+class AnsweringNginx(Protocol):
     """nginx, for whoever asks it."""
 
     def require_challenge(self, domain: Domain) -> Done:
@@ -186,10 +186,10 @@ class Asked(Protocol):
         ...
 
 
-def answers(web: Asked, names: Sequence[Domain]) -> Iterator[Finding]:
+def answers(web: AnsweringNginx, names: Sequence[Domain]) -> Iterator[Finding]:
     """Ask nginx for the challenge of names that are nobody's and of some that are somebody's, and for TLS."""
     summary, intercepted = "", list[CertctlError]()
-    for name in (*_NOBODYS, *names):
+    for name in (*_UNREGISTERED, *names):
         try:
             summary = web.require_challenge(name).summary
         except ConfigInvalid as error:
@@ -205,11 +205,11 @@ def answers(web: Asked, names: Sequence[Domain]) -> Iterator[Finding]:
         yield _said(intercepted[-1])  # of a served name where there is one
     elif summary:
         some = f" and {len(names)} of customers" if names else ""
-        yield Finding(_AREA, Level.OK, f"{summary}: tried for {len(_NOBODYS)} names that are nobody's{some}")
+        yield Finding(_AREA, Level.OK, f"{summary}: tried for {len(_UNREGISTERED)} names that are nobody's{some}")
     yield _tls(web)
 
 
-def _tls(web: Asked) -> Finding:
+def _tls(web: AnsweringNginx) -> Finding:
     try:
         return Finding(_AREA, Level.OK, web.require_tls().summary)
     except CertctlError as error:

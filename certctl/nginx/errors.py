@@ -9,7 +9,7 @@ from certctl.domain import Domain
 from certctl.errors import WebServerFailed
 from certctl.nginx.challenge import PLACE, Answer
 from certctl.nginx.command import ConfigTest, files_with_default_server, lines_with_name
-from certctl.nginx.handshake import Seen
+from certctl.nginx.handshake import HandshakeResult
 from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import ReloadResult, not_reached
 from certctl.nginx.servers import Answering
@@ -88,7 +88,9 @@ def not_ours(path: Path) -> WebServerFailed:
     )
 
 
-def not_served(message: str, seen: Seen | None, expected: str, settings: NginxSettings) -> WebServerFailed:
+def not_served(
+    message: str, seen: HandshakeResult | None, expected: str, settings: NginxSettings
+) -> WebServerFailed:
     """Make the error for a handshake that did not show what it should."""
     return WebServerFailed(
         Slug.NGINX_NOT_SERVED,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 
-from certctl.domain import NOBODY
+from certctl.domain import CHECK_DOMAIN
 from certctl.io.clock import Deadline
 from certctl.nginx.settings import NginxSettings
 
@@ -18,11 +18,11 @@ _PAUSE = 0.03
 _PROBE_LABEL = "certctl-check"
 _MAX_NAME = 253
 # RFC 5737, RFC 3849: only the way there is looked up.
-_NOBODYS_ADDRESS = {"*": "192.0.2.1", "0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - not a bind
+_UNROUTED_ADDRESS = {"*": "192.0.2.1", "0.0.0.0": "192.0.2.1", "::": "2001:db8::1"}  # noqa: S104 - not a bind
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class HandshakeResult:
     """What one handshake showed: the leaf's SHA-256, or why there was none.
 
     Attributes:
@@ -34,7 +34,7 @@ class Seen:
     alerted: bool = False
 
 
-def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> Seen:
+def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> HandshakeResult:
     """Shake hands once and say what was shown."""
     address = address_of(settings, settings.https_port)
     # No chain is verified, on purpose: the question is whether this very leaf is served, and comparing its
@@ -50,13 +50,13 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
             leaf = secure.getpeercert(binary_form=True)
     except ssl.SSLError as error:
         alerted = bool(error.reason and "ALERT" in error.reason) or error.reason == "TLSV1_UNRECOGNIZED_NAME"
-        return Seen(None, f"{name}: handshake refused ({error.reason or error})", alerted)
+        return HandshakeResult(None, f"{name}: handshake refused ({error.reason or error})", alerted)
     except OSError as error:
-        return Seen(None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
+        return HandshakeResult(None, f"{name}: no connection to {address[0]} port {address[1]} ({error})")
     if not leaf:
-        return Seen(None, f"{name}: no certificate was shown")
+        return HandshakeResult(None, f"{name}: no certificate was shown")
     fingerprint = sha256(leaf).hexdigest()
-    return Seen(fingerprint, f"{name}: leaf {fingerprint}")
+    return HandshakeResult(fingerprint, f"{name}: leaf {fingerprint}")
 
 
 def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> bool:
@@ -76,17 +76,17 @@ def trouble(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> 
     A refusal is an answer: the name has no certificate. It is no first visit either: neither nginx's Lua nor the
     daemon takes the name up.
     """
-    seen = look(settings, NOBODY.name, wait)
+    seen = look(settings, CHECK_DOMAIN.name, wait)
     return "" if seen.fingerprint or seen.alerted else seen.text
 
 
 def wait_until(
     settings: NginxSettings,
     names: Sequence[str],
-    wanted: Callable[[Seen], bool],
+    wanted: Callable[[HandshakeResult], bool],
     deadline: Deadline,
     in_a_row: int = _IN_A_ROW,
-) -> Seen | None:
+) -> HandshakeResult | None:
     """Look until each name is as wanted, several times in a row; return the last other sight at the deadline."""
     for name in names:
         times = 0
@@ -116,12 +116,12 @@ def outward_address(settings: NginxSettings) -> str | None:
 
     A block that listens on the loopback alone answers everything that comes there (https://nginx.org/r/listen).
     """
-    nobody = _NOBODYS_ADDRESS.get(settings.listen[0].strip("[]"))
-    if nobody is None:
+    unrouted = _UNROUTED_ADDRESS.get(settings.listen[0].strip("[]"))
+    if unrouted is None:
         return None
-    family = socket.AF_INET6 if ":" in nobody else socket.AF_INET
+    family = socket.AF_INET6 if ":" in unrouted else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
-        asking.connect((nobody, 9))
+        asking.connect((unrouted, 9))
         return str(asking.getsockname()[0])
     return None
 

@@ -17,7 +17,7 @@ from certctl.nginx.command import NginxCommand
 from certctl.nginx.errors import not_served, pair_in_use
 from certctl.nginx.mainconf import ConfigLine
 from certctl.nginx.master import not_reached
-from certctl.nginx.pair_references import named_elsewhere
+from certctl.nginx.pair_references import pairs_named_elsewhere
 from certctl.nginx.rollback import BeforeImages, undisturbed
 from certctl.nginx.settings import NginxSettings
 from certctl.slugs import Slug
@@ -51,7 +51,7 @@ class MirrorChange:
         self._published = True
         stale = [site for site in self._sites.values() if not self._live.holds(site)]
         here = [domain for domain in self._gone if self._live.has(domain)]
-        self._named = named_elsewhere(self._settings, self._command, here)
+        self._named = pairs_named_elsewhere(self._settings, self._command, here)
         leaving = [domain for domain in here if domain not in self._named]
         with writing(self._live.path):
             for site in stale:

@@ -12,7 +12,7 @@ from certctl.nginx.mainconf import ConfigLine, pieces
 from certctl.nginx.settings import NginxSettings
 
 
-def named_elsewhere(
+def pairs_named_elsewhere(
     settings: NginxSettings, command: NginxCommand, domains: Collection[Domain]
 ) -> Mapping[Domain, ConfigLine]:
     """Return the line by each of these domains whose pair is named in another file than its own block.

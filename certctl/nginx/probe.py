@@ -7,12 +7,12 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
-from certctl.domain import NOBODY, Domain
+from certctl.domain import CHECK_DOMAIN, Domain
 from certctl.io.clock import Deadline
 from certctl.io.files import PUBLIC, make_directory, remove_tree, write_new
 from certctl.nginx import handshake, mirror
 from certctl.nginx.errors import not_served
-from certctl.nginx.handshake import Seen
+from certctl.nginx.handshake import HandshakeResult
 from certctl.nginx.mirror import Rights
 from certctl.nginx.place import Place
 from certctl.nginx.settings import NginxSettings
@@ -22,7 +22,7 @@ _PATIENCE = timedelta(seconds=2)
 _ASKED = 3
 
 
-def prove(settings: NginxSettings) -> None:
+def prove_catch_all(settings: NginxSettings) -> None:
     """Shake hands for nobody's name, which for a moment has some site's certificate.
 
     Nothing is proven in mode ``blocks``, or while there is no certificate on this host. A site whose pair is broken
@@ -39,9 +39,9 @@ def prove(settings: NginxSettings) -> None:
 
 def sweep(settings: NginxSettings) -> None:
     """Take away what a killed proof left, which may be a customer's key; nobody may be proving meanwhile."""
-    nobody = mirror.domain_path(settings.live, NOBODY)
-    if os.path.lexists(nobody):
-        remove_tree(nobody)
+    check_path = mirror.domain_path(settings.live, CHECK_DOMAIN)
+    if os.path.lexists(check_path):
+        remove_tree(check_path)
 
 
 def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
@@ -49,32 +49,32 @@ def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
     for place in (settings.catch_all_pairs, settings.block_pairs):
         with place.reached():
             found = [home.name for home in place.path.iterdir() if (home / mirror.CURRENT).exists()]
-        yield from ((place, Domain(n)) for n in found if not n.startswith((".", "_")) and n != NOBODY.name)
+        yield from ((place, Domain(n)) for n in found if not n.startswith((".", "_")) and n != CHECK_DOMAIN.name)
 
 
-def _look(settings: NginxSettings, place: Place, domain: Domain) -> Seen | None:
+def _look(settings: NginxSettings, place: Place, domain: Domain) -> HandshakeResult | None:
     """Return what was seen instead of a site's certificate; None when it was seen."""
     expected = place.fingerprints(domain)
     with _borrowed(settings, place, domain):
         return handshake.wait_until(
-            settings, [NOBODY.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
+            settings, [CHECK_DOMAIN.name], lambda seen: seen.fingerprint in expected, Deadline.after(_PATIENCE)
         )
 
 
 @contextmanager
 def _borrowed(settings: NginxSettings, place: Place, domain: Domain) -> Iterator[None]:
     """Let nobody's name lead to another's certificate; the key is copied only from where workers do not look."""
-    nobody = mirror.domain_path(settings.live, NOBODY)
+    check_path = mirror.domain_path(settings.live, CHECK_DOMAIN)
     sweep(settings)
     try:
-        make_directory(nobody, settings.rights.directory)
+        make_directory(check_path, settings.rights.directory)
         if place.is_roots:
-            _copy(place, domain, nobody / mirror.CURRENT, settings.rights)
+            _copy(place, domain, check_path / mirror.CURRENT, settings.rights)
         else:
-            (nobody / mirror.CURRENT).symlink_to(Path("..", place.link(domain).parent.name, mirror.CURRENT))
+            (check_path / mirror.CURRENT).symlink_to(Path("..", place.link(domain).parent.name, mirror.CURRENT))
         yield
     finally:
-        remove_tree(nobody)
+        remove_tree(check_path)
 
 
 def _copy(place: Place, domain: Domain, to: Path, rights: Rights) -> None:

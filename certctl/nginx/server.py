@@ -211,23 +211,23 @@ class Nginx:
             WebServerFailed: as ``Change.publish`` and ``Change.reload``; ``nginx-not-served``, a name would not be.
         """
         base = self._settings.base_path
-        with self._no_site_changing(), self._locked() as guard:
+        with self._no_site_changing(), self._locked() as transaction:
             if without := self.without_block():
                 raise only_behind_catch_all(without)
             wanted = base_files(self._settings, self._command)
             changed = {path: text for path, text in wanted.items() if text != read(path)}
-            if not (changed or guard.is_reload_pending):  # a killed run may not have seen nginx read it
+            if not (changed or transaction.is_reload_pending):  # a killed run may not have seen nginx read it
                 return Done(f"{base} is in place", changed=False)
             try:
                 if changed:
-                    guard.swap(Swap(changed))
+                    transaction.swap(Swap(changed))
                 if self._is_reachable():
-                    guard.reload()
-                    probe.prove(self._settings)
+                    transaction.reload()
+                    probe.prove_catch_all(self._settings)
             except BaseException as error:
-                guard.give_up(error)
+                transaction.give_up(error)
                 raise
-            guard.settle()
+            transaction.settle()
         return Done(f"wrote {base}" if changed else f"{base} is in place", changed=bool(changed))
 
     def without_block(self) -> Sequence[Domain]:
@@ -292,13 +292,13 @@ class Nginx:
         Raises:
             WebServerFailed: ``nginx-already-broken`` and the failures of a reload.
         """
-        with self._locked() as guard:
+        with self._locked() as transaction:
             verdict = self._command.test()
             if not verdict.ok:
                 raise already_broken(verdict, self._settings)
-            changed = guard.is_reload_pending
+            changed = transaction.is_reload_pending
             what = "nginx took certctl's changes over" if changed else "nothing of certctl's had changed; reloaded"
-            return Done(f"{what} in {guard.reload():.2f} s", changed=changed)
+            return Done(f"{what} in {transaction.reload():.2f} s", changed=changed)
 
     def worker_group(self) -> str:
         """Return the name of the group nginx's workers have: whoever they talk to on a socket must let it in."""
@@ -349,9 +349,9 @@ class Nginx:
     @contextmanager
     def _locked(self) -> Iterator[Transaction]:
         with lock(self._settings.lock_file, self._settings.lock_wait, "nginx"):
-            guard = Transaction(self._settings, self._command, self._master)
-            guard.begin()
-            yield guard
+            transaction = Transaction(self._settings, self._command, self._master)
+            transaction.begin()
+            yield transaction
 
     @as_root()
     def _named_by_blocks(self) -> Sequence[str]:

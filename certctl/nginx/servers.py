@@ -32,7 +32,7 @@ class ServerBlock:
     listens: list[list[str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
-    def hears(self, port: int) -> bool:
+    def listens_on(self, port: int) -> bool:
         """Tell whether it listens on a port; without ``listen`` on 80."""
         return any(_port_of(words) == port for words in self.listens) if self.listens else port == 80  # noqa: PLR2004
 
@@ -56,7 +56,7 @@ class Answering:
 
 def answering(every: Iterable[ServerBlock], name: str, port: int) -> Answering | None:
     """Return which block answers for a name on a port; None when it is not among them."""
-    blocks = [block for block in every if block.hears(port)]
+    blocks = [block for block in every if block.listens_on(port)]
     named = [(block, each) for block in blocks for each in block.names]
     fits = [
         next(((b, n) for b, n in named if n.lower() == name), None),

@@ -17,7 +17,7 @@ _MAX_EVENTS = 100
 _LINES = 10
 
 
-class What(StrEnum):
+class AlertKind(StrEnum):
     """What can be worth telling."""
 
     FAILED = "failed"
@@ -29,10 +29,10 @@ class What(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class Alert:
     """One thing that happened to one domain, and what became of it."""
 
-    what: What
+    what: AlertKind
     result: JourneyResult
 
     def document(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Message:
     command: str
     at: datetime
     exit_code: int
-    happenings: Sequence[Happening]
+    alerts: Sequence[Alert]
 
     def json(self) -> bytes:
         """Return the document. A run with very many events carries the first hundred; ``total`` counts them all."""
@@ -90,15 +90,15 @@ class Message:
                 "ok": self.exit_code == 0,
                 "exit_code": self.exit_code,
                 "text": self.text(),
-                "total": len(self.happenings),
-                "events": [happening.document() for happening in self.happenings[:_MAX_EVENTS]],
+                "total": len(self.alerts),
+                "events": [alert.document() for alert in self.alerts[:_MAX_EVENTS]],
             }
         ).encode()
 
     def text(self) -> str:
         """Say it to a person."""
-        lines = [happening.sentence() for happening in self.happenings[:_LINES]]
-        more = len(self.happenings) - len(lines)
+        lines = [alert.sentence() for alert in self.alerts[:_LINES]]
+        more = len(self.alerts) - len(lines)
         return "\n".join(
             [f"certctl {self.command} on {one_line(self.host)}", *lines] + [f"… {more} more"] * (more > 0)
         )

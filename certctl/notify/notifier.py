@@ -49,9 +49,9 @@ class Notifier:
     def tell(self, message: Message, *, ping: bool) -> Sequence[str]:
         """Send the message if something happened, and ping if asked to; return what did not work, in words."""
         s, ways = self._settings, dict[str, Callable[[float], str]]()
-        if message.happenings and s.command:
+        if message.alerts and s.command:
             ways["command"] = lambda seconds: _run(s.command, message.json(), seconds)
-        if message.happenings and s.webhook:
+        if message.alerts and s.webhook:
             posted = Request(
                 "POST", s.webhook, data=message.json(), headers=_HEADERS | {"Content-Type": "application/json"}
             )

@@ -8,7 +8,7 @@ import asyncio
 import re
 from collections.abc import Callable
 
-from certctl.domain import NOBODY
+from certctl.domain import CHECK_DOMAIN
 
 _NAME = rb"[A-Za-z0-9][A-Za-z0-9.-]{2,252}"
 _MISS = re.compile(
@@ -21,7 +21,7 @@ def missed_name(datagram: bytes) -> str | None:
     """Return the name in nginx's complaint about a certificate it cannot load, if this is one."""
     found = _MISS.search(datagram[:MAX_DATAGRAM])
     name = found[1].decode("ascii") if found else None
-    return None if name == NOBODY.name else name  # our own look at TLS is nobody's visit
+    return None if name == CHECK_DOMAIN.name else name  # our own look at TLS is nobody's visit
 
 
 class MissSocket(asyncio.DatagramProtocol):

@@ -72,7 +72,7 @@ class RealWorld:
     engine: str
 
     def batch(self) -> CertificateAuthority:
-        return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine, person=patient())
+        return Authority(self.lab.with_state(self.lab.root / self.engine), self.engine, operator=patient())
 
     @property
     def orders(self) -> int:

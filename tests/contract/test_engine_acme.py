@@ -113,23 +113,25 @@ def test_a_ca_without_standing_records_is_told_from_one_that_refuses(tmp_path: P
 @pytest.mark.parametrize("engine", ["certbot", "acme"])
 def test_an_order_is_begun_and_shown_again_whatever_the_engine(lab: CaLab, tmp_path: Path, engine: str) -> None:
     settings = lab.with_state(tmp_path)
-    person = patient()
-    first, again = (Authority(settings, engine, person=person).begin(approval("*.example.com")) for _ in range(2))
+    operator = patient()
+    first, again = (
+        Authority(settings, engine, operator=operator).begin(approval("*.example.com")) for _ in range(2)
+    )
     assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
     assert len(set(first.values)) == 2
     assert again.values == first.values
     assert first.until
     lab.restart()  # now the CA knows neither the order nor the account
-    anew = Authority(settings, engine, person=person).begin(approval("*.example.com"))
+    anew = Authority(settings, engine, operator=operator).begin(approval("*.example.com"))
     assert anew.opened is Opened.ANEW
     assert set(anew.values).isdisjoint(first.values)
 
 
 def test_without_an_order_that_was_begun_nothing_is_finished(lab: CaLab, tmp_path: Path) -> None:
-    person = replace(patient(), finishes=True)
+    operator = replace(patient(), finishes=True)
     orders = lab.orders
     with pytest.raises(ConfigInvalid) as caught:
-        Authority(lab.with_state(tmp_path), "acme", person=person).obtain(
+        Authority(lab.with_state(tmp_path), "acme", operator=operator).obtain(
             approval("*.example.com"), DnsSolver("manual")
         )
     assert caught.value.slug == "wildcard-not-begun"
@@ -512,19 +514,19 @@ def test_an_answer_without_an_end_is_cut(server: FakeAcme, party: Authority) -> 
 
 
 def test_a_ca_that_is_away_for_a_moment_costs_a_person_no_order(server: FakeAcme, tmp_path: Path) -> None:
-    person = patient()
+    operator = patient()
     settings = CaSettings(f"{server.base}/dir", tmp_path / "acme", tmp_path / "challenges", server.ca_file)
     resources = {"newNonce": "nonce", "newAccount": "acct", "newOrder": "order"}
     offers = {name: f"{server.base}/{path}" for name, path in resources.items()}
     there = Answer(200, offers | {"meta": {"profiles": {"classic": "orders live for a week"}}})
     server.faults, server.orders = Faults(answers={"dir": there}), 0
     with pytest.raises(Refused, match="dns-01"):  # this CA offers no such challenge, but its order is there
-        Authority(settings, person=person).begin(approval("*.example.com"))
+        Authority(settings, operator=operator).begin(approval("*.example.com"))
     server.faults.answers["dir"] = page(502)
     with pytest.raises(Unreachable):
-        Authority(settings, person=person).begin(approval("*.example.com"))
+        Authority(settings, operator=operator).begin(approval("*.example.com"))
     server.faults.answers["dir"] = there
-    assert Authority(settings, person=person).begin(approval("*.example.com")).opened is Opened.SAME
+    assert Authority(settings, operator=operator).begin(approval("*.example.com")).opened is Opened.SAME
     assert server.orders == 1
 
 

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from certctl.domain import Domain
 from certctl.errors import NotReady, Refused
-from certctl.notify import Happening, Message, Notifier, NotifySettings, What
+from certctl.notify import Alert, AlertKind, Message, Notifier, NotifySettings
 from certctl.notify.notifier import ping_url
 from certctl.slugs import Slug
 from certctl.stories.result import JourneyResult
@@ -39,18 +39,18 @@ def server() -> Iterator[ScriptedServer]:
         yield server
 
 
-def failed(domain: str = "a.example.com") -> Happening:
+def failed(domain: str = "a.example.com") -> Alert:
     dns, operator, ca = FakeDns(), FakeOperator(now=NOON), FakeCa(clock=NOON)
     dns.cnames["a.example.com"] = dns.target
     operator.approves(Domain("a.example.com"))
     issued = ca.obtain(operator.approve(dns.verify(Domain("a.example.com"))))
     error = Refused(Slug.CA_CONNECTION, "port 80\n<3>forged", next=["certctl doctor"])
     row = DomainRow(Domain(domain), State.ACTIVE, NOON, issued.certificate, 4, error.slug, NOON + timedelta(days=1))
-    return Happening(What.LATE, JourneyResult(domain=domain, at=NOON, after=row, error=error))
+    return Alert(AlertKind.LATE, JourneyResult(domain=domain, at=NOON, after=row, error=error))
 
 
-def message(*happenings: Happening, exit_code: int = 5) -> Message:
-    return Message(host="web-1", command="renew", at=NOON, exit_code=exit_code, happenings=happenings)
+def message(*alerts: Alert, exit_code: int = 5) -> Message:
+    return Message(host="web-1", command="renew", at=NOON, exit_code=exit_code, alerts=alerts)
 
 
 def url(server: ScriptedServer, path: str = "/hook/s3cret") -> str:
@@ -70,7 +70,7 @@ def test_the_message_fits_its_schema_and_has_no_undescribed_key() -> None:
     for sent in (
         message(failed()),
         message(exit_code=0),
-        message(Happening(What.RETURNED, JourneyResult(domain="b", at=NOON))),
+        message(Alert(AlertKind.RETURNED, JourneyResult(domain="b", at=NOON))),
     ):
         validator.validate(json.loads(sent.json()))
 
@@ -246,6 +246,6 @@ def test_secrets_stay_out_of_a_repr() -> None:
 def test_a_customers_text_cannot_break_the_document() -> None:
     hostile = '"}],"ok":true\u2028\x1b[2J\ud800'
     error = NotReady(Slug.DNS_NO_DATA, hostile)
-    happening = Happening(What.PARKED, JourneyResult(domain="a", at=NOON, error=error))
-    (event,) = json.loads(message(happening).json())["events"]
+    alert = Alert(AlertKind.PARKED, JourneyResult(domain="a", at=NOON, error=error))
+    (event,) = json.loads(message(alert).json())["events"]
     assert event["message"].isprintable()

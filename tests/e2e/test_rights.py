@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.settings import CaSettings, order_for
+from certctl.ca.settings import CaSettings, order_request_for
 from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from tests.e2e.real_sandbox import DAEMON, GROUP, Ran, Sandbox, certctl, own_host
@@ -289,6 +289,6 @@ def leave_unstored(host: Sandbox, name: str) -> None:
     settings = CaSettings(at, state / "acme", state / "challenges", profile="default")
     workdir = WorkingDirectory(settings.work / name)
     workdir.make(settings)
-    workdir.ask(order_for(Domain(name), settings))
+    workdir.ask(order_request_for(Domain(name), settings))
     workdir.key.write_text(key)
     workdir.keep(chain.encode())

@@ -242,14 +242,14 @@ class Hosts:
 
     _up: ExitStack = field(default_factory=ExitStack)
     _host: KilledHost | None = None
-    _approval_if_needed: tuple[str, str] = ("", "")
+    _wanted: tuple[str, str] = ("", "")
 
     def get(self, mode: str, engine: str) -> KilledHost:
         """Return a host in a mode."""
-        if self._host is None or self._approval_if_needed != (mode, engine):
+        if self._host is None or self._wanted != (mode, engine):
             self.throw_away()
             sandbox = self._up.enter_context(own_host("--mode", mode))
-            self._host, self._approval_if_needed = KilledHost(sandbox, engine), (mode, engine)
+            self._host, self._wanted = KilledHost(sandbox, engine), (mode, engine)
         if self._host.mode != mode:
             self._host.sandbox.must("init", "--mode", mode)
         return self._host

@@ -15,7 +15,7 @@ from typing import IO
 import certctl
 from certctl.cli import main
 
-Begun = tuple[int, IO[bytes], IO[bytes]]
+BegunOrder = tuple[int, IO[bytes], IO[bytes]]
 
 
 def serve() -> None:
@@ -28,7 +28,7 @@ def serve() -> None:
         print(json.dumps([_ended(*each) for each in begun]), flush=True)
 
 
-def _begin(command: list[str]) -> Begun:
+def _begin(command: list[str]) -> BegunOrder:
     out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - ``_ended`` closes them
     pid = os.fork()
     if not pid:

@@ -104,7 +104,7 @@ def test_by_a_wrong_clock_no_engine_makes_an_account_or_an_order(
 def test_by_a_wrong_clock_no_order_is_begun_by_hand(server: FakeAcme, settings: CaSettings) -> None:
     server.faults.clock = timedelta(hours=1)
     with pytest.raises(CertctlError) as caught:
-        Authority(settings, "acme", person=patient()).begin(approval("*.example.com"))
+        Authority(settings, "acme", operator=patient()).begin(approval("*.example.com"))
     assert (caught.value.slug, server.orders) == ("clock-wrong", 0)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.domain import NOBODY, Domain
+from certctl.domain import CHECK_DOMAIN, Domain
 from certctl.errors import CertctlError
 from certctl.nginx.challenge import ask
 from certctl.nginx.handshake import outward_address
@@ -205,7 +205,7 @@ def test_our_own_handshake_is_no_first_visit_for_the_lua_of_nginx(tmp_path: Path
 def test_our_own_handshake_is_no_miss_for_the_daemon() -> None:
     line = 'cannot load certificate "/var/lib/certctl/live/{}/current/fullchain.pem": BIO_new_file() failed'
     assert missed_name(line.format(NAME).encode()) == NAME.name
-    assert missed_name(line.format(NOBODY).encode()) is None
+    assert missed_name(line.format(CHECK_DOMAIN).encode()) is None
 
 
 def test_a_block_of_the_loopback_alone_is_in_nobodys_way(tmp_path: Path) -> None:

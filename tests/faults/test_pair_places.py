@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.domain import NOBODY, Domain
+from certctl.domain import CHECK_DOMAIN, Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.locks import lock
 from certctl.nginx import mirror
@@ -178,7 +178,7 @@ def test_a_full_disk_under_a_place_that_the_site_needs_is_said_before_anything_i
 @pytest.mark.parametrize("mode", [Mode.BLOCKS, Mode.SHARED])
 def test_a_key_that_a_killed_proof_left_is_taken_away_by_the_next_change(tmp_path: Path, mode: Mode) -> None:
     with real_nginx(tmp_path, mode=mode) as host:
-        left = mirror.current_path(host.settings.live, NOBODY)
+        left = mirror.current_path(host.settings.live, CHECK_DOMAIN)
         left.mkdir(parents=True)
         (left / mirror.KEY).write_text("a customer's")
         with host.web.change([host.site("new.test")]) as change:
@@ -188,7 +188,7 @@ def test_a_key_that_a_killed_proof_left_is_taken_away_by_the_next_change(tmp_pat
 
 def test_what_somebody_proves_now_is_not_taken_from_them(tmp_path: Path) -> None:
     with real_nginx(tmp_path, mode=Mode.SHARED) as host:
-        left = mirror.current_path(host.settings.live, NOBODY)
+        left = mirror.current_path(host.settings.live, CHECK_DOMAIN)
         left.mkdir(parents=True)
         with lock(host.settings.lock_file, timedelta(seconds=1), "nginx"):
             put_live(host, host.site("new.test"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.app.alerts import happenings
+from certctl.app.alerts import alerts_of
 from certctl.cli import run as certctl
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
@@ -26,7 +26,7 @@ def told(fake: FakeWorld) -> list[str]:
     journeys = fake.journeys(*(row.domain for row in waiting(fake.world)))
     renew(journeys, fake.world)
     results = [journey.result for journey in journeys]
-    return [f"{h.what} {h.result.domain}" for h in happenings(results, fake.world.fallback_fraction)]
+    return [f"{h.what} {h.result.domain}" for h in alerts_of(results, fake.world.fallback_fraction)]
 
 
 def test_a_renewal_that_works_is_not_worth_a_word(fake: FakeWorld) -> None:

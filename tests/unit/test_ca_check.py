@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from certctl.ca.certificate import check_issued, describe
 from certctl.ca.keys import key_pem, new_key
-from certctl.ca.settings import Order
+from certctl.ca.settings import OrderRequest
 from certctl.certificates import MAX_CHAIN, type_of
 from certctl.domain import Domain
 from certctl.errors import Refused
@@ -18,7 +18,7 @@ from certctl.values import Issued
 from tests.faults.fake_acme import Signer, pem
 
 DOMAIN = Domain("status.example.com")
-ORDER = Order("https://ca.example.org/dir", "", "ecdsa-p256", (DOMAIN.name,))
+ORDER = OrderRequest("https://ca.example.org/dir", "", "ecdsa-p256", (DOMAIN.name,))
 NOW = datetime.now(UTC)
 
 
@@ -32,7 +32,9 @@ def key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def check(chain: bytes, key: ec.EllipticCurvePrivateKey, now: datetime = NOW, order: Order = ORDER) -> Issued:
+def check(
+    chain: bytes, key: ec.EllipticCurvePrivateKey, now: datetime = NOW, order: OrderRequest = ORDER
+) -> Issued:
     return check_issued(DOMAIN, order, chain, key_pem(key), now)
 
 
@@ -90,7 +92,7 @@ def test_everything_else_is_refused(ca: Signer, key: ec.EllipticCurvePrivateKey)
 
 def test_another_type_of_key_than_asked_for_is_refused(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
     with pytest.raises(Refused):
-        check(good(ca, key), key, order=Order(ORDER.directory, "", "rsa-2048", ORDER.names))
+        check(good(ca, key), key, order=OrderRequest(ORDER.directory, "", "rsa-2048", ORDER.names))
 
 
 def test_a_clock_that_is_a_little_slow_is_forgiven(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
@@ -122,7 +124,7 @@ def test_a_serial_is_shown_in_whole_bytes(
 
 
 def test_the_order_of_the_names_does_not_matter(ca: Signer, key: ec.EllipticCurvePrivateKey) -> None:
-    both = Order(ORDER.directory, "", "ecdsa-p256", ("*.example.com", "example.com"))
+    both = OrderRequest(ORDER.directory, "", "ecdsa-p256", ("*.example.com", "example.com"))
     chain = ca.leaf(["example.com", "*.example.com"], key.public_key()) + pem(ca.intermediate)
     assert check(chain, key, order=both).certificate.names == ("example.com", "*.example.com")
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.engines.certbot.log import read_result
 from certctl.ca.engines.certbot.plugin_socket import Problem
 from certctl.ca.errors import classify
 from certctl.errors import ConfigInvalid, Internal, RateLimited, Refused, Unreachable
@@ -27,7 +27,7 @@ def problem(kind: str, detail: str = "said so") -> str:
 
 
 def slug_of(log: str, *, output: str = "", code: int | None = 1) -> str:
-    return classify(evidence(code, output, log), NAME, NOW).slug
+    return classify(read_result(code, output, log), NAME, NOW).slug
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def slug_of(log: str, *, output: str = "", code: int | None = 1) -> str:
     ],
 )
 def test_a_failed_challenge_is_named_by_its_type(kind: str, slug: str) -> None:
-    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME),))
+    found = read_result(1, "", "", failed=(Problem(kind, "because", NAME),))
     error = classify(found, NAME, NOW)
     assert (error.slug, error.quota_used) == (slug, True)
     assert error.seen == (f"{NAME}: because ({kind})",)
@@ -63,7 +63,7 @@ def test_a_failed_challenge_is_named_by_its_type(kind: str, slug: str) -> None:
     ],
 )
 def test_a_failed_challenge_says_what_looks_at_the_same_thing(kind: str, command: str) -> None:
-    found = evidence(1, "", "", failed=(Problem(kind, "because", NAME),))
+    found = read_result(1, "", "", failed=(Problem(kind, "because", NAME),))
     assert classify(found, NAME, NOW).next[0] == command
 
 
@@ -87,7 +87,7 @@ def test_a_problem_with_the_request_is_named_by_its_type(kind: str, slug: str) -
 
 @pytest.mark.parametrize("kind", ["malformed", "rejectedIdentifier", "unsupportedIdentifier", "unauthorized"])
 def test_a_refusal_to_register_is_about_the_account(kind: str) -> None:
-    found = evidence(1, "", logged(400, problem(kind)))
+    found = read_result(1, "", logged(400, problem(kind)))
     assert classify(found, "the account", NOW, registering=True).slug == "ca-account"
 
 
@@ -99,7 +99,7 @@ def test_an_orders_own_error_counts_though_its_answer_was_200() -> None:
 def test_a_subproblem_is_more_telling_than_the_whole() -> None:
     sub = problem("rejectedIdentifier").replace("}", ', "identifier": {"type": "dns", "value": "b.test"}}')
     body = f'{{"type": "urn:ietf:params:acme:error:compound", "detail": "several", "subproblems": [{sub}]}}'
-    error = classify(evidence(1, "", logged(403, body)), NAME, NOW)
+    error = classify(read_result(1, "", logged(403, body)), NAME, NOW)
     assert error.slug == "ca-rejected-identifier"
     assert "b.test" in error.message
 
@@ -126,14 +126,14 @@ def test_a_refused_nonce_that_was_retried_is_forgotten() -> None:
     ],
 )
 def test_the_wait_a_ca_asks_for_is_between_a_minute_and_a_week(value: str, wait: int | None) -> None:
-    error = classify(evidence(1, "", logged(429, problem("rateLimited"), f"Retry-After: {value}")), NAME, NOW)
+    error = classify(read_result(1, "", logged(429, problem("rateLimited"), f"Retry-After: {value}")), NAME, NOW)
     assert isinstance(error, RateLimited)
     assert error.retry_after == wait
 
 
 def test_lets_encrypts_prose_is_read_when_the_header_is_missing() -> None:
     body = problem("rateLimited", "too many certificates (5), retry after 2027-01-01 03:00:00 UTC: see the docs")
-    error = classify(evidence(1, "", logged(429, body)), NAME, NOW)
+    error = classify(read_result(1, "", logged(429, body)), NAME, NOW)
     assert error.retry_after == 3 * 3600
 
 
@@ -190,7 +190,7 @@ def test_without_a_problem_document_the_last_answer_and_the_exception_decide(
 
 @pytest.mark.parametrize(("status", "wait"), [(499, None), (500, 120), (503, 120)])
 def test_a_server_error_may_say_how_long_it_lasts(status: int, wait: int | None) -> None:
-    error = classify(evidence(1, "", logged(status, "<html>", "Retry-After: 120")), NAME, NOW)
+    error = classify(read_result(1, "", logged(status, "<html>", "Retry-After: 120")), NAME, NOW)
     assert (error.slug, error.retry_after) == ("ca-unreachable", wait)
 
 
@@ -208,31 +208,31 @@ def test_a_server_error_may_say_how_long_it_lasts(status: int, wait: int | None)
 def test_a_wait_is_taken_from_a_ca_that_is_busy_not_from_one_that_refuses(
     kind: str, slug: str, wait: int | None
 ) -> None:
-    error = classify(evidence(1, "", logged(503, problem(kind), "Retry-After: 120")), NAME, NOW)
+    error = classify(read_result(1, "", logged(503, problem(kind), "Retry-After: 120")), NAME, NOW)
     assert (error.slug, error.retry_after) == (slug, wait)
 
 
 def test_our_deadline_is_a_timeout_whatever_certbot_was_doing() -> None:
-    error = classify(evidence(None, "", logged(201, '{"finalize": "x"}')), NAME, NOW)
+    error = classify(read_result(None, "", logged(201, '{"finalize": "x"}')), NAME, NOW)
     assert isinstance(error, Unreachable)
     assert (error.slug, error.quota_used) == ("ca-timeout", True)
 
 
 def test_a_certbot_without_our_plugin_is_a_matter_of_installation() -> None:
-    error = classify(evidence(1, "The requested certctl plugin does not appear to be installed", ""), NAME, NOW)
+    error = classify(read_result(1, "The requested certctl plugin does not appear to be installed", ""), NAME, NOW)
     assert isinstance(error, ConfigInvalid)
 
 
 def test_an_abort_of_ours_is_told_as_it_was() -> None:
     ours = Refused(Slug.CA_CHALLENGE_ABORTED, "because")
-    found = evidence(1, "", logged(201, '{"finalize": "x"}'), aborted=ours)
+    found = read_result(1, "", logged(201, '{"finalize": "x"}'), aborted=ours)
     assert classify(found, NAME, NOW) is ours
     assert ours.quota_used
 
 
 def test_a_failure_nobody_knows_shows_certbots_last_words() -> None:
     output = "\n".join(["Saving debug log to x", *(f"line {n}" for n in range(20)), "Ask for help at y"])
-    error = classify(evidence(1, output, ""), NAME, NOW)
+    error = classify(read_result(1, output, ""), NAME, NOW)
     assert error.slug == "ca-unrecognised"
     assert error.seen == (*(f"line {n}" for n in range(12, 20)), "certbot: exit code 1")
 
@@ -243,7 +243,7 @@ def test_a_body_that_imitates_the_log_only_harms_its_sender() -> None:
 
 
 def test_a_certbot_that_was_killed_is_no_answer_of_the_cas() -> None:
-    error = classify(evidence(-9, "", ""), NAME, NOW)
+    error = classify(read_result(-9, "", ""), NAME, NOW)
     assert isinstance(error, Internal)
     assert (error.slug, error.quota_used, error.seen) == ("certbot-killed", False, ("certbot: killed by signal 9",))
 
@@ -252,7 +252,7 @@ def test_a_certbot_that_was_killed_after_the_ca_took_the_order_has_spent_it() ->
     order = logged(
         201, '{"status": "pending", "finalize": "https://ca/finalize"}', "Content-Type: application/json"
     )
-    error = classify(evidence(-15, "", order), NAME, NOW)
+    error = classify(read_result(-15, "", order), NAME, NOW)
     assert (error.slug, error.quota_used) == ("certbot-killed", True)
 
 

@@ -27,11 +27,11 @@ from certctl.ca.engines.certbot.plugin_socket import (
     failed_message,
 )
 from certctl.ca.keys import new_key, signing_request
-from certctl.ca.settings import CaSettings, order_for, require_safe_directory
+from certctl.ca.settings import CaSettings, order_request_for, require_safe_directory
 from certctl.ca.solvers.base import Challenge, HttpTokens, Look, unseen
 from certctl.ca.solvers.run import Solving
-from certctl.ca.state_copy import remake
-from certctl.ca.workdir import Begun, WorkingDirectory
+from certctl.ca.state_copy import copy_state
+from certctl.ca.workdir import BegunOrder, WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
@@ -121,8 +121,8 @@ def test_a_ca_file_that_cannot_be_read_is_a_fault_of_the_configuration_and_not_t
 
 
 def test_a_wildcard_is_asked_for_together_with_its_zone(settings: CaSettings) -> None:
-    assert order_for(Domain("*.example.com"), settings).names == ("*.example.com", "example.com")
-    assert order_for(Domain("a.example.com"), settings).names == ("a.example.com",)
+    assert order_request_for(Domain("*.example.com"), settings).names == ("*.example.com", "example.com")
+    assert order_request_for(Domain("a.example.com"), settings).names == ("a.example.com",)
 
 
 def test_a_request_names_only_what_is_asked_for_also_when_it_is_long() -> None:
@@ -278,7 +278,7 @@ def test_a_removal_that_was_cut_short_is_finished_and_a_certbot_at_work_left_alo
     workdir = WorkingDirectory(settings.work / "status.example.com")
     (tmp_path / "acme").mkdir()
     workdir.make(settings)
-    workdir.ask(order_for(Domain("status.example.com"), settings))
+    workdir.ask(order_request_for(Domain("status.example.com"), settings))
     Authority(settings).acknowledge_stored(issued.certificate)
     assert workdir.key.exists()
     workdir.key.unlink()
@@ -292,7 +292,7 @@ def test_a_copy_that_may_go_does_not_go_while_another_run_has_the_name(settings:
     workdir = WorkingDirectory(settings.work / "status.example.com")
     settings.acme_dir.mkdir(exist_ok=True)
     workdir.make(settings)
-    workdir.ask(order_for(Domain("status.example.com"), settings))
+    workdir.ask(order_request_for(Domain("status.example.com"), settings))
     workdir.keep(issued.pem.fullchain.encode())
     with inheritable_lock(settings.acme_dir / "locks/status.example.com.lock", timedelta(0), "it"):
         with pytest.raises(Busy):
@@ -313,7 +313,9 @@ def test_an_order_is_noted_as_it_is_until_it_is_let_go(
     workdir = WorkingDirectory(settings.work / "status.example.com")
     workdir.make(settings)
     assert (workdir.begun(), workdir.presented(), workdir.result()) == (None, [], None)
-    begun = Begun("https://ca.example.org/order/1", datetime(2027, 1, 1, tzinfo=UTC), ends, is_handed_in=handed_in)
+    begun = BegunOrder(
+        "https://ca.example.org/order/1", datetime(2027, 1, 1, tzinfo=UTC), ends, is_handed_in=handed_in
+    )
     workdir.note_begun(begun)
     workdir.note_presented([CHALLENGE])
     assert (workdir.begun(), workdir.presented()) == (begun, [CHALLENGE])
@@ -330,7 +332,7 @@ def test_where_keys_are_made_nobody_else_may_look(
     workdir, before = WorkingDirectory(here.work / "status.example.com"), os.umask(umask)
     try:
         workdir.make(here)
-        workdir.ask(order_for(Domain("status.example.com"), here))
+        workdir.ask(order_request_for(Domain("status.example.com"), here))
     finally:
         os.umask(before)
     modes = {path.stat().st_mode & 0o777 for path in tmp_path.rglob("*") if not path.is_symlink()}
@@ -355,8 +357,8 @@ def test_the_directory_of_accounts_and_keys_is_closed_to_others_whatever_comes_o
 
 CHANGES: dict[str, Callable[[WorkingDirectory, CaSettings], object]] = {
     "make": lambda workdir, settings: workdir.make(settings),
-    "ask": lambda workdir, settings: workdir.ask(order_for(Domain("status.example.com"), settings)),
-    "note an order": lambda workdir, _: workdir.note_begun(Begun("https://ca/1", datetime.now(UTC), None)),
+    "ask": lambda workdir, settings: workdir.ask(order_request_for(Domain("status.example.com"), settings)),
+    "note an order": lambda workdir, _: workdir.note_begun(BegunOrder("https://ca/1", datetime.now(UTC), None)),
     "let an order go": lambda workdir, _: workdir.forget_begun(),
     "note challenges": lambda workdir, _: workdir.note_presented([CHALLENGE]),
     "keep a chain": lambda workdir, _: workdir.keep(b"chain"),
@@ -387,7 +389,7 @@ def test_what_a_run_left_to_go_on_with_is_taken_over_whole_and_nothing_else(
     left.mkdir(parents=True)
     for name in kept | {"cli.ini", "planted"}:
         (left / name).write_text(name)
-    remake(settings.acme_dir, tmp_path / "fresh")
+    copy_state(settings.acme_dir, tmp_path / "fresh")
     made = tmp_path / "fresh" / left.relative_to(settings.acme_dir)
     assert {path.name: path.read_text() for path in made.iterdir() if path.is_file()} == {
         name: name for name in kept

@@ -67,7 +67,7 @@ def test_however_many_ask_at_once_nobody_waits_for_ever(world: DnsTown) -> None:
     resolver = Resolver(world.settings)
 
     def count(depth: int) -> int:
-        return sum(resolver.together(count, [depth - 1] * 3)) if depth else 1
+        return sum(resolver.in_parallel(count, [depth - 1] * 3)) if depth else 1
 
     with ThreadPoolExecutor(100) as crowd:
         assert list(crowd.map(count, [3] * 200, timeout=30)) == [27] * 200
@@ -78,5 +78,5 @@ def test_the_first_failure_is_raised(world: DnsTown) -> None:
         raise LookupError(number)
 
     with pytest.raises(LookupError, match="1"):
-        Resolver(world.settings).together(fail, [1, 2, 3])
-    assert Resolver(world.settings).together(fail, []) == ()
+        Resolver(world.settings).in_parallel(fail, [1, 2, 3])
+    assert Resolver(world.settings).in_parallel(fail, []) == ()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.engines.certbot.log import read_result
 from certctl.ca.engines.certbot.plugin_socket import Problem
 from certctl.ca.errors import classify
 from certctl.domain import Domain
@@ -63,13 +63,13 @@ def test_a_free_lock_is_given_also_to_a_run_that_ends_because_it_may_have_to_put
 @pytest.mark.parametrize("code", [1, -15, None])
 def test_a_certbot_that_we_ended_is_no_failure_of_the_cas(code: int | None) -> None:
     stopping.set()
-    error = classify(evidence(code, "", ""), NAME, datetime(2027, 1, 1, tzinfo=UTC))
+    error = classify(read_result(code, "", ""), NAME, datetime(2027, 1, 1, tzinfo=UTC))
     assert (error.slug, error.exit_code, error.quota_used) == ("interrupted", 130, False)
 
 
 def test_what_the_ca_refuted_counts_although_we_were_asked_to_stop() -> None:
     stopping.set()
-    found = evidence(1, "", "", failed=(Problem("dns", "NXDOMAIN", NAME),))
+    found = read_result(1, "", "", failed=(Problem("dns", "NXDOMAIN", NAME),))
     error = classify(found, NAME, datetime(2027, 1, 1, tzinfo=UTC))
     assert (error.slug, error.quota_used) == ("ca-dns", True)
 

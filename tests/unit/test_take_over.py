@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from certctl.ca.settings import CaSettings, order_for
-from certctl.ca.state_copy import remake
+from certctl.ca.settings import CaSettings, order_request_for
+from certctl.ca.state_copy import copy_state
 from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
@@ -64,7 +64,7 @@ def build(place: Path) -> Path:
     settings = CaSettings("https://ca.example/dir", state / "acme", state / "challenges")
     workdir = WorkingDirectory(state / BEGUN)
     workdir.make(settings)
-    workdir.ask(order_for(Domain("begun.example.com"), settings))
+    workdir.ask(order_request_for(Domain("begun.example.com"), settings))
     workdir.keep(b"chain")
     for path in (state / ACCOUNT, state / "live/known.example.com/1/privkey.pem", state / "challenges/token"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def require_taken(place: Path) -> None:
     state, settings = place / "var/lib/certctl", CaSettings("https://ca.example/dir", place, place)
     assert (state / ACCOUNT).read_text() == "kept"
     workdir = WorkingDirectory(state / BEGUN)
-    assert workdir.asked(order_for(Domain("begun.example.com"), settings))
+    assert workdir.asked(order_request_for(Domain("begun.example.com"), settings))
     assert workdir.result() == (b"chain", workdir.key.read_bytes())
     assert (workdir.config / "accounts").readlink() == state / "acme/accounts"
     tops = (place / "run/certctl", *(p for p in state.iterdir() if p.name != "aside"))
@@ -206,5 +206,5 @@ def test_a_directory_that_is_a_link_is_not_looked_into(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "name" / "privkey.pem").write_text("x")
     (tmp_path / "acme").mkdir()
     (tmp_path / "acme" / "work").symlink_to(tmp_path / "elsewhere")
-    remake(tmp_path / "acme", tmp_path / "fresh")
+    copy_state(tmp_path / "acme", tmp_path / "fresh")
     assert [path.name for path in (tmp_path / "fresh" / "work").iterdir()] == []

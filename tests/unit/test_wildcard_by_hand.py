@@ -61,8 +61,8 @@ def solve(
     dns: DnsTown, keyboard: Keyboard, *, ends: datetime | None = None, patience: timedelta = timedelta(minutes=2)
 ) -> PropagatingDns01:
     """Go the whole way of one order; time passes only in its pauses."""
-    person = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), patience)
-    solver = PropagatingDns01(person, lambda: ends)
+    operator = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), patience)
+    solver = PropagatingDns01(operator, lambda: ends)
     solver.present(CHALLENGES)
     solver.wait(CHALLENGES)
     return solver

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from certctl.ca.directory import patient_profile
-from certctl.ca.engines.certbot.log import evidence
+from certctl.ca.engines.certbot.log import read_result
 from certctl.ca.errors import classify
 from certctl.ca.settings import CaSettings
 from certctl.errors import Unreachable
@@ -38,20 +38,20 @@ def authorization(status: str, **challenge: object) -> dict[str, object]:
 
 def test_the_first_thing_that_expires_ends_the_order() -> None:
     order = {"status": "pending", "expires": "2026-11-24T12:00:00Z", "finalize": "https://ca.test/f"}
-    assert evidence(None, "", log(order, authorization("pending"))).order_ends == datetime(
+    assert read_result(None, "", log(order, authorization("pending"))).order_ends == datetime(
         2026, 11, 24, 12, tzinfo=UTC
     )
-    assert evidence(None, "", log(authorization("valid"))).order_ends is None
+    assert read_result(None, "", log(authorization("valid"))).order_ends is None
 
 
 @pytest.mark.parametrize("expires", ["", "soon", 7, None, "2026-11-24", "0000-00-00T00:00:00Z"])
 def test_a_ca_that_says_nonsense_about_expiry_says_nothing(expires: object) -> None:
-    assert evidence(None, "", log({"status": "pending", "expires": expires})).order_ends is None
+    assert read_result(None, "", log({"status": "pending", "expires": expires})).order_ends is None
 
 
 def test_a_plugins_failed_validation_is_read_from_the_cas_own_answer() -> None:
     error = {"type": "urn:ietf:params:acme:error:dns", "detail": "no TXT record found", "status": 400}
-    found = evidence(1, "Some challenges have failed.", log(authorization("invalid", error=error)))
+    found = read_result(1, "Some challenges have failed.", log(authorization("invalid", error=error)))
     failure = classify(found, "*.hyperping.io", NOW)
     assert (failure.slug, failure.quota_used) == ("ca-dns", True)
     assert any("no TXT record found" in line for line in failure.seen)
@@ -59,19 +59,19 @@ def test_a_plugins_failed_validation_is_read_from_the_cas_own_answer() -> None:
 
 @pytest.mark.parametrize("tried", [None, 7, [7], [{"error": "text"}], [{"error": {}}]])
 def test_an_invalid_authorization_without_a_reason_is_no_reason(tried: object) -> None:
-    assert evidence(1, "", log({"status": "invalid", "challenges": tried})).refuted == ()
+    assert read_result(1, "", log({"status": "invalid", "challenges": tried})).refuted == ()
 
 
 def test_a_plugin_that_could_not_write_is_told_from_a_ca_that_refused() -> None:
     text = "2026-11-23 12:00:00,123:ERROR:certbot._internal.log:x\ncertbot.errors.PluginError: Received REFUSED\n"
     order = {"status": "pending", "finalize": "https://ca.test/f"}
-    failure = classify(evidence(1, "Received REFUSED", log(order, status=201) + text), "*.hyperping.io", NOW)
+    failure = classify(read_result(1, "Received REFUSED", log(order, status=201) + text), "*.hyperping.io", NOW)
     assert (failure.slug, failure.quota_used) == ("ca-challenge-aborted", True)
 
 
 def test_an_option_that_a_plugin_does_not_have_is_a_mistake_in_the_configuration() -> None:
     said = "certbot: error: unrecognized arguments: --dns-rfc2136-flavour=vanilla"
-    assert classify(evidence(2, said, ""), "*.hyperping.io", NOW).slug == "config-invalid"
+    assert classify(read_result(2, said, ""), "*.hyperping.io", NOW).slug == "config-invalid"
 
 
 @contextmanager

@@ -98,8 +98,8 @@ class Keyboard(SilentPrompt):
 
 
 def solve(dns: DnsTown, keyboard: Keyboard) -> DnsPersist:
-    person = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), timedelta(minutes=2))
-    solver = DnsPersist(person, lambda: None)
+    operator = ManualOperator(keyboard, TxtWatch(dns.settings), FakeClock(), timedelta(minutes=2))
+    solver = DnsPersist(operator, lambda: None)
     challenges = [Challenge(ZONE, "dns-persist-01", "", WANTED)] * 2
     solver.present(challenges)
     solver.wait(challenges)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from certctl.ca.plan import OrderPlan
-from certctl.ca.settings import Order, order_for
+from certctl.ca.settings import OrderRequest, order_request_for
 from certctl.ca.transcript import EngineResult
 from certctl.ca.workdir import WorkingDirectory
 from certctl.domain import Domain
@@ -35,9 +35,9 @@ class Task:
     replaces: str = ""
 
     @property
-    def order(self) -> Order:
+    def order(self) -> OrderRequest:
         """Return what the CA is asked for."""
-        return order_for(self.domain, self.plan.settings)
+        return order_request_for(self.domain, self.plan.settings)
 
 
 class Engine(Protocol):

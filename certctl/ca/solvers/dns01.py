@@ -30,8 +30,8 @@ class PropagatingDns01:
     challenge_type = DNS_01
     stands = False
 
-    def __init__(self, person: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
-        self._person = person
+    def __init__(self, operator: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
+        self._operator = operator
         self._order_ends = order_ends
         self._demand: TxtDemand | None = None
         self.proof = ""
@@ -39,11 +39,11 @@ class PropagatingDns01:
     def present(self, challenges: Sequence[Challenge]) -> None:
         """Tell the person which records to make; what stands there already is part of that."""
         until = self._order_ends()
-        gives_up = self._person.clock.now() + self._person.patience
+        gives_up = self._operator.clock.now() + self._operator.patience
         ends = min(gives_up, until - _MARGIN) if until else gives_up
         values = distinct(challenges)
         self._demand = TxtDemand(values, self._look(challenges[0].domain), until, ends, self.stands)
-        self._person.prompt.demand(self._demand)
+        self._operator.prompt.demand(self._demand)
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
         """Return when every nameserver shows every value.
@@ -62,7 +62,7 @@ class PropagatingDns01:
             given_up = Interrupted(Slug.INTERRUPTED, message, next=self._again(zone))
             raise _given_up(given_up, self._demand, sight) from stopped
         finally:
-            self._person.prompt.over()
+            self._operator.prompt.over()
         self.proof = f"TXT {sight.owner} = {', '.join(self._demand.values)}"
 
     def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
@@ -73,10 +73,10 @@ class PropagatingDns01:
         """Leave the records to the person who made them."""
 
     def _watch(self, zone: str, demand: TxtDemand) -> TxtSight:
-        clock, pause, agreed, sight = self._person.clock, _FIRST_PAUSE, 0, demand.sight
+        clock, pause, agreed, sight = self._operator.clock, _FIRST_PAUSE, 0, demand.sight
         while True:
             agreed = agreed + 1 if sight.agrees(demand.values) else 0
-            self._person.prompt.sighted(demand, sight)
+            self._operator.prompt.sighted(demand, sight)
             if agreed == _IN_A_ROW:
                 return sight
             left = (demand.patience_ends or clock.now()) - clock.now()
@@ -93,10 +93,10 @@ class PropagatingDns01:
         return _given_up(Refused(Slug.CA_CHALLENGE_ABORTED, message, next=self._again(zone)), demand, sight)
 
     def _look(self, zone: str) -> TxtSight:
-        return self._person.watch.look(zone)
+        return self._operator.watch.look(zone)
 
     def _again(self, zone: str) -> list[str]:
-        if self._person.finishes:
+        if self._operator.finishes:
             return [f"certctl wildcard {zone} --finish"]
         return [f"certctl wildcard {zone}", f"certctl wildcard {zone} --wait 1d"]
 

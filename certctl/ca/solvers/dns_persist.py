@@ -52,26 +52,23 @@ class DnsPersist(PropagatingDns01):
     challenge_type = DNS_PERSIST_01
     stands = True
 
-    def __init__(self, person: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
-        super().__init__(person, order_ends)
-        self._approval_if_needed = ""
+    def __init__(self, operator: ManualOperator, order_ends: Callable[[], datetime | None]) -> None:
+        super().__init__(operator, order_ends)
+        self._wanted = ""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
         """Tell the person which record must stand; where it does nobody has to do anything."""
-        self._approval_if_needed = challenges[0].validation
+        self._wanted = challenges[0].validation
         super().present(challenges)
 
     def _look(self, zone: str) -> TxtSight:
         """Look, and read what says the same in other words as the very words."""
-        sight = self._person.watch.look(zone, STANDING_LABEL)
+        sight = self._operator.watch.look(zone, STANDING_LABEL)
         return replace(sight, answers=tuple(self._read(answer) for answer in sight.answers))
 
     def _read(self, answer: TxtAnswer) -> TxtAnswer:
-        now = self._person.clock.now()
-        said = (
-            self._approval_if_needed if means(value, self._approval_if_needed, now) else value
-            for value in answer.values
-        )
+        now = self._operator.clock.now()
+        said = (self._wanted if means(value, self._wanted, now) else value for value in answer.values)
         return replace(answer, values=tuple(dict.fromkeys(said)))
 
     def _again(self, zone: str) -> list[str]:

@@ -104,8 +104,8 @@ def _come_back(context: Context, patience: timedelta) -> World:
     """Return the world of a person who has added the records of an order that was begun before."""
     from certctl.ports.manual_dns import ManualOperator, SilentPrompt
 
-    person = ManualOperator(SilentPrompt(), context.txt_watch, context.clock, patience, finishes=True)
-    return replace(context.world, ca=context.ca_by("acme", person))
+    operator = ManualOperator(SilentPrompt(), context.txt_watch, context.clock, patience, finishes=True)
+    return replace(context.world, ca=context.ca_by("acme", operator))
 
 
 def obtain_own(journey: Journey, context: Context, invocation: Invocation) -> None:
@@ -123,8 +123,8 @@ def with_person(context: Context, invocation: Invocation, patience: timedelta = 
     from certctl.cli.output.txt_prompt import TxtPrompt
     from certctl.ports.manual_dns import ManualOperator
 
-    person = ManualOperator(TxtPrompt(invocation, context.clock), context.txt_watch, context.clock, patience)
-    return replace(context.world, ca=context.ca_by(context.settings.ca.engine, person))
+    operator = ManualOperator(TxtPrompt(invocation, context.clock), context.txt_watch, context.clock, patience)
+    return replace(context.world, ca=context.ca_by(context.settings.ca.engine, operator))
 
 
 def listener_for(solver: DnsSolver, report: Listener) -> Listener:

@@ -12,7 +12,7 @@ local LONGEST_ANSWER = 8192 -- bytes
 local LONGEST_REFUSAL = 3600 -- seconds
 local TRIES = 3
 local CHAIN, KEY = "fullchain.pem", "privkey.pem"
-local NOBODY = "certctl-check.invalid" -- certctl's own look at TLS: never a visit
+local CHECK_DOMAIN = "certctl-check.invalid" -- certctl's own look at TLS: never a visit
 
 -- statx(2) is laid out alike on every architecture, which stat(2) is not (glibc 2.28).
 pcall(ffi.cdef, [[
@@ -160,7 +160,7 @@ return function(live, socket, most, patient)
 
     -- Have the daemon get a certificate; tell whether it did. Only its own word counts as a refusal to remember.
     local function obtain(name)
-        if name == NOBODY or refused:get(name) or not has_room() then
+        if name == CHECK_DOMAIN or refused:get(name) or not has_room() then
             return false
         end
         local place = {}

@@ -12,7 +12,7 @@ from certctl.slugs import Slug
 
 
 @dataclass(frozen=True)
-class Posed:
+class ChosenChallenge:
     """One challenge that was chosen.
 
     Attributes:
@@ -29,7 +29,9 @@ class Posed:
     response: challenges.ChallengeResponse
 
 
-def pose(url: str, authorization: messages.Authorization, kind: str, session: Session) -> Posed:
+def choose_challenge(
+    url: str, authorization: messages.Authorization, kind: str, session: Session
+) -> ChosenChallenge:
     """Choose the challenge of one kind in a pending authorization.
 
     Raises:
@@ -40,7 +42,7 @@ def pose(url: str, authorization: messages.Authorization, kind: str, session: Se
         if offered.chall.typ == kind and (shown := _shown(offered.chall, session)):
             token, validation, response = shown
             challenge = Challenge(name, kind, token, validation)
-            return Posed(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
+            return ChosenChallenge(challenge, url, offered.uri, offered.status == messages.STATUS_PENDING, response)
     known = [str(offered.chall.to_partial_json().get("type", "")) for offered in authorization.challenges or ()]
     raise Refused(
         Slug.CA_CHALLENGE_MISSING,

@@ -11,7 +11,7 @@ from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
 
 from certctl.ca.account import Account, load_account
-from certctl.ca.engines.acme.order import Issuance
+from certctl.ca.engines.acme.order import AcmeOrder
 from certctl.ca.engines.acme.session import Session, parsed
 from certctl.ca.engines.base import Task
 from certctl.ca.http import in_time
@@ -64,9 +64,9 @@ class Acme:
             lambda: session.send(session.place("revokeCert"), order),
         )
 
-    def _working(self, task: Task, account: str, do: Callable[[Issuance], None]) -> EngineResult:
+    def _working(self, task: Task, account: str, do: Callable[[AcmeOrder], None]) -> EngineResult:
         session = self._session(self._account(account))
-        return self._noted(session, task.deadline, lambda: do(Issuance(task, session, self._clock)))
+        return self._noted(session, task.deadline, lambda: do(AcmeOrder(task, session, self._clock)))
 
     def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> EngineResult:
         """Do something in a session, and say how it went; a session that met anything odd is not used again."""

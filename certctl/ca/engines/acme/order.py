@@ -14,14 +14,14 @@ from cryptography import x509
 from josepy.errors import DeserializationError
 from josepy.json_util import field
 
-from certctl.ca.engines.acme.authorization import Posed, pose
+from certctl.ca.engines.acme.authorization import ChosenChallenge, choose_challenge
 from certctl.ca.engines.acme.polling import FIRST, poll
 from certctl.ca.engines.acme.session import Session, parsed
 from certctl.ca.engines.base import Task
 from certctl.ca.http import retry_after
 from certctl.ca.solvers.base import Look, Solver
 from certctl.ca.solvers.run import Solving
-from certctl.ca.workdir import Begun
+from certctl.ca.workdir import BegunOrder
 from certctl.errors import ConfigInvalid, Refused
 from certctl.io.clock import SystemClock
 from certctl.slugs import Slug
@@ -39,7 +39,7 @@ class NewOrder(messages.NewOrder):
     replaces: str = field("replaces", omitempty=True)
 
 
-class Issuance:
+class AcmeOrder:
     """One task, in one thread's session."""
 
     def __init__(self, task: Task, session: Session, clock: SystemClock) -> None:
@@ -72,7 +72,7 @@ class Issuance:
         posed = self.challenges(order, kind) if order.status == messages.STATUS_PENDING else []
         self._task.workdir.note_presented([one.challenge for one in posed])
 
-    def _taken_up(self) -> tuple[Begun, messages.Order] | None:
+    def _taken_up(self) -> tuple[BegunOrder, messages.Order] | None:
         """Return the order a run before this one has made, unless it is over or nobody knows it any more."""
         workdir = self._task.workdir
         if (begun := workdir.begun()) is None:
@@ -94,13 +94,13 @@ class Issuance:
         kinds = {problem.type for problem in answer.problems}
         return answer.status in {400, 401, 403, 404, 410} and not kinds & {"accountDoesNotExist", "badNonce"}
 
-    def _made(self) -> tuple[Begun, messages.Order]:
+    def _made(self) -> tuple[BegunOrder, messages.Order]:
         """Make the order; when the CA does not like to hear what it replaces, make it without that.
 
         Raises:
             ConfigInvalid: ``wildcard-not-begun``, a person came back to an order that is not there any more.
         """
-        if (person := self._task.plan.person) and person.finishes:
+        if (operator := self._task.plan.operator) and operator.finishes:
             raise ConfigInvalid(
                 Slug.WILDCARD_NOT_BEGUN,
                 f"no order for {self._task.domain} waits: none was begun, or it has expired or failed",
@@ -113,7 +113,7 @@ class Issuance:
                 raise
         return self._ordered("")
 
-    def _ordered(self, replaces: str) -> tuple[Begun, messages.Order]:
+    def _ordered(self, replaces: str) -> tuple[BegunOrder, messages.Order]:
         wanted = self._task.order
         self._require_profile(wanted.profile)
         names = [messages.Identifier(typ=messages.IDENTIFIER_FQDN, value=name) for name in wanted.names]
@@ -122,7 +122,7 @@ class Issuance:
         made, url = parsed(messages.Order, response), response.headers.get("Location")
         if not url:
             raise DeserializationError("an order without a URL")
-        begun = Begun(url, self._clock.now(), made.expires)
+        begun = BegunOrder(url, self._clock.now(), made.expires)
         self._task.workdir.note_begun(begun)
         return begun, made
 
@@ -173,7 +173,7 @@ class Issuance:
         finally:
             solving.clean_up()
 
-    def challenges(self, order: messages.Order, kind: str) -> Sequence[Posed]:
+    def challenges(self, order: messages.Order, kind: str) -> Sequence[ChosenChallenge]:
         """Return what the CA wants to see: of each authorization that is pending, the challenge of one kind."""
         found = []
         if not isinstance(order.authorizations, (list, tuple)):
@@ -181,7 +181,7 @@ class Issuance:
         for url in order.authorizations:
             authorization = parsed(messages.Authorization, self._session.fetch(url))
             if authorization.status == messages.STATUS_PENDING:
-                found.append(pose(url, authorization, kind, self._session))
+                found.append(choose_challenge(url, authorization, kind, self._session))
         return found
 
     def _require_valid(self, url: str) -> None:
@@ -195,7 +195,7 @@ class Issuance:
         if not look(min(_LOOKS_WITHIN, self._session.deadline.remaining()), quiet):
             self._pause(FIRST)
 
-    def _finalized(self, begun: Begun, order: messages.Order) -> messages.Order:
+    def _finalized(self, begun: BegunOrder, order: messages.Order) -> messages.Order:
         """Hand in the request, and wait for the CA to sign it."""
         if order.status in {messages.STATUS_PENDING, messages.STATUS_READY}:
             order = self._handed_in(begun, order)
@@ -204,7 +204,7 @@ class Issuance:
             order = self._polled(messages.Order, begun.url, {messages.STATUS_PROCESSING})
         return order
 
-    def _handed_in(self, begun: Begun, order: messages.Order) -> messages.Order:
+    def _handed_in(self, begun: BegunOrder, order: messages.Order) -> messages.Order:
         request = messages.CertificateRequest(csr=x509.load_pem_x509_csr(self._task.workdir.request.read_bytes()))
         self._task.workdir.note_begun(replace(begun, is_handed_in=True))
         try:

@@ -11,7 +11,7 @@ from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256, ES384, ES512, RS256, JWASignature
 from josepy.jwk import JWK, JWKEC
 
-from certctl.ca.http import RecordedNetwork, in_time
+from certctl.ca.http import RecordedAcmeHttp, in_time
 from certctl.ca.settings import CaSettings
 from certctl.io.clock import Deadline
 
@@ -21,7 +21,7 @@ _NONCES = 10  # a CA that refuses every third nonce is met once in 60,000 reques
 T = TypeVar("T", bound=JSONDeSerializable)
 
 
-class Session(RecordedNetwork):
+class Session(RecordedAcmeHttp):
     """The connection of one thread; kept between orders, with its nonces.
 
     Attributes:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
 
-from certctl.ca.engines.certbot.log import evidence, read_log
+from certctl.ca.engines.certbot.log import read_log, read_result
 from certctl.ca.engines.certbot.plugin_socket import DESCRIPTOR, PluginSocket
 from certctl.ca.settings import CaSettings
 from certctl.ca.transcript import End, EngineResult
@@ -64,7 +64,9 @@ def run_certbot(
         except process.Missing as error:
             raise _missing(f"certbot cannot be run: {argv[0]}") from error
         failed, aborted = (tuple(exchange.failed), exchange.aborted) if exchange else ((), None)
-        return evidence(code, process.read_output(captured), read_log(workdir.log), failed=failed, aborted=aborted)
+        return read_result(
+            code, process.read_output(captured), read_log(workdir.log), failed=failed, aborted=aborted
+        )
 
 
 def retry_bad_nonce(run: Callable[[], EngineResult]) -> EngineResult:

@@ -21,7 +21,7 @@ _PLUGIN_OPTION = re.compile(r"unrecognized arguments: .*--dns-")
 _NOISE = ("Saving debug log", "Ask for help", "- - -")
 
 
-def evidence(
+def read_result(
     code: int | None,
     output: str,
     log: str,
