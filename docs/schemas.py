@@ -274,7 +274,7 @@ DATA: dict[str, Schema] = {
 """What is under ``data``, by the command's name in ``schema``."""
 
 
-_HAPPENING = _object(
+_ALERT = _object(
     {
         "event": {"enum": [str(what) for what in AlertKind]},
         "domain": _TEXT,
@@ -291,7 +291,7 @@ _HAPPENING = _object(
 _MESSAGE: Schema = {
     "$schema": _DRAFT,
     "$id": MESSAGE,
-    "title": "AlertKind [notify] command and webhook get",
+    "title": "What [notify] command and webhook get",
     "description": "One document about one run, only when there is something to tell. Keys are only ever added.",
     **_object(
         {
@@ -303,7 +303,7 @@ _MESSAGE: Schema = {
             "exit_code": {"enum": [int(code) for code in ExitCode]},
             "text": _TEXT | {"description": "all of it in a few lines, which chat services show"},
             "total": _COUNT,
-            "events": _list(_HAPPENING) | {"description": "the first hundred"},
+            "events": _list(_ALERT) | {"description": "the first hundred"},
         }
     ),
 }
