@@ -11,13 +11,13 @@ from acme.client import ClientNetwork
 from acme.messages import RegistrationResource
 from josepy.jwa import RS256, JWASignature
 from josepy.jwk import JWK
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from certctl.ca.settings import CaSettings
 from certctl.ca.transcript import Response
 from certctl.certificates import MAX_CHAIN
 from certctl.formats import delay_seconds
+from certctl.io.request import TrustingAdapter
 from certctl.io.running import OutOfTime, Running
 
 AT_ONCE = 16
@@ -41,7 +41,7 @@ class AcmeHttp(ClientNetwork):
         # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
         self.verify_ssl = str(settings.ca_file) if settings.ca_file else True  # type: ignore[assignment]
         self.session.trust_env = False
-        self.session.mount("https://", HTTPAdapter(pool_maxsize=AT_ONCE))
+        self.session.mount("https://", TrustingAdapter(pool_maxsize=AT_ONCE))
         self.session.hooks["response"].append(_shorten)
 
 
