@@ -67,7 +67,7 @@ def _was_told(before: DomainRow, at: datetime, fraction: float) -> bool:
 
 
 def _reminders(context: Context) -> Iterator[Alert]:
-    """Yield an alert for each wildcard that a person must renew: when it is due, then weekly, and daily once late."""
+    """Yield an alert for each wildcard a person must renew: when it is due, then weekly, and daily once late."""
     from certctl.stories.renew import is_waiting
     from certctl.stories.wildcard import by_hand, needs_person
 

@@ -16,6 +16,6 @@ def daemon_files(context: Context, settings: UnitSettings) -> list[HostFile]:
 
 
 def newest(context: Context) -> float:
-    """Return when the configuration or certctl itself last changed (a timestamp): the daemon reads them at its start."""
+    """Return when what the daemon reads at its start last changed (a timestamp): configuration and certctl."""
     read = [path for path in (context.file, Path(certctl.__file__), Path(certctl.__file__).parent) if path.exists()]
     return max(path.stat().st_mtime for path in read)

@@ -102,7 +102,7 @@ def _untaken(context: Context, places: set[Path]) -> Iterator[Finding]:
 
 
 def _trouble(place: Path, rights: AbstractContextManager[None]) -> OSError | None:
-    """Return the error of writing a file into a directory, None when that works; a later run sweeps a leftover up."""
+    """Return the error of writing a file into a directory, None when that works; a later run sweeps leftovers."""
     tried = place / f".{token_hex(8)}.tmp"
     with rights:
         try:

@@ -57,7 +57,7 @@ def places(context: Context) -> UnitSettings:
 
 
 def _needs(context: Context, options: tuple[str, ...]) -> tuple[Path, ...]:
-    """Return the paths that a sandboxed service must read: certctl, its Python, and what the configuration names."""
+    """Return the paths a sandboxed service must read: certctl, its Python, and what the configuration names."""
     nginx, notify, ca = context.settings.nginx, context.settings.notify, context.settings.ca
     named = (
         *options, nginx.binary, *nginx.reload[:1], nginx.template, *notify.command[:1], ca.ca_file,

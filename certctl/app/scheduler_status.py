@@ -1,4 +1,4 @@
-"""The checks of ``certctl doctor`` for systemd units and cron: they fit this host, and certbot renews nothing of ours."""
+"""The checks of ``certctl doctor`` for systemd units and cron: whether they fit, and whether certbot renews too."""
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
