@@ -53,7 +53,7 @@ class Move:
     values: Mapping[Key, str] = field(default_factory=dict)
 
     def back(self) -> "Move":
-        """Return the rollback of this move, for which the configuration needs no change; it is never rolled back."""
+        """Return the rollback of this move; the configuration needs no change for it. It is never rolled back."""
         return Move(Kind.BACK, self.target, self.source, self.config, self.changes_owner)
 
     @property

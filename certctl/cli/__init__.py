@@ -1,4 +1,4 @@
-"""The command line: what each command is called, and the one place where a run ends.
+"""The command line: the tree of commands, and ``run``, which turns every failure into an exit code.
 
 Only click is imported here; everything else waits until its command runs (a test watches ``sys.modules``).
 """
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def run(arguments: list[str], invocation: Invocation) -> int:
-    """Run one command; return its exit code. Every failure becomes words and a code here."""
+    """Run one command and return its exit code; every exception is reported here."""
     invocation.words = tuple(arguments)
     try:
         code = root.main(arguments, prog_name="certctl", standalone_mode=False, obj=invocation)

@@ -1,6 +1,6 @@
-"""Where a failure outside any domain becomes words and an exit code.
+"""Report a failure that belongs to no domain, and choose its exit code.
 
-Whoever may not run a command hears it first, with the very command that works.
+A user without the rights a command needs is shown the sudo command line that works.
 """
 
 import os
@@ -20,7 +20,7 @@ from certctl.slugs import Slug
 
 
 def report_failure(error: BaseException, invocation: Invocation) -> int:
-    """Show an error that ended the whole run; a traceback only with -vv."""
+    """Report an error that ended the whole run, with a traceback only with -vv; return the exit code."""
     known = _explained(error if isinstance(error, CertctlError) else _translated(error), invocation)
     if invocation.verbose > 1:
         traceback.print_exception(error, file=sys.stderr)
@@ -33,7 +33,7 @@ def report_failure(error: BaseException, invocation: Invocation) -> int:
 
 
 def report_usage(error: click.ClickException, invocation: Invocation) -> int:
-    """Say in JSON that the command line is wrong."""
+    """Report a wrong command line as a JSON document; return the exit code."""
     invocation.json = True
     context = getattr(error, "ctx", None)
     if context:
@@ -51,7 +51,7 @@ def _translated(error: BaseException) -> CertctlError:
 
 
 def _explained(error: CertctlError, invocation: Invocation) -> CertctlError:
-    """Return what an error says to whoever typed what it calls next, or met a file of root's without being root."""
+    """Return the error without the command just typed as its next, or ``needs-root`` where rights were missing."""
     cause = error.__cause__
     typed = shlex.join(["certctl", *_without_globals(invocation.words)])
     error.next = tuple(command for command in error.next if command != typed)  # whoever reads it has just typed it
@@ -63,7 +63,7 @@ def _explained(error: CertctlError, invocation: Invocation) -> CertctlError:
 
 
 def _without_globals(words: Sequence[str]) -> list[str]:
-    """Return what was typed without the options that every command takes: they make it no other command."""
+    """Return the arguments without the global options."""
     own, left = list[str](), list(words)
     while left:
         word = left.pop(0)
@@ -75,7 +75,7 @@ def _without_globals(words: Sequence[str]) -> list[str]:
 
 
 def _needs_root(invocation: Invocation, why: str) -> ConfigInvalid:
-    """Make the error; sudo keeps no environment, so a configuration chosen by it goes onto the line."""
+    """Return the error with the sudo command line; it has ``--config``, as sudo drops the environment."""
     chosen = os.environ.get("CERTCTL_CONFIG", "") if invocation.config is None else ""
     option = ["--config", str(Path(chosen).absolute())] if chosen else []
     line = shlex.join(["sudo", "certctl", *option, *invocation.words])

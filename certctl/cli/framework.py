@@ -24,7 +24,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass
 class Invocation:
-    """How certctl was called: the words typed, and the global options wherever among them they stood."""
+    """How certctl was called: the arguments, and the global options, which may stand anywhere among them."""
 
     command: str = "certctl"
     config: Path | None = None
@@ -37,21 +37,21 @@ class Invocation:
 
     @property
     def source(self) -> "Source":
-        """Return where the configuration is read."""
+        """Return where the configuration is read from."""
         from certctl.app.context import Source
 
         return Source(self.config, self.root)
 
 
 def print_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:  # noqa: FBT001
-    """Print the version and stop."""
+    """Print the version and exit (a click callback)."""
     if asked:
         click.echo(f"certctl {__version__}")
         context.exit()
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:  # noqa: ANN401
-    """Keep a global option where the command finds it; one given after the command wins."""
+    """Store a global option in the invocation (a click callback); one given after the command wins."""
     source = context.get_parameter_source(str(parameter.name))
     if value is not None and source is click.core.ParameterSource.COMMANDLINE:
         invocation = context.find_object(Invocation)
@@ -85,7 +85,7 @@ class Command(click.Command):
         self.params += [option for option in GLOBAL_OPTIONS if not taken & set(option.opts)]
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
-        """Note the command's name for reports, then run it."""
+        """Store the command's name for reports, then run it."""
         invocation = context.find_object(Invocation)
         if invocation is not None:
             path = context.command_path.split()[1:]
@@ -93,7 +93,7 @@ class Command(click.Command):
         return super().invoke(context)
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the command's own options first."""
+        """Write the command's own options before the global ones."""
         records: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
@@ -114,7 +114,7 @@ class Group(click.Group):
 
 
 class LazyGroup(click.Group):
-    """A group that knows its commands by name and one line, and imports one only to run it."""
+    """A group that knows the name and help line of each command, and imports its module only to run it."""
 
     def __init__(self, name: str, sections: Commands, **attributes: Any) -> None:  # noqa: ANN401
         super().__init__(name, **attributes)
@@ -122,7 +122,7 @@ class LazyGroup(click.Group):
         self.table = {command: entry for section in sections.values() for command, entry in section.items()}
 
     def invoke(self, context: click.Context) -> Any:  # noqa: ANN401
-        """Run the command; click would make a silent exit 1 of a broken pipe, whoever's it was (click 8.5)."""
+        """Run the command; click would turn a broken pipe, even a socket's, into a silent exit 1 (click 8.5)."""
         try:
             return super().invoke(context)
         except BrokenPipeError as error:
@@ -132,7 +132,7 @@ class LazyGroup(click.Group):
             raise Internal(Slug.INTERNAL, f"a pipe or connection broke: {error}") from error
 
     def list_commands(self, _context: click.Context) -> list[str]:
-        """Return the names in the order they are shown."""
+        """Return the names of the commands in the order of the help."""
         return list(self.table)
 
     def shell_complete(self, context: click.Context, incomplete: str) -> "list[CompletionItem[Any]]":
@@ -144,7 +144,7 @@ class LazyGroup(click.Group):
         return named + click.Command.shell_complete(self, context, incomplete)
 
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Import a command."""
+        """Return a command, imported now; None when there is none of that name."""
         if name not in self.table:
             return None
         module, _, attribute = self.table[name][0].partition(":")
@@ -154,7 +154,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, and for one there is not say which was probably meant."""
+        """Return the command that was typed; for an unknown one suggest the nearest name."""
         try:
             return super().resolve_command(context, args)
         except click.UsageError as error:
@@ -166,7 +166,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", error.ctx) from error
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the sections without importing a single command."""
+        """Write the sections of commands without importing one."""
         width = max(map(len, self.table))
         for title, commands in self.sections.items():
             with formatter.section(title):
@@ -174,12 +174,12 @@ class LazyGroup(click.Group):
 
 
 class Duration(click.ParamType[timedelta]):
-    """A length of time such as ``90s``, ``10m`` or ``2h``."""
+    """The click type of a duration such as ``90s``, ``10m`` or ``2h``."""
 
     name = "duration"
 
     def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> timedelta:  # noqa: ANN401
-        """Parse it."""
+        """Return the duration; fail with a usage error when the text is none."""
         if isinstance(value, timedelta):
             return value
         number, unit = str(value)[:-1], str(value)[-1:]
@@ -189,13 +189,13 @@ class Duration(click.ParamType[timedelta]):
 
 
 def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """Declare a command with examples under its help."""
+    """Return a decorator that declares a command with examples below its help."""
     listed = "\b\nExamples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
     return click.command(name, cls=Command, epilog=listed)
 
 
 def expand(names: Iterable[str]) -> Iterator[str]:
-    """Replace ``-`` by the names on stdin, one a line; blank lines and ``#`` comments do not count."""
+    """Yield the names, with ``-`` replaced by those on stdin: one a line, no blank lines, no ``#`` comments."""
     for name in names:
         if name != "-":
             yield name

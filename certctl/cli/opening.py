@@ -1,4 +1,4 @@
-"""Open the context of a command: what it opened is closed at the command's end."""
+"""Open the context of a command, which click closes at the command's end."""
 
 import click
 
@@ -13,12 +13,12 @@ def open_context(invocation: Invocation, *, alone: bool = False, is_new: bool = 
 
     Args:
         invocation: How certctl was called.
-        alone: Whether no other command may work meanwhile.
-        is_new: Whether the configuration that was named may not be there yet.
+        alone: Whether the command holds the lock on moves exclusively.
+        is_new: Whether the configuration file may be missing, because the command writes it.
 
     Raises:
         ConfigInvalid: with every fault; ``needs-root``, ``state-unwritable``.
-        Busy: others work for too long.
+        Busy: the lock was not free in time.
     """
     read = context.read_new_context if is_new else context.read_context
     return _closing(opening.open_context(invocation.source, _warn(invocation), read, alone=alone))
@@ -34,7 +34,7 @@ def inspect_context(invocation: Invocation, *, is_new: bool = False) -> Context:
 
 
 def after_a_move(invocation: Invocation) -> Context:
-    """Open the context of a command that goes on as whoever runs it; a move that was cut short is finished before.
+    """Open the context of a command that keeps the user it was started as; finish a move that was cut short first.
 
     Raises: as ``open_context``.
     """
@@ -42,7 +42,7 @@ def after_a_move(invocation: Invocation) -> Context:
 
 
 def read_context(invocation: Invocation) -> Context:
-    """Read the configuration this command was given; whoever runs it stays who that is.
+    """Read the configuration this command was given, without a change of user.
 
     Raises:
         ConfigInvalid: with every fault.

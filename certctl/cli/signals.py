@@ -1,4 +1,4 @@
-"""What Ctrl-C, SIGTERM and SIGHUP do: nothing new begins, what was begun is put back, and the run ends with 130."""
+"""Handle SIGINT, SIGTERM and SIGHUP: no new step begins, a change under way is rolled back, exit code 130."""
 
 import signal
 from types import FrameType
@@ -7,13 +7,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def listen() -> None:
-    """Take over the signals of this process."""
+    """Install the signal handlers of this process."""
     for number in _SIGNALS:
         signal.signal(number, _stop)
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    """Stop once; a second Ctrl-C must not break the way back half-way."""
+    """Raise KeyboardInterrupt for the first signal; a second one must not interrupt the rollback."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     from certctl.io.interrupt import stopping

@@ -1,4 +1,4 @@
-"""The standard streams as they may be found: closed, full, or read by somebody who has gone."""
+"""Make the standard streams safe: they may be closed, a full disk, or a pipe without a reader."""
 
 import io
 import os
@@ -9,30 +9,30 @@ from typing import ClassVar, TextIO
 
 
 class Unread(io.TextIOWrapper):
-    """A stdout whose reader may have enough (``certctl status | head -1``): the run ends as it would."""
+    """A stdout that ignores a broken pipe (``certctl status | head -1``): the run keeps its exit code."""
 
     forgiven: ClassVar[type[OSError]] = BrokenPipeError
 
     def write(self, text: str) -> int:
-        """Write, or pretend to."""
+        """Write the text; its length is returned also when it was dropped."""
         with suppress(self.forgiven):
             super().write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, or pretend to."""
+        """Flush, and ignore the same error."""
         with suppress(self.forgiven):
             super().flush()
 
 
 class Unheard(Unread):
-    """A stderr that drops what cannot be said: progress nobody reads must not stop the work half-way."""
+    """A stderr that ignores every OSError: progress that cannot be written must not stop the work."""
 
     forgiven = OSError
 
 
 def prepare() -> None:
-    """Open what was closed, and forgive those who do not listen.
+    """Open the standard streams that are closed, and replace stdout and stderr by ones that ignore write errors.
 
     The descriptor of a closed stream would go to the next file that is opened, such as the store, and whatever a
     child prints would end up there.
@@ -44,7 +44,7 @@ def prepare() -> None:
 
 
 def release() -> None:
-    """Let go of a stdout that takes nothing, or Python would complain and turn the exit code into 120."""
+    """Redirect a stdout that cannot be flushed to /dev/null, or Python would exit with 120 after a traceback."""
     try:
         sys.stdout.flush()
     except OSError:

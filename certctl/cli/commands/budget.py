@@ -47,7 +47,7 @@ def budget(invocation: Invocation, domain: str | None) -> int:
 
 
 def _spends(domain: str | None, context: Context, now: datetime) -> Iterator[tuple[Spend, Limit]]:
-    """Yield the buckets to show: those of one domain, or the account's and the most used of the others."""
+    """Yield each bucket to show with its limit: those of one domain, or the account's and the most used others."""
     if domain:
         from certctl.stories.quota import request_for
 
@@ -60,7 +60,7 @@ def _spends(domain: str | None, context: Context, now: datetime) -> Iterator[tup
 
 
 def _kept(limits: Mapping[Bucket, Limit]) -> list[str]:
-    """Say what of the orders is not for everyone."""
+    """Return a line for each reserve of new orders."""
     if Bucket.ORDERS not in limits:
         return []
     bulk, visits = (limits[Bucket.ORDERS].keeping(reserve) for reserve in (BULK, FIRST_VISITS))
@@ -72,7 +72,7 @@ def _kept(limits: Mapping[Bucket, Limit]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """One bucket, as it is now; ``kept_from_…`` is how much of it such a run leaves to others."""
+    """One bucket of the ledger now; ``kept_from_…`` is the reserve such a run leaves to others."""
 
     bucket: str
     key: str

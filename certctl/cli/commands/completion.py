@@ -1,4 +1,4 @@
-"""What a shell asks on TAB, and ``certctl completion``, which makes it ask."""
+"""Shell completion: the answers to a shell's TAB, and ``certctl completion``, which prints the shell's script."""
 
 import os
 import signal
@@ -21,9 +21,9 @@ _MOST = 500
 
 
 def answer(root: click.Command) -> int:
-    """Answer the shell's question; whatever goes wrong, nothing is said and nothing takes long.
+    """Answer the shell's request for completions; every error is silent, and a deadline keeps it short.
 
-    A word of ours would land in the line that somebody is typing.
+    An error message would be printed into the line that is being typed.
     """
     signal.signal(signal.SIGALRM, _give_up)
     signal.alarm(_SECONDS)
@@ -43,7 +43,7 @@ def _give_up(_signal: int, _frame: "FrameType | None") -> None:
 
 
 def known_domains(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the names in the store that begin so and were not typed yet; a wildcard for who typed its star."""
+    """Return the stored names that begin with what was typed and are new on the line; wildcards after ``*``."""
     typed = context.params.get(str(parameter.name)) or ()
     with suppress(Exception):
         known = _known(context.ensure_object(Invocation), incomplete)
@@ -52,7 +52,7 @@ def known_domains(context: click.Context, parameter: click.Parameter, incomplete
 
 
 def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the errors that begin so."""
+    """Return the slugs that begin with what was typed."""
     from certctl.errors import CATALOGUE
 
     return [slug for slug in CATALOGUE if slug.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""``certctl config``."""
+"""``certctl config``: show, validate and explain the configuration."""
 
 import json
 from urllib.parse import urlsplit
@@ -36,7 +36,7 @@ def show(invocation: Invocation) -> int:
 
 
 def _shown(section: str, key: str, value: object) -> object:
-    """Hide a secret, but not whether it is set."""
+    """Return a setting as it is shown: of a secret only whether it is set."""
     from certctl.config import SECRETS
 
     if (section, key) == ("approval", "url"):
@@ -47,7 +47,7 @@ def _shown(section: str, key: str, value: object) -> object:
 
 
 def _without_secrets(url: str) -> str:
-    """Hide where tokens are put: the query, and what stands before the host."""
+    """Return a URL without the parts that may hold a token: the query and the user information."""
     parts = urlsplit(url)
     query = _HIDDEN if parts.query else ""
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()

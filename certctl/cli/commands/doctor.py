@@ -1,4 +1,4 @@
-"""``certctl doctor``: look at this host and say the fix for each fault."""
+"""``certctl doctor``: check this host and show the fix for each fault."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -39,7 +39,7 @@ def doctor(invocation: Invocation, fix: bool) -> int:  # noqa: FBT001
 
 
 def _rows(findings: Sequence[Finding]) -> list[list[str]]:
-    """Return the rows of the table; each fix has one of its own under its fault."""
+    """Return the rows of the table; the fix of a finding is a row of its own below it."""
     rows = []
     for finding in findings:
         rows.append([finding.area, finding.level, finding.text])

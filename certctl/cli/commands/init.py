@@ -24,7 +24,7 @@ _UNITS_DIFFER = (
 
 
 def _identity(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command an option for each value that says who the operator is."""
+    """Decorate a command with an option for each value of the operator's identity."""
     for value in reversed(identity.VALUES):
         command = click.option(value.option, metavar=value.placeholder, help=value.help)(command)
     return command
@@ -78,7 +78,7 @@ def init(invocation: Invocation, /, dry_run: bool, mode: str | None, **given: st
 
 
 def _warn(context: Context, values: Mapping[Key, str], report: Report) -> None:
-    """Say what somebody should know who believes that the configuration is done."""
+    """Warn of values that the environment overrides, and of defaults meant for another operator."""
     for variable in identity.overridden(context, values):
         report.warn(f"{variable} in the environment wins over what the file says")
     if borrowed := identity.borrowed(context):

@@ -149,7 +149,7 @@ def explain(invocation: Invocation, slug: str | None) -> int:
 
 
 def explanation(slug: str) -> str:
-    """Return the long text about an error, from ``certctl/explain.md`` (one heading a slug)."""
+    """Return the explanation of an error from ``certctl/explain.md``, which has a heading for each slug."""
     return _explanations().get(slug, "")
 
 

@@ -1,4 +1,4 @@
-"""``certctl issue`` and ``certctl obtain``."""
+"""``certctl issue`` and ``certctl obtain``: from a customer's name to live HTTPS, or only to a certificate."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -112,7 +112,7 @@ def obtain(invocation: Invocation, domains: tuple[str, ...], force: bool, jobs: 
 
 
 def _check_mode(mode: str | None, context: Context) -> None:
-    """Let a name have a server block of its own anywhere; the catch-all is one, so it has one mode.
+    """Refuse a ``--mode`` that this host cannot serve: ``blocks`` works on any, a catch-all has the host's mode.
 
     Raises:
         ConfigInvalid: ``config-invalid``.
@@ -129,7 +129,7 @@ def _check_mode(mode: str | None, context: Context) -> None:
 
 
 def _ready(done: JourneyResult, context: Context) -> str:
-    """Say that a domain is live, until when, and when certctl acts next."""
+    """Return the line about a domain that is live: until when, and when it is renewed."""
     certificate, settings = done.certificate, context.settings
     if certificate is None:
         return f"{done.domain}: done"

@@ -158,7 +158,7 @@ def _what_became(o: JourneyResult, taken: AbstractSet[Domain]) -> str:
 
 
 def _foresee(context: Context, report: Report, *, adopts: bool) -> int:
-    """Show what a run would change; what it would leave alone for want of knowledge is its exit code too."""
+    """Show what a run would change; return the exit code: 9 when nginx serves what the store does not know."""
     lacks = find_unknown(context.world)
     rows = [row for row in context.store.domains() if not row.damage and row.domain not in lacks]
     sites = [Site(row.certificate, context.store.pem(row.certificate), row.mode) for row in rows if row.certificate]
@@ -180,7 +180,7 @@ def _foresee(context: Context, report: Report, *, adopts: bool) -> int:
 
 
 def _restarting(context: Context) -> Context:
-    """Return the parties on a host whose nginx systemd restarts.
+    """Return a context in which systemd restarts nginx instead of a reload.
 
     Raises:
         WebServerFailed: ``nginx-reload-failed``, where there is no systemd, with what to do by hand.

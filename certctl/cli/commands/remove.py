@@ -1,4 +1,4 @@
-"""``certctl remove``."""
+"""``certctl remove``: take domains out of nginx and forget their certificates."""
 
 import click
 
@@ -53,7 +53,7 @@ def remove(
 
 
 def _say_who_may_return(batch: Batch, report: Report) -> None:
-    """Warn of the domains that their next visitor may bring back, because the operator still approves them."""
+    """Warn of each removed domain that the approval endpoint still approves: its next visitor may bring it back."""
     wanted = [str(journey.domain) for journey in batch.journeys if journey.still_approved]
     if not wanted:
         return

@@ -1,4 +1,4 @@
-"""``certctl renew``."""
+"""``certctl renew``: renew every certificate that is due."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""``certctl sandbox``: bring the private world up or down, look at it, and change it."""
+"""``certctl sandbox``: start and stop a private CA, DNS, approval endpoint and nginx, and change them."""
 
 from dataclasses import asdict
 from datetime import timedelta
@@ -173,7 +173,7 @@ def list_records(invocation: Invocation) -> int:
 
 
 def _require_program() -> None:
-    """Make sure that those who run certctl in the sandbox can load it, before anything is made there."""
+    """Check that the users who run certctl in the sandbox can read its modules, before any file is made."""
     from certctl.app.ownership import require_program
     from certctl.sandbox import users
 
@@ -182,7 +182,7 @@ def _require_program() -> None:
 
 
 def _init(config: Path) -> None:
-    """Do for the sandbox what ``certctl init`` does for a host, except that no nginx runs yet to be reloaded."""
+    """Set the sandbox up as ``certctl init`` does a host, without a reload: its nginx does not run yet."""
     from certctl.app.directories import prepare_directories
     from certctl.app.ownership import as_owner
     from certctl.cli.opening import read_context
@@ -197,7 +197,7 @@ def _init(config: Path) -> None:
 
 
 def _root(invocation: Invocation) -> Path:
-    """Return which sandbox is meant: ``--root``, or the root in the configuration it wrote."""
+    """Return the sandbox's directory: ``--root``, or the root in the configuration that the sandbox wrote."""
     from certctl.config import chosen_file, load
 
     if invocation.root is not None:
@@ -208,7 +208,7 @@ def _root(invocation: Invocation) -> Path:
 
 
 def _layout(invocation: Invocation) -> "Layout":
-    """Return the layout of a sandbox that is there."""
+    """Return the layout of an existing sandbox."""
     from certctl.sandbox import sandbox as house
 
     return house.status(_root(invocation)).layout

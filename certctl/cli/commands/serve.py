@@ -66,7 +66,7 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
 
 
 def _install(invocation: Invocation, context: Context, *, dry_run: bool) -> int:
-    """Write the units of systemd and start them, or only show what would change."""
+    """Write the daemon's systemd units and start them, or with ``dry_run`` only show what would change."""
     if not is_booted(context):
         raise ConfigInvalid(
             Slug.SERVE_FAILED,

@@ -74,7 +74,7 @@ def status(
 
 
 def _notes(counts: Counter[str], total: int, shown: int, context: Context) -> list[str]:
-    """Count everyone by condition; whoever was not looked at is healthy."""
+    """Return the lines below the table: domains by condition; one that is not a candidate is healthy."""
     if not total:
         return ["No domains yet. Begin with: certctl issue DOMAIN"]
     counts += Counter({HEALTHY: total - counts.total()})
@@ -97,7 +97,7 @@ def _line(row: DomainRow, condition: str, now: datetime, context: Context) -> li
 
 
 def _note(row: DomainRow, now: datetime, context: Context) -> str:
-    """Say what is wrong and what ends it."""
+    """Return what is wrong with a domain and the command that mends it; empty when nothing is."""
     if row.damage:
         return f"store-row-damaged; {mending(row)}"
     if row.state is State.MOVED:
@@ -146,7 +146,7 @@ def _one(text: str, context: Context) -> tuple[list[JourneyResult], Rows]:
 
 
 def _solved_by(row: DomainRow) -> str:
-    """Say how a wildcard's challenge is solved; options name files, never what is in them."""
+    """Return how a wildcard's challenge is solved; options name files with credentials, never their content."""
     if needs_person(row):
         return "by hand: only you can renew it"
     solver = solver_of(row)
@@ -154,7 +154,7 @@ def _solved_by(row: DomainRow) -> str:
 
 
 def _timeline(expiries: Sequence[datetime], now: datetime) -> tuple[list[dict[str, object]], Rows]:
-    """Count expiries per week from now."""
+    """Return the number of certificates that expire in each week from now, for JSON and as a table."""
     weeks = Counter(max(-1, (expiry - now) // _WEEK) for expiry in expiries)
     widest = max(weeks.values(), default=1)
     payload: list[dict[str, object]] = []

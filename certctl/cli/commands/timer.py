@@ -112,7 +112,7 @@ def remove(invocation: Invocation) -> int:
 
 
 def _installed(settings: UnitSettings, context: Context) -> list[HostFile]:
-    """Return the files of the scheduler in use, or of the one that would be."""
+    """Return the files of the scheduler that is installed, systemd or cron, or else of this host's."""
     systemd, cron = systemd_files(settings), cron_files(settings)
     first, second = (systemd, cron) if is_booted(context) else (cron, systemd)
     return second if state(second, None).installed and not state(first, None).installed else first
@@ -142,7 +142,7 @@ def _said(files: Sequence[HostFile], now: TimerState, *, dry_run: bool, changed:
 
 
 def _notes(settings: UnitSettings, context: Context, files: Sequence[HostFile]) -> list[str]:
-    """Say what the operator may not expect."""
+    """Return notes on what an operator may not expect, such as variables that the timer does not get."""
     notes = []
     if settings.root != Path("/"):
         notes.append(f"Everything is below {settings.root}: systemd was not called, and runs nothing from there.")

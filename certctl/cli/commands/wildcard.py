@@ -91,7 +91,7 @@ def wildcard(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _begin(journey: Journey, context: Context, invocation: Invocation, report: Report) -> int:
-    """Print what a person must add, for whenever that is."""
+    """Print the TXT records that a person must add before the second stage."""
     from certctl.stories.wildcard import begin
 
     world = with_person(context, invocation)
@@ -101,7 +101,7 @@ def _begin(journey: Journey, context: Context, invocation: Invocation, report: R
 
 
 def _come_back(context: Context, patience: timedelta) -> World:
-    """Return the world of a person who has added the records of an order that was begun before."""
+    """Return the world for the second stage: the records of an order begun before have been added."""
     from certctl.ports.manual_dns import ManualOperator, SilentPrompt
 
     operator = ManualOperator(SilentPrompt(), context.txt_watch, context.clock, patience, finishes=True)
@@ -109,7 +109,7 @@ def _come_back(context: Context, patience: timedelta) -> World:
 
 
 def obtain_own(journey: Journey, context: Context, invocation: Invocation) -> None:
-    """Have the operator's own zone its certificate, as remembered or configured; leave nginx alone."""
+    """Obtain the certificate of the operator's zone, solved as remembered or configured; nginx is not changed."""
     from certctl.stories.wildcard import obtain
 
     solver = chosen(journey.domain, None, (), context)
@@ -119,7 +119,7 @@ def obtain_own(journey: Journey, context: Context, invocation: Invocation) -> No
 
 
 def with_person(context: Context, invocation: Invocation, patience: timedelta = PATIENCE) -> World:
-    """Return the world with somebody at the keyboard who can edit a zone."""
+    """Return the world with a person at the terminal who can edit a zone."""
     from certctl.cli.output.txt_prompt import TxtPrompt
     from certctl.ports.manual_dns import ManualOperator
 
@@ -128,14 +128,14 @@ def with_person(context: Context, invocation: Invocation, patience: timedelta = 
 
 
 def listener_for(solver: DnsSolver, report: Listener) -> Listener:
-    """Return who listens: while a person works the report draws no spinner over the person's table."""
+    """Return the journey's listener; with a manual solver one that draws no spinner over the table of records."""
     from certctl.cli.output.txt_prompt import WithoutSpinner
 
     return WithoutSpinner(report) if solver.is_manual or solver.is_standing else report
 
 
 def chosen(domain: Domain, plugin: str | None, options: tuple[str, ...], context: Context) -> DnsSolver:
-    """Return how to solve: as the command line says, else as remembered, else as configured."""
+    """Return the solver: the command line's, else the one remembered, else the configured one."""
     if plugin is None:
         if options:
             raise click.UsageError("--dns-option belongs to --dns PLUGIN")
@@ -149,7 +149,7 @@ def chosen(domain: Domain, plugin: str | None, options: tuple[str, ...], context
 
 
 def _option(text: str, plugin: str) -> tuple[str, str]:
-    """Split ``KEY=VALUE``; a path is made absolute, because renewals run from elsewhere."""
+    """Return the key and value of ``KEY=VALUE``; a path is made absolute, as renewals run in another directory."""
     key, found, value = text.partition("=")
     key = key.strip().removeprefix("--").removeprefix(f"dns-{plugin.removeprefix('dns-')}-")
     if not key or not found:

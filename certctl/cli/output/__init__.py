@@ -1,1 +1,1 @@
-"""How a run speaks: JSON, lines for the journal, or text for people."""
+"""The formats of a run's output: JSON, lines for the journal, or text for people."""

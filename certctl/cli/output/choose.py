@@ -1,11 +1,11 @@
-"""Which report a run speaks with: JSON, lines for the journal, or text for people (which alone needs rich)."""
+"""Choose the report of a run: JSON, lines for the journal, or text for people, which alone imports rich."""
 
 from certctl.app.report import Report
 from certctl.cli.framework import Invocation
 
 
 def open_report(invocation: Invocation) -> Report:
-    """Return the report this run asked for; under systemd the one that speaks the journal's language."""
+    """Return the report that the options ask for; without one the journal's when stderr is systemd's journal."""
     if invocation.json:
         from certctl.cli.output.json import JsonReport
 

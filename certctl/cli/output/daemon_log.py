@@ -1,4 +1,4 @@
-"""What the daemon says: one line per decision, in the journal's words, never more than anybody reads."""
+"""The daemon's log: one journal line for each decision, with a rate limit."""
 
 import asyncio
 from collections import Counter
@@ -22,9 +22,9 @@ _PRIORITIES = {Kind.REFUSED: Priority.ROUTINE, Kind.PREPARING: Priority.ROUTINE}
 
 
 class ServeVoice:
-    """Speaks to the journal, or with a time in front to whatever stderr is.
+    """Writes the daemon's log to stderr: lines with a priority for the journal, else with a timestamp.
 
-    Refusals that nobody would read are counted and said once a minute. A certificate is always said.
+    Refusals beyond the rate limit are counted and summed up once a minute. A new certificate is always logged.
     """
 
     def __init__(self, invocation: Invocation, clock: Clock, every: timedelta = _MINUTE) -> None:
@@ -38,20 +38,20 @@ class ServeVoice:
         self._every = every.total_seconds()
 
     def note(self, text: str) -> None:
-        """Say what is routine."""
+        """Log a routine event."""
         self._print(line(Priority.ROUTINE, "note", said=text))
 
     def warn(self, text: str) -> None:
-        """Say what somebody should mend."""
+        """Log what an operator should mend."""
         self._print(line(Priority.WARNING, "warning", said=text))
 
     def answered(self, answer: Answer) -> None:
-        """Count whom nobody had time for; all others have a flight that is spoken of."""
+        """Count a visitor who was turned away as busy; every other answer is logged when its flight ends."""
         if answer.kind is Kind.BUSY:
             self._leave_unsaid(answer.slug)
 
     def landed(self, landing: Landing) -> None:
-        """Say how it ended for a name."""
+        """Log how a flight ended, or count it when the rate limit is reached."""
         if landing.answer.kind is Kind.READY:
             self._print(_ready(landing))
         elif self._may_speak(priority := _PRIORITIES.get(landing.answer.kind, Priority.WARNING)):
@@ -60,7 +60,7 @@ class ServeVoice:
             self._leave_unsaid(landing.answer.slug)
 
     def _may_speak(self, priority: Priority) -> bool:
-        """Tell whether a line is left; refusals take none from what somebody should mend."""
+        """Take a line from the rate limit of this priority; tell whether there was one."""
         now = self._clock.now().timestamp()
         lines = self._lines.setdefault(priority, Tokens(_LINES, now))
         if lines.missing(now):
@@ -84,7 +84,7 @@ class ServeVoice:
 
 
 def _ready(landing: Landing) -> Line:
-    """Say that a name is served; one that already was is nobody's news."""
+    """Return the line about a name that is served; at debug priority when it already was."""
     outcome = landing.outcome
     return line(
         Priority.ROUTINE if outcome.changed else Priority.DEBUG,

@@ -1,4 +1,4 @@
-"""What a run says when systemd's journal reads its stderr: one line a domain, with a priority, no clock, no colour.
+"""The output of a run for systemd's journal: one line a domain, with a priority, without timestamp or colour.
 
 A line is a word and ``key=value`` pairs. A value with anything but plain characters in it is quoted, so text from
 outside never forges a second field, a line or a priority (docs/reference/events.md).
@@ -31,7 +31,7 @@ _LONGEST = 300
 
 
 class Priority(IntEnum):
-    """syslog(3)'s levels, as we use them."""
+    """The levels of syslog(3) that certctl uses."""
 
     ACT = 3
     WARNING = 4
@@ -51,35 +51,35 @@ def is_journal(descriptor: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line and how much it matters; as text it has the priority in front (sd-daemon(3))."""
+    """A line and its priority; as text it has the prefix of sd-daemon(3), such as ``<5>``."""
 
     priority: Priority
     text: str
 
     def __str__(self) -> str:
-        """Write it for the journal."""
+        """Return the line as the journal reads it, after its prefix."""
         return f"<{self.priority:d}>{self.text}"
 
 
 def line(priority: Priority, word: str, **fields: object) -> Line:
-    """Return one line; a field that is None is left out."""
+    """Return a line of a word and ``key=value`` fields; a field that is None is left out."""
     said = "".join(f" {name}={_value(str(value))}" for name, value in fields.items() if value is not None)
     return Line(priority, f"{word}{said}")
 
 
 def _value(text: str) -> str:
-    """Quote what is not plain. After one_line no control or format character is left to escape."""
+    """Return a value, quoted unless it is plain; one_line has escaped control and format characters before."""
     safe = one_line(text, _LONGEST)
     return safe if _PLAIN.fullmatch(safe) else '"' + safe.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class JournalReport:
-    """Speaks to the journal on stderr; what was asked for still goes to stdout.
+    """A report that writes journal lines to stderr, and the results a user asked for to stdout.
 
     Args:
-        invocation: ``-q`` leaves what needs nobody unsaid, ``-v`` adds every step.
-        text: Shows tables and texts.
-        shows_results: stdout goes elsewhere, so results belong there too.
+        invocation: ``-q`` leaves out lines on which no one has to act, ``-v`` adds every step.
+        text: The report that prints tables and texts on stdout.
+        shows_results: Whether results are printed on stdout too, because it is not the journal.
     """
 
     def __init__(self, invocation: Invocation, text: Report, *, shows_results: bool) -> None:
@@ -93,19 +93,19 @@ class JournalReport:
         self._guard = Lock()
 
     def expect(self, count: int, pace: Pace | None = None) -> None:
-        """Say nothing: the summary counts."""
+        """Do nothing: the summary has the counts."""
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Say nothing."""
+        """Do nothing: a step is logged when it ends."""
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Say it only to those who look for a fault."""
+        """Log a step at debug priority."""
         self._print(
             line(Priority.DEBUG, "step", domain=domain, name=step.name, ok=step.ok, ms=step.ms, said=step.detail)
         )
 
     def arrived(self, journey: Journey) -> None:
-        """Say what became of a domain as soon as it is known."""
+        """Log the result of a domain as soon as its journey ends."""
         if journey.ended_at:
             self._said.add(str(journey.domain))
             self._print(_line_of(journey.result))
@@ -113,7 +113,7 @@ class JournalReport:
     def results(
         self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
-        """Say what has not been said, what nginx was told, and the sum of it."""
+        """Log the results that were not logged yet, nginx's reload and a summary; return the exit code."""
         for o in results:
             if o.domain not in self._said:
                 self._print(_line_of_result(o, say))
@@ -127,15 +127,15 @@ class JournalReport:
         return int(exit_code(results, fails, beside))
 
     def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:
-        """Show the table on stdout."""
+        """Print the table on stdout; return 0."""
         return self._text.listing(results, shown, **beside)
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401
-        """Show the result on stdout."""
+        """Print the result on stdout."""
         self._text.data(payload, shown, ok=ok)
 
     def note(self, text: str) -> None:
-        """Say something on the side."""
+        """Log a remark."""
         self._print(line(Priority.ROUTINE, "note", said=text))
 
     def warn(self, text: str) -> None:
@@ -143,7 +143,7 @@ class JournalReport:
         self._print(line(Priority.WARNING, "warning", said=text))
 
     def failure(self, error: CertctlError) -> None:
-        """Say what ended the whole run."""
+        """Log the error that ended the whole run."""
         fields = {"code": error.slug, "who": error.kind.who, "message": error.message}
         self._print(line(Priority.ACT, "failed", **fields, next=error.next[0]))
 
@@ -160,7 +160,7 @@ class JournalReport:
 
 
 def _line_of(o: JourneyResult) -> Line:
-    """Say how a domain's way ended."""
+    """Return the line about a journey that ended."""
     if o.error:
         return _line_of_failure(o, o.error)
     word = o.disposition
@@ -193,7 +193,7 @@ def _line_of_failure(o: JourneyResult, error: CertctlError) -> Line:
 
 
 def _line_of_result(o: JourneyResult, say: Say) -> Line:
-    """Say what became of a domain that had no journey to an end: one refused at the door, or one only looked at."""
+    """Return the line about a domain without a journey: its name was rejected, or it was a dry run."""
     if o.at:
         return _line_of(o)
     if o.error:
@@ -204,7 +204,7 @@ def _line_of_result(o: JourneyResult, say: Say) -> Line:
 
 
 def _nginx(results: Sequence[JourneyResult]) -> Line | None:
-    """Say what nginx took over, if it was told anything. A reload that domains share is one step of all of them."""
+    """Return the line about nginx's reload, None without one. A reload that domains share is a step of each."""
     deployed = [
         step for o in results if o.ok and o.changed for step in o.steps if step.ok and step.name is Step.RELOAD
     ]

@@ -1,4 +1,4 @@
-"""A run that speaks JSON: one document on stdout (docs/reference/json.md)."""
+"""The output of a run as JSON: one document on stdout (docs/reference/json.md)."""
 
 import json
 from collections.abc import Sequence
@@ -18,28 +18,28 @@ from certctl.stories.result import JourneyResult, Step, StepTaken
 
 
 class JsonReport:
-    """Exactly one document on stdout, also on failure."""
+    """A report that prints exactly one document on stdout, also on failure."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._command = invocation.command
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Say nothing: only the end is printed."""
+        """Do nothing: the document is printed at the end."""
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def arrived(self, journey: Journey) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def expect(self, count: int, pace: Pace | None = None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def warn(self, text: str) -> None:
-        """Say it where it is in nobody's way."""
+        """Print a warning on stderr, apart from the document."""
         click.echo(f"warning: {one_line(text)}", err=True)
 
     def results(
@@ -49,21 +49,21 @@ class JsonReport:
         fails: Judge = failed,
         beside: CertctlError | None = None,
     ) -> int:
-        """Print the results."""
+        """Print the document with the results; return the exit code."""
         _print(document(self._command, results, fails, beside))
         return int(exit_code(results, fails, beside))
 
     def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:  # noqa: ARG002
-        """Print the results; what is listed may be failing, the listing did not."""
+        """Print the document with the results and the keys of ``beside``; return 0, whatever is listed."""
         _print(document(self._command, results) | {"ok": True, **beside})
         return 0
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
-        """Print the payload under ``data``."""
+        """Print the document with the payload under ``data``."""
         _print({"schema": f"certctl.{self._command}/1", "ok": ok, "data": payload})
 
     def failure(self, error: CertctlError) -> None:
-        """Print the error."""
+        """Print the document with the error."""
         _print({"schema": f"certctl.{self._command}/1", "ok": False, "results": [], "error": error_json(error)})
 
 

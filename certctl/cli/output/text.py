@@ -1,6 +1,6 @@
-"""The only place that formats for people, and the only one that knows rich.
+"""The output of a run as text for people; the only module that imports rich.
 
-stdout gets the result, stderr progress and errors. Everything from outside is escaped here, once.
+stdout gets the result, stderr progress and errors. All text from outside is escaped here, once.
 """
 
 import sys
@@ -44,7 +44,7 @@ _ACTORS = {
 
 
 class TextReport:
-    """Lines for a person; colours and a live line only on a terminal."""
+    """A report of plain lines; colours, a spinner and a progress bar only on a terminal."""
 
     def __init__(self, invocation: Invocation) -> None:
         settings: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
@@ -60,7 +60,7 @@ class TextReport:
         self._marks = {True: "✓" if fancy else "ok", False: "✗" if fancy else "FAIL"}
 
     def expect(self, count: int, pace: Pace | None = None) -> None:
-        """One domain is shown step by step, many as a bar and one line each."""
+        """Show one domain step by step, many as a progress bar and one line each."""
         self._stop()
         self._single, self._pace = count == 1, pace
         if count > 1 and self._err.is_terminal and not self._quiet:
@@ -72,7 +72,7 @@ class TextReport:
             self._live.start()
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Show what is being waited for."""
+        """Show a spinner with the step that began."""
         if self._single and self._err.is_terminal and not self._quiet:
             self._live = Progress(
                 SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(),
@@ -82,7 +82,7 @@ class TextReport:
             self._live.start()
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Turn the live line into a line that stays."""
+        """Replace the spinner by a line with the step's result."""
         with self._guard:
             if self._single:
                 self._stop()
@@ -97,7 +97,7 @@ class TextReport:
             self._err.print(line)
 
     def arrived(self, journey: Journey) -> None:
-        """Advance the bar; say which domain failed as soon as it is known."""
+        """Print a line about the domain and advance the progress bar."""
         with self._guard:
             if self._single:
                 return
@@ -116,9 +116,9 @@ class TextReport:
     def results(
         self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
     ) -> int:
-        """Print the result of each domain, and a full block for the first failures.
+        """Print the result of each domain, and a full block for the first failures; return the exit code.
 
-        When it must be quiet, what the run does not fail for is not said either.
+        With ``-q`` only failures are printed for which the run fails.
         """
         self._stop()
         failures = [o for o in results if o.error and (fails(o) or not self._quiet)]
@@ -150,12 +150,12 @@ class TextReport:
         return Text(f"{self._marks[error is None]} {one_line(domain)}  {said}")
 
     def listing(self, results: Sequence[JourneyResult], shown: Rows, **beside: object) -> int:  # noqa: ARG002 - the rows say it
-        """Print the table."""
+        """Print the table; return 0."""
         self.data(None, shown)
         return 0
 
     def data(self, payload: Any, shown: Rows | str, *, ok: bool = True) -> None:  # noqa: ANN401, ARG002
-        """Print the text or the table."""
+        """Print the text or the table on stdout."""
         if self._quiet and ok:
             return
         if isinstance(shown, str):
@@ -174,16 +174,16 @@ class TextReport:
         _show(self._out, Group(*([table] if shown.rows else []), *notes))
 
     def note(self, text: str) -> None:
-        """Print a side remark."""
+        """Print a remark on stderr."""
         if not self._quiet:
             self._err.print(Text(one_line(text)))
 
     def warn(self, text: str) -> None:
-        """Print a warning, also when it must be quiet."""
+        """Print a warning on stderr, also with ``-q``."""
         self._err.print(Text.assemble(("warning", "yellow"), f": {one_line(text)}"))
 
     def failure(self, error: CertctlError) -> None:
-        """Print the five-part block: what happened, what was seen, what should be, who acts, what to type."""
+        """Print the block about an error: what happened, was seen, should be, who acts, and what to type."""
         self._stop()
         head = Text.assemble((f"error[{error.slug}]", "bold red"), f": {one_line(error.message)}")
         cost = "a request to the CA was spent" if error.quota_used else "none: the CA's limits were not touched"
@@ -204,7 +204,7 @@ class TextReport:
         _show(self._err, Group(head, table))
 
     def _some(self, lines: Sequence[str]) -> list[str]:
-        """Return what a person reads of many lines."""
+        """Return the first lines and how many more there are; all with ``-v``."""
         if self._verbose or len(lines) <= _SEEN_LINES:
             return list(lines)
         return [*lines[:_SEEN_LINES], f"and {len(lines) - _SEEN_LINES} more: -v shows all"]
@@ -216,7 +216,7 @@ class TextReport:
 
 
 class LiveTable:
-    """A table that is drawn again in its own place while somebody waits; only a terminal has such a place."""
+    """A table that is redrawn in place while a person waits; ``is_possible`` only on a terminal."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._console = _console(_COLORS[invocation.color] | {"stderr": True, "highlight": False, "markup": False})
@@ -224,7 +224,7 @@ class LiveTable:
         self.is_possible = self._console.is_terminal
 
     def show(self, shown: Rows) -> None:
-        """Draw it."""
+        """Draw the table, in the place of the last one."""
         table = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
         for row in shown.rows:
             table.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))
@@ -235,20 +235,20 @@ class LiveTable:
         self._live.update(drawn)
 
     def stop(self) -> None:
-        """Leave the last drawing standing."""
+        """Stop redrawing and leave the last table on the screen."""
         if self._live:
             self._live.stop()
             self._live = None
 
 
 def _console(settings: dict[str, Any]) -> Console:
-    """Open a console; away from a terminal a line is as long as it is."""
+    """Return a console of rich; lines are not wrapped when it is no terminal."""
     console = Console(**settings)
     return console if console.is_terminal else Console(**settings, width=_NO_WIDTH)
 
 
 def _plain_table(shown: Rows) -> Iterator[str]:
-    """Align the columns and no more: rich needs three seconds for ten thousand rows."""
+    """Yield the lines of a table with aligned columns, without rich, which needs 3 s for 10,000 rows."""
     head = [[column.upper() for column in shown.columns]] if any(shown.columns) else []
     rows = head + [[one_line(cell) for cell in row] for row in shown.rows]
     if shown.rows:
@@ -260,7 +260,7 @@ def _plain_table(shown: Rows) -> Iterator[str]:
 
 
 def _show(console: Console, what: Group) -> None:
-    """Print a table, without the spaces that fill its last column."""
+    """Print a table without trailing spaces."""
     with console.capture() as captured:
         console.print(what)
     console.file.writelines(line.rstrip() + "\n" for line in captured.get().splitlines())
