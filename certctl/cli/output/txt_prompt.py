@@ -1,4 +1,4 @@
-"""Talk to the person who adds TXT records: what to add, and how far it is; always on stderr, in every mode."""
+"""Show a person which TXT records to add, and which nameservers have them; always on stderr."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ _HOUR = 3600
 class TxtPrompt:
     """Fits ``ports.manual_dns.Prompt``.
 
-    The records are shown even with ``-q`` and ``--json``: without them nobody can act.
+    The records are shown even with ``-q`` and ``--json``: without them the run cannot go on.
     """
 
     def __init__(self, invocation: Invocation, clock: Clock) -> None:
@@ -33,11 +33,11 @@ class TxtPrompt:
         self._quiet = invocation.quiet or invocation.json
 
     def demand(self, demand: TxtDemand) -> None:
-        """Show every record at once."""
+        """Print all records to add, at once."""
         _say(_demanded(demand, self._left(demand)))
 
     def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Draw the table again, or say in a line what is new.
+        """Redraw the table of nameservers, or print a line for each that changed when stderr is no terminal.
 
         Raises:
             Interrupted: this process was asked to stop.
@@ -54,7 +54,7 @@ class TxtPrompt:
             self._said = {": ".join(line) for line in lines} | set(sight.notes)
 
     def over(self) -> None:
-        """Leave the table as it is."""
+        """Stop redrawing the table."""
         self._table.stop()
 
     def _outlook(self, demand: TxtDemand, sight: TxtSight) -> str:
@@ -71,26 +71,26 @@ class TxtPrompt:
 
 
 class WithoutSpinner:
-    """A listener whose report draws nothing while the person's table stands there."""
+    """A listener that keeps the report's spinner off while the table of TXT records is drawn."""
 
     def __init__(self, report: Listener) -> None:
         self._report = report
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Pass on every step but the one in which the person works."""
+        """Pass every step on to the report but the one in which records are added."""
         if step is not Step.OBTAIN:
             self._report.started(domain, step)
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Pass it on."""
+        """Pass the end of a step on to the report."""
         self._report.ended(domain, step)
 
     def arrived(self, journey: Journey) -> None:
-        """Pass it on."""
+        """Pass the journey on to the report."""
         self._report.arrived(journey)
 
     def warn(self, text: str) -> None:
-        """Pass it on."""
+        """Pass the warning on to the report."""
         self._report.warn(text)
 
 
@@ -102,7 +102,7 @@ def _demanded(demand: TxtDemand, left: str) -> Sequence[str]:
 
 
 def records(demand: TxtDemand) -> Sequence[str]:
-    """Say in lines which records to create, what stands there already, and until when there is time."""
+    """Return the lines to show: which records to create, which exist already, and until when the order is open."""
     sight, several = demand.sight, len(demand.values) > 1
     what, stay = ("BOTH records", "both") if several else ("this record", "it")
     how_long = "for good" if demand.stands else "until the end"
