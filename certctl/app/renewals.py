@@ -11,7 +11,7 @@ from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.quota import backing_off, command_for
-from certctl.stories.result import JourneyResult
+from certctl.stories.result import PARKED, JourneyResult
 from certctl.values import DomainRow, State
 
 
@@ -61,14 +61,18 @@ def foreseen(batch: Batch, context: Context, report: Report) -> Batch:
     return Batch(due, refused)
 
 
-def due(context: Context, report: Report, *, insists: bool, asks: bool) -> Batch:
-    """Return a batch of all domains that are due; the CA is asked for its suggestions (ARI) only if ``asks``."""
+def due(context: Context, report: Report, *, insists: bool, asks: bool, limit: int | None = None) -> Batch:
+    """Return a batch of all domains that are due; the CA is asked for its suggestions (ARI) only if ``asks``.
+
+    With a limit it has at most that many, soonest to expire first. Parked domains do not count: a look at each
+    costs the CA nothing, and those that stay parked would take the turn of others in every run.
+    """
     from certctl.stories.renew import refresh_suggestions, resting, waiting
 
     world = context.world
     if insists:
         everything = [row.domain for row in context.store.domains() if _is_renewable(row)]
-        return Batch([Journey(domain, report, insists=True) for domain in everything], [])
+        return Batch([Journey(domain, report, insists=True) for domain in everything[:limit]], [])
     if asks:
         refresh_suggestions(world)
     rows = world.candidates()
@@ -78,7 +82,13 @@ def due(context: Context, report: Report, *, insists: bool, asks: bool) -> Batch
     for text in _reminders(rows, context, asks=asks):
         report.note(text)
     late = [sleeper for sleeper in asleep if sleeper.late]
-    return Batch([Journey(row.domain, report) for row in waiting(world, rows)], late)
+    return Batch([Journey(row.domain, report) for row in _limited(waiting(world, rows), limit)], late)
+
+
+def _limited(rows: Sequence[DomainRow], limit: int | None) -> Sequence[DomainRow]:
+    counted = [row for row in rows if row.state not in PARKED]
+    kept = {row.domain for row in counted[:limit]}
+    return [row for row in rows if row.state in PARKED or row.domain in kept]
 
 
 def _reminders(rows: Sequence[DomainRow], context: Context, *, asks: bool) -> list[str]:

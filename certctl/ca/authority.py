@@ -1,8 +1,8 @@
 """Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
 
 The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so that
-the next run takes up what a killed one left without a second order, and a store that lost its last commit has lost no
-key.
+the next run takes up what a killed one left without a second order, and a store that lost its last commit has lost
+no key.
 """
 
 from collections.abc import Callable, Iterator, Sequence

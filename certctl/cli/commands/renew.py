@@ -25,7 +25,11 @@ from certctl.values import State
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...", shell_complete=known_domains)
 @click.option("--dry-run", is_flag=True, help="Only say what is due, by what is known; ask and write nothing.")
 @click.option("--force", is_flag=True, help="Renew even what is not due (spends the CA's limits).")
-@click.option("--limit", type=click.IntRange(1), help="At most this many in one run, soonest to expire first.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    help="At most this many in one run, soonest to expire first; parked ones are looked at besides.",
+)
 @click.option("--jobs", type=click.IntRange(1, 64), help="Certificates at once [default: [renewal] jobs].")
 @click.pass_obj
 def renew(
@@ -50,10 +54,10 @@ def renew(
     asks = not dry_run
     if domains:
         batch, fails = named(expand(domains), context, report, insists=force), failed
+        batch = Batch(batch.journeys[:limit], batch.refused)
     else:
-        batch, fails = due(context, report, insists=force, asks=asks), wakes
+        batch, fails = due(context, report, insists=force, asks=asks, limit=limit), wakes
     batch = batch if asks else foreseen(batch, context, report)
-    batch = Batch(batch.journeys[:limit], batch.refused)
     if dry_run:
         return finish(batch, report, lambda o: f"{o.domain}: due", fails)
     report.expect(len(batch.journeys))
