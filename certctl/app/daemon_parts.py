@@ -17,6 +17,7 @@ from certctl.domain import CHECK_DOMAIN, Domain, parse_domain
 from certctl.errors import Busy, CertctlError, ConfigInvalid, ExitCode
 from certctl.io.locks import HostLocks
 from certctl.nginx.mirror import target
+from certctl.nginx.serverblock import load_templates
 from certctl.ports.parties import Locks
 from certctl.ports.world import World
 from certctl.serve.app import application
@@ -99,6 +100,8 @@ class Parts:
         The daemon starts all the same, as nginx may yet. What a killed one left is removed: a name that is served
         never comes here again.
         """
+        if self._house.mode is Mode.BLOCKS:
+            load_templates()  # no other mode writes server blocks here, and an upgrade may bring others meanwhile
         with suppress(CertctlError):  # without a store nothing is issued, and each visit says so
             let_copies_go(_world(self._house))
         web = self._house.web

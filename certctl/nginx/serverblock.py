@@ -167,6 +167,13 @@ def render(template: str, values: Mapping[str, object], *, own: bool = False) ->
     return text
 
 
+def load_templates() -> None:
+    """Load every template of ours: a process that lives long fills in those that it was started with."""
+    environment = _environment()
+    for name in environment.list_templates():
+        environment.get_template(name)
+
+
 @cache
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -179,4 +186,5 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,
     )

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, WebServerFailed
 from certctl.io.process import Finished
-from certctl.nginx import mainconf
+from certctl.nginx import mainconf, serverblock
 from certctl.nginx.base import base_file
 from certctl.nginx.command import judge, lines_with_name
 from certctl.nginx.mainconf import ConfigLine
-from certctl.nginx.serverblock import is_edited, is_ours, owner_of, sealed, server_block
+from certctl.nginx.serverblock import is_edited, is_ours, load_templates, owner_of, sealed, server_block
 from certctl.nginx.settings import NginxSettings
 from certctl.values import Certificate
 
@@ -49,6 +49,17 @@ def test_http2_is_said_the_way_each_version_wants_it() -> None:
 def test_the_redirect_names_the_port_only_when_it_is_not_443() -> None:
     assert "return 301 https://$host$request_uri;" in block()
     assert "return 301 https://$host:8443$request_uri;" in block(replace(SETTINGS, https_port=8443))
+
+
+def test_a_template_that_was_loaded_stays_in_use_when_an_upgrade_brings_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = block()
+    serverblock._environment.cache_clear()
+    load_templates()
+    monkeypatch.setattr("jinja2.PackageLoader.get_source", lambda *_: pytest.fail("it was read anew"))
+    monkeypatch.setattr("jinja2.loaders.os.path.getmtime", lambda _: 0.0)
+    assert block() == before
 
 
 def test_a_wildcard_block_has_the_zone_and_all_below_it() -> None:
