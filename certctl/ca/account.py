@@ -1,4 +1,4 @@
-"""The one ACME account of this host: made once, shared by every issuance, replaced only when it is lost.
+"""The ACME account of this host (RFC 8555 §7.1.2): registered once, used by every order, replaced only when lost.
 
 certbot makes and reads it (``accounts/<host>/<path>/<id>/{regr,private_key,meta}.json``). CAs allow ten new
 accounts in three hours from one address (Let's Encrypt), so making one is guarded by a lock and counted.
@@ -33,14 +33,16 @@ _MOST = 100_000
 
 
 def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = None) -> str:
-    """Return the id of the account for this CA, making it when there is none.
+    """Return the id of our account at this CA; register one when there is none.
 
-    The lock is inherited by certbot: when we are killed while it registers, the next run waits for it.
+    certbot inherits the lock's descriptor: when certctl is killed while certbot registers, the next run waits for
+    it.
 
     Args:
         settings: Names the CA and the email.
-        now: For the CA's waiting times.
-        lost: An account the CA says it does not know; it is set aside, unless another run has done so already.
+        now: The current time, from which the CA's ``Retry-After`` counts.
+        lost: The id of an account the CA does not know (``accountDoesNotExist``); its files are moved to
+            ``quarantine``, unless another run has done so already.
 
     Raises:
         Refused, RateLimited, Unreachable: the CA did not make an account.
@@ -58,29 +60,29 @@ def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = No
 
 
 def account_directory(settings: CaSettings) -> Path:
-    """Return where certbot keeps the accounts at this CA: by the host and path of its directory URL."""
+    """Return certbot's directory of the accounts at this CA: named by host and path of the directory URL."""
     parts = urlsplit(settings.directory)
     return settings.accounts / parts.netloc / parts.path.strip("/")
 
 
 def find_accounts(settings: CaSettings) -> list[str]:
-    """Return the ids of the accounts whose files are whole, by name."""
+    """Return the ids of the accounts that have all their files, in alphabetical order."""
     return [path.name for path in _candidates(settings) if _is_whole(path)]
 
 
 @dataclass(frozen=True)
 class Account:
-    """An account as certbot keeps it: its id there, its key, and its resource at the CA."""
+    """The key and the resource (RFC 8555 §7.1.2) of an account that certbot registered."""
 
     key: JWK
     resource: RegistrationResource
 
 
 def load_account(settings: CaSettings, account: str) -> Account:
-    """Read the files of an account; checking an RSA key takes 40 ms, so do it once.
+    """Return an account from its files; a caller keeps it, as checking an RSA key takes 40 ms.
 
     Raises:
-        Refused: ``ca-account``, they cannot be read.
+        Refused: ``ca-account``, the files cannot be read.
     """
     directory = account_directory(settings) / account
     try:
@@ -113,7 +115,7 @@ def _broken(settings: CaSettings) -> list[Path]:
 
 
 def _is_whole(account: Path) -> bool:
-    """Tell whether certbot could load it: a crash or a full disk leaves empty files behind."""
+    """Tell whether each file of an account has its required key; a crash or a full disk leaves empty ones."""
     for name, required in _FILES.items():
         try:
             content = json.loads(read_regular(account / name, _MOST))
@@ -125,10 +127,10 @@ def _is_whole(account: Path) -> bool:
 
 
 def _set_aside(settings: CaSettings, account: Path) -> None:
-    """Keep a useless account where no certbot finds it; its key may still be wanted by a person.
+    """Move an unusable account out of certbot's sight, into ``quarantine``; its key is kept for the operator.
 
     Raises:
-        Refused: it happened too often lately, so something else is wrong and new accounts would not help.
+        Refused: ``ca-account``, too many accounts were set aside lately, so a new one would not help.
     """
     aside = settings.acme_dir / "quarantine"
     with writing(aside):

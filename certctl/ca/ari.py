@@ -1,6 +1,6 @@
-"""When the CA would like a renewal: ACME Renewal Information (RFC 9773), by certbot's own acme library.
+"""ACME Renewal Information (ARI, RFC 9773): when the CA suggests to renew a certificate, by the acme library.
 
-A side channel: whatever the CA answers or leaves unanswered, it never fails a renewal and never holds one up.
+No answer of the CA, and no missing answer, fails a renewal or delays one.
 """
 
 import random
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 
 class RenewalInfo:
-    """Asks one CA. One without ARI suggests nothing; one that keeps us waiting is left alone for this run.
+    """Asks one CA for its renewal information; a CA that is silent three times is not asked again in this run.
 
-    ``seconds`` bound one question, whatever the CA does meanwhile.
+    ``seconds`` is the deadline of one request.
     """
 
     def __init__(self, settings: CaSettings, clock: SystemClock, seconds: int = 10) -> None:
@@ -43,7 +43,7 @@ class RenewalInfo:
         self._silences = 0
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
-        """Return a moment in the CA's window, chosen at random (RFC 9773 §4.2), and when to ask again."""
+        """Return a random moment in the CA's suggested window (RFC 9773 §4.2), and when to ask again."""
         now = self._clock.now()
         nothing = Suggestion(None, now + _LATER)
         if certificate.not_after <= now:  # §4.3: an expired certificate must not be asked about
@@ -60,7 +60,7 @@ class RenewalInfo:
         return Suggestion(renew_at, now + min(max(_LATER if wait is None else wait, _SOONEST), _LATEST))
 
     def _renewal_info(self) -> tuple[AcmeHttp, str]:
-        """Return how and where to ask, from the CA's directory, which is asked for once, answered or not.
+        """Return an HTTP client and the ``renewalInfo`` URL of the CA's directory, which is fetched once.
 
         Raises:
             Exception: the CA did not answer, has no ARI, or would have us ask over plain HTTP.
@@ -78,9 +78,9 @@ class RenewalInfo:
             return self._place
 
     def _heard(self, ask: Callable[[], T]) -> T:
-        """Ask within the deadline, unless the CA has left several questions without any answer.
+        """Return what ``ask`` returns within the deadline; raise at once when the CA was silent three times.
 
-        Ten thousand certificates and a CA that is away meet a few deadlines, not ten thousand.
+        With ten thousand certificates and a CA that is down, a run thus waits for three deadlines.
 
         Raises:
             Exception: what ``ask`` raises, or no answer.
@@ -97,9 +97,9 @@ class RenewalInfo:
 
 
 def identifier(pem: Pem) -> str:
-    """Return a certificate's identifier in base64url (RFC 9773 §4.1): key identifier of its issuer, serial.
+    """Return a certificate's ARI identifier (RFC 9773 §4.1): base64url of issuer key identifier, ".", serial.
 
-    It is empty for one that is damaged or does not name its issuer's key: the CA cannot be told which one is meant.
+    It is empty for a certificate that is damaged or has no authority key identifier (RFC 5280 §4.2.1.1).
     """
     try:
         leaf = x509.load_pem_x509_certificate(pem.fullchain.encode())
@@ -111,7 +111,7 @@ def identifier(pem: Pem) -> str:
 
 
 def _moment(answer: Answer, certificate: Certificate) -> datetime:
-    """Choose a moment in the window.
+    """Return a random moment in the suggested window, in UTC.
 
     Raises:
         ValueError: the window ends before it begins, which counts as no answer (RFC 9773 §4.2), or begins when

@@ -1,7 +1,7 @@
-"""Party 3: our key and request go in, a checked certificate comes out, whichever engine speaks to the CA.
+"""The CA (party 3): sends it our key's request by either engine, and returns a checked certificate.
 
-The working directory of an issuance stays until ``acknowledge_stored`` says that nginx has the certificate, so that
-the next run takes up what a killed one left without a second order, and a store that lost its last commit has lost
+The working directory of an order stays until ``acknowledge_stored`` says that nginx has the certificate, so that
+the next run resumes what a killed one left without a second order, and a store that lost its last commit has lost
 no key.
 """
 
@@ -41,7 +41,7 @@ _STALE = timedelta(days=1)  # an order that could not be finished until then is 
 
 
 class Authority:
-    """Fits ``ports.parties.CertificateAuthority``."""
+    """The facade of the CA; implements ``parties.CertificateAuthority``."""
 
     def __init__(
         self,
@@ -61,9 +61,10 @@ class Authority:
         self._renewal_info = RenewalInfo(settings, self._clock)
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
-        """Make a key, have the CA sign it, and check what came back.
+        """Order a certificate (RFC 8555 §7.4) for a new key, and return it, checked, with its chain and key.
 
-        What a killed run left is waited for, taken up where it can be, and wiped where it cannot.
+        The certbot of a killed run is waited for; its order is resumed where that is possible, else its files are
+        removed.
 
         Raises:
             Refused, RateLimited, Unreachable: as ``certctl.ca.errors`` tells them apart.
@@ -76,10 +77,10 @@ class Authority:
             return replace(issued, proof=task.plan.proof)
 
     def begin(self, approval: Approval) -> TxtDemand:
-        """Make the order for a wildcard by hand, or find the one begun before, and say what must stand in DNS.
+        """Order a wildcard whose TXT records a person adds, or find the order begun before; return those records.
 
-        Nothing is answered and nobody waits: ``obtain`` by hand goes on with it, in whatever process, as long as
-        the CA keeps the order. It is always the engine ``acme`` that begins.
+        No challenge is answered and nothing is waited for: ``obtain`` resumes the order, in any later process,
+        until it expires at the CA. The engine ``acme`` makes it, whichever is configured.
 
         Raises:
             Refused, RateLimited, Unreachable: the CA took no order.
@@ -102,13 +103,14 @@ class Authority:
             return TxtDemand(distinct(challenges), sight, begun.ends if begun else None, opened=opened)
 
     def acknowledge_stored(self, certificate: Certificate) -> None:
-        """Take note that this certificate is in the mirror: what is left of making it is removed.
+        """Remove the working directory in which a certificate was made, because store and mirror have it now.
 
-        Call it also before ``obtain`` with what the store already has: an old certificate must not look like a new
-        one. A run that is making one for this domain is not disturbed.
+        It must also be called before ``obtain``, with the certificate that the store already has: otherwise its
+        leftover working directory would be returned as a new certificate. A run that is making one for this domain
+        is not disturbed.
 
         Raises:
-            Busy: another run has begun to make one, and has not yet put this one away.
+            Busy: another run makes a certificate for this domain, and has not yet removed this directory.
             ConfigInvalid: ``state-unwritable``.
         """
         workdir = self._workdir(certificate.domain)
@@ -121,7 +123,7 @@ class Authority:
                 workdir.sweep()
 
     def unsettled(self) -> frozenset[str]:
-        """Return the stems of the domains of which something is left of making a certificate.
+        """Return the stems of the domains that have a working directory: their certificate is not yet stored.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -132,7 +134,7 @@ class Authority:
         return frozenset()
 
     def abandon(self, domain: Domain) -> None:
-        """Remove what is left of making any certificate of a domain that leaves, an order under way included.
+        """Remove the working directory of a domain that is being removed, with any order in it.
 
         Raises: as ``acknowledge_stored``.
         """
@@ -142,14 +144,14 @@ class Authority:
                 workdir.remove()
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
-        """Ask when the CA would like this certificate renewed (ARI); never fails."""
+        """Return when the CA suggests to renew this certificate (ARI, RFC 9773); never fails."""
         return self._renewal_info.suggestion(certificate, pem)
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
-        """Ask the CA to revoke a certificate, proving our right with its own key (RFC 8555 §7.6).
+        """Revoke a certificate; the request is signed with the certificate's own key (RFC 8555 §7.6).
 
         Raises:
-            Refused, Unreachable: the CA did not; one that was revoked before is fine.
+            Refused, Unreachable: the CA did not revoke it; ``alreadyRevoked`` counts as done.
         """
         require_usable(self._settings)
         workdir = WorkingDirectory(self._settings.acme_dir / "revocation" / certificate.domain.stem)
@@ -166,11 +168,11 @@ class Authority:
             raise classify(engine_result, certificate.domain.name, self._clock.now())
 
     def examine(self) -> Sequence[Finding]:
-        """Look at certbot, our plugin in it, and the account, for ``certctl doctor``."""
+        """Return the findings of ``certctl doctor`` about the CA's directory, certbot, our plugin and account."""
         return examine(self._settings, self._directory)
 
     def require_ready(self) -> Done:
-        """Ask the CA for its directory and the time, at most once in ten minutes; an order does so by itself.
+        """Fetch the CA's directory and compare clocks, at most once in ten minutes; ``obtain`` does so by itself.
 
         Raises:
             Unreachable: no usable answer.
@@ -180,7 +182,7 @@ class Authority:
         return self._directory.require_ready()
 
     def is_time_right(self) -> bool:
-        """Tell whether this host's clock agrees with the CA's; where nobody says so, it counts as wrong."""
+        """Tell whether this host's clock agrees with the CA's; False when the CA cannot be asked."""
         try:
             self.require_ready()
         except CertctlError:
@@ -189,7 +191,7 @@ class Authority:
 
     @contextmanager
     def _task(self, approval: Approval, solver: DnsSolver | None, replaces: Pem | None) -> Iterator[Task]:
-        """Hold the name's lock, and say what is to be done."""
+        """Yield the task of one order while the name's lock is held."""
         domain = approval.domain
         workdir = self._workdir(domain)
         plan = self._capabilities.plan(self._settings, domain, solver, workdir)
@@ -200,7 +202,7 @@ class Authority:
 
     @contextmanager
     def _leftovers(self, task: Task) -> Iterator[None]:
-        """Take away what a killed run left on show: at once, or in the end when the CA may be looking at it now."""
+        """Remove the challenges that a killed run presented: now, or after the block when its order is resumed."""
         left, solver = task.workdir.presented(), task.plan.solver
         if solver and not self._goes_on(task):
             solver.clean_up(left)
@@ -212,7 +214,7 @@ class Authority:
                 solver.clean_up(left)
 
     def _prepare(self, task: Task) -> None:
-        """Have the key and request of an order that may be gone on with, or new ones."""
+        """Write a new key and its request into the working directory, unless its order can be resumed."""
         if not self._goes_on(task):
             task.workdir.make(task.plan.settings)
             task.workdir.ask(task.order)
@@ -236,7 +238,7 @@ class Authority:
         raise classify(engine_result, task.domain.name, self._clock.now())
 
     def _by_account(self, task: Task, ask: Callable[[Task, str], EngineResult]) -> EngineResult:
-        """Ask by our account, and once more by a new one when the CA has lost it, as a private CA may."""
+        """Call ``ask`` with our account, and again with a new one when the CA says ``accountDoesNotExist``."""
         account = ensure_account(task.plan.settings, self._clock.now())
         engine_result = ask(task, account)
         if engine_result.is_about("accountDoesNotExist"):
@@ -244,7 +246,7 @@ class Authority:
         return engine_result
 
     def _goes_on(self, task: Task) -> bool:
-        """Tell whether the working directory holds an order of a run before this one that may still be finished."""
+        """Tell whether the working directory holds an order of an earlier run that can still be finalized."""
         begun = task.workdir.begun()
         if begun is None or not task.workdir.asked(task.order):
             return False
@@ -252,7 +254,7 @@ class Authority:
         return self._clock.now() < (ends or begun.since + _STALE)
 
     def _finished(self, task: Task) -> Issued | None:
-        """Return the certificate that lies ready in the working directory, however the engine ended."""
+        """Return the certificate in the working directory if it is valid and new, whatever the engine reported."""
         result = task.workdir.result()
         if result is None or not task.workdir.asked(task.order):
             return None
@@ -265,10 +267,10 @@ class Authority:
         return issued if fresh else None
 
     def _give_up(self, error: CertctlError, task: Task) -> None:
-        """Leave nothing half behind, but for an order that may yet be fulfilled: the next run goes on with it.
+        """Remove the working directory after a failure, unless its order may still become valid.
 
-        One that was handed in may be signed by now, whatever kept us from seeing that, so only a refusal ends it.
-        Of a failure we do not know keep certbot's log for a person to read.
+        An order that was finalized may have been signed meanwhile, so it stays unless the CA refused it: the next
+        run resumes it. For an unexplained failure certbot's log is kept under ``logs/``, and the error names it.
         """
         workdir, is_over = task.workdir, isinstance(error, Refused)
         if (begun := workdir.begun()) and (task.plan.operator or (begun.is_handed_in and not is_over)):
@@ -282,7 +284,7 @@ class Authority:
         workdir.remove()
 
     def _locked(self, domain: Domain, wait: timedelta | None = None) -> AbstractContextManager[int]:
-        """Hold this name's lock; certbot inherits it, so it outlives us when we are killed."""
+        """Hold this name's lock; certbot inherits its descriptor, so the lock outlives a killed certctl."""
         path = self._settings.acme_dir / "locks" / f"{domain.stem}.lock"
         with writing(path):
             make_directory(self._settings.acme_dir, _PRIVATE_DIRECTORY)
@@ -294,7 +296,7 @@ class Authority:
 
 
 def _has_made(workdir: WorkingDirectory, certificate: Certificate) -> bool:
-    """Tell whether this certificate was made in this directory, and lies there still."""
+    """Tell whether this very certificate lies in a working directory."""
     with writing(workdir.root):
         result = workdir.result()
     if result is None:

@@ -1,4 +1,4 @@
-"""Look at what the CA made before anyone stores it."""
+"""Check the certificate the CA issued before it is stored."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from certctl.values import Certificate, Issued
 
 
 def check_issued(domain: Domain, order: OrderRequest, chain: bytes, key: bytes, now: datetime) -> Issued:
-    """Accept what the CA made, as canonical PEM, or say what is wrong with it; see ``certificates.checked``.
+    """Return the CA's chain and our key as canonical PEM when ``certificates.checked`` accepts them.
 
     Raises:
         Refused: ``ca-bad-certificate``; also for another type of key than we asked for.
@@ -26,10 +26,10 @@ def check_issued(domain: Domain, order: OrderRequest, chain: bytes, key: bytes, 
 
 
 def describe(fullchain: str, domain: Domain) -> Certificate:
-    """Return the facts of a certificate from elsewhere, as an import finds it.
+    """Return the facts of a certificate that was not issued here, as an import finds it.
 
     Raises:
-        Refused: ``ca-bad-certificate``, it is not a certificate at all.
+        Refused: ``ca-bad-certificate``, the text is not a certificate.
     """
     try:
         return facts(fullchain.encode("utf-8", "replace"), domain)

@@ -1,7 +1,7 @@
-"""The CA's directory and its clock, looked at before anything is ordered: free, and seldom.
+"""The CA's directory (RFC 8555 §7.1.1) and its clock, fetched at most once in ten minutes and before any order.
 
-A CA that is away costs a sentence then, not an engine's whole attempt. A clock that is wrong makes orders that are
-never ready, certificates that seem not to be valid yet, and moments to retry at that lie a year ahead.
+When the CA is down a run fails at once, without an engine's whole attempt. A clock that is wrong makes orders that
+are never ready, certificates that seem not to be valid yet, and moments to retry at that lie a year ahead.
 """
 
 import ssl
@@ -41,11 +41,11 @@ _BY_THE_CLOCK = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID and …_HAS_EXPIRED (op
 
 @dataclass(frozen=True, slots=True)
 class _DirectoryAnswer:
-    """What one look gave.
+    """What one fetch of the directory returned.
 
     Attributes:
-        failure: Makes the error, anew for each who asks.
-        profiles: What the CA offers, where it says so.
+        failure: Makes the error, a new one for each caller; None when the CA answered.
+        profiles: The profiles the CA offers; None where its directory names none.
     """
 
     at: datetime
@@ -54,13 +54,13 @@ class _DirectoryAnswer:
     profiles: Mapping[str, str] | None = None
 
     def is_fresh(self, now: datetime) -> bool:
-        """Tell whether it need not be repeated: it is not old, and nobody has set the clock since."""
+        """Tell whether the answer can be used again: it is recent, and the host's clock was not set since."""
         passed = timedelta(seconds=time.monotonic() - self.monotonic)
         return passed < (_FAILED if self.failure else _FRESH) and abs(now - self.at - passed) < _STEADY
 
 
 class Directory:
-    """Asks one CA, at most once in ten minutes for all threads."""
+    """The directory of one CA, fetched at most once in ten minutes for all threads."""
 
     def __init__(self, settings: CaSettings, clock: Clock) -> None:
         self._settings = settings
@@ -69,7 +69,7 @@ class Directory:
         self._last: _DirectoryAnswer | None = None
 
     def require_ready(self) -> Done:
-        """Have the CA's directory, and a clock that agrees with the CA's.
+        """Require that the CA's directory is usable and that its clock agrees with ours.
 
         Raises:
             Unreachable: no usable answer.
@@ -82,7 +82,7 @@ class Directory:
 
     @property
     def lacks_profile(self) -> bool:
-        """Tell whether the CA names its profiles, and the one of the configuration is not among them."""
+        """Tell whether the CA lists its profiles, and the configured one is not among them."""
         offered = self._current().profiles
         return bool(self._settings.profile) and offered is not None and self._settings.profile not in offered
 
@@ -93,7 +93,7 @@ class Directory:
             return self._last
 
     def _ask(self) -> _DirectoryAnswer:
-        """Ask for the directory and a nonce, which no cache on the way may keep (RFC 8555 §7.2)."""
+        """Fetch the directory and a new nonce, whose Date no cache on the way may keep (RFC 8555 §7.2)."""
         net = RecordedAcmeHttp(self._settings, _SECONDS)
         try:
             answer = in_time(_SECONDS, lambda: net.get(self._settings.directory))
@@ -111,11 +111,11 @@ class Directory:
     def _seen(
         self, failure: Callable[[], CertctlError] | None, profiles: Mapping[str, str] | None = None
     ) -> _DirectoryAnswer:
-        """Note what a look gave as of its end: a CA that is silent takes longer than a failure is kept."""
+        """Return an answer dated now, after the fetch, as a silent CA takes longer than a failure is kept."""
         return _DirectoryAnswer(self._clock.now(), time.monotonic(), failure, profiles)
 
     def _failure(self, net: RecordedAcmeHttp, error: Exception) -> Callable[[], CertctlError]:
-        """Say why there is no usable answer; a certificate that seems out of date may be our clock's fault."""
+        """Return what makes the error for an unusable answer; ``clock-wrong`` when TLS fails by our clock only."""
         now = self._clock.now()
         if isinstance(error, requests.exceptions.SSLError) and _is_about_dates(error):
             theirs = _unverified_date(self._settings.directory)
@@ -134,8 +134,7 @@ class Directory:
 def patient_profile(settings: CaSettings) -> str:
     """Return the profile whose pending authorizations live for days, empty when the CA offers none by that name.
 
-    A guess would not do: an order that waits for a person was made by this profile, and by another it would not be
-    known again.
+    Without an answer none is assumed: an order that waits for a person is resumed only under the same profile.
 
     Raises:
         Unreachable: the CA could not be asked; nothing could be ordered either.
@@ -175,7 +174,7 @@ def _profiles(answer: requests.Response) -> Mapping[str, str] | None:
 
 
 def _date(text: str) -> datetime | None:
-    """Read Date (RFC 9110 §6.6.1); None when there is none to read."""
+    """Return the moment of a Date header (RFC 9110 §6.6.1); None when it cannot be read."""
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
@@ -184,7 +183,7 @@ def _date(text: str) -> datetime | None:
 
 
 def _is_about_dates(error: BaseException) -> bool:
-    """Tell whether TLS failed only because a certificate is not valid at the moment our clock shows."""
+    """Tell whether TLS failed only because a certificate is expired, or not yet valid, by our clock."""
     return any(getattr(cause, "verify_code", None) in _BY_THE_CLOCK for cause in _causes(error))
 
 
@@ -199,7 +198,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _unverified_date(url: str) -> datetime | None:
-    """Ask what time it is at the CA without believing that it is the CA: whatever it says, nothing is ordered."""
+    """Return the Date of a CA whose certificate is not verified; it is compared, and nothing is ordered there."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What ``certctl doctor`` wants to know about party 3; the CA is asked for its directory only."""
+"""The checks of ``certctl doctor`` for the CA (party 3); of the CA itself only the directory is fetched."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ _HARMLESS = ("max-log-backups", "preconfigured-renewal")  # what Debian's packag
 
 
 def examine(settings: CaSettings, directory: Directory) -> Sequence[Finding]:
-    """Look at the CA's directory, certbot, our plugin in it, the account, and who else has a say in them."""
+    """Return findings about the CA's directory, certbot, our plugin, the account, and foreign certbot options."""
     return [
         *_directory(settings, directory),
         *_certbot(settings),
@@ -79,7 +79,7 @@ def _account(settings: CaSettings) -> Iterator[Finding]:
 
 
 def _foreign_options() -> Iterator[Finding]:
-    """Warn of host-wide certbot options: certbot reads this file always, and no option of ours stops it."""
+    """Yield a warning for certbot's host-wide ``cli.ini``: certbot always reads it, and nothing turns that off."""
     try:
         lines = _SYSTEM_CLI_INI.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The one place that turns an engine's failed attempt into an error of ours."""
+"""The one table that turns an engine's result, or an ACME problem (RFC 8555 §6.7), into an error of ours."""
 
 import re
 import sys
@@ -77,10 +77,10 @@ _UNREACHABLE = frozenset({
 
 
 def classify(engine_result: EngineResult, name: str, now: datetime, *, registering: bool = False) -> CertctlError:
-    """Say what went wrong with the certificate of ``name``.
+    """Return the error for an engine's failed attempt at the certificate of ``name``.
 
-    The typed problems come first; then whether we were asked to stop; then the CA's last answer; then what stopped
-    the engine from getting one.
+    Problems of challenges decide first; then a request to stop; then the CA's last answer; then the exception that
+    kept the engine from an answer.
     """
     error = _error(engine_result, name, now, registering=registering)
     error.quota_used = bool(engine_result.refuted) or any(r.made_order for r in engine_result.responses)
@@ -105,7 +105,7 @@ def _error(engine_result: EngineResult, name: str, now: datetime, *, registering
 def _refusal(
     problems: Sequence[Problem], response: Response, name: str, now: datetime, *, registering: bool
 ) -> CertctlError:
-    """Read a problem document that is about the request itself, not about a challenge."""
+    """Return the error for a problem document about the request itself, not about a challenge."""
     specific = next((p for p in problems if p.type in _SLUGS), problems[0])
     unknown = Slug.CA_UNREACHABLE if response.status >= _SERVER_ERRORS else Slug.CA_REFUSED
     slug = (_REGISTRATION if registering else _REQUEST).get(
@@ -118,7 +118,7 @@ def _refusal(
 
 
 def _without_problem(engine_result: EngineResult) -> Slug:
-    """Name a failure for which the CA sent no problem document."""
+    """Return the slug of a failure for which the CA sent no problem document."""
     if engine_result.own_fault:
         return engine_result.own_fault
     raised = engine_result.stopped_by
@@ -136,9 +136,9 @@ def _without_problem(engine_result: EngineResult) -> Slug:
 
 
 def _wait(response: Response, now: datetime) -> int | None:
-    """Return the seconds the CA asks us to wait, between a minute and a week, or None when it does not say.
+    """Return the seconds of ``Retry-After``, from a minute to a week; None when the CA names none.
 
-    Let's Encrypt also says it in prose.
+    Let's Encrypt names the time in the problem's ``detail`` as well, which is read where the header is missing.
     """
     wait = retry_after(response.headers.get("retry-after", ""), now)
     if wait is None:
@@ -163,5 +163,5 @@ def _make(slug: Slug, name: str, seen: Sequence[str], wait: int | None = None) -
 
 
 def _shown(problems: Sequence[Problem]) -> list[str]:
-    """Put each problem on a line; the report escapes and cuts it."""
+    """Return each problem as a line; the report escapes and cuts it."""
     return list(dict.fromkeys(f"{p.identifier}: {p.detail} ({p.type})".removeprefix(": ") for p in problems))

@@ -1,4 +1,4 @@
-"""Our own way to the CA, by certbot's own acme library: whatever the CA answers, bounded in time and in bytes."""
+"""HTTP to the CA by the acme library, with limits of our own in time and in bytes for every answer."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class AcmeHttp(ClientNetwork):
-    """A connection that is kept open: no proxies, and each answer cut to 64 KiB."""
+    """A persistent HTTP connection to the CA: no proxies, and each answer cut to 64 KiB."""
 
     def __init__(
         self,
@@ -46,10 +46,10 @@ class AcmeHttp(ClientNetwork):
 
 
 class RecordedAcmeHttp(AcmeHttp):
-    """A connection whose answers are remembered, to tell what went wrong.
+    """A connection that keeps the CA's answers, from which ``ca/errors.py`` tells what went wrong.
 
     Attributes:
-        heard: The CA's answers, in order, since it was emptied.
+        heard: The CA's answers in order; a caller empties it.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class RecordedAcmeHttp(AcmeHttp):
 
 
 def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - requests' hook
-    """Read an answer before requests does, which would read for ever; a longer one is cut and so no JSON.
+    """Replace a response's body by its first 64 KiB: a longer one is thus no JSON, and an endless one ends.
 
     Raises:
-        requests.ConnectionError: it broke off; requests would have said so in its own reading.
+        requests.ConnectionError: the connection broke off.
     """
     try:
         response.raw = BytesIO(response.raw.read(_MAX_BYTES, decode_content=True))
@@ -82,10 +82,10 @@ def _shorten(response: requests.Response, **_: Any) -> None:  # noqa: ANN401 - r
 
 
 def in_time(seconds: float, do: Callable[[], T]) -> T:
-    """Return what ``do`` returns or raise what it raises, but wait no longer.
+    """Return what ``do`` returns or raise what it raises, but wait no longer than ``seconds``.
 
-    The timeout of requests counts from byte to byte, and nothing bounds the look-up of a host name; the thread
-    left behind ends with its socket or with us.
+    The timeout of requests counts from byte to byte, and nothing limits the look-up of a host name. The thread that
+    is left behind ends with its socket or with the process.
 
     Raises:
         requests.Timeout: no answer in that time.
@@ -98,7 +98,7 @@ def in_time(seconds: float, do: Callable[[], T]) -> T:
 
 
 def retry_after(text: str, now: datetime) -> timedelta | None:
-    """Read Retry-After (RFC 9110 §10.2.3: seconds or a date, maybe of the past); None when it is neither."""
+    """Return Retry-After (RFC 9110 §10.2.3: seconds or a date, maybe of the past); None when it is neither."""
     if (seconds := delay_seconds(text)) is not None:
         return timedelta(seconds=seconds)
     try:

@@ -1,4 +1,4 @@
-"""Our keys and signing requests: the private key is ours from its first byte and no engine ever needs it."""
+"""Private keys and signing requests (PKCS #10, RFC 2986), which certctl makes itself: no engine needs the key."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ _MAKERS: dict[KeyType, Callable[[], ec.EllipticCurvePrivateKey | rsa.RSAPrivateK
 
 
 def new_key(key_type: KeyType) -> CertificateIssuerPrivateKeyTypes:
-    """Make a private key of one of the types the configuration allows."""
+    """Return a new private key of one of the configured types."""
     return _MAKERS[key_type]()
 
 
@@ -29,7 +29,7 @@ def key_pem(key: CertificateIssuerPrivateKeyTypes) -> bytes:
 
 
 def signing_request(key: CertificateIssuerPrivateKeyTypes, names: Sequence[str]) -> bytes:
-    """Return a PEM request for exactly ``names``.
+    """Return a signing request (PKCS #10) in PEM for exactly ``names``.
 
     Only subjectAltName carries names: a common name holds 64 characters at most and CAs ignore it (CA/B Forum
     Baseline Requirements §7.1.4.3).

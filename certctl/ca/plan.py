@@ -1,4 +1,4 @@
-"""How the challenges of one order are solved: over HTTP, in DNS by hand or by ourselves, or by a certbot plugin."""
+"""The plan of one order: which engine, and which solver for its challenges."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ OrderEnds = Callable[[], datetime | None]
 
 @dataclass(frozen=True, slots=True)
 class OrderPlan:
-    """One order's settings, and who does what.
+    """The settings of one order, and who solves its challenges.
 
     Attributes:
-        engine: Who speaks to the CA.
-        solver: Ours; None when a certbot plugin does it all.
-        plugin: certbot's words for that plugin.
+        engine: The engine that speaks to the CA: ``certbot`` or ``acme``.
+        solver: Our solver; None when a DNS plugin of certbot's does it all.
+        plugin: certbot's options for that plugin.
         person: Who makes the records, and may come back to the same order later.
     """
 
@@ -44,11 +44,11 @@ class OrderPlan:
 
     @property
     def proof(self) -> str:
-        """Return what a person put into DNS for it, in words."""
+        """Return the TXT record a person added for the proof, as text; empty where none did."""
         return self.solver.proof if isinstance(self.solver, PropagatingDns01) else ""
 
     def look(self, zone: str) -> TxtSight:
-        """Say what stands in DNS now, for the person who makes the records."""
+        """Return what the nameservers show now, for the person who adds the records."""
         if self.operator is None:
             raise AssertionError("nobody makes records here")
         return self.operator.watch.look(zone)
@@ -56,13 +56,13 @@ class OrderPlan:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What challenges can be solved with here.
+    """The ways to solve challenges that this process has.
 
     Attributes:
-        engine: The one that was chosen; some ways are open to one only, and then it is that one.
-        http: Solves HTTP-01.
+        engine: The configured engine; a way that only one engine has is planned with that one.
+        http: The solver of http-01.
         person: Somebody who can edit a zone.
-        automation: Looks at nameservers, and writes to those that take dynamic updates.
+        automation: Queries nameservers, and writes TXT records by dynamic update (RFC 2136).
     """
 
     engine: str
@@ -73,11 +73,11 @@ class Capabilities:
     def plan(
         self, settings: CaSettings, domain: Domain, solver: DnsSolver | None, workdir: WorkingDirectory
     ) -> OrderPlan:
-        """Choose the way for one order.
+        """Return the plan for one order.
 
         Raises:
-            ConfigInvalid: it cannot be gone.
-            Unreachable: the CA could not be asked what it needs to know for it.
+            ConfigInvalid: the way that ``solver`` names is missing here or misconfigured.
+            Unreachable: the CA could not be asked for its profiles.
         """
         if solver is None:
             return OrderPlan(settings, self.engine, self.http)
@@ -100,7 +100,7 @@ class Capabilities:
         return OrderPlan(_patient(settings, self.operator), self.engine, solver, operator=self.operator)
 
     def _by_standing_record(self, settings: CaSettings, automation: TxtAutomation, ends: OrderEnds) -> OrderPlan:
-        """Have a person make the record once; later nobody is needed. certbot 5.8 does not know this challenge."""
+        """Return a plan by dns-persist-01: a person adds one record once. certbot 5.8 lacks this challenge."""
         if self.operator is None:
             solver = DnsPersist(automation.unattended(PATIENCE), ends)
             return OrderPlan(_slower(settings, PATIENCE), "acme", solver)
@@ -109,15 +109,15 @@ class Capabilities:
         )
 
     def _writes_itself(self, domain: Domain, solver: DnsSolver, automation: TxtAutomation) -> bool:
-        """Tell whether we write the record: certbot has a plugin for it, which follows no CNAME."""
+        """Tell whether certctl writes the record itself, where certbot's plugin would not: it follows no CNAME."""
         return automation.knows(solver) and (self.engine != "certbot" or automation.must_follow(domain.zone))
 
 
 def _by_plugin(settings: CaSettings, solver: DnsSolver) -> OrderPlan:
-    """Let certbot and its plugin do it, also for who has chosen another engine: the account is the same.
+    """Return a plan by a DNS plugin of certbot's, with certbot as engine whichever is configured; same account.
 
     Raises:
-        ConfigInvalid: the plugin is not there, or its options cannot be right.
+        ConfigInvalid: the plugin is not installed, or an option of it is wrong.
     """
     require_plugin(solver, settings)
     asked = dict(solver.options).get("propagation-seconds", "")
@@ -130,12 +130,12 @@ def _slower(settings: CaSettings, by: timedelta) -> CaSettings:
 
 
 def _patient(settings: CaSettings, operator: ManualOperator) -> CaSettings:
-    """Give a person time: until the deadline, and by a profile whose orders live for days."""
+    """Return settings for an order that waits for a person: a later deadline, a profile of long-lived orders."""
     profile = settings.profile or patient_profile(settings)
     return replace(_slower(settings, operator.patience), profile=profile)
 
 
 def _order_ends(workdir: WorkingDirectory) -> datetime | None:
-    """Return when the CA forgets the order at work, as either engine heard it; None when it did not say."""
+    """Return when the pending order expires (RFC 8555 §7.1.3), as either engine read it; None when not said."""
     begun = workdir.begun()
     return begun.ends if begun else read_result(None, "", read_log(workdir.log)).order_ends

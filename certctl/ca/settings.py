@@ -1,4 +1,4 @@
-"""How to reach the CA, and where its party keeps its files."""
+"""The settings of the CA (party 3), and the checks of what they name."""
 
 import os
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ class CaSettings:
 
     Attributes:
         directory: The URL of the CA's ACME directory (RFC 8555 §7.1.1).
-        acme_dir: Ours alone: the shared account and one working directory per issuance, all 0700.
-        challenges: Where HTTP-01 tokens are written; nginx reads it.
-        ca_file: Trusted for the CA's own HTTPS instead of the public roots, for a private CA.
-        email: Given to the CA when the account is made; may be empty.
-        profile: A certificate profile the CA must use; empty leaves the choice to the CA.
+        acme_dir: The directory of the shared account and of one working directory per order, 0700.
+        challenges: The directory of HTTP-01 tokens, which nginx serves.
+        ca_file: The root certificate trusted for the CA's HTTPS instead of the public roots, for a private CA.
+        email: The contact of the account (RFC 8555 §7.1.2); may be empty.
+        profile: The certificate profile to order by (draft-ietf-acme-profiles); empty leaves the choice to the CA.
         key_type: The kind of private key.
         certbot: The certbot to run; by default the one installed beside our interpreter.
-        deadline: For one run of certbot; then its process group is killed.
-        wait: For a lock that another run holds.
+        deadline: The limit of one order; when it passes, certbot's process group is killed.
+        wait: The longest wait for a lock that another run holds.
     """
 
     directory: str
@@ -54,7 +54,7 @@ class CaSettings:
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What we ask the CA for; an interrupted issuance is taken up again only for the very same request."""
+    """What one order asks for; an interrupted order is resumed only for an equal request."""
 
     directory: str
     profile: str
@@ -63,12 +63,12 @@ class OrderRequest:
 
 
 def order_request_for(domain: Domain, settings: CaSettings) -> OrderRequest:
-    """Say what to ask for: exactly the domain, and for a wildcard the zone as well."""
+    """Return the request for a domain: its name, and for a wildcard the zone as well."""
     return OrderRequest(settings.directory, settings.profile, settings.key_type, domain.names)
 
 
 def require_usable(settings: CaSettings) -> None:
-    """Find out whether the CA can be spoken to by these settings, before anything counts as its answer.
+    """Require settings by which the CA can be asked, before any failure counts as the CA's answer.
 
     Raises:
         ConfigInvalid: an unsafe directory URL, or a ``ca_file`` that cannot be read.
@@ -79,10 +79,10 @@ def require_usable(settings: CaSettings) -> None:
 
 
 def require_safe_directory(url: str) -> None:
-    """Refuse to speak ACME over plain HTTP: whoever is in between could make orders look done (RFC 8555 §6.1).
+    """Refuse a directory URL of plain HTTP, which RFC 8555 §6.1 forbids; loopback is allowed.
 
     Raises:
-        ConfigInvalid: not https, and not on this very host.
+        ConfigInvalid: the URL is neither https nor on loopback.
     """
     parts = urlsplit(url)
     # The URL also names the directory of the account, so it must not climb out of it.
@@ -96,10 +96,10 @@ def require_safe_directory(url: str) -> None:
 
 
 def require_readable(path: Path, key: str) -> None:
-    """Read a file that everybody may read, once: an engine that cannot would end as if the CA had refused.
+    """Require that a file can be read now: an engine that fails to would look as if the CA had refused.
 
     Raises:
-        ConfigInvalid: ``config-invalid``.
+        ConfigInvalid: ``config-invalid``, with the command that opens the file.
     """
     try:
         if not path.is_dir():  # a directory of hashed certificates does as well (requests, ``verify``)
@@ -109,7 +109,7 @@ def require_readable(path: Path, key: str) -> None:
 
 
 def cannot_read(path: Path, key: str, error: OSError, mend: str) -> ConfigInvalid:
-    """Say why a file cannot be read, and the command that mends it unless a directory above is what is closed."""
+    """Return the error for an unreadable file, with the ``mend`` command unless a directory above is closed."""
     message = f"{key}: cannot read {path}: {error.strerror}"
     reader = acting_as()
     if reader is None or not isinstance(error, PermissionError):

@@ -1,7 +1,7 @@
-"""Make the CA party's directory anew from one that somebody else could write in, of its plain files alone.
+"""Copy the CA's directory into a new one, plain files only, because another user could write in the old one.
 
-What the CA has made or begun for a run that was killed goes along, so that no second order is made for it. The next
-run of that name checks it as ever. Links, files that lie elsewhere too and options stay behind.
+The working directories of killed runs are copied as well, so that no second order is made; the next run of the name
+checks them. Symbolic links, files with a second hard link and certbot's options are left out.
 """
 
 import os
@@ -17,14 +17,14 @@ _MOST = 1_000_000
 
 
 def copy_state(old: Path, fresh: Path) -> None:
-    """Copy accounts and working directories; nothing in ``old`` is followed.
+    """Copy accounts and working directories; no link in ``old`` is followed.
 
     Args:
-        old: The directory as it is.
-        fresh: Where the new one is made; it comes into the old one's place afterwards.
+        old: The directory to copy.
+        fresh: The path of the copy; the caller moves it into the place of ``old``.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the copy cannot be made.
     """
     make_directory(fresh, _PRIVATE_DIRECTORY)
     for part in ("accounts", "quarantine", "logs", "work"):
@@ -40,12 +40,12 @@ def copy_state(old: Path, fresh: Path) -> None:
 
 
 def _is_kept(path: Path) -> bool:
-    """Tell whether it is one of ours in a working directory: ``NAME/FILE``."""
+    """Tell whether a path below ``work`` is a file of ours: ``NAME/FILE``."""
     return len(path.parts) == 2 and path.name in KEPT  # noqa: PLR2004 - its two parts
 
 
 def _plain_files(top: Path) -> Iterator[tuple[Path, bytes]]:
-    """Yield each regular file that lies nowhere else, by its path below ``top``."""
+    """Yield (path below ``top``, content) of each regular file that has no second hard link."""
     if top.parent.is_symlink() or not top.is_dir():
         return
     for place, _, names, descriptor in os.fwalk(top):

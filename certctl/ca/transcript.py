@@ -1,6 +1,6 @@
-"""What an engine's attempt left behind: the CA's answers above all, and what stopped the engine.
+"""The transcript of an engine's attempt: the CA's HTTP answers, and what stopped the engine.
 
-Both engines end in this, so that one table (``ca/errors.py``) says what went wrong.
+Both engines return it, so that one table (``ca/errors.py``) says what went wrong.
 """
 
 import json
@@ -19,7 +19,7 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True)
 class Response:
-    """One HTTP answer of the CA; header names are in lower case."""
+    """One HTTP answer of the CA; the names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -27,7 +27,7 @@ class Response:
 
     @cached_property
     def json(self) -> dict[str, object] | None:
-        """Return the body when it is a JSON object, as every ACME resource is."""
+        """Return the body when it is a JSON object, as every ACME resource is; else None."""
         try:
             parsed = json.loads(self.body)
         except ValueError:
@@ -36,7 +36,7 @@ class Response:
 
     @property
     def problems(self) -> list[Problem]:
-        """Return the problem it carries, or an order's ``error`` (RFC 8555 §7.1.3), subproblems first (§6.7.1)."""
+        """Return the answer's problem, or an order's ``error`` (RFC 8555 §7.1.3), subproblems first (§6.7.1)."""
         document = self.json or {}
         nested = document.get("error")
         if isinstance(nested, dict):
@@ -49,7 +49,7 @@ class Response:
 
     @property
     def failed_challenges(self) -> list[Problem]:
-        """Return why an authorization is invalid (RFC 8555 §7.1.4), when this is one that is."""
+        """Return the problems of an invalid authorization's challenges (RFC 8555 §7.1.4); else nothing."""
         document = self.json or {}
         tried = document.get("challenges")
         if document.get("status") != "invalid" or not isinstance(tried, list):
@@ -61,7 +61,7 @@ class Response:
 
     @property
     def expires(self) -> datetime | None:
-        """Return until when a pending order or authorization lives (RFC 8555 §7.1.3 and §7.1.4), if it says so."""
+        """Return the expiry of a pending order or authorization (RFC 8555 §7.1.3, §7.1.4); None when not said."""
         document = self.json or {}
         if document.get("status") != "pending":
             return None
@@ -78,7 +78,7 @@ class Response:
 
 
 class End(Enum):
-    """How an engine's attempt ended, as the engine sees it."""
+    """How an engine's attempt ended, as far as the engine can tell."""
 
     SUCCESS = "success"
     FAILURE = "failure"
@@ -87,16 +87,16 @@ class End(Enum):
 
 @dataclass(frozen=True)
 class EngineResult:
-    """What an engine's attempt left behind, besides the files in the working directory.
+    """How an engine's attempt ended, besides the files in the working directory.
 
     Attributes:
-        end: How it ended; only a certificate that was checked is a success of ours.
+        end: Its end; even SUCCESS is none of ours until the certificate is checked.
         responses: The CA's answers, in order.
-        stopped_by: The class names of the exceptions that ended it: public names, unlike their texts.
-        words: The engine's own last words, unescaped, a line each.
-        own_fault: A failure of the engine itself, which is no answer of the CA's.
-        failed: The challenges the CA could not validate, where the engine has them typed.
-        aborted: Why we gave the order up, when we did.
+        stopped_by: The class names of the exception that ended it; names are stable, unlike messages.
+        words: The engine's last output, one line each, unescaped.
+        own_fault: The slug of a failure of the engine itself, which is no answer of the CA's.
+        failed: The challenges the CA could not validate, where the engine has typed problems.
+        aborted: The error for which certctl gave the order up; None when it did not.
     """
 
     end: End
@@ -109,23 +109,23 @@ class EngineResult:
 
     @property
     def last(self) -> Response | None:
-        """Return the CA's last answer."""
+        """Return the CA's last answer; None when there is none."""
         return self.responses[-1] if self.responses else None
 
     @property
     def order_ends(self) -> datetime | None:
-        """Return when the CA forgets what is pending; None when it did not say."""
+        """Return when the pending order or authorization expires; None when the CA did not say."""
         return min((moment for response in self.responses if (moment := response.expires)), default=None)
 
     @property
     def refuted(self) -> tuple[Problem, ...]:
-        """Return the challenges the CA could not validate: as the engine had them, else from the CA's answers."""
+        """Return the challenges the CA could not validate: as the engine typed them, else from its answers."""
         return self.failed or tuple(
             problem for response in self.responses for problem in response.failed_challenges
         )
 
     def is_about(self, kind: str) -> bool:
-        """Tell whether the CA's last word was a problem of this kind (RFC 8555 §6.7)."""
+        """Tell whether the CA's last answer is a problem of this type (RFC 8555 §6.7)."""
         return any(problem.type == kind for problem in (self.last.problems if self.last else []))
 
 

@@ -1,8 +1,8 @@
-"""The working directory of one issuance: our key, our request, an engine's private world, and what it brought back.
+"""The working directory of one order: our key and request, certbot's own directories, and the chain.
 
-It outlives a killed certctl on purpose. The next run finds in it the certificate the CA has already made or the
-order the CA has already taken, and the key that fits, and orders nothing. Any other content is wiped before work
-starts. Nothing here outlives a power cut for sure, but what ``flush`` was called for.
+It outlives a killed certctl on purpose: the next run finds the certificate already issued, or the order already
+made, with its key, and makes no second order. Other content is removed before work starts. Only what ``flush`` was
+called for surely survives a power cut.
 """
 
 import json
@@ -42,13 +42,13 @@ _MOST = 100_000
 
 @dataclass(frozen=True, slots=True)
 class BegunOrder:
-    """An order the CA has taken, to go on with.
+    """An order that was made at the CA and can be resumed.
 
     Attributes:
         url: Its URL (RFC 8555 §7.4).
         since: When we made it.
-        ends: When the CA forgets it, if it said so.
-        is_handed_in: Whether the CA may have signed by now, because our request was on its way.
+        ends: Its expiry (RFC 8555 §7.1.3), if the CA said it.
+        is_handed_in: Whether our request was sent to ``finalize``, so that the CA may have signed.
     """
 
     url: str
@@ -59,57 +59,57 @@ class BegunOrder:
 
 @dataclass(frozen=True, slots=True)
 class WorkingDirectory:
-    """The files of one working directory, by name."""
+    """The files of one working directory, each by name."""
 
     root: Path
 
     @property
     def key(self) -> Path:
-        """Our private key, 0600 from creation."""
+        """The path of our private key, 0600 from creation."""
         return self.root / "privkey.pem"
 
     @property
     def request(self) -> Path:
-        """Our signing request."""
+        """The path of our signing request (PKCS #10)."""
         return self.root / "request.pem"
 
     @property
     def cert(self) -> Path:
-        """Where certbot puts the leaf."""
+        """The path at which certbot writes the leaf."""
         return self.root / "cert.pem"
 
     @property
     def chain(self) -> Path:
-        """Where certbot puts the intermediates."""
+        """The path at which certbot writes the intermediates."""
         return self.root / "chain.pem"
 
     @property
     def fullchain(self) -> Path:
-        """Where certbot puts the leaf and the intermediates, last of the three."""
+        """The path at which certbot writes leaf and intermediates, last of the three."""
         return self.root / "fullchain.pem"
 
     @property
     def config(self) -> Path:
-        """The directory certbot takes for its configuration; its ``accounts`` is a link to the shared account."""
+        """The directory certbot takes for its configuration; ``accounts`` in it links to the shared account."""
         return self.root / "config"
 
     @property
     def work(self) -> Path:
-        """The directory certbot works in, and puts temporary files in."""
+        """The directory for certbot's temporary files."""
         return self.root / "work"
 
     @property
     def logs(self) -> Path:
-        """The directory of the debug log."""
+        """The directory of certbot's debug log."""
         return self.root / "logs"
 
     @property
     def log(self) -> Path:
-        """The debug log itself."""
+        """The path of certbot's debug log."""
         return self.logs / "letsencrypt.log"
 
     def make(self, settings: CaSettings) -> None:
-        """Start over: an empty private directory with what any certbot command needs, and room to work in.
+        """Create the directory anew: empty, private, with the directories that any certbot command needs.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -124,7 +124,7 @@ class WorkingDirectory:
             (self.config / "accounts").symlink_to(settings.accounts.absolute())
 
     def ask(self, order: OrderRequest) -> None:
-        """Write a new key, the request for it, and what was asked for."""
+        """Write a new key, the signing request, and the order request it is for."""
         key = new_key(order.key_type)
         with writing(self.root):
             write_new(self.key, key_pem(key), PRIVATE, durable=False)
@@ -132,7 +132,7 @@ class WorkingDirectory:
             write_new(self._order, json.dumps(asdict(order)).encode(), PRIVATE, durable=False)
 
     def asked(self, order: OrderRequest) -> bool:
-        """Tell whether this is what the directory was made for."""
+        """Tell whether the directory was made for an equal order request."""
         try:
             kept = json.loads(read_regular(self._order, _MOST))
         except (OSError, ValueError):
@@ -140,14 +140,14 @@ class WorkingDirectory:
         return bool(kept == json.loads(json.dumps(asdict(order))))
 
     def note_begun(self, begun: BegunOrder) -> None:
-        """Note that the CA has taken the order, before anything is done about it."""
+        """Write down that the order was made at the CA, before anything else is done about it."""
         ends = begun.ends.isoformat() if begun.ends else None
         note = asdict(begun) | {"since": begun.since.isoformat(), "ends": ends}
         with writing(self._begun):
             write_atomic(self._begun, json.dumps(note), PRIVATE, durable=False)
 
     def begun(self) -> BegunOrder | None:
-        """Return the order that a run before this one has made."""
+        """Return the order that an earlier run made; None when there is none."""
         try:
             note = json.loads(read_regular(self._begun, _MOST))
             ends = datetime.fromisoformat(note["ends"]) if note["ends"] else None
@@ -156,58 +156,58 @@ class WorkingDirectory:
             return None
 
     def forget_begun(self) -> None:
-        """Let an order go that the CA no longer keeps."""
+        """Remove the note of an order that the CA no longer has."""
         with writing(self._begun):
             self._begun.unlink(missing_ok=True)
 
     def flush(self) -> None:
-        """Make everything here survive a power cut."""
+        """Write all files here to disk, so that they survive a power cut (fsync)."""
         with writing(self.root):
             flush(self.root)
 
     def keep(self, chain: bytes) -> None:
-        """Keep the chain the CA made."""
+        """Write the chain the CA issued."""
         with writing(self.root):
             write_atomic(self.fullchain, chain, PRIVATE, durable=False)
 
     def forget_result(self) -> None:
-        """Make room for another try: certbot refuses to overwrite what it wrote."""
+        """Remove certbot's results before another try: certbot refuses to overwrite them."""
         with writing(self.root):
             for path in (self.cert, self.chain, self.fullchain, self.log):
                 path.unlink(missing_ok=True)
 
     def result(self) -> tuple[bytes, bytes] | None:
-        """Return the chain and the key when both are there; the chain is cut just above the size we accept."""
+        """Return (chain, key) when both are there; the chain is cut just above the size we accept."""
         try:
             return read_regular(self.fullchain, MAX_CHAIN + 1), read_regular(self.key, _MOST)
         except (FileNotFoundError, NotRegular):
             return None
 
     def note_presented(self, challenges: Sequence[Challenge]) -> None:
-        """Note what is about to be shown, so that the run after a crash can take it away."""
+        """Write down the challenges about to be presented, so that the run after a crash removes them."""
         with writing(self._presented):
             content = json.dumps([asdict(challenge) for challenge in challenges])
             write_atomic(self._presented, content, PRIVATE, durable=False)
 
     def presented(self) -> list[Challenge]:
-        """Return what a killed run may have left on show."""
+        """Return the challenges that a killed run may have left."""
         with suppress(OSError, ValueError, TypeError):
             return [Challenge(**item) for item in json.loads(read_regular(self._presented, _MOST))]
         return []
 
     def remove(self) -> None:
-        """Remove it all, the key first of all."""
+        """Remove the directory, the key first."""
         with writing(self.root):
             self.key.unlink(missing_ok=True)
             remove_tree(self.root)
 
     @property
     def is_cut_short(self) -> bool:
-        """Tell whether a removal ended half-way: what has no key any more serves nobody."""
+        """Tell whether a removal was interrupted: a directory without its key is of no use."""
         return self.root.is_dir() and not self.key.exists()
 
     def sweep(self) -> None:
-        """Finish a removal that was cut short."""
+        """Finish a removal that was interrupted."""
         if self.is_cut_short:
             self.remove()
 

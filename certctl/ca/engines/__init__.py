@@ -1,1 +1,1 @@
-"""What speaks ACME to the CA: certbot's own library in this process, or certbot as a program."""
+"""The two engines that speak ACME (RFC 8555): the acme library in this process, and the program certbot."""

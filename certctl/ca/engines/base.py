@@ -1,7 +1,7 @@
-"""What party 3 asks of an engine: turn a key and a request into a chain, and nothing more.
+"""The interface of an engine: turn the request in a working directory into a certificate chain, and nothing more.
 
-Locks, the working directory, taking up what a killed run left, the check of the result and giving up are the same
-for every engine, and are in ``ca/authority.py``.
+Locks, the working directory, resuming after a kill, the check of the certificate and the clean-up are the same for
+both engines, and are in ``ca/authority.py``.
 """
 
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from certctl.io.clock import Deadline
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One certificate to get.
+    """One certificate to obtain.
 
     Attributes:
-        workdir: Holds our key and request, and takes the chain.
+        workdir: Holds our key and request, and receives the chain.
         plan: How its challenges are solved.
         lock: The descriptor of this name's lock; a child process inherits it, so it outlives us when we are killed.
-        deadline: For all of it.
-        replaces: The identifier of the certificate it renews (RFC 9773 §4.1); empty when there is none.
+        deadline: The deadline of the whole task.
+        replaces: The ARI identifier of the certificate it renews (RFC 9773 §4.1); empty when there is none.
     """
 
     domain: Domain
@@ -36,15 +36,15 @@ class Task:
 
     @property
     def order(self) -> OrderRequest:
-        """Return what the CA is asked for."""
+        """Return the request: directory, profile, key type and names."""
         return order_request_for(self.domain, self.plan.settings)
 
 
 class Engine(Protocol):
-    """Speaks ACME for us."""
+    """Speaks ACME (RFC 8555) to the CA."""
 
     def issue(self, task: Task, account: str) -> EngineResult:
-        """Turn the key and request in the working directory into a chain there.
+        """Turn the key and request in the working directory into a chain there, and return how that ended.
 
         Raises:
             ConfigInvalid: the engine cannot be used at all.

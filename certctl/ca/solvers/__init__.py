@@ -1,1 +1,1 @@
-"""What proves to the CA that a name is ours: HTTP-01 and DNS-01 (RFC 8555 §8)."""
+"""Solvers present challenges (RFC 8555 §8) to the CA: http-01, dns-01 and dns-persist-01."""

@@ -1,4 +1,4 @@
-"""Solving challenges: Present, Wait, CleanUp, in our own process, whatever engine talks to the CA."""
+"""The interface of a solver (present, wait, clean up), and the solver of http-01; both engines use them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -27,13 +27,14 @@ _READABLE_BY_NGINX = 0o755
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One thing the CA wants to see.
+    """A challenge (RFC 8555 §7.1.5) as a solver needs it.
 
     Attributes:
         domain: The identifier of the authorization, never with ``*.`` (RFC 8555 §7.1.4).
         type: ``http-01`` or ``dns-01``.
-        token: The CA's token, as it came; whoever puts it in a path checks it first.
-        validation: What must be seen: the key authorization (http-01, RFC 8555 §8.3) or its digest (dns-01, §8.4).
+        token: The CA's token, unchecked; a solver checks it before it uses it in a path.
+        validation: The content to present: the key authorization (http-01, RFC 8555 §8.3) or its digest (dns-01,
+            §8.4).
     """
 
     domain: str
@@ -43,32 +44,32 @@ class Challenge:
 
 
 class Solver(Protocol):
-    """A way to show challenges. Always gets all challenges of an order at once."""
+    """Presents challenges to the CA; always called with all challenges of an order at once."""
 
     @property
     def challenge_type(self) -> str:
-        """Return the one type of challenge it solves."""
+        """Return the type of challenge it solves, such as ``http-01``."""
         ...
 
     def present(self, challenges: Sequence[Challenge]) -> None:
-        """Make the CA able to see them. Any CertctlError aborts the order before the CA is asked."""
+        """Write the tokens or records. Any CertctlError aborts the order before the CA validates."""
         ...
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
-        """Return when the CA will see them. Any CertctlError aborts the order before the CA is asked."""
+        """Return when the CA can see the challenges. Any CertctlError aborts the order before the CA validates."""
         ...
 
     def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:
-        """Notice the CA looking at what was presented, from now on."""
+        """Return a context whose ``Look`` waits for the CA to look at the challenges."""
         ...
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
-        """Take away what ``present`` made, also half of it, also a second time."""
+        """Remove what ``present`` wrote, even half of it; a second call does nothing."""
         ...
 
 
 def unseen() -> AbstractContextManager[Look]:
-    """Return what stands for looks that nobody can notice, such as those into DNS."""
+    """Return a ``Look`` that reports nothing, for challenges whose validation leaves no trace here, as in DNS."""
     return nullcontext(lambda *_: False)
 
 
@@ -99,10 +100,10 @@ class HttpTokens:
                     write_new(path, challenge.validation.encode(), PUBLIC, durable=False)
 
     def wait(self, challenges: Sequence[Challenge]) -> None:
-        """Return at once: a file that was written is served."""
+        """Return at once: nginx serves a file as soon as it is written."""
 
     def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:
-        """Notice nginx reading the tokens, which it does because the CA asks for them."""
+        """Return a ``Look`` that notices when nginx opens the tokens, as it does when the CA validates."""
         return self._readers.of([challenge.token for challenge in challenges])
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:

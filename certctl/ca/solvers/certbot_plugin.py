@@ -1,4 +1,4 @@
-"""DNS-01 by any of certbot's own DNS plugins: certbot itself writes the records, waits, and takes them away."""
+"""DNS-01 by a DNS plugin of certbot's: certbot writes the TXT records, waits, and removes them."""
 
 import re
 import stat
@@ -17,7 +17,7 @@ _GROUP = "certbot.plugins"
 
 
 def authenticator(solver: DnsSolver) -> list[str]:
-    """Build the words that make certbot solve by this plugin; nothing in them can be read as another option.
+    """Return the certbot options that select a DNS plugin; no value can be read as another option.
 
     Raises:
         ConfigInvalid: a name or value that may not stand on a command line.
@@ -32,7 +32,7 @@ def authenticator(solver: DnsSolver) -> list[str]:
 
 
 def require_plugin(solver: DnsSolver, settings: CaSettings) -> None:
-    """Find out before any order whether certbot can use this plugin.
+    """Require that certbot has this plugin, before any order.
 
     Raises:
         ConfigInvalid: ``missing-program`` with the line that installs it; ``config-invalid`` when a file that it
@@ -52,7 +52,7 @@ def require_plugin(solver: DnsSolver, settings: CaSettings) -> None:
 
 
 def require_private_files(solver: DnsSolver) -> None:
-    """Find out whether the files a solver needs are there and nobody else can read them.
+    """Require that the files of a solver exist, are readable by us, and by no other user.
 
     Raises:
         ConfigInvalid: ``config-invalid``.

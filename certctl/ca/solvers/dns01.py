@@ -1,6 +1,6 @@
-"""DNS-01 by hand (RFC 8555 §8.4): say every record at once, watch every nameserver, and only then let the CA look.
+"""DNS-01 (RFC 8555 §8.4): present all TXT records, poll every nameserver, and only then let the CA validate.
 
-Whoever gives up before that has spent an order, never a failed validation.
+An order that is given up before that counts as a new order at the CA, never as a failed validation.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ _MARGIN = timedelta(minutes=1)  # before the CA forgets the order
 
 
 class PropagatingDns01:
-    """Fits ``solvers.base.Solver`` for one order of one zone and its wildcard.
+    """Implements ``solvers.base.Solver`` for one order of a zone and its wildcard, on any kind of record writer.
 
     Attributes:
-        stands: Whether the record must stay for good.
-        proof: What was shown to the CA, in words; empty until all nameservers agreed.
+        stands: Whether the record must stay after validation (dns-persist-01).
+        proof: The record shown to the CA, as text; empty until all nameservers agreed.
     """
 
     challenge_type = DNS_01
@@ -37,7 +37,7 @@ class PropagatingDns01:
         self.proof = ""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
-        """Tell the person which records to make; what stands there already is part of that."""
+        """Pass the wanted records to the prompt, with what the nameservers show already."""
         until = self._order_ends()
         gives_up = self._operator.clock.now() + self._operator.patience
         ends = min(gives_up, until - _MARGIN) if until else gives_up
@@ -49,8 +49,8 @@ class PropagatingDns01:
         """Return when every nameserver shows every value.
 
         Raises:
-            Refused: ``ca-challenge-aborted``, patience or the order ended first.
-            Interrupted: the person gave up.
+            Refused: ``ca-challenge-aborted``, the wait's limit or the order's expiry came first.
+            Interrupted: the person stopped the wait.
         """
         if self._demand is None:
             raise AssertionError("nothing was demanded yet")
@@ -66,11 +66,11 @@ class PropagatingDns01:
         self.proof = f"TXT {sight.owner} = {', '.join(self._demand.values)}"
 
     def watched(self, challenges: Sequence[Challenge]) -> AbstractContextManager[Look]:  # noqa: ARG002
-        """Notice nothing: the CA asks the nameservers."""
+        """Return a ``Look`` that reports nothing: the CA asks the nameservers."""
         return unseen()
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
-        """Leave the records to the person who made them."""
+        """Do nothing: the person who added the records removes them."""
 
     def _watch(self, zone: str, demand: TxtDemand) -> TxtSight:
         clock, pause, agreed, sight = self._operator.clock, _FIRST_PAUSE, 0, demand.sight
@@ -114,5 +114,5 @@ def _given_up(error: CertctlError, demand: TxtDemand, sight: TxtSight) -> Certct
 
 
 def distinct(challenges: Sequence[Challenge]) -> tuple[str, ...]:
-    """Return what must stand at the one name, each value once, and in the same order whatever the CA's."""
+    """Return the values for the one TXT name, each once, sorted, so that they do not depend on the CA's order."""
     return tuple(sorted({challenge.validation for challenge in challenges}))

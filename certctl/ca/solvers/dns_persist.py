@@ -1,6 +1,6 @@
-"""dns-persist-01 (draft-ietf-acme-dns-persist-00): one TXT record that stands for good proves every renewal.
+"""dns-persist-01 (draft-ietf-acme-dns-persist-00): one standing TXT record proves every renewal.
 
-It names the CA and our account there, so nothing secret is in it and nobody else can use it.
+The record names the CA and our account there, so it holds no secret, and no other account can use it.
 """
 
 import re
@@ -23,31 +23,31 @@ _ISSUER = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 @challenges.ChallengeResponse.register
 class DnsPersist01Response(challenges.ChallengeResponse):
-    """The answer: "look now"."""
+    """The response to the challenge, which asks the CA to validate (RFC 8555 §7.5.1)."""
 
     typ = DNS_PERSIST_01
 
     def __bool__(self) -> bool:
-        """Be true: what is false is sent as a POST-as-GET by acme 5.9, which answers nothing."""
+        """Return True: acme 5.9 sends what is false as a POST-as-GET, which answers no challenge."""
         return True
 
 
 @challenges.Challenge.register
 class DnsPersist01(challenges.Challenge):
-    """The challenge; unlike the others it has no token."""
+    """The challenge object of dns-persist-01; unlike others it has no token."""
 
     typ = DNS_PERSIST_01
 
     issuer_domain_names: tuple[str, ...] = field("issuer-domain-names")
 
     def record(self, account: str) -> str:
-        """Return the value of the record for a zone and its wildcard; empty when the CA names no usable issuer."""
+        """Return the value of the TXT record for a zone and its wildcard; empty when no issuer name is usable."""
         issuers = [name for name in self.issuer_domain_names if _ISSUER.fullmatch(str(name))]
         return f"{issuers[0]}; accounturi={account}; policy=wildcard" if issuers else ""
 
 
 class DnsPersist(PropagatingDns01):
-    """Fits ``solvers.base.Solver``: the record is watched as by hand, and may be written in other words."""
+    """Implements ``solvers.base.Solver`` for a standing record, which may be written in other words."""
 
     challenge_type = DNS_PERSIST_01
     stands = True
@@ -57,12 +57,12 @@ class DnsPersist(PropagatingDns01):
         self._wanted = ""
 
     def present(self, challenges: Sequence[Challenge]) -> None:
-        """Tell the person which record must stand; where it does nobody has to do anything."""
+        """Pass the wanted record to the prompt; where it stands already nothing is asked of a person."""
         self._wanted = challenges[0].validation
         super().present(challenges)
 
     def _look(self, zone: str) -> TxtSight:
-        """Look, and read what says the same in other words as the very words."""
+        """Return what the nameservers show, with each equivalent record replaced by the wanted text."""
         sight = self._operator.watch.look(zone, STANDING_LABEL)
         return replace(sight, answers=tuple(self._read(answer) for answer in sight.answers))
 
@@ -76,9 +76,9 @@ class DnsPersist(PropagatingDns01):
 
 
 def means(value: str, wanted: str, now: datetime) -> bool:
-    """Tell whether a record says what is wanted: tags in any case, in any order, and further ones beside them.
+    """Tell whether a record is equivalent to the wanted one: tags in any case and order, with others beside them.
 
-    One that has ended (``persistUntil``, in seconds since 1970) says nothing any more.
+    A record past its ``persistUntil`` (seconds since 1970) is not.
     """
     said = _parsed(value)
     until = said.get("persistuntil", str(int(now.timestamp()) + 1))
@@ -86,7 +86,7 @@ def means(value: str, wanted: str, now: datetime) -> bool:
 
 
 def _parsed(value: str) -> dict[str, str]:
-    """Parse ``issuer; tag=value; …`` (RFC 8659 §4.2) with the issuer under no name; empty when it is malformed."""
+    """Return the tags of ``issuer; tag=value; …`` (RFC 8659 §4.2), the issuer under ""; empty when malformed."""
     issuer, *rest = (part.strip(" \t") for part in value.split(";"))
     found = {"": issuer.lower().removesuffix(".")}
     for part in filter(None, rest):

@@ -1,6 +1,6 @@
-"""DNS-01 by our own dynamic updates: the record is written where its CNAMEs end, by a clerk instead of a person.
+"""DNS-01 by dynamic update (RFC 2136): certctl writes the TXT records where the challenge's CNAMEs end.
 
-Everything else is as by hand: every nameserver must show the record before the CA may look.
+As with records added by hand, every nameserver must show them before the CA may validate.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ _PLUGINS = frozenset({"rfc2136"})
 
 
 class Updates(Protocol):
-    """Writes TXT records (party 1)."""
+    """Adds and removes TXT records by dynamic update; DNS (party 1) implements it."""
 
     def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
-        """Add records beside whatever stands there."""
+        """Add TXT records to a zone at ``owner``, beside those that stand there."""
         ...
 
     def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
@@ -33,39 +33,39 @@ class Updates(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TxtAutomation:
-    """What writing elsewhere needs: eyes on the nameservers, a writer for a solver's credentials, and time."""
+    """What automatic TXT records need: a watch on the nameservers, a writer for a solver, and a clock."""
 
     watch: Watch
     updates: Callable[[DnsSolver], Updates]
     clock: Clock
 
     def unattended(self, patience: timedelta) -> ManualOperator:
-        """Return what looks at the nameservers where nobody has to do anything."""
+        """Return a ``ManualOperator`` with no person: it polls the nameservers and prompts for nothing."""
         return ManualOperator(SilentPrompt(), self.watch, self.clock, patience)
 
     def knows(self, solver: DnsSolver) -> bool:
-        """Tell whether we can write with this solver's credentials ourselves."""
+        """Tell whether certctl can write with this solver's credentials itself."""
         return solver.plugin in _PLUGINS
 
     def must_follow(self, zone: str) -> bool:
-        """Tell whether this zone's record must stand elsewhere, where certbot's plugins do not write."""
+        """Tell whether a zone's challenge name is a CNAME: certbot's plugins do not write at its end."""
         sight = self.watch.look(zone)
         return sight.owner != sight.asked
 
 
 @dataclass(frozen=True, slots=True)
 class TxtWriter(SilentPrompt):
-    """Writes what is demanded, and needs to be told nothing more."""
+    """A prompt that writes the demanded records itself instead of asking a person."""
 
     updates: Updates
 
     def demand(self, demand: TxtDemand) -> None:
-        """Write the records where the CNAME ends."""
+        """Write the records at the end of the challenge's CNAMEs."""
         self.updates.add(demand.sight.zone, demand.sight.owner, demand.values)
 
 
 class DnsByUpdate(PropagatingDns01):
-    """Fits ``solvers.base.Solver``; takes its own records away again."""
+    """Implements ``solvers.base.Solver`` by dynamic update; removes its records afterwards."""
 
     def __init__(
         self, automation: TxtAutomation, solver: DnsSolver, order_ends: Callable[[], datetime | None]
@@ -77,7 +77,7 @@ class DnsByUpdate(PropagatingDns01):
         )
 
     def clean_up(self, challenges: Sequence[Challenge]) -> None:
-        """Remove our records, also those a killed run left; where they stand is looked up again."""
+        """Remove our records, and those of a killed run, where the CNAMEs end now."""
         if challenges:
             sight = self._watch_here.look(challenges[0].domain)
             self._updates.remove(sight.zone, sight.owner, [challenge.validation for challenge in challenges])

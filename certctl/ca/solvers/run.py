@@ -1,4 +1,4 @@
-"""Solving the challenges of one order by a solver of ours, whichever engine handed them over."""
+"""Solve the challenges of one order with one of our solvers, for either engine."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from certctl.slugs import Slug
 
 @dataclass(slots=True)
 class Solving:
-    """What one order's challenges need.
+    """The challenges of one order, from ``present`` to ``clean_up``.
 
     Attributes:
-        solver: Shows the challenges.
-        zones: The names we asked a certificate for, without ``*.``; a challenge for any other is refused.
-        note: Called with the challenges before they are shown, so that a crash leaves a trace of them.
+        solver: Presents the challenges.
+        zones: The names of the order without ``*.``; a challenge for any other name is refused.
+        note: Called with the challenges before they are presented, so that the run after a crash can remove them.
     """
 
     solver: Solver
@@ -24,10 +24,10 @@ class Solving:
     _presented: list[Challenge] = field(default_factory=list)
 
     def solve(self, challenges: Sequence[Challenge]) -> None:
-        """Return when the CA may look.
+        """Present the challenges and return when the CA may validate.
 
         Raises:
-            CertctlError: it must not; whatever the solver raises, or ``ca-challenge-aborted``.
+            CertctlError: it may not: the solver's error, or ``ca-challenge-aborted``.
         """
         self._check(challenges)
         self.note(challenges)
@@ -36,7 +36,7 @@ class Solving:
         self.solver.wait(challenges)
 
     def clean_up(self) -> None:
-        """Take away what was shown; a second time does nothing."""
+        """Remove what was presented; a second call does nothing."""
         self.solver.clean_up(self._presented)
         self._presented = []
 

@@ -1,1 +1,1 @@
-"""An order in this process, with the library that certbot is built on."""
+"""Engine ``acme``: an order in this process, with the library that certbot is built on."""

@@ -1,4 +1,4 @@
-"""A challenge of the CA, as the acme library has it, turned into what our solvers show."""
+"""A pending authorization (RFC 8555 §7.1.4): the challenge of it that we solve, and what a solver presents."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True)
 class ChosenChallenge:
-    """One challenge that was chosen.
+    """The one challenge of an authorization that we solve.
 
     Attributes:
         authorization: The URL of its authorization.
-        url: Where it is answered.
-        is_open: Whether it still waits for our answer.
-        response: The answer: "look now" (RFC 8555 §7.5.1).
+        url: The challenge's URL, to which the response is posted.
+        is_open: Whether its status is still ``pending``.
+        response: The body of that post, which asks the CA to validate (RFC 8555 §7.5.1).
     """
 
     challenge: Challenge
@@ -32,7 +32,7 @@ class ChosenChallenge:
 def choose_challenge(
     url: str, authorization: messages.Authorization, kind: str, session: Session
 ) -> ChosenChallenge:
-    """Choose the challenge of one kind in a pending authorization.
+    """Return the challenge of one type in a pending authorization.
 
     Raises:
         Refused: ``ca-challenge-missing``, the CA does not offer that kind for this name.
@@ -55,7 +55,7 @@ def choose_challenge(
 def _shown(
     challenge: challenges.Challenge, session: Session
 ) -> tuple[str, str, challenges.ChallengeResponse] | None:
-    """Return the token of a challenge, what must be seen for it, and the answer to it."""
+    """Return (token, validation, response) of a challenge; None for a type without a solver of ours."""
     if isinstance(challenge, DnsPersist01):
         record = challenge.record(session.account["uri"] if session.account else "")
         return ("", record, DnsPersist01Response()) if record else None

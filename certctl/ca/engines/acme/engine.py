@@ -1,4 +1,4 @@
-"""Engine ``acme``: the protocol in our own process, by certbot's own acme library, with certbot's own account."""
+"""Engine ``acme``: RFC 8555 in this process, by the acme library, with the account that certbot registered."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ _UNSPECIFIED = 0  # RFC 5280 §5.3.1
 
 
 class Acme:
-    """Fits ``base.Engine``. Any number of threads may use it: each has a session of its own."""
+    """Implements ``engines.base.Engine``; safe to use from several threads, each with a session of its own."""
 
     def __init__(self, settings: CaSettings, clock: SystemClock) -> None:
         self._settings = settings
@@ -39,7 +39,7 @@ class Acme:
         self._known: tuple[float, messages.Directory] | None = None
 
     def issue(self, task: Task, account: str) -> EngineResult:
-        """Go through with the order, from wherever it stands.
+        """Take the order from its present state (RFC 8555 §7.1.6) to the certificate.
 
         Raises:
             Refused: ``ca-account``, the account's files cannot be read.
@@ -50,11 +50,11 @@ class Acme:
         return self._working(task, account, lambda work: work.run(solver))
 
     def begin(self, task: Task, account: str) -> EngineResult:
-        """Have an order by DNS-01 and what must be shown for it; raises as ``issue``."""
+        """Make an order and note its dns-01 challenges in the working directory; raises as ``issue``."""
         return self._working(task, account, lambda work: work.begin(DNS_01))
 
     def revoke(self, workdir: WorkingDirectory, lock: int) -> EngineResult:  # noqa: ARG002 - there is no child to inherit it
-        """Revoke; the session is the certificate's key's own."""
+        """Revoke the certificate in the working directory, signed with its own key (RFC 8555 §7.6)."""
         session = Session(self._settings, JWK.load(workdir.key.read_bytes()), None)
         leaf = x509.load_pem_x509_certificate(workdir.fullchain.read_bytes())
         order = messages.Revocation(certificate=leaf, reason=_UNSPECIFIED)
@@ -69,7 +69,7 @@ class Acme:
         return self._noted(session, task.deadline, lambda: do(AcmeOrder(task, session, self._clock)))
 
     def _noted(self, session: Session, deadline: Deadline, do: Callable[[], object]) -> EngineResult:
-        """Do something in a session, and say how it went; a session that met anything odd is not used again."""
+        """Call ``do`` in a session and return how it ended; after an unexpected error the session is dropped."""
         session.deadline, session.heard = deadline, []
         try:
             session.directory = self._directory(session)
@@ -92,7 +92,7 @@ class Acme:
         return EngineResult(End.SUCCESS, session.heard)
 
     def _directory(self, session: Session) -> messages.Directory:
-        """Return the CA's directory, asked for once in a while for all threads (RFC 8555 §7.1.1)."""
+        """Return the CA's directory (RFC 8555 §7.1.1), fetched at most once an hour for all threads."""
         with self._guard:
             if self._known is None or time.monotonic() - self._known[0] > _FRESH_SECONDS:
                 seconds = session.deadline.remaining()
@@ -107,7 +107,7 @@ class Acme:
             return self._accounts[account]
 
     def _session(self, account: Account) -> Session:
-        """Return this thread's session with this account, or a new one where it was quiet for too long."""
+        """Return this thread's session with this account; a new one when it was idle for too long."""
         kept: Session | None = getattr(self._mine, "session", None)
         is_quiet = kept is not None and time.monotonic() - kept.last_used > _IDLE_SECONDS
         if kept is None or is_quiet or kept.account != account.resource:
@@ -116,7 +116,7 @@ class Acme:
         return kept
 
     def _drop(self) -> None:
-        """Let go of this thread's session and close it: left to the garbage collector that may take a day."""
+        """Close this thread's session: the garbage collector may take a day to do so."""
         kept: Session | None = getattr(self._mine, "session", None)
         if kept is not None:
             kept.session.close()

@@ -1,6 +1,6 @@
-"""One order at the CA from its beginning to its certificate (RFC 8555 §7.4), wherever an earlier run left it.
+"""One order at the CA (RFC 8555 §7.4), from its present state to the certificate.
 
-Every step begins with what the CA says the order is, so a run that was killed goes on and makes no second order.
+Every step begins with the order's status at the CA, so that the order of a killed run is resumed, not made again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ R = TypeVar("R", messages.Order, messages.Authorization)
 
 
 class NewOrder(messages.NewOrder):
-    """A new order that may say which certificate it renews (RFC 9773 §5), which acme 5.9 does not know."""
+    """The newOrder request with ``replaces``, the certificate it renews (RFC 9773 §5), which acme 5.9 lacks."""
 
     replaces: str = field("replaces", omitempty=True)
 
 
 class AcmeOrder:
-    """One task, in one thread's session."""
+    """The order of one task, in the session of one thread."""
 
     def __init__(self, task: Task, session: Session, clock: SystemClock) -> None:
         self._task = task
@@ -48,11 +48,11 @@ class AcmeOrder:
         self._clock = clock
 
     def run(self, solver: Solver) -> None:
-        """Get the chain into the working directory.
+        """Prove every authorization, finalize the order, and write the chain into the working directory.
 
         Raises:
-            CertctlError: we gave it up.
-            acme.errors.Error, josepy.errors.Error, requests.RequestException: the CA did not make it.
+            CertctlError: certctl gave the order up.
+            acme.errors.Error, josepy.errors.Error, requests.RequestException: the CA did not issue.
         """
         begun, order = self._taken_up() or self._made()
         if order.status == messages.STATUS_PENDING:
@@ -64,7 +64,7 @@ class AcmeOrder:
         self._session.names_waits = any("retry-after" in answer.headers for answer in self._session.heard)
 
     def begin(self, kind: str) -> None:
-        """Have an order, and note in the working directory what must be shown for it; the CA is told nothing yet.
+        """Make or resume the order, and note its challenges in the working directory; none is answered yet.
 
         Raises: as ``run``.
         """
@@ -73,7 +73,7 @@ class AcmeOrder:
         self._task.workdir.note_presented([one.challenge for one in posed])
 
     def _taken_up(self) -> tuple[BegunOrder, messages.Order] | None:
-        """Return the order a run before this one has made, unless it is over or nobody knows it any more."""
+        """Return the order of an earlier run; None when it is invalid, or the CA does not know it any more."""
         workdir = self._task.workdir
         if (begun := workdir.begun()) is None:
             return None
@@ -89,16 +89,16 @@ class AcmeOrder:
         return None
 
     def _is_gone(self) -> bool:
-        """Tell whether the CA's last answer means that it has no such order for us, rather than "not now"."""
+        """Tell whether the CA's last answer says that we have no such order, rather than that it failed to look."""
         answer = self._session.heard[-1]
         kinds = {problem.type for problem in answer.problems}
         return answer.status in {400, 401, 403, 404, 410} and not kinds & {"accountDoesNotExist", "badNonce"}
 
     def _made(self) -> tuple[BegunOrder, messages.Order]:
-        """Make the order; when the CA does not like to hear what it replaces, make it without that.
+        """Make the order, with ``replaces`` (RFC 9773 §5) where it may be given, else without.
 
         Raises:
-            ConfigInvalid: ``wildcard-not-begun``, a person came back to an order that is not there any more.
+            ConfigInvalid: ``wildcard-not-begun``, ``wildcard --finish`` came to an order that is gone.
         """
         if (operator := self._task.plan.operator) and operator.finishes:
             raise ConfigInvalid(
@@ -130,9 +130,9 @@ class AcmeOrder:
         return self._task.replaces if "renewalInfo" in self._session.directory.to_partial_json() else ""
 
     def _is_about_replacing(self) -> bool:
-        """Tell whether leaving ``replaces`` out may help: not when the CA is busy, or does not like us.
+        """Tell whether the order may succeed without ``replaces``: not when the CA is busy or refuses us.
 
-        One that looks the certificate up and fails says so with 500 (seen, Pebble 2.10), at each try anew.
+        A CA that cannot look up the replaced certificate answers 500, at every try (seen, Pebble 2.10).
         """
         answer = self._session.heard[-1]
         kinds = {problem.type for problem in answer.problems}
@@ -142,7 +142,7 @@ class AcmeOrder:
         return not busy and not kinds & {"accountDoesNotExist", "rateLimited", "userActionRequired", "badNonce"}
 
     def _require_profile(self, profile: str) -> None:
-        """Refuse to order by a profile the CA does not list; one that lists none may know it all the same.
+        """Refuse a profile that the CA does not list; a CA that lists none may accept it.
 
         Raises:
             Refused: ``ca-refused``; nothing was spent.
@@ -157,7 +157,7 @@ class AcmeOrder:
             )
 
     def _prove(self, order: messages.Order, solver: Solver) -> None:
-        """Have every authorization of the order validated (RFC 8555 §7.5)."""
+        """Have every authorization of the order validated (RFC 8555 §7.5) with a solver."""
         posed = self.challenges(order, solver.challenge_type)
         solving = Solving(solver, {self._task.domain.zone}, self._task.workdir.note_presented)
         try:
@@ -174,7 +174,7 @@ class AcmeOrder:
             solving.clean_up()
 
     def challenges(self, order: messages.Order, kind: str) -> Sequence[ChosenChallenge]:
-        """Return what the CA wants to see: of each authorization that is pending, the challenge of one kind."""
+        """Return of each pending authorization the challenge of one type, such as ``http-01``."""
         found = []
         if not isinstance(order.authorizations, (list, tuple)):
             raise DeserializationError("an order without authorizations")
@@ -190,13 +190,13 @@ class AcmeOrder:
             raise errors.Error(f"an authorization ended as {authorization.status.name}")
 
     def _pause_for(self, look: Look) -> None:
-        """Wait until the CA can have decided, so that the first question is not the one that came too early."""
+        """Wait until the CA has probably validated, so that the first poll does not come too early."""
         quiet = _QUIET if self._session.names_waits else _SOON
         if not look(min(_LOOKS_WITHIN, self._session.deadline.remaining()), quiet):
             self._pause(FIRST)
 
     def _finalized(self, begun: BegunOrder, order: messages.Order) -> messages.Order:
-        """Hand in the request, and wait for the CA to sign it."""
+        """Finalize the order with our request (RFC 8555 §7.4), and poll until the CA has signed."""
         if order.status in {messages.STATUS_PENDING, messages.STATUS_READY}:
             order = self._handed_in(begun, order)
         if order.status == messages.STATUS_PROCESSING:

@@ -1,4 +1,4 @@
-"""How often to ask a CA that is not done yet: soon, then less often, and never before the time it names."""
+"""Polling of an order or authorization (RFC 8555 §7.5.1): soon, then less often, never before ``Retry-After``."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -17,17 +17,16 @@ def poll(
     pause: Callable[[float], object],
     left: Callable[[], float],
 ) -> T:
-    """Ask until the answer is final.
+    """Call ``ask`` until the state it returns is final, and return that state.
 
     Args:
-        ask: Returns the state, and the seconds after which the CA wants to be asked again (RFC 8555 §7.5.1), if it
-            said so.
-        is_pending: Whether to ask again.
-        pause: Waits for so many seconds.
-        left: How many seconds remain.
+        ask: Returns (state, seconds of ``Retry-After``); None for the seconds when the CA named none.
+        is_pending: Tells whether a state is not final.
+        pause: Sleeps for so many seconds.
+        left: Returns the seconds until the deadline.
 
     Raises:
-        acme.errors.TimeoutError: there is no time left to wait for the next answer.
+        acme.errors.TimeoutError: the deadline comes before the next poll.
     """
     step = FIRST
     while True:

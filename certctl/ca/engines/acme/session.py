@@ -1,4 +1,4 @@
-"""One thread's talk with the CA, signed by our account: every exchange bounded, every answer remembered."""
+"""One thread's signed requests to the CA (RFC 8555 §6.2): each has a deadline, and each answer is recorded."""
 
 import time
 from typing import TypeVar
@@ -22,30 +22,30 @@ T = TypeVar("T", bound=JSONDeSerializable)
 
 
 class Session(RecordedAcmeHttp):
-    """The connection of one thread; kept between orders, with its nonces.
+    """The HTTP connection of one thread to the CA, kept between orders with its unused nonces.
 
     Attributes:
-        directory: The CA's, set by whoever opens the session.
-        deadline: For all that is asked until it is set anew.
-        last_used: When it last served, on the monotonic clock.
-        names_waits: Whether this CA says when to ask again (Retry-After); so taken until an order went without.
+        directory: The CA's directory; the caller that opens the session sets it.
+        deadline: The deadline of every request until it is set again.
+        last_used: The monotonic time of the last success.
+        names_waits: Whether this CA sends ``Retry-After``; True until an order went without one.
     """
 
     directory: messages.Directory
     deadline: Deadline
 
     def __init__(self, settings: CaSettings, key: JWK, account: messages.RegistrationResource | None) -> None:
-        """Open it for an account, or for a key alone, which a certificate's own key may do (RFC 8555 §7.6)."""
+        """Open a session for an account, or for a certificate's own key, which may revoke (RFC 8555 §7.6)."""
         super().__init__(settings, _SECONDS, key, account, _algorithm(key))
         self.last_used = time.monotonic()
         self.names_waits = True
 
     def fetch(self, url: str) -> requests.Response:
-        """Read a resource by POST-as-GET (RFC 8555 §6.3); raises as ``send``."""
+        """Return a resource, fetched by POST-as-GET (RFC 8555 §6.3); raises as ``send``."""
         return self.send(url, None)
 
     def send(self, url: str, body: JSONDeSerializable | None) -> requests.Response:
-        """Post a signed message; a refused nonce is replaced (RFC 8555 §6.5), which acme 5.9 does only once.
+        """Post a signed body and return the response; ``badNonce`` (§6.5) is retried, by acme 5.9 only once.
 
         Raises:
             acme.messages.Error: the CA's problem document.
@@ -64,7 +64,7 @@ class Session(RecordedAcmeHttp):
         return self.post(url, body, new_nonce_url=self.place("newNonce"))
 
     def place(self, resource: str) -> str:
-        """Return the URL of one of the directory's resources.
+        """Return the URL of a resource in the CA's directory, such as ``newOrder``.
 
         Raises:
             josepy.DeserializationError: the CA's directory does not have it.
@@ -81,11 +81,11 @@ class Session(RecordedAcmeHttp):
 
 
 def parsed(kind: type[T], response: requests.Response) -> T:
-    """Read an answer as one of the library's messages.
+    """Return a response's body as one of the acme library's messages.
 
     Raises:
-        josepy.DeserializationError: it is none, or does not say its status, which josepy lets pass. josepy itself
-            stumbles over JSON of another shape (2.2).
+        josepy.DeserializationError: the body is no such message, or has no status, which josepy 2.2 accepts; for
+            JSON of another shape josepy raises other exceptions.
     """
     try:
         found = kind.from_json(response.json())
@@ -97,6 +97,6 @@ def parsed(kind: type[T], response: requests.Response) -> T:
 
 
 def _algorithm(key: JWK) -> JWASignature:
-    """Return how a key signs (RFC 7518 §3.1)."""
+    """Return the JWS algorithm of a key (RFC 7518 §3.1), such as ES256."""
     curves = {256: ES256, 384: ES384, 521: ES512}
     return curves[key.key.key_size] if isinstance(key, JWKEC) else RS256

@@ -1,1 +1,1 @@
-"""An order by certbot as a program."""
+"""Engine ``certbot``: an order by the program certbot 5.8, as a child process."""

@@ -14,7 +14,7 @@ from certctl.ca.workdir import WorkingDirectory
 def certonly(
     certbot: Path, settings: CaSettings, workdir: WorkingDirectory, account: str, authenticator: Sequence[str]
 ) -> list[str]:
-    """Build the command that turns a signing request into a chain."""
+    """Return the ``certbot certonly`` command that turns our signing request into a chain."""
     return [
         str(certbot),
         "certonly",
@@ -32,12 +32,12 @@ def certonly(
 
 
 def ours(challenge_type: str) -> list[str]:
-    """Build the words that make certbot leave the challenges to our own authenticator."""
+    """Return the certbot options that leave challenges of one type to our authenticator plugin."""
     return ["--authenticator=certctl", f"--preferred-challenges={challenge_type}"]
 
 
 def register(certbot: Path, settings: CaSettings, workdir: WorkingDirectory) -> list[str]:
-    """Build the command that makes an account (RFC 8555 §7.3)."""
+    """Return the ``certbot register`` command, which makes an account (RFC 8555 §7.3)."""
     contact = (
         [f"--email={settings.email}", "--no-eff-email"] if settings.email else ["--register-unsafely-without-email"]
     )
@@ -45,7 +45,7 @@ def register(certbot: Path, settings: CaSettings, workdir: WorkingDirectory) -> 
 
 
 def revoke(certbot: Path, settings: CaSettings, workdir: WorkingDirectory) -> list[str]:
-    """Build the command that revokes a certificate, signed with its own key, not an account's (RFC 8555 §7.6)."""
+    """Return the ``certbot revoke`` command, signed with the certificate's own key (RFC 8555 §7.6)."""
     return [
         str(certbot),
         "revoke",

@@ -1,4 +1,4 @@
-"""Run certbot once: alone with its working directory, within a deadline, and tell what it left behind."""
+"""Run certbot once in its working directory, with a deadline, and return how it ended."""
 
 import random
 import socket
@@ -34,16 +34,16 @@ def run_certbot(
     lock: int,
     exchange: PluginSocket | None = None,
 ) -> EngineResult:
-    """Run certbot to its end or to our deadline, solving its challenges over the exchange.
+    """Run certbot to its end or to the deadline, solving its challenges over the plugin's socket.
 
-    It runs as the owner of the state: it follows links there, and reads options from there.
+    certbot runs as the owner of certctl's state, because it follows links and reads options in there.
 
     Args:
         argv: From ``certctl.ca.engines.certbot.argv``.
-        settings: For the deadline and the CA's own trust.
-        workdir: The working directory; nothing outside of it but the shared account is touched.
+        settings: Name the deadline and the ``ca_file`` of a private CA.
+        workdir: The working directory; certbot writes nowhere else but to the shared account.
         lock: The descriptor of a lock that certbot inherits, so that it stays held if we are killed.
-        exchange: Our side of the talk with the authenticator plugin.
+        exchange: Our end of the socket to the authenticator plugin; None when no challenge is solved.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -70,7 +70,7 @@ def run_certbot(
 
 
 def retry_bad_nonce(run: Callable[[], EngineResult]) -> EngineResult:
-    """Run certbot again when the CA refused its nonces: that is no refusal, and it tries only twice (acme 5.9)."""
+    """Return what ``run`` returns, and run again when the CA answered ``badNonce``: acme 5.9 tries only twice."""
     found = run()
     for _ in range(_TRIES - 1):
         if found.end is End.SUCCESS or not found.is_about("badNonce"):
@@ -81,7 +81,7 @@ def retry_bad_nonce(run: Callable[[], EngineResult]) -> EngineResult:
 
 
 def find_certbot(settings: CaSettings) -> Path:
-    """Return the certbot to run: the configured one, or the one installed with us.
+    """Return the path of certbot: the configured one, or the one installed beside our interpreter.
 
     A distribution's certbot (Debian 12 has 2.1) lacks the options we need, and cannot see our plugin.
 
@@ -96,7 +96,7 @@ def find_certbot(settings: CaSettings) -> Path:
 
 
 def version_of(settings: CaSettings, program: Path) -> tuple[int, ...]:
-    """Return a certbot's version; asking the package next to us is 200 times faster than asking the program.
+    """Return certbot's version, such as (5, 8, 0), from its package's metadata: 200 times faster than running it.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -109,9 +109,9 @@ def version_of(settings: CaSettings, program: Path) -> tuple[int, ...]:
 
 
 def has_our_plugin(settings: CaSettings) -> bool:
-    """Tell whether certbot finds our authenticator; it reads entry points (certbot.plugins), and so do we.
+    """Tell whether certbot finds our authenticator, by the entry points ``certbot.plugins`` that it reads.
 
-    certbot itself need not be started for that, which would want directories of its own.
+    certbot is not run for that: it would need directories of its own.
     """
     places = None if settings.certbot is None else list(_packages_of(settings.certbot))
     found = metadata.distributions() if places is None else metadata.distributions(path=places)
@@ -119,7 +119,7 @@ def has_our_plugin(settings: CaSettings) -> bool:
 
 
 def _packages_of(program: Path) -> Iterator[str]:
-    """Return where the Python of an installed script keeps its packages (PEP 405)."""
+    """Yield the directories in which the Python of an installed script keeps its packages (PEP 405)."""
     for place in program.resolve().parent.parent.glob("lib/python3*/*-packages"):
         yield str(place)
 
@@ -134,6 +134,6 @@ def _missing(message: str, *expected: str) -> ConfigInvalid:
 
 
 def _environment(settings: CaSettings, workdir: WorkingDirectory) -> dict[str, str]:
-    """Keep certbot out of the user's cli.ini and out of /tmp; trust a private CA's HTTPS where told to."""
+    """Return certbot's environment: no user's ``cli.ini``, no ``/tmp``, a private CA's root where configured."""
     trust = {"REQUESTS_CA_BUNDLE": str(settings.ca_file)} if settings.ca_file else {}
     return {"XDG_CONFIG_HOME": str(workdir.config), "TMPDIR": str(workdir.work)} | trust

@@ -1,4 +1,4 @@
-"""Engine ``certbot``: runs the certbot command in the working directory, our plugin in it."""
+"""Engine ``certbot``: runs the certbot command in the working directory, with our plugin."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -14,13 +14,13 @@ from certctl.ca.workdir import WorkingDirectory
 
 
 class Certbot:
-    """Fits ``base.Engine``. It does not tell the CA what it renews: certbot 5.8 never sends ``replaces``."""
+    """Implements ``engines.base.Engine``; certbot 5.8 never sends ``replaces`` (RFC 9773 §5)."""
 
     def __init__(self, settings: CaSettings) -> None:
         self._settings = settings
 
     def issue(self, task: Task, account: str) -> EngineResult:
-        """Run certbot, more than once where its nonces are refused.
+        """Run ``certbot certonly``, again while the CA answers ``badNonce``.
 
         Raises:
             ConfigInvalid: no usable certbot.

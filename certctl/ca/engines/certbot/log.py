@@ -1,4 +1,4 @@
-"""What a finished certbot left behind, as evidence: its exit code, its words, its log, our plugin's problems.
+"""Read a finished certbot into an ``EngineResult``: its exit code, output, log, and our plugin's problems.
 
 certbot declares its console and log texts unstable and has no other channel for what goes wrong outside a
 challenge, so they are read in this module only, and only for what is the CA's: HTTP statuses, headers and
@@ -28,7 +28,7 @@ def read_result(
     failed: tuple[Problem, ...] = (),
     aborted: CertctlError | None = None,
 ) -> EngineResult:
-    """Read a run of certbot; without an exit code our deadline ended it."""
+    """Return how a run of certbot ended; ``code`` is None when our deadline ended it."""
     found = (_RESPONSE.match(record) for record in _RECORD.split(log))
     raised = frozenset(name.rpartition(".")[2] for name in _EXCEPTION.findall(log))
     return EngineResult(
@@ -43,7 +43,7 @@ def read_result(
 
 
 def read_log(path: Path) -> str:
-    """Return the last part of certbot's log; a hostile CA may have made it long."""
+    """Return the last part of certbot's log, whose size a hostile CA could inflate."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _MAX_LOG))
@@ -69,7 +69,7 @@ def _end(code: int | None) -> str:
 
 
 def _own_fault(code: int | None, output: str, raised: frozenset[str]) -> Slug | None:
-    """Name a failure of certbot's own, which is no answer of the CA's."""
+    """Return the slug of a failure of certbot itself, None when there was none: it is no answer of the CA's."""
     if code is not None and code < 0:
         return Slug.CERTBOT_KILLED
     if _PLUGIN_OPTION.search(output):

@@ -1,8 +1,8 @@
-"""The authenticator that certbot loads: a thin bridge to the certctl that started it.
+"""The authenticator plugin that certbot loads: it passes challenges to the certctl that started certbot.
 
-Public API of certbot 5.8 only (``certbot.interfaces.Authenticator``, ``certbot.plugins.common.Plugin``). Unlike a
-hook it sees all challenges of the order at once, can stop certbot before the CA is asked (a failing hook cannot:
-measured), and is handed the failed challenges as typed ACME errors.
+Public API of certbot 5.8 only (``certbot.interfaces.Authenticator``, ``certbot.plugins.common.Plugin``). Unlike
+certbot's hooks, a plugin gets all challenges of the order at once, can stop certbot before the CA validates (a
+failing hook cannot: measured), and gets the failed challenges as typed ACME errors.
 """
 
 import json
@@ -23,16 +23,16 @@ from certctl.ca.solvers.base import Challenge
 
 
 class Authenticator(Plugin, CertbotAuthenticator):
-    """Hands certbot's challenges to certctl, which started this certbot and holds the other end of a socket."""
+    """Passes certbot's challenges over a socket to certctl, certbot's parent process."""
 
     description = "For certctl's own use: certctl solves the challenges"
 
     @classmethod
     def add_parser_arguments(cls, add: Callable[..., None]) -> None:
-        """Add no options: whatever certctl has to say comes over the socket."""
+        """Add no options: all parameters come over the socket."""
 
     def prepare(self) -> None:
-        """Find the socket.
+        """Open the socket whose descriptor certctl passed down.
 
         Raises:
             MisconfigurationError: this certbot was not started by certctl.
@@ -43,18 +43,18 @@ class Authenticator(Plugin, CertbotAuthenticator):
         self._channel = socket.socket(fileno=int(descriptor))
 
     def more_info(self) -> str:
-        """Say what this is."""
+        """Return the plugin's description for ``certbot plugins``."""
         return "certctl shows the challenges to the CA."
 
     def get_chall_pref(self, identifier: str) -> Iterable[type[challenges.Challenge]]:  # noqa: ARG002
-        """Offer both types; certctl chooses by ``--preferred-challenges``."""
+        """Return both challenge types; certctl chooses by ``--preferred-challenges``."""
         return [challenges.HTTP01, challenges.DNS01]
 
     def perform(self, achalls: list[AnnotatedChallenge]) -> list[challenges.ChallengeResponse]:
-        """Have certctl solve all challenges, then let certbot tell the CA to look.
+        """Return certbot's responses after certctl has presented all challenges.
 
         Raises:
-            PluginError: certctl gave the order up, or is gone; certbot stops and the CA is not asked.
+            PluginError: certctl gave the order up, or is gone; certbot stops before the CA validates.
         """
         responses, described = [], []
         for achall in achalls:
@@ -73,18 +73,18 @@ class Authenticator(Plugin, CertbotAuthenticator):
         return responses
 
     def cleanup(self, achalls: list[AnnotatedChallenge]) -> None:  # noqa: ARG002
-        """Tell certctl that the challenges are over; when it is gone its next run cleans up."""
+        """Tell certctl that the challenges are over; when certctl is gone, its next run cleans up."""
         with suppress(OSError):
             self._channel.sendall(encode({"done": True}))
 
     def auth_hint(self, failed_achalls: list[AnnotatedChallenge]) -> str:
-        """Hand the failed challenges to certctl as typed errors."""
+        """Send the failed challenges to certctl as typed errors, and return certbot's hint: none."""
         with suppress(OSError):
             self._channel.sendall(encode(failed_message([_problem(achall) for achall in failed_achalls])))
         return "certctl explains what to do."
 
     def _answer(self) -> Mapping[str, object]:
-        """Wait for certctl's one-line answer; an end of file means that it was killed."""
+        """Return certctl's answer, one JSON line; an end of file means that certctl was killed."""
         with self._channel.makefile("rb") as lines:
             line = lines.readline()
         answer = json.loads(line) if line.endswith(b"\n") else {}

@@ -1,4 +1,4 @@
-"""The talk between certctl and the certbot it started: JSON lines over an inherited socket.
+"""The protocol between certctl and certbot's plugin: JSON lines over an inherited socket.
 
 certbot's side (``ca/engines/certbot/plugin.py``) sends ``{"challenges": [...]}`` and waits for ``{"ok": true}`` or
 ``{"abort": reason}``; later it sends ``{"failed": [...]}`` for what the CA could not validate and
@@ -26,7 +26,7 @@ class Problem:
     """An ACME problem document (RFC 8555 §6.7) about one identifier, or about the whole request.
 
     Attributes:
-        type: What follows ``urn:ietf:params:acme:error:``, or another type in full.
+        type: The name after ``urn:ietf:params:acme:error:``, or the full URI of any other type.
     """
 
     type: str
@@ -35,28 +35,28 @@ class Problem:
 
 
 def encode(message: Mapping[str, object]) -> bytes:
-    """Turn a message into its line."""
+    """Return a message as one JSON line."""
     return json.dumps(message).encode() + b"\n"
 
 
 def challenges_message(challenges: Sequence[Challenge]) -> dict[str, object]:
-    """Build the message that asks certctl to solve an order's challenges."""
+    """Return the message that asks certctl to solve an order's challenges."""
     return {"challenges": [asdict(challenge) for challenge in challenges]}
 
 
 def failed_message(problems: Sequence[Problem]) -> dict[str, object]:
-    """Build the message that tells which challenges the CA could not validate."""
+    """Return the message that names the challenges the CA could not validate."""
     return {"failed": [asdict(problem) for problem in problems]}
 
 
 @dataclass(slots=True)
 class PluginSocket:
-    """certctl's side of one run of certbot: solves what is asked, remembers what failed.
+    """certctl's end of the socket for one run of certbot: solves its challenges, collects its failures.
 
     Attributes:
-        solving: Solves the challenges.
-        failed: What the CA could not validate.
-        aborted: Why we gave the order up, when we did.
+        solving: Presents the challenges and removes them.
+        failed: The challenges the CA could not validate.
+        aborted: The error for which certctl gave the order up; None when it did not.
     """
 
     solving: Solving
@@ -94,7 +94,7 @@ class PluginSocket:
 
 
 def _lines(channel: socket.socket, until: float) -> Iterator[bytes]:
-    """Yield whole lines until the other end closes, the time is up, or a line grows absurd."""
+    """Yield whole lines until the other end closes, the time is up, or a line is too long."""
     pending = b""
     while (left := until - time.monotonic()) > 0 and len(pending) < _MAX_LINE:
         channel.settimeout(left)
