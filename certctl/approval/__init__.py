@@ -1,4 +1,4 @@
-"""Party 2: does the operator want this domain? One question over HTTPS, and what its answers mean."""
+"""Approval (party 2): the operator's yes or no about a domain, from a list or by one HTTPS request."""
 
 from certctl.approval.answer import Answer, Verdict
 from certctl.approval.endpoint import ApprovalSettings

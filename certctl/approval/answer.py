@@ -1,4 +1,4 @@
-"""What the operator said about one domain: yes, no, or nothing that could be understood as either."""
+"""The operator's answer about one domain: yes, no, or unknown."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from certctl.slugs import Slug
 
 
 class Verdict(StrEnum):
-    """The three things an endpoint can tell us; only an exact 200 is a yes, only an exact 404 a no."""
+    """The three meanings of an answer: exactly 200 is a yes, exactly 404 is a no, all else is unknown."""
 
     YES = "yes"
     NO = "no"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 class Source(StrEnum):
-    """Who gave the answer."""
+    """Where an answer came from."""
 
     ENDPOINT = "endpoint"
     ALLOW = "allow"
@@ -26,13 +26,13 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer about one domain, with what was seen.
+    """One answer about one domain, and how the endpoint gave it.
 
     Attributes:
-        asked: Where it was asked, without path, query or credentials: those may hold a secret.
+        asked: The endpoint without path, query or credentials: those may hold a secret.
         seen: The answer in half a line, such as ``200 in 84 ms``.
         status: The HTTP status, when there was one.
-        retry_after: Seconds the endpoint asked us to wait.
+        retry_after: The seconds of the endpoint's ``Retry-After`` (RFC 9110 §10.2.3).
     """
 
     domain: Domain
@@ -46,17 +46,17 @@ class Answer:
 
     @property
     def summary(self) -> str:
-        """Say who said what in half a line."""
+        """Return who answered what, in half a line."""
         if self.source is Source.ENDPOINT:
             return f"{self.asked} answered {self.seen}"
         return f"on the local {self.source} list"
 
     def require_yes(self) -> None:
-        """Return only when the operator said yes.
+        """Return if the answer is a yes.
 
         Raises:
-            NotApproved: an explicit no.
-            Unreachable: neither a yes nor a no.
+            NotApproved: the answer is a no.
+            Unreachable: the answer is unknown.
         """
         if self.verdict is Verdict.YES:
             return

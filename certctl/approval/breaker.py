@@ -1,4 +1,4 @@
-"""Spare a dead endpoint, and ourselves: a batch of a thousand names must not wait a thousand deadlines."""
+"""A circuit breaker for the approval endpoint: a batch of a thousand names must not wait a thousand deadlines."""
 
 import time
 from collections.abc import Callable
@@ -13,9 +13,9 @@ _REST_SECONDS = 15.0
 
 
 class Breaker:
-    """After three questions in a row without an answer, repeats the last failure for a while instead of asking.
+    """Repeats the last failure instead of asking, for a while after three failures in a row.
 
-    ``now`` is any clock that counts seconds and never goes back.
+    ``now`` returns monotonic seconds.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class Breaker:
         self._last: Answer | None = None
 
     def ask(self, domain: Domain, question: Callable[[], Answer]) -> Answer:
-        """Ask, unless the endpoint is being left alone."""
+        """Return the answer to the question, or the last failure while the breaker is open."""
         with self._lock:
             if self._last is not None and self._now() < self._rest_until:
                 seen = f"not asked again so soon: {self._last.seen}, {self._failures} times in a row"

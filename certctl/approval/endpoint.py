@@ -1,4 +1,4 @@
-"""One question to the approval endpoint: https, one path segment, no redirect, no body, one deadline in all."""
+"""One request to the approval endpoint: https, one path segment, no redirect, no body, one deadline."""
 
 import time
 from collections.abc import Mapping
@@ -29,13 +29,13 @@ class ApprovalSettings:
     """The operator's ``[approval]`` section.
 
     Attributes:
-        url: Where to ask; ``{domain}`` stands for the name.
-        timeout_seconds: For the whole question, retries included.
-        ca_file: A private CA's root; empty trusts the public ones.
-        headers: Sent along; they may hold a secret, so they are never shown.
-        allow: Names, lower case, approved without a question.
-        deny: Names refused without a question; wins over ``allow``.
-        own_zones: The operator's own zones, for which nobody has to be asked.
+        url: The endpoint; ``{domain}`` stands for the name.
+        timeout_seconds: The limit of the whole question, retries included.
+        ca_file: A private CA's root certificate; empty trusts the public ones.
+        headers: Headers of the request; they may hold a secret, so they are never shown.
+        allow: Names, lower case, approved without a request.
+        deny: Names refused without a request; wins over ``allow``.
+        own_zones: The operator's own zones, approved without a request.
     """
 
     url: str = field(repr=False)
@@ -48,10 +48,10 @@ class ApprovalSettings:
 
 
 def ask(domain: Domain, settings: ApprovalSettings) -> Answer:
-    """Ask once, with at most two more tries for a passing fault, and never longer than the deadline.
+    """Return the endpoint's answer; a transient failure is retried twice at most, within the deadline.
 
     Raises:
-        ConfigInvalid: the configured URL is not one we may ask.
+        ConfigInvalid: the configured URL is not allowed.
     """
     place = check_url(settings.url)
     url = settings.url.replace(_MARK, quote(domain.name, safe=""))
@@ -71,7 +71,7 @@ def ask(domain: Domain, settings: ApprovalSettings) -> Answer:
 
 
 def check_url(url: str) -> SplitResult:
-    """Return the parts of a URL we may ask: https, or http to this very host; the name is one path segment.
+    """Return the parts of an allowed URL: https, or http to loopback; the name is one path segment.
 
     Raises:
         ConfigInvalid: with what is wrong. The URL itself is not repeated: it may hold a token.
@@ -103,7 +103,7 @@ def _wrong(what: str) -> ConfigInvalid:
 
 @dataclass(frozen=True, slots=True)
 class _HttpAnswer:
-    """What came back from one request; ``status`` is 0 when that was no HTTP answer."""
+    """The result of one request; ``status`` is 0 when there was no HTTP response."""
 
     words: str
     status: int = 0
@@ -148,6 +148,6 @@ def _status_in_words(status: int) -> str:
 
 
 def _seconds(retry_after: str) -> int | None:
-    """Return how long the endpoint asks us to wait; a date, or a wait beyond reason, counts as none."""
+    """Return the seconds of ``Retry-After``; None for a date, or for a wait beyond reason."""
     seconds = delay_seconds(retry_after)
     return seconds if seconds is None or seconds <= _LONGEST_WAIT else None

@@ -1,4 +1,4 @@
-"""The operator as a party: local lists first, then the endpoint, then, for a live domain, a remembered yes."""
+"""The facade of approval (party 2): local lists, then the endpoint, then a remembered yes for a live domain."""
 
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -19,17 +19,17 @@ _AREA = "approval"
 
 
 class AnswerStore(Protocol):
-    """The part of the store that keeps answers."""
+    """The part of the store that keeps the endpoint's answers."""
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember what the endpoint said, and when."""
+        """Keep the endpoint's answer about a domain with its time."""
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
-        """Return when it last said yes, unless it has said no since."""
+        """Return when the endpoint last said yes; None when it never did, or has said no since."""
 
 
 class HttpOperator:
-    """Party 2. New domains need a yes now; live ones may live on a yes of the last 30 days (design D8)."""
+    """Implements ``parties.Operator``: new domains need a yes now, live ones one of the last 30 days."""
 
     def __init__(self, settings: ApprovalSettings, memory: AnswerStore, clock: Clock) -> None:
         self._settings = settings
@@ -38,22 +38,22 @@ class HttpOperator:
         self._breaker = Breaker()
 
     def approve(self, delegation: Delegation) -> Approval:
-        """Ask about a domain that is not served yet; only an exact yes will do.
+        """Return the approval of a domain that is not served yet, if the answer is a yes.
 
         Raises:
-            NotApproved: an explicit no, from the endpoint or the local list.
-            Unreachable: no answer, which is neither a yes nor a no.
-            ConfigInvalid: the URL is not one we may ask.
+            NotApproved: the endpoint or the local list says no.
+            Unreachable: the answer is unknown.
+            ConfigInvalid: the configured URL is not allowed.
         """
         answer = self.ask(delegation.domain)
         answer.require_yes()
         return Approval(delegation, self._clock.now(), remembered=False, summary=answer.summary)
 
     def approve_again(self, delegation: Delegation) -> Approval:
-        """Ask about a live domain: when nobody answers, a yes of the last 30 days still counts.
+        """Return the approval of a live domain; without an answer a yes of the last 30 days counts.
 
         Raises:
-            NotApproved: an explicit no.
+            NotApproved: the endpoint or the local list says no.
             Unreachable: no answer, and no yes recent enough.
         """
         try:
@@ -66,7 +66,7 @@ class HttpOperator:
             return Approval(delegation, given_at, remembered=True, summary=why)
 
     def approve_own(self, delegation: Delegation) -> Approval:
-        """Approve a name in a zone that is the operator's by configuration; nobody else could be asked about it.
+        """Return the approval of a name in a zone that the configuration names as the operator's own.
 
         Raises:
             NotApproved: the zone is not configured as the operator's, or is on the local deny list.
@@ -86,10 +86,10 @@ class HttpOperator:
         return Approval(delegation, self._clock.now(), remembered=False, summary=f"{own} is your own zone")
 
     def ask(self, domain: Domain) -> Answer:
-        """Return the answer about one domain, whatever it is, and remember what the endpoint said.
+        """Return the answer about one domain, and store it when the endpoint gave it.
 
         Raises:
-            ConfigInvalid: the URL is not one we may ask.
+            ConfigInvalid: the configured URL is not allowed.
         """
         answer = self._heard(domain)
         if answer.source is Source.ENDPOINT and answer.verdict is not Verdict.UNKNOWN:
@@ -98,9 +98,9 @@ class HttpOperator:
         return answer
 
     def would_approve(self, domain: Domain) -> bool | None:
-        """Tell what the answer about a domain would be now, and remember nothing; None when there is none.
+        """Tell whether a domain would be approved now, and store nothing; None when that is unknown.
 
-        Never fails: who asks this has done what had to be done.
+        It never fails, because callers only want to mention the answer.
         """
         try:
             verdict = self._heard(domain).verdict
@@ -109,14 +109,14 @@ class HttpOperator:
         return None if verdict is Verdict.UNKNOWN else verdict is Verdict.YES
 
     def require_refusal(self) -> None:
-        """Ask about a name nobody can have registered with the operator, and return only when that is refused.
+        """Require that the endpoint says no to a random name, which no customer can have registered.
 
-        An endpoint that says yes to everything, such as a pasted home page, would let any stranger who points a
-        domain here spend the CA's limits.
+        With an endpoint that says yes to everything, such as the URL of a home page, any domain that points here
+        would spend the CA's limits.
 
         Raises:
             ConfigInvalid: ``approval-approves-everything``.
-            Unreachable: no answer.
+            Unreachable: the answer is unknown.
         """
         answer = self._probe()
         if answer.verdict is Verdict.UNKNOWN:
@@ -131,7 +131,7 @@ class HttpOperator:
             )
 
     def examine(self) -> list[Finding]:
-        """Ask about a name nobody can have registered: anything but a no is a fault."""
+        """Return the finding of ``certctl doctor``: the endpoint must say no to a random name."""
         try:
             check_url(self._settings.url)
         except ConfigInvalid as error:

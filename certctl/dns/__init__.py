@@ -1,4 +1,4 @@
-"""Party 1: does the domain end at our target, and does CAA allow our CA? The only home of dnspython."""
+"""DNS (party 1): whether a domain ends at our target, and whether CAA allows our CA. The only home of dnspython."""
 
 from certctl.dns.propagation import TxtWatch
 from certctl.dns.settings import DnsSettings

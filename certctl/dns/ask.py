@@ -1,7 +1,7 @@
-"""One question to one server: packets out, a ``Reply`` back, whatever the server does.
+"""One DNS query to one server (RFC 1035): its ``Reply`` comes back, whatever the server does.
 
 No exception of dnspython's or the socket's leaves this module: a crafted answer once stopped a whole controller
-(GHSA-gx3x-vq4p-mhhv). A reply that cannot be read is a reply that was not given.
+(GHSA-gx3x-vq4p-mhhv). A reply that cannot be read counts as no reply.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ _MAX_LINES = 8
 
 
 class Outcome(StrEnum):
-    """What a server said, as far as it matters here."""
+    """The kinds of reply that the verification tells apart."""
 
     RECORDS = "records"
     NO_DATA = "no such record"
@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Someone to ask. A recursive one looks things up; an authoritative one only knows its own zones."""
+    """A DNS server to query: recursive (a resolver), or authoritative for zones of its own."""
 
     address: str
     port: int
@@ -54,15 +54,15 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one server said to one question.
+    """The reply of one server to one query.
 
     Attributes:
-        alias: Where the name's CNAME points, if it has one.
+        alias: The target of the name's CNAME, if it has one.
         values: Records of the type asked for; a recursive server's are those at the end of the chain.
         lines: All records of the answer in zone file form.
-        owner: The name the values belong to: the one asked for, or the end of its chain.
-        detail: For a reply that is no answer, why.
-        ttl: Seconds for which all of its records may be remembered.
+        owner: The name the values belong to: the queried one, or the end of its CNAME chain.
+        detail: The reason why there is no usable reply; empty otherwise.
+        ttl: The seconds for which all of its records may be cached.
     """
 
     server: Server
@@ -76,12 +76,12 @@ class Reply:
 
     @property
     def usable(self) -> bool:
-        """Tell whether this is an answer at all."""
+        """Tell whether the server answered: with records, or that there are none."""
         return self.outcome not in {Outcome.FAILED, Outcome.SILENT}
 
 
 def ask(server: Server, name: Name, kind: RdataType, *, patience: timedelta, deadline: Deadline) -> Reply:
-    """Ask over UDP, and over TCP when UDP brings nothing or not all (RFC 7766 §5)."""
+    """Return a server's reply over UDP, or over TCP when UDP brings nothing or a truncated answer (RFC 7766 §5)."""
     try:
         with _only_unanswered():
             response = _converse(server, name, kind, patience.total_seconds(), deadline)
@@ -96,7 +96,7 @@ class _Unanswered(Exception):
 
 @contextmanager
 def _only_unanswered() -> Iterator[None]:
-    """Turn whatever goes wrong between us and a server into one kind of failure."""
+    """Turn any exception in the block into ``_Unanswered``, with its reason."""
     try:
         yield
     except _Unanswered:
@@ -121,7 +121,7 @@ def _converse(server: Server, name: Name, kind: RdataType, patience: float, dead
 
 
 def _exchange(server: Server, query: Message, patience: float, deadline: Deadline) -> Message:
-    """Send a query; datagrams that are not its answer are passed over, as anyone may send those."""
+    """Return the response to a query; other datagrams are ignored, as any host may send those."""
     try:
         with _only_unanswered():
             return dns.query.udp(
@@ -162,7 +162,7 @@ def _read(server: Server, name: Name, kind: RdataType, response: Message) -> Rep
 
 
 def _chain(response: Message, name: Name, limit: int) -> list[tuple[RRset, Name]]:
-    """Walk the CNAMEs of an answer, in whatever order they stand in it."""
+    """Return (CNAME record set, its target) of each link in an answer, in whatever order they stand in it."""
     chain: list[tuple[RRset, Name]] = []
     while len(chain) < limit and (link := _rrset(response, name, CNAME)):
         name = _target(link)

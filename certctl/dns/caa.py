@@ -1,7 +1,7 @@
-"""CAA: may our CA sign this name? RFC 8659, and RFC 8657 for its parameters.
+"""CAA records (RFC 8659, and RFC 8657 for their parameters): may our CA issue for this name?
 
-The CA asks again itself; asking first saves an order and can say which record to change. Read as Let's Encrypt
-reads it (boulder ``va/caa.go``).
+The CA checks again itself; checking first saves an order and can say which record to change. The records are read
+as Let's Encrypt reads them (boulder ``va/caa.go``).
 """
 
 import re
@@ -32,9 +32,9 @@ CaaRdata = dns.rdtypes.ANY.CAA.CAA
 
 @dataclass(frozen=True, slots=True)
 class CaaPolicy:
-    """Who our CA is in CAA records, and our account there; empty identities leave CAA to the CA.
+    """The names of our CA in CAA records, and our account there; without names CAA is left to the CA.
 
-    ``wildcard_method`` is how a wildcard is proven, in the words of RFC 8657 §4.
+    ``wildcard_method`` is the validation method for a wildcard, as RFC 8657 §4 names it, such as ``dns-01``.
     """
 
     identities: tuple[str, ...]
@@ -44,7 +44,7 @@ class CaaPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """The value of one ``issue`` or ``issuewild`` record; a malformed one authorises nobody (RFC 8659 §4.2)."""
+    """The value of an ``issue`` or ``issuewild`` property; a malformed one authorises no CA (RFC 8659 §4.2)."""
 
     issuer: str
     parameters: dict[str, str]
@@ -52,10 +52,10 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class CaaVerdict:
-    """What a CAA record set means for us: a reason when it forbids, else what is allowed.
+    """Whether a CAA record set allows our CA: ``text`` says why not, or what it allows.
 
     Attributes:
-        unwanted: The record that has to go; None when adding one of ours is the cure.
+        unwanted: The record that has to be removed; None when adding a record of ours is enough.
     """
 
     allowed: bool
@@ -64,13 +64,13 @@ class CaaVerdict:
 
 
 def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
-    """Find the CAA record set that holds for a domain, judge it, and say in a few words what it allows.
+    """Return in a few words what the CAA record set of a domain allows.
 
-    The closest ancestor with any CAA record decides (RFC 8659 §3); a name that is an alias has the records of
-    where it leads. Every nameserver's set is judged: the CA may ask any of them.
+    The closest ancestor with any CAA record decides (RFC 8659 §3); an alias has the records of its target. The set
+    of every nameserver is judged, because the CA may ask any of them.
 
     Raises:
-        NotReady: ``caa-forbids``, or ``caa-servfail`` when the question fails, which stops every CA.
+        NotReady: ``caa-forbids``, or ``caa-servfail`` when the query fails, in which case no CA may issue.
     """
     if not policy.identities:
         return "CAA is left to the CA"
@@ -86,7 +86,7 @@ def check_caa(zones: Zones, domain: Domain, policy: CaaPolicy) -> str:
 
 
 def judge(records: Sequence[CaaRdata], policy: CaaPolicy, *, wildcard: bool) -> CaaVerdict:
-    """Judge one record set."""
+    """Return whether one CAA record set allows our CA to issue."""
     tags = [(record, _tag(record)) for record in records]
     unknown = next((record for record, tag in tags if record.flags & _CRITICAL and tag not in _KNOWN), None)
     if unknown is not None:
@@ -111,7 +111,7 @@ def _tag(record: CaaRdata) -> str:
 
 
 def parse(value: bytes) -> Property | None:
-    """Parse ``issuer; tag=value; …`` (RFC 8659 §4.2); None when it is malformed."""
+    """Return the issuer and parameters of ``issuer; tag=value; …`` (RFC 8659 §4.2); None when it is malformed."""
     first, *rest = value.decode("ascii", "replace").split(";")
     issuer = _DOMAIN.fullmatch(first)
     if rest and not rest[-1].strip(" \t"):
@@ -123,7 +123,7 @@ def parse(value: bytes) -> Property | None:
 
 
 def _objection(property_: Property, policy: CaaPolicy, method: str) -> str:
-    """Say what in a record that names our CA still forbids us; empty when nothing does."""
+    """Return why a record that names our CA does not allow this account or method; empty when it does."""
     methods = property_.parameters.get("validationmethods")
     if methods is not None and method not in methods.split(","):
         return f"it names {property_.issuer} only for {methods or 'no method'}, not for {method}"
@@ -140,7 +140,7 @@ def _allowance(property_: Property, policy: CaaPolicy) -> str:
 
 
 def _ask_caa(zones: Zones, domain: Domain, owner: Name) -> ZoneAnswer:
-    """Ask for CAA, and at an alias where that leads: nameservers do not follow it for us."""
+    """Return the CAA records of a name, or of its alias's target: authoritative servers do not follow a CNAME."""
     name = owner
     try:
         for _ in range(MAX_LINKS + 1):

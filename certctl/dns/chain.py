@@ -1,4 +1,4 @@
-"""The CNAME chain of a domain, each link asked at the nameservers of its own zone."""
+"""The CNAME chain of a domain, each link queried at the nameservers of its own zone."""
 
 from dataclasses import dataclass, replace
 
@@ -15,12 +15,12 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The names from the domain to where its CNAMEs end, and who said so.
+    """The names from the domain to the end of its CNAMEs, with the answers that named them.
 
     Attributes:
         names: At least the domain itself.
-        hearings: One per name that was asked; the target itself is not.
-        outcome: What there is at the end: nothing at all, no CNAME, or (at the target) simply ``RECORDS``.
+        answers: The answer about each name in turn; our target itself is not queried.
+        outcome: The kind of reply at the end: NXDOMAIN, no CNAME there, or ``RECORDS`` at our target.
     """
 
     names: tuple[Name, ...]
@@ -34,27 +34,27 @@ class Chain:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Return the CNAME records of the chain."""
+        """Return the CNAME records of the chain, as zone file lines."""
         return tuple(line for answer in self.answers for line in answer.lines)
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Return where each CNAME leads, as a zone file has it."""
+        """Return the target of each CNAME, in zone file form."""
         return tuple(f"{plain(name)}." for name in self.names[1:])
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """Return who was asked about the domain."""
+        """Return the sentence that names the servers queried about the domain, as a tuple of one."""
         return tuple(answer.asked for answer in self.answers[:1])
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Return who of them did not answer, and the records."""
+        """Return the servers that gave no usable reply about the domain, then the records."""
         return (*(line for answer in self.answers[:1] for line in answer.unanswered), *self.lines)
 
 
 def follow(zones: Zones, name: Name, target: Name) -> Chain:
-    """Follow a domain's CNAMEs until our target or their end; names are compared as names, never as text.
+    """Follow a domain's CNAMEs to our target or to their end; names are compared as names, not as text.
 
     Raises:
         NotReady: the chain loops or is too long, its nameservers fail or do not agree.
@@ -84,13 +84,13 @@ def _ask_link(zones: Zones, names: list[Name], before: list[ZoneAnswer]) -> Zone
 
 
 def _check_agreement(name: Name, answer: ZoneAnswer) -> None:
-    """Refuse when nameservers differ: the CA may ask any of them, from several places."""
+    """Refuse an answer in which nameservers differ: the CA may ask any of them, from several places."""
     if len({(reply.alias, reply.outcome) for reply in answer.replies}) > 1:
         raise disagree(name, answer)
 
 
 def disagree(name: Name, *answers: ZoneAnswer) -> NotReady:
-    """Build the error for nameservers that do not say the same, with who said what."""
+    """Return the error for nameservers whose replies differ, with each reply."""
     said = [
         f"{reply.server.name}: {line}"
         for answer in answers
@@ -106,7 +106,7 @@ def disagree(name: Name, *answers: ZoneAnswer) -> NotReady:
 
 
 def _check_length(chain: Chain) -> None:
-    """Stop at a loop, and before a chain that resolvers would not follow either."""
+    """Refuse a CNAME chain that loops, or is longer than resolvers follow."""
     if chain.end in chain.names[:-1]:
         problem = f"the CNAME chain of {plain(chain.names[0])} comes back to {plain(chain.end)}"
     elif len(chain.names) > MAX_LINKS + 1:

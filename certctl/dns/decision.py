@@ -1,4 +1,4 @@
-"""The decision about one domain: does it end at us?"""
+"""The decision whether a domain ends at our target or at our addresses."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,7 +25,7 @@ ZoneAnswers = tuple[ZoneAnswer, ...]
 
 
 class Decision:
-    """Decide about one domain; every way it is not ours is an error that names the record to change."""
+    """Decides about one domain; each error names the record to create or change."""
 
     def __init__(self, domain: Domain, target: Target, resolver: Resolver, zones: Zones) -> None:
         self._domain = domain
@@ -34,11 +34,11 @@ class Decision:
         self._zones = zones
 
     def decide(self) -> Delegation:
-        """Follow the CNAMEs: at our target it is proven, elsewhere the addresses decide.
+        """Return the proof that the domain's CNAMEs end at our target, or its addresses are all ours.
 
         Raises:
-            NotReady: it does not end at us.
-            Unreachable: that could not be found out.
+            NotReady: the domain does not end at us.
+            Unreachable: DNS could not be queried.
         """
         self._require_registered()
         chain = follow(self._zones, dns.name.from_text(self._domain.name), self._target.name)
@@ -55,10 +55,10 @@ class Decision:
         )
 
     def _require_registered(self) -> None:
-        """Refuse what lies below a name that no registry knows, which ends the search (RFC 8020 §2).
+        """Refuse a name below a registered domain that does not exist: then nothing below does (RFC 8020 §2).
 
-        Names that strangers invent cost one question of a resolver, and none of a registry's nameservers. An alias
-        exists, wherever it leads; and a name below no registry's suffix may be known to our resolver alone.
+        Invented names thus cost one query to a resolver, and none to a registry's nameservers. A name with a CNAME
+        exists, whatever its target; and a name below no public suffix may exist at our resolver alone.
         """
         top = registered_domain(self._domain)
         reply = self._resolver.resolve_cached(dns.name.from_text(top), NS)
@@ -75,10 +75,10 @@ class Decision:
             )
 
     def _compare_addresses(self, chain: Chain, answers: ZoneAnswers) -> Delegation:
-        """Compare addresses, for apex names and flattened CNAMEs: there must be some, and all must be ours.
+        """Return the proof that all addresses are ours, for apex names and flattened CNAMEs.
 
-        One address that is not ours is one too many: Let's Encrypt prefers IPv6 and falls back to IPv4 only when
-        the connection times out.
+        No foreign address may be among them, and there must be one: Let's Encrypt prefers IPv6 and falls back to
+        IPv4 only when the connection times out.
         """
         found = addresses(value for answer in answers for reply in answer.replies for value in reply.values)
         if not found:
@@ -149,7 +149,7 @@ class Decision:
     def _records_to_create(
         self, aliases: Sequence[str] = (), found: Addresses = frozenset()
     ) -> tuple[DnsRecord, ...]:
-        """Return the record to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
+        """Return the records to create: a CNAME, or addresses at an apex, where RFC 1034 §3.6.2 allows none."""
         seen = (*aliases, *map(str, in_order(found)))
         verdict = RecordVerdict.DIFFERENT if seen else RecordVerdict.MISSING
         if registered_domain(self._domain) != self._domain.zone:
@@ -162,7 +162,7 @@ class Decision:
         return (*rows, dns_record("ALIAS", self._domain.name, alias, RecordVerdict.MISSING, aliases))
 
     def _at_apex(self, ours: Address, found: Addresses) -> DnsRecord:
-        """Return the record for an address of ours, beside what stands in its place."""
+        """Return the record to create for one address of ours, with what its type has there now."""
         beside = [str(one) for one in in_order(found) if one.version == ours.version]
         verdict = RecordVerdict.DIFFERENT if beside else RecordVerdict.MISSING
         return self._address(ours, RecordVerdict.RIGHT if ours in found else verdict, beside)
@@ -177,5 +177,5 @@ class Decision:
 
 
 def _verdict(found: Addresses, ours: Addresses) -> tuple[bool, bool]:
-    """Reduce one nameserver's answer to what it means; which of several addresses it picks does not matter."""
+    """Return (has ours, has foreign) of one nameserver's addresses; which of several it picks does not matter."""
     return bool(found), found <= ours

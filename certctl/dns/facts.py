@@ -1,4 +1,4 @@
-"""From facts to the error that carries them: its sentences are rendered here, and nowhere read back."""
+"""Build the error that carries DNS facts; its sentences are made here and nowhere parsed again."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,13 +11,13 @@ _MOST_SEEN = 8
 
 
 def not_ready(slug: Slug, problem: str, facts: DnsFacts, expected: Sequence[str] = ()) -> NotReady:
-    """Make the error for a domain whose DNS must change.
+    """Return the error for a domain's DNS that must change.
 
     Args:
-        slug: Which one.
+        slug: The slug of the error.
         problem: The sentence, without the hint.
-        facts: What was asked, seen and wanted; the error keeps them.
-        expected: What should be, beyond the records.
+        facts: The servers asked, the records seen and the records wanted; the error keeps them.
+        expected: What DNS should have, beyond the records.
     """
     wanted = [_line(record, facts.caa_property) for record in facts.records]
     error = NotReady(
@@ -36,7 +36,7 @@ def dns_record(kind: str, name: str, value: str, verdict: RecordVerdict, seen: I
 
 
 def host(name: str) -> str:
-    """Return a name as DNS forms ask for it: relative to the registered domain, which itself is ``@``."""
+    """Return a name as DNS forms ask for it: relative to the registered domain, which is ``@`` itself."""
     return name[: -len(registered_domain(Domain(name)))].removesuffix(".") or "@"
 
 

@@ -1,4 +1,4 @@
-"""The mistakes people make in DNS forms, recognised and named."""
+"""Hints about common mistakes in DNS forms."""
 
 from contextlib import suppress
 
@@ -14,10 +14,10 @@ _TYPO = 2
 
 
 def record_under_doubled_zone(zones: Zones, name: Name) -> tuple[str, tuple[str, ...]]:
-    """Look for the record under ``name.zone.zone``, where forms that add the zone put a full name.
+    """Return the hint for a record at ``name.zone.zone``, made where a form appends the zone to a full name.
 
     Returns:
-        A clause for the message and the records found there; both empty when there are none.
+        (clause for the message, records found there); both empty when there are none.
     """
     with suppress(NotReady, Unreachable, dns.name.NameTooLong):
         zone = zones.cut(name)
@@ -31,7 +31,7 @@ def record_under_doubled_zone(zones: Zones, name: Name) -> tuple[str, tuple[str,
 
 
 def near_miss(zones: Zones, chain: Chain, target: Name) -> str:
-    """Explain a CNAME that was meant for us but points beside; empty when it was meant for somebody else."""
+    """Return the hint for a CNAME that misses our target by a typo or a missing dot; empty for any other target."""
     alias = chain.names[1]
     if len(alias) > len(target) and alias.labels[: len(target) - 1] == target.labels[:-1]:
         with suppress(NotReady, Unreachable):
@@ -43,7 +43,7 @@ def near_miss(zones: Zones, chain: Chain, target: Name) -> str:
 
 
 def edit_distance(one: str, other: str, limit: int) -> int:
-    """Count the single-character changes between two texts; beyond ``limit`` only that it is beyond."""
+    """Return the number of single-character changes between two texts, ``limit + 1`` when it is greater."""
     if abs(len(one) - len(other)) > limit:
         return limit + 1
     row = list(range(len(other) + 1))

@@ -1,7 +1,7 @@
-"""What resolvers said in earlier verifications, for as long as it holds.
+"""A cache of resolvers' answers, shared by several verifications, each kept for its TTL (RFC 2181 §8).
 
-Only positive answers, and only as long as their TTL says: then it is no older than what the resolver itself could
-say. A negative answer is never kept: it is what a customer is about to change.
+Only positive answers are kept, so none is older than what the resolver itself could answer. A negative answer is
+never kept: it is what a customer is about to change.
 """
 
 import time
@@ -16,13 +16,13 @@ _MOST = 4096
 
 
 class RecordCache:
-    """Resolvers' answers about names and types. Safe to use from several threads; bounded."""
+    """A bounded cache of replies by name and type; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Name, RdataType], tuple[float, Reply]] = {}
 
     def keep(self, name: Name, kind: RdataType, reply: Reply) -> None:
-        """Keep an answer if it is one with records."""
+        """Keep a reply that has records."""
         if reply.outcome is not Outcome.RECORDS:
             return
         if len(self._kept) >= _MOST:
@@ -30,6 +30,6 @@ class RecordCache:
         self._kept[name, kind] = (time.monotonic() + min(reply.ttl, _LONGEST_SECONDS), reply)
 
     def recall(self, name: Name, kind: RdataType) -> Reply | None:
-        """Return an answer that still holds."""
+        """Return a reply whose TTL has not passed; None when there is none."""
         until, reply = self._kept.get((name, kind), (0.0, None))
         return reply if time.monotonic() < until else None

@@ -1,4 +1,4 @@
-"""Text an operator can forward to a customer: which record to create, exactly, and what is there today."""
+"""The letter an operator can forward to a customer: the record to create, exactly, and what DNS has today."""
 
 from collections.abc import Sequence
 
@@ -28,11 +28,11 @@ _WHY = {
 
 
 def forwardable(domain: Domain, outcome: CertctlError | Delegation | None) -> str:
-    """Write what a customer needs to read about their domain, plainly, with nothing to look up.
+    """Return the letter to a customer about their domain, in plain words.
 
     Args:
         domain: The customer's domain.
-        outcome: What ``verify`` raised or returned; None says only that it succeeded.
+        outcome: What ``verify`` raised or returned; None when it succeeded without details.
     """
     if outcome is None or isinstance(outcome, Delegation):
         found = f": {outcome.summary}" if outcome else ""
@@ -57,12 +57,12 @@ def _letter(domain: Domain, paragraphs: Sequence[str], facts: DnsFacts) -> str:
 
 
 def _hint(hint: str) -> list[str]:
-    """Repeat the mistake that was recognised, as a sentence of its own."""
+    """Return the recognised mistake as a sentence of its own; nothing without a hint."""
     return [f"{hint[0].upper()}{hint[1:]}{'' if hint.endswith('?') else '.'}"] if hint else []
 
 
 def _records(domain: Domain, records: Sequence[DnsRecord]) -> list[str]:
-    """Explain the records to create, as DNS forms ask for them."""
+    """Return paragraphs about the records to create, as DNS forms ask for them."""
     wanted = [record for record in records if record.verdict is not RecordVerdict.UNWANTED]
     if not wanted:
         return []

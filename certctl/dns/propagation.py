@@ -1,6 +1,6 @@
-"""The TXT record of a DNS-01 challenge (RFC 8555 §8.4): where it must stand, and which nameservers show it.
+"""The TXT record of a DNS-01 challenge (RFC 8555 §8.4): where it must stand, and which nameservers have it.
 
-The CA may ask any nameserver, from several places, so all of them count. A resolver's cache counts for nothing.
+The CA may ask any nameserver, from several places, so all of them must have it. A resolver's cache does not matter.
 """
 
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ _LITERAL = frozenset({
 
 
 class TxtWatch:
-    """Looks at a challenge's TXT record; each look is a fresh one, bounded by ``settings.deadline``."""
+    """Queries the nameservers for a challenge's TXT record, uncached, within ``settings.deadline`` each time."""
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
 
     def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
-        """Say what every nameserver shows for a zone's challenge; a failure to ask is part of the sight."""
+        """Return what each nameserver has for a zone's challenge; an error is in its notes, never raised."""
         asked = challenge_name(zone, label)
         try:
             resolver = Resolver(self._settings)
@@ -51,14 +51,14 @@ class TxtWatch:
 
 
 def challenge_name(zone: str, label: str = CHALLENGE_LABEL) -> Name:
-    """Return the name the CA looks at for a zone and for its wildcard alike."""
+    """Return the challenge's name, such as ``_acme-challenge.example.com``, for a zone and its wildcard alike."""
     return dns.name.from_text(f"{label}.{zone}")
 
 
 def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
-    """Follow the CNAMEs of a challenge's name to where its record must stand, and say what is odd on the way.
+    """Return the name at which the challenge's CNAMEs end, and remarks about wildcards on the way.
 
-    A wildcard's CNAME is not followed: it answers for the name only until a record of its own stands there.
+    A wildcard's CNAME is not followed: it counts only until the name has a record of its own (RFC 4592 §2.2).
 
     Raises:
         NotReady: the CNAMEs do not end, or the nameservers fail.
@@ -75,7 +75,7 @@ def follow(zones: Zones, name: Name) -> tuple[Name, Sequence[str]]:
 
 
 def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
-    """Say where the challenge's record will stand, unless the plugin would write it to a place nobody looks at.
+    """Return "name → CNAME's end" for the challenge's record, empty without a CNAME.
 
     Raises:
         NotReady: ``dns-delegation``.
@@ -96,9 +96,9 @@ def require_writable(zones: Zones, domain: Domain, solver: DnsSolver) -> str:
 
 
 def _covering_wildcard(zones: Zones, name: Name) -> tuple[Name | None, Sequence[str]]:
-    """Find a wildcard that answers for the challenge's name as long as nothing stands there: its CNAME, and words.
+    """Return the CNAME target of a wildcard that covers the challenge's name, or None, and remarks about it.
 
-    A name beside it that nobody can have made shows it.
+    It is found by querying a random name beside the challenge's.
     """
     sibling = Name((f"certctl-probe-{token_hex(8)}".encode(), *name.parent().labels))
     above = f"*.{plain(name.parent())}"
@@ -130,7 +130,7 @@ def _answer(reply: Reply, owner: Name) -> TxtAnswer:
 
 
 def _text(value: Rdata) -> str:
-    """Join the strings of one TXT record, as the CA does (RFC 8555 §8.4 through RFC 7208 §3.3)."""
+    """Return the joined strings of one TXT record, as the CA reads it (RFC 8555 §8.4 through RFC 7208 §3.3)."""
     if not isinstance(value, dns.rdtypes.ANY.TXT.TXT):
         return ""
     return b"".join(value.strings).decode("ascii", "backslashreplace")

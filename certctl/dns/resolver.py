@@ -1,8 +1,8 @@
-"""The resolvers we may ask, and one bounded round of asking.
+"""The configured resolvers, and the queries of one verification within its deadline.
 
-A ``Resolver`` lives for one verification: it repeats no question and gives up at its deadline. What it learns of
-nameservers and of our own target may also come from a ``RecordCache`` that several verifications share.
-``getaddrinfo`` never takes part: it hides who said what, and knows nothing of CNAME, CAA or NXDOMAIN.
+A ``Resolver`` lives for one verification: it repeats no query and stops at its deadline. Answers about nameservers
+and our own target may come from a ``RecordCache`` that several verifications share. ``getaddrinfo`` is not used: it
+does not tell which server answered, and has no CNAME, CAA or NXDOMAIN.
 """
 
 from collections.abc import Callable, Iterable
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class Resolver:
-    """Ask the resolvers in their order; the first that answers is believed."""
+    """Queries the resolvers in their order, and takes the first usable reply."""
 
     def __init__(self, settings: DnsSettings, memory: RecordCache | None = None) -> None:
         self.servers = _servers(settings)
@@ -41,16 +41,16 @@ class Resolver:
         self._replies: dict[tuple[Name, RdataType], Reply] = {}
 
     def resolve(self, name: Name, kind: RdataType) -> Reply:
-        """Return the first usable reply of a resolver, else the most telling of those that are not."""
+        """Return the first usable reply of a resolver, else the most telling of the failures."""
         key = (name, kind)
         if key not in self._replies:
             self._replies[key] = self._first_usable(name, kind)
         return self._replies[key]
 
     def resolve_cached(self, name: Name, kind: RdataType) -> Reply:
-        """Return what an earlier verification was told and still holds, else ``resolve``.
+        """Return the reply that an earlier verification cached, else ``resolve``.
 
-        For what is not the customer's own record: whoever has just changed that must not hear the old one.
+        The customer's own record must not be asked for here: it may just have been changed.
         """
         reply = self._memory.recall(name, kind)
         if reply is None:
@@ -59,14 +59,14 @@ class Resolver:
         return reply
 
     def ask(self, server: Server, name: Name, kind: RdataType) -> Reply:
-        """Ask one server, within the deadline of the whole."""
+        """Return one server's reply, within the deadline of the verification."""
         return ask(server, name, kind, patience=self._patience, deadline=self._deadline)
 
     def in_parallel(self, work: Callable[[Item], Result], items: Iterable[Item]) -> tuple[Result, ...]:
-        """Do one thing to many at the same time, so that the slowest decides and not the sum.
+        """Return the results of ``work`` for all items, done at the same time.
 
-        A thread costs more than a question, so all who ask share theirs. Whoever finds them busy does the work
-        itself: that is why this may be nested, and why nobody waits behind somebody else's silent nameserver.
+        All verifications share a pool of threads, because a thread costs more than a query. A caller that finds the
+        pool busy does the work itself: so calls may be nested, and none waits for another's silent nameserver.
         """
         everything = tuple(items)
         others = [_ASKING.submit(work, item) for item in everything[1:]]
@@ -76,7 +76,7 @@ class Resolver:
         return tuple(results)
 
     def resolves_tld(self, name: Name) -> bool:
-        """Tell whether the resolvers can find the top-level domain of a name: if not, it is they who are ill."""
+        """Tell whether the resolvers find the top-level domain of a name; if not, they are at fault."""
         top = Name(name.labels[-2:])
         return self.resolve(top, dns.rdatatype.NS).usable
 
@@ -90,10 +90,10 @@ class Resolver:
 
 
 def parse_server(text: str) -> Server:
-    """Parse ``ip``, ``ip:port`` or ``[ip]:port`` into a resolver.
+    """Return the resolver that ``ip``, ``ip:port`` or ``[ip]:port`` names.
 
     Raises:
-        ConfigInvalid: it is none of these.
+        ConfigInvalid: the text is none of these.
     """
     host, colon, port = text.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
@@ -110,7 +110,7 @@ def _servers(settings: DnsSettings) -> tuple[Server, ...]:
 
 
 def _system(path: Path) -> tuple[Server, ...]:
-    """Read the host's resolvers (resolv.conf(5))."""
+    """Return the host's resolvers (resolv.conf(5))."""
     try:
         rows = [line.split() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
         servers = tuple(parse_server(row[1]) for row in rows if row[:1] == ["nameserver"] and len(row) > 1)

@@ -1,4 +1,4 @@
-"""What party 1 has to know about this operator, and whom it may ask."""
+"""The settings of DNS (party 1): our target, our addresses, the resolvers, and our CA's names."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,19 +9,19 @@ DNS_PORT = 53
 
 @dataclass(frozen=True, slots=True)
 class DnsSettings:
-    """Where customers must point, whom to ask, and who our CA is.
+    """Where customers must point, which servers are queried, and how CAA names our CA.
 
     Attributes:
         target: The name customers' CNAMEs must end at.
         addresses: Further A and AAAA addresses that are ours, for apex names.
         resolvers: ``ip``, ``ip:port`` or ``[ip]:port``; empty takes those of ``resolv_conf``.
-        authoritative_port: The port of the customers' nameservers. 0 means 53, and not to ask them at all when
-            ``resolvers`` are given. Any other value says that this is a world of one's own, such as the
-            sandbox: only there may a nameserver have a private address.
+        authoritative_port: The port of the customers' nameservers. 0 means 53, and no query to them at all when
+            ``resolvers`` are given. Any other value says that this is a DNS of its own, such as the sandbox's: only
+            there may a nameserver have a private address.
         ca_identities: Issuer domains by which CAA records name our CA; empty leaves CAA to the CA.
         account_uri: Our ACME account, to judge ``accounturi`` (RFC 8657 §3); empty only reports it.
-        deadline: For all questions of one verification together.
-        patience: For one server to answer one question over one transport.
+        deadline: The limit of all queries of one verification together.
+        patience: The limit of one query to one server over one transport.
     """
 
     target: str
@@ -36,7 +36,7 @@ class DnsSettings:
 
     @property
     def asks_nameservers(self) -> bool:
-        """Tell whether the customers' own nameservers are asked, so that a stale cache does not decide."""
+        """Tell whether the customers' nameservers are queried, so that a stale cache does not decide."""
         return self.authoritative_port != 0 or not self.resolvers
 
     @property
@@ -46,8 +46,8 @@ class DnsSettings:
 
     @property
     def admits_private_nameservers(self) -> bool:
-        """Tell whether packets may go to nameservers on private addresses.
+        """Tell whether nameservers on private addresses may be queried.
 
-        A customer chooses these addresses; by default none of them makes us talk to our own network.
+        A customer chooses these addresses; by default none of them directs queries into our own network.
         """
         return self.authoritative_port != 0

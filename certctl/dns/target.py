@@ -1,4 +1,4 @@
-"""Our own target and addresses: what a customer's records are compared with."""
+"""Our own target and addresses, with which a customer's records are compared."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -21,7 +21,7 @@ Addresses = frozenset[Address]
 
 
 class Target:
-    """Where customers must point, resolved when that is needed."""
+    """The name customers must point to, and its addresses, resolved when they are first needed."""
 
     def __init__(self, settings: DnsSettings, resolver: Resolver) -> None:
         self.name: Name = dns.name.from_text(settings.target)
@@ -31,10 +31,10 @@ class Target:
 
     @cached_property
     def addresses(self) -> Addresses:
-        """Return every address that is ours.
+        """Return every address that is ours: those of the target, and the configured ones.
 
         Raises:
-            Unreachable: ``dns-target-broken`` when the target does not resolve, in full: half of its addresses
+            Unreachable: ``dns-target-broken``, the target does not resolve in full: half of its addresses
                 would make the other half look foreign.
         """
         replies = self._resolver.in_parallel(lambda kind: self._resolver.resolve_cached(self.name, kind), (A, AAAA))
@@ -57,15 +57,15 @@ class Target:
 
 
 def addresses(values: Iterable[Rdata]) -> Addresses:
-    """Return A and AAAA records as addresses, so that spelling does not matter."""
+    """Return A and AAAA records as address objects, which compare equal in any spelling."""
     return frozenset(ip_address(value.to_text()) for value in values)
 
 
 def listed(some: Iterable[Address]) -> str:
-    """List addresses for people, IPv4 first."""
+    """Return addresses as text, IPv4 first, separated by commas."""
     return ", ".join(map(str, in_order(some)))
 
 
 def in_order(some: Iterable[Address]) -> list[Address]:
-    """Sort addresses, IPv4 first."""
+    """Return addresses sorted, IPv4 first."""
     return sorted(some, key=lambda one: (one.version, int(one)))

@@ -31,14 +31,14 @@ class ZoneUpdates:
 
     @classmethod
     def of(cls, solver: DnsSolver) -> "ZoneUpdates":
-        """Write to a zone with the credentials of its solver."""
+        """Return the updates with a solver's credentials."""
         return cls(Path(dict(solver.options).get("credentials", "")))
 
     def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
         """Add TXT records beside whatever stands there.
 
         Raises:
-            ConfigInvalid: the credentials are no good, or the server refuses the change.
+            ConfigInvalid: the credentials are wrong, or the server refuses the change.
             Unreachable: ``dns-unreachable``, the server does not answer.
         """
 
@@ -49,7 +49,7 @@ class ZoneUpdates:
         self._send(zone, owner, add)
 
     def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
-        """Remove these TXT records and no others; one that is not there is fine.
+        """Remove these TXT records and no others; a missing one is no error.
 
         Raises:
             ConfigInvalid, Unreachable: as ``add``.

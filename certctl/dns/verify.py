@@ -1,4 +1,4 @@
-"""Party 1: prove that a domain ends at our target and that CAA lets our CA sign it."""
+"""The facade of DNS (party 1): prove that a domain ends at our target and that CAA allows our CA."""
 
 from dataclasses import replace
 
@@ -20,21 +20,21 @@ from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
 class CustomerDns:
-    """The facade of party 1; fits ``parties.Dns``. Threads may share it, and with it one short memory."""
+    """Implements ``parties.Dns``; safe to use from several threads, which share one cache."""
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
         self._memory = RecordCache()
 
     def verify(self, domain: Domain) -> Delegation:
-        """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
+        """Return the proof that the domain's CNAME or addresses are ours, once CAA allows our CA.
 
-        Bounded by ``settings.deadline``. Packets go to resolvers and nameservers only, never to the addresses a
-        domain points to: those are compared.
+        Bounded by ``settings.deadline``. Only resolvers and nameservers are queried; the addresses a domain points
+        to are compared, never contacted.
 
         Raises:
             NotReady: the customer's DNS must change.
-            Unreachable: nobody answered, or our own target is broken: neither is a no.
+            Unreachable: no server answered, or our own target is broken; neither says anything about the domain.
         """
         resolver = Resolver(self._settings, self._memory)
         zones = Zones(resolver, self._settings)
@@ -48,13 +48,14 @@ class CustomerDns:
         return replace(delegation, summary=f"{delegation.summary}; {allowed}")
 
     def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
-        """Prove that the zone of our own wildcard is there, that CAA allows it, and that its solver can work.
+        """Return the proof that the zone of our own wildcard exists, CAA allows it, and its solver can work.
 
-        Where the zone points is not asked: DNS-01 proves who controls it, and no customer is involved.
+        The zone's addresses are not compared: DNS-01 (RFC 8555 §8.4) proves control of it, and no customer is
+        involved.
 
         Raises:
             NotReady: the zone does not exist, CAA forbids our CA, or ``dns-delegation``.
-            Unreachable: nobody answered.
+            Unreachable: no server answered.
         """
         zones = Zones(Resolver(self._settings), self._settings)
         name = dns.name.from_text(domain.zone)
@@ -72,11 +73,11 @@ class CustomerDns:
         return Delegation(domain, domain.zone, (), f"{told}; {allowed}")
 
     def forwardable(self, domain: Domain, outcome: CertctlError | Delegation | None) -> str:
-        """Write the text an operator forwards to the customer (``verify --message``)."""
+        """Return the letter an operator forwards to the customer (``verify --message``)."""
         return forwardable(domain, outcome)
 
     def examine(self) -> list[Finding]:
-        """Look at what party 1 needs of this host: a resolver that answers and a target that resolves."""
+        """Return the findings of ``certctl doctor`` about our resolver and our target."""
         try:
             resolver = Resolver(self._settings)
             ours = Target(self._settings, resolver).addresses

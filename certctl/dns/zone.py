@@ -1,6 +1,6 @@
-"""The zone a name lives in, its nameservers, and what all of them say.
+"""The zone of a name (RFC 9499 "zone cut"), its nameservers, and the replies of them all.
 
-The customer's own nameservers decide: a resolver may hold the old record for hours after it was changed.
+The customer's own nameservers decide: a resolver may have the old record cached for hours.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ _TRANSLATED: tuple[IPv4Network | IPv6Network, ...] = (ip_network("64:ff9b::/96")
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A zone cut and the nameservers to ask there; ``unusable`` says which have no address to ask."""
+    """A zone and its nameservers; ``unusable`` has a line for each nameserver without a usable address."""
 
     name: Name
     servers: tuple[Server, ...]
@@ -36,11 +36,11 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class ZoneAnswer:
-    """What everyone said who should know: at least one usable reply.
+    """The replies of all nameservers of a zone to one query; at least one is usable.
 
     Attributes:
-        unanswered: Servers that gave no usable reply, one line each.
-        zone: The zone whose nameservers spoke; None when only the resolver could be asked.
+        unanswered: The nameservers without a usable reply, one line each.
+        zone: The zone whose nameservers replied; None when only the resolver could be asked.
     """
 
     replies: tuple[Reply, ...]
@@ -49,7 +49,7 @@ class ZoneAnswer:
 
     @property
     def asked(self) -> str:
-        """Say who was asked."""
+        """Return the sentence that names the servers asked."""
         names = ", ".join(reply.server.name for reply in self.replies)
         if self.zone is None:
             return f"asked the resolver {names}"
@@ -57,12 +57,12 @@ class ZoneAnswer:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Return the records that were seen, each once."""
+        """Return the records of all replies as zone file lines, each once."""
         return tuple(dict.fromkeys(line for reply in self.replies for line in reply.lines))
 
     @property
     def summary(self) -> str:
-        """Say who agreed, in a few words."""
+        """Return how many nameservers agree, in a few words."""
         if self.zone is None:
             return "by the resolver"
         total = len(self.replies) + len(self.unanswered)
@@ -70,7 +70,7 @@ class ZoneAnswer:
 
 
 class Zones:
-    """Find zones and hear their nameservers, for one verification."""
+    """Finds zones and queries their nameservers, for one verification."""
 
     def __init__(self, resolver: Resolver, settings: DnsSettings) -> None:
         self._resolver = resolver
@@ -78,7 +78,7 @@ class Zones:
         self._zones: dict[Name, Zone] = {}
 
     def cut(self, name: Name) -> Name:
-        """Return the zone a name lives in, found by climbing for NS.
+        """Return the zone of a name: its closest ancestor with NS records.
 
         Raises:
             Unreachable: no resolver answered.
@@ -92,7 +92,7 @@ class Zones:
         return Name(name.labels[-2:])
 
     def zone_of(self, name: Name) -> Zone:
-        """Return the zone a name lives in, with the addresses of its nameservers.
+        """Return the zone of a name with the addresses of its nameservers.
 
         Raises:
             Unreachable: no resolver answered.
@@ -109,15 +109,15 @@ class Zones:
         return self._zones[cut]
 
     def resolver_works(self, name: Name) -> bool:
-        """Tell whether a missing answer about a name is the name's fault and not our resolver's."""
+        """Tell whether a missing answer is about the name, and not our resolver's failure."""
         return self._resolver.resolves_tld(name)
 
     def ask_nameservers(self, name: Name, kind: RdataType) -> ZoneAnswer:
-        """Hear every nameserver of the name's zone; the resolver only where none of them can be heard.
+        """Return the replies of all nameservers of a name's zone; the resolver's when none can be asked.
 
         Raises:
-            NotReady: ``dns-servfail``, those who should know fail.
-            Unreachable: ``dns-unreachable``, nobody answered.
+            NotReady: ``dns-servfail``, the nameservers fail.
+            Unreachable: ``dns-unreachable``, no server answered.
         """
         if not self._settings.asks_nameservers or len(name) <= ONE_LABEL:
             return self._resolver_says(name, kind, ())
@@ -150,7 +150,7 @@ class Zones:
         )
 
     def _server(self, name: Name) -> Server | str:
-        """Find a nameserver's address, or say why it cannot be asked."""
+        """Return a nameserver with its address, or the line that says why it cannot be asked."""
         label = plain(name)
         found = self._resolver.resolve_cached(name, A).values or self._resolver.resolve_cached(name, AAAA).values
         if not found:
@@ -162,7 +162,7 @@ class Zones:
 
 
 def no_resolver(resolver: Resolver, name: Name, reply: Reply, unanswered: Iterable[str] = ()) -> Unreachable:
-    """Build the error for a question that no resolver answered, which says nothing about the domain."""
+    """Return the error for a query that no resolver answered, which says nothing about the domain."""
     asked = ", ".join(server.name for server in resolver.servers)
     return Unreachable(
         Slug.DNS_UNREACHABLE,
@@ -181,11 +181,11 @@ def ancestors(name: Name) -> Iterable[Name]:
 
 
 def plain(name: Name) -> str:
-    """Return a name as people write it; odd bytes stay escaped as in a zone file."""
+    """Return a name as people write it, without the final dot; odd bytes stay escaped as in a zone file."""
     return name.to_text(omit_final_dot=True)
 
 
 def is_public(address: str) -> bool:
-    """Tell whether packets to an address leave our own network: customers choose these addresses."""
+    """Tell whether an address is outside our own network: customers choose their nameservers' addresses."""
     ip = ip_address(address)
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _TRANSLATED)

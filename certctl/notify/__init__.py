@@ -1,4 +1,4 @@
-"""Telling people what needs them: a command, a webhook, and a dead man's switch for the runs themselves."""
+"""Alerts to people: by a command, a webhook, and a dead man's switch that is pinged after each run."""
 
 from certctl.notify.message import Alert, AlertKind, Message
 from certctl.notify.notifier import Notifier, NotifySettings

@@ -1,4 +1,4 @@
-"""What is told: one JSON document about one run (public, additive only: docs/reference/events.md)."""
+"""The message about one run: a JSON document (public, additive only: docs/reference/events.md)."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _LINES = 10
 
 
 class AlertKind(StrEnum):
-    """What can be worth telling."""
+    """The kinds of alert, as ``event`` names them in the document."""
 
     FAILED = "failed"
     LATE = "late"
@@ -30,13 +30,13 @@ class AlertKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One thing that happened to one domain, and what became of it."""
+    """One alert: what happened to one domain, and the result of its journey."""
 
     what: AlertKind
     result: JourneyResult
 
     def document(self) -> dict[str, Any]:
-        """Return the public object."""
+        """Return the alert as one of the document's ``events``."""
         o, error, row = self.result, self.result.error, self.result.after
         return {
             "event": self.what,
@@ -52,7 +52,7 @@ class Alert:
         }
 
     def sentence(self) -> str:
-        """Say it in one line."""
+        """Return the alert as one line of text."""
         left = "" if self._days_left is None else f", {self._days_left} days left"
         error = self.result.error
         why = f": {error.message} [{error.slug}]" if error else ""
@@ -60,7 +60,7 @@ class Alert:
 
     @property
     def _certificate(self) -> Certificate | None:
-        """Return the one in force; of a domain that had no journey, what the result says it has."""
+        """Return the certificate in force; where the domain had no journey, the one its result has."""
         return self.result.in_force if self.result.after else self.result.certificate
 
     @property
@@ -71,7 +71,7 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What one run has to tell. ``text`` is what Slack, Mattermost and the like show of it."""
+    """The alerts of one run; ``text`` is what Slack, Mattermost and the like show."""
 
     host: str
     command: str
@@ -80,7 +80,7 @@ class Message:
     alerts: Sequence[Alert]
 
     def json(self) -> bytes:
-        """Return the document. A run with very many events carries the first hundred; ``total`` counts them all."""
+        """Return the document as JSON. It has at most 100 ``events``; ``total`` counts them all."""
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -96,7 +96,7 @@ class Message:
         ).encode()
 
     def text(self) -> str:
-        """Say it to a person."""
+        """Return the message as text: a line about the run, then one an alert, ten at most."""
         lines = [alert.sentence() for alert in self.alerts[:_LINES]]
         more = len(self.alerts) - len(lines)
         return "\n".join(

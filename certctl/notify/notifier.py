@@ -1,6 +1,6 @@
-"""Tell by command, webhook and ping, all at once and never for longer than one deadline.
+"""Send a message by command, webhook and ping, all at once and within one deadline.
 
-Nothing here can fail a run: whatever goes wrong becomes a phrase for one warning.
+No failure here fails a run: each becomes a phrase of one warning.
 """
 
 import time
@@ -30,8 +30,9 @@ class NotifySettings:
     Attributes:
         command: Gets the message as JSON on stdin, and nothing of it in its arguments.
         webhook: Gets the message as JSON in a POST. It may hold a token, so it is never shown.
-        ping: Asked after every whole run, the dead man's switch: one that stays silent is the alarm.
-        deadline: For everything together.
+        ping: The URL of a dead man's switch, fetched after every whole run; when it is not, its service raises an
+            alarm.
+        deadline: The limit of all three together.
     """
 
     command: tuple[str, ...] = ()
@@ -41,13 +42,13 @@ class NotifySettings:
 
 
 class Notifier:
-    """Tells whoever is configured."""
+    """Sends messages in every configured way."""
 
     def __init__(self, settings: NotifySettings) -> None:
         self._settings = settings
 
     def tell(self, message: Message, *, ping: bool) -> Sequence[str]:
-        """Send the message if something happened, and ping if asked to; return what did not work, in words."""
+        """Send the message if it has alerts, and ping if asked to; return a phrase for each failure."""
         s, ways = self._settings, dict[str, Callable[[float], str]]()
         if message.alerts and s.command:
             ways["command"] = lambda seconds: _run(s.command, message.json(), seconds)
@@ -62,9 +63,9 @@ class Notifier:
 
 
 def ping_url(url: str, *, ok: bool) -> str:
-    """Return where to report a run: the URL itself, or ``/fail`` below it as healthchecks.io has it.
+    """Return the URL to ping for a run: the configured one, or ``/fail`` below it as healthchecks.io has it.
 
-    A URL with a query has no place for that; then a failed run does not ping, and silence is the alarm.
+    For a URL with a query it is empty after a failed run: then the missing ping raises the alarm.
     """
     if ok or not url:
         return url
@@ -73,7 +74,7 @@ def ping_url(url: str, *, ok: bool) -> str:
 
 
 def _together(ways: dict[str, Callable[[float], str]], deadline: timedelta) -> dict[str, str]:
-    """Go all ways at once; return the fault of each, or an empty text. Who is not back in time is left behind."""
+    """Start all ways at once; return the failure of each, or "". A way that is late is left to its thread."""
     end = time.monotonic() + deadline.total_seconds()
 
     def start(name: str, way: Callable[[float], str]) -> Running[str]:
@@ -92,7 +93,7 @@ def _together(ways: dict[str, Callable[[float], str]], deadline: timedelta) -> d
 
 
 def _run(command: Sequence[str], given: bytes, seconds: float) -> str:
-    """Run the command; it is killed early enough for the whole to end in time."""
+    """Run the command, and return its failure or ""; it is killed in time for the whole deadline."""
     deadline = max(timedelta(0), timedelta(seconds=seconds) - 3 * _GRACE)
     try:
         ended = process.run(
