@@ -177,5 +177,5 @@ class Decision:
 
 
 def _verdict(found: Addresses, ours: Addresses) -> tuple[bool, bool]:
-    """Return (has ours, has foreign) of one nameserver's addresses; which of several it picks does not matter."""
+    """Return (has addresses, all are ours) of one nameserver's reply; which of several it picks does not matter."""
     return bool(found), found <= ours
