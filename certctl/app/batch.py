@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from certctl.app.context import Context
+from certctl.app.given import Given
 from certctl.app.report import Report, Say
 from certctl.app.result import Judge, failed
 from certctl.domain import Domain, parse_domain, parse_wildcard
@@ -31,7 +32,7 @@ class Batch:
 
 
 def start(
-    names: Iterable[str], context: Context, report: Report, *, insists: bool = False, wildcards: bool = False
+    names: Iterable[Given], context: Context, report: Report, *, insists: bool = False, wildcards: bool = False
 ) -> Batch:
     """Parse each name and start a journey for it; one bad name never stops the others.
 
@@ -40,11 +41,13 @@ def start(
     """
     journeys: dict[Domain, Journey] = {}
     refused = []
-    for text in names:
+    for given in names:
         try:
-            domain = parse_name(text, context) if wildcards else parse_domain(text, context.names)
+            domain = parse_name(given.text, context) if wildcards else parse_domain(given.text, context.names)
         except NameRejected as error:
-            refused.append(JourneyResult(domain=text, error=error))
+            if given.line:
+                error.message = f"line {given.line}: {error.message}"
+            refused.append(JourneyResult(domain=given.text, error=error))
             continue
         for warning in domain.warnings:
             report.note(f"{domain}: {warning}")

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from certctl.app.batch import Batch, start
 from certctl.app.context import Context
+from certctl.app.given import Given
 from certctl.app.report import Report
 from certctl.domain import Domain
 from certctl.due import is_late
@@ -15,7 +16,7 @@ from certctl.stories.result import PARKED, JourneyResult
 from certctl.values import DomainRow, State
 
 
-def named(names: Iterable[str], context: Context, report: Report, *, insists: bool) -> Batch:
+def named(names: Iterable[Given], context: Context, report: Report, *, insists: bool) -> Batch:
     """Return a batch of the domains that were named; one that has no certificate to renew is rejected."""
     batch = start(names, context, report, insists=insists, wildcards=True)
     known, refused = [], list(batch.refused)

@@ -1,5 +1,6 @@
 """Groups that load commands when they run, and options that stand before or after the command."""
 
+import codecs
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from certctl import __version__
+from certctl.app.given import Given
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from certctl.app.context import Source
+    from certctl.errors import NameRejected
 
 Commands = Mapping[str, Mapping[str, tuple[str, str]]]
 _MAX_LINE = 1000
@@ -194,13 +197,30 @@ def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Co
     return click.command(name, cls=Command, epilog=listed)
 
 
-def expand(names: Iterable[str]) -> Iterator[str]:
-    """Yield the names, with ``-`` replaced by those on stdin: one a line, no blank lines, no ``#`` comments."""
+def expand(names: Iterable[str]) -> Iterator[Given]:
+    """Yield the names, with ``-`` replaced by those on stdin: one a line, no blank lines, no ``#`` comments.
+
+    Lists come out of spreadsheets and editors: a byte order mark and blanks around a name are no part of it there.
+
+    Raises:
+        NameRejected: ``usage``: stdin is UTF-16.
+    """
     for name in names:
         if name != "-":
-            yield name
+            yield Given(name)
             continue
-        for line in sys.stdin.buffer:
-            text = line[:_MAX_LINE].decode("utf-8", "surrogateescape").removesuffix("\n").removesuffix("\r")
-            if text and not text.startswith("#"):
-                yield text
+        for number, line in enumerate(sys.stdin.buffer, 1):
+            start = line[:_MAX_LINE]
+            if number == 1 and start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise _is_utf16()
+            text = start.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8", "surrogateescape")
+            if (text := text.strip(" \t\r\n")) and not text.startswith("#"):
+                yield Given(text, number)
+
+
+def _is_utf16() -> "NameRejected":
+    from certctl.errors import NameRejected
+    from certctl.slugs import Slug
+
+    again = "iconv -f UTF-16 -t UTF-8 NAMES | certctl issue -"
+    return NameRejected(Slug.USAGE, "the names on stdin are UTF-16, and have to be UTF-8", next=[again])

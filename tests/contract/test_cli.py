@@ -45,6 +45,7 @@ class Asked:
             self.events.append(f"{event} {arguments}")
 
 
+BOM = "\ufeff"
 ASKED = Asked()
 sys.addaudithook(ASKED.note)
 
@@ -116,8 +117,10 @@ COMMANDS = dict(commands(root))
 @pytest.mark.parametrize("line", REFUSED, ids=lambda line: f"line-{line.number}")
 @pytest.mark.parametrize("way", ["argument", "stdin"])
 def test_a_hostile_name_is_exit_2_and_nothing_is_asked_of_anyone(host: Host, line: Any, way: str) -> None:
-    if way == "stdin" and (not line.text or line.text[0] == "#" or "\n" in line.text or line.text[-1] == "\r"):
-        pytest.skip("on stdin this is another line, or none")
+    if way == "stdin" and (
+        line.text[:1] in {"", "#", BOM} or "\n" in line.text or line.text.strip(" \t\r") != line.text
+    ):
+        pytest.skip("on stdin this is another name, another line, or none")
     ASKED.events.clear()
     ASKED.on = True
     try:
@@ -134,6 +137,25 @@ def test_a_hostile_name_is_exit_2_and_nothing_is_asked_of_anyone(host: Host, lin
     assert not ASKED.events
     assert not host.root.exists()
     assert not RAW.search(said.out + said.err)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \t\n", b""])
+def test_a_list_from_a_spreadsheet_loses_nobody_and_a_bad_line_is_said_by_its_number(
+    host: Host, end: bytes
+) -> None:
+    lines = [b"\xef\xbb\xbfgood.hyperping.io", b"# a comment", b"", b" \t a b.example.com", b"localhost"]
+    said = host.certctl("issue", "--json", "-", stdin=end.join(lines) if end else b"\n".join(lines))
+    found = {result["domain"]: result["error"] for result in said.json["results"]}
+    assert (said.code, found["good.hyperping.io"]["code"]) == (2, "name-own-zone")
+    assert found["a b.example.com"]["message"].startswith("line 4: ")
+    assert found["localhost"]["message"].startswith("line 5: ")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_names_in_utf_16_are_called_that_and_nobody_is_asked(host: Host, encoding: str) -> None:
+    said = host.certctl("issue", "-", stdin="\ufeffstatus.example.com\r\n".encode(encoding))
+    assert (said.code, "UTF-16" in said.err, "iconv -f UTF-16" in said.err) == (2, True, True)
+    assert not host.root.exists()
 
 
 def test_the_corpus_is_refused_in_words_too(host: Host) -> None:

@@ -1,0 +1,15 @@
+"""A name as somebody gave it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A text that should be a name.
+
+    Attributes:
+        line: In which line of stdin it stood, from 1; 0 for a word of the command line.
+    """
+
+    text: str
+    line: int = 0
