@@ -3,15 +3,14 @@
 Each party is imported when it is first needed, so looking at the store does not load an ACME client.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from certctl.app.later import NoMemory, later
-from certctl.app.nginx_found import nginx_found
 from certctl.domain import Domain, NamePolicy
 from certctl.io.clock import SystemClock
 
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from certctl.values import Mode, Site
 
 _LOCK_WAIT = timedelta(minutes=5)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,7 @@ class Context:
     @cached_property
     def forgetful_operator(self) -> "HttpOperator":
         """Return the facade of the approval endpoint for a dry run: it remembers no answer."""
-        from certctl.approval import HttpOperator
+        from certctl.approval import HttpOperator, NoMemory
 
         return HttpOperator(self._approval_settings, NoMemory(), self.clock)
 
@@ -278,8 +279,8 @@ class Context:
         locks = HostLocks(self.run / "locks/domains", _LOCK_WAIT)
         fraction = self.settings.renewal.fallback_fraction
         return World(
-            later(lambda: self.dns), later(lambda: self.operator), later(lambda: self.ca),
-            later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
+            _later(lambda: self.dns), _later(lambda: self.operator), _later(lambda: self.ca),
+            _later(lambda: self.web), self.store, locks, self.clock, self.limits, fraction,
         )  # fmt: skip
 
     @property
@@ -326,7 +327,36 @@ def read_context(source: Source) -> Context:
     chosen = chosen_file(source.config)
     settings = load(chosen, source.root)
     root = Path(settings.paths.root or "/")
-    found = nginx_found(settings)
+    found = _nginx_found(settings)
     nginx = settings.nginx.model_copy(update=found)
     file = chosen or root / str(DEFAULT_FILE).lstrip("/")
     return Context(settings.model_copy(update={"nginx": nginx}) if found else settings, file, source, found)
+
+
+def _nginx_found(settings: "Settings") -> dict[str, str]:
+    """Return the paths of an nginx that is not Debian's, by the ``[nginx]`` key that would set each.
+
+    A key that was set is left alone; with ``[paths] root`` nothing is looked for.
+    """
+    from certctl.nginx.layout import look
+
+    given = settings.nginx.model_fields_set
+    if settings.paths.root or "binary" in given or (layout := look()) is None:
+        return {}
+    found = {"binary": layout.binary, "config": layout.config, "conf_dir": layout.conf_dir}
+    return {key: str(path) for key, path in found.items() if key not in given}
+
+
+class _Later:
+    """A proxy that builds a party when one of its methods is first used."""
+
+    def __init__(self, party: Callable[[], object]) -> None:
+        self._party = party
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the party has
+        return getattr(self._party(), name)
+
+
+def _later(party: Callable[[], T]) -> T:
+    """Return a proxy for a party, which is built when one of its methods is first used."""
+    return cast("T", _Later(party))

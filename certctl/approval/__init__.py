@@ -2,6 +2,6 @@
 
 from certctl.approval.answer import Answer, Verdict
 from certctl.approval.endpoint import ApprovalSettings
-from certctl.approval.operator import HttpOperator
+from certctl.approval.operator import HttpOperator, NoMemory
 
-__all__ = ["Answer", "ApprovalSettings", "HttpOperator", "Verdict"]
+__all__ = ["Answer", "ApprovalSettings", "HttpOperator", "NoMemory", "Verdict"]

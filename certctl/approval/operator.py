@@ -28,6 +28,17 @@ class AnswerStore(Protocol):
         """Return when the endpoint last said yes; None when it never did, or has said no since."""
 
 
+class NoMemory:
+    """An ``AnswerStore`` that keeps nothing, for a run that must not write."""
+
+    def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
+        """Discard the answer."""
+
+    def remembered_yes(self, domain: Domain) -> datetime | None:  # noqa: ARG002 - the question does not matter
+        """Return None: no answer was kept."""
+        return None
+
+
 class HttpOperator:
     """Implements ``parties.Operator``: new domains need a yes now, live ones one of the last 30 days."""
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,8 @@ HEAVY = {
     "prometheus_client", "pydantic_settings", "requests", "rich", "sqlite3", "ssl", "starlette", "tomllib",
     "uvicorn",
 }  # fmt: skip
+
+OF_PARTIES = {"acme", "cryptography", "dns", "jinja2", "josepy"}
 
 _RUN = """
 import json, sys
@@ -40,6 +43,14 @@ def test_saying_what_there_is_loads_nothing_heavy(arguments: tuple[str, ...]) ->
     names = loaded(*arguments)
     assert "click" in names
     assert names & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("renew", "--dry-run")])
+def test_looking_into_the_store_loads_no_party(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "var/lib/certctl").mkdir(parents=True)
+    names = loaded("--root", str(tmp_path), *arguments)
+    assert "sqlite3" in names
+    assert names & OF_PARTIES == set()
 
 
 def test_the_watch_sees_what_a_command_loads() -> None:
