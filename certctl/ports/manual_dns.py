@@ -1,4 +1,4 @@
-"""What DNS-01 by hand takes: a person who is told what to add, and a look at the nameservers."""
+"""What DNS-01 by hand needs: a prompt for the person who adds TXT records, and a watch on the nameservers."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,52 +10,52 @@ from certctl.values import CHALLENGE_LABEL
 
 
 class Watch(Protocol):
-    """Looks at the TXT record of a zone's challenge (party 1)."""
+    """Reads the TXT record of a zone's challenge from its nameservers (party 1)."""
 
     def look(self, zone: str, label: str = CHALLENGE_LABEL) -> TxtSight:
-        """Say what every nameserver shows; never fails."""
+        """Return what every nameserver answers; never fails."""
         ...
 
 
 class Prompt(Protocol):
-    """Talks to the person who edits the zone."""
+    """Tells the person who edits the zone what to do."""
 
     def demand(self, demand: TxtDemand) -> None:
-        """Show all records that are needed."""
+        """Show all records that must be added."""
         ...
 
     def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Show how far it is.
+        """Show which nameservers have the records by now.
 
         Raises:
-            Interrupted: the person has had enough.
+            Interrupted: the person stopped the run.
         """
         ...
 
     def over(self) -> None:
-        """Stop showing it."""
+        """End the display: there is no more to wait for."""
         ...
 
 
 class SilentPrompt:
-    """Fits ``Prompt`` where nobody needs to be told."""
+    """A ``Prompt`` that shows nothing, for solvers that need no person."""
 
     def demand(self, demand: TxtDemand) -> None:
-        """Keep it."""
+        """Show nothing: no person has to act."""
 
     def sighted(self, demand: TxtDemand, sight: TxtSight) -> None:
-        """Keep it."""
+        """Show nothing: no person has to act."""
 
     def over(self) -> None:
-        """Rest."""
+        """Show nothing: no person has to act."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManualOperator:
-    """What solving by hand needs: someone to tell, eyes on the nameservers, and patience.
+    """A person who can edit the zone: how to prompt them, how to watch the nameservers, and how long to wait.
 
     Attributes:
-        finishes: The person comes back to an order that was begun before; no other is made.
+        finishes: Whether an order that was begun before is finished; no other is placed then.
     """
 
     prompt: Prompt

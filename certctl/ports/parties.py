@@ -25,14 +25,14 @@ from certctl.values import (
 
 
 class Dns(Protocol):
-    """Party 1: does the domain end at our target?"""
+    """Party 1: verifies that a domain ends at our target."""
 
     def verify(self, domain: Domain) -> Delegation:
         """Prove that the domain's CNAME or addresses are ours and that CAA allows our CA.
 
         Raises:
             NotReady: the customer's DNS must change.
-            Unreachable: nobody answered, which is not a no.
+            Unreachable: no nameserver answered, which is not a no.
         """
         ...
 
@@ -41,13 +41,13 @@ class Dns(Protocol):
 
         Raises:
             NotReady: the zone's DNS must change.
-            Unreachable: nobody answered.
+            Unreachable: no nameserver answered.
         """
         ...
 
 
 class Operator(Protocol):
-    """Party 2: does the operator want this domain?"""
+    """Party 2: knows whether the operator wants a domain."""
 
     def approve(self, delegation: Delegation) -> Approval:
         """Ask the approval endpoint.
@@ -59,7 +59,7 @@ class Operator(Protocol):
         ...
 
     def approve_again(self, delegation: Delegation) -> Approval:
-        """Ask again about a live domain; when nobody answers, a yes of the last 30 days still counts.
+        """Ask again about a live domain; without an answer a yes of the last 30 days still counts.
 
         Raises:
             NotApproved: an explicit no.
@@ -68,7 +68,7 @@ class Operator(Protocol):
         ...
 
     def approve_own(self, delegation: Delegation) -> Approval:
-        """Approve a name in a zone that is the operator's own by configuration; nobody is asked.
+        """Approve a name in a zone that is the operator's own by configuration; the endpoint is not asked.
 
         Raises:
             NotApproved: it is not.
@@ -76,19 +76,19 @@ class Operator(Protocol):
         ...
 
     def would_approve(self, domain: Domain) -> bool | None:
-        """Tell what the answer about a domain would be now, and remember nothing; None when there is none."""
+        """Ask about a domain without storing the answer; None when there is none."""
         ...
 
 
 class CertificateAuthority(Protocol):
-    """Party 3: turns an approval into a checked certificate."""
+    """Party 3: the CA, which turns an approval into a certificate that we have checked."""
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
         """Make a key, have the CA sign it, and check what came back; without a solver by HTTP-01.
 
         With ``replaces`` the CA may be told which certificate this one renews (ARI, RFC 9773 §5).
 
-        An interrupted attempt whose certificate the CA already made is taken up again without a new order.
+        When the CA has issued the certificate of an interrupted attempt, that is finished without a new order.
 
         Raises:
             Refused, RateLimited, Unreachable, Busy: see ``certctl.errors``.
@@ -96,7 +96,7 @@ class CertificateAuthority(Protocol):
         ...
 
     def begin(self, approval: Approval) -> TxtDemand:
-        """Make the order for a wildcard by hand, or find the one begun before; ``obtain`` goes on with it later.
+        """Place the order for a manual wildcard, or find the one begun before; ``obtain`` finishes it later.
 
         Raises:
             Refused, RateLimited, Unreachable, Busy: as in ``obtain``.
@@ -104,7 +104,7 @@ class CertificateAuthority(Protocol):
         ...
 
     def require_ready(self) -> Done:
-        """Ask the CA for its directory and the time, now and then, as ``obtain`` does before it orders.
+        """Check that the CA's directory can be had and its ``Date`` agrees with our clock; the answer is cached.
 
         Raises:
             Unreachable: no usable answer.
@@ -113,14 +113,14 @@ class CertificateAuthority(Protocol):
         ...
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
-        """Ask when the CA would like this certificate renewed (ARI, RFC 9773).
+        """Ask the CA for its suggested renewal window (ARI, RFC 9773).
 
-        Never fails: a CA without ARI, or one that cannot be asked, suggests nothing and is asked again later.
+        It never fails: a CA without ARI, or without an answer, suggests nothing and is asked again later.
         """
         ...
 
     def acknowledge_stored(self, certificate: Certificate) -> None:
-        """Take note that this certificate is in the mirror, or is to be replaced: what is left of making it can go.
+        """Remove the working directory of a certificate: nginx has it, or it is about to be replaced.
 
         Raises:
             Busy: another run is making one for this domain right now.
@@ -129,11 +129,11 @@ class CertificateAuthority(Protocol):
         ...
 
     def unsettled(self) -> Collection[str]:
-        """Return the stems of the domains of which something is left of making a certificate."""
+        """Return the stems (``Domain.stem``) of the domains that have a working directory."""
         ...
 
     def abandon(self, domain: Domain) -> None:
-        """Remove what is left of making any certificate of a domain that leaves, an order under way included.
+        """Remove every working directory of a domain that is removed, also one with an order under way.
 
         Raises: as ``acknowledge_stored``.
         """
@@ -145,10 +145,10 @@ class CertificateAuthority(Protocol):
 
 
 class Change(Protocol):
-    """One guarded change of what nginx serves; see ``WebServer.change``."""
+    """One transaction over what nginx serves; see ``WebServer.change``."""
 
     def publish(self) -> Done:
-        """Write the mirror and the server blocks of all sites, then let nginx test the whole."""
+        """Write the mirror and the server blocks of all sites, then run ``nginx -t``."""
         ...
 
     def reload(self) -> Done:
@@ -164,7 +164,7 @@ class WebServer(Protocol):
     """Party 4: nginx, its server blocks and the mirror it reads."""
 
     def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> AbstractContextManager[Change]:
-        """Guard a change: hold nginx's lock; on any exception put everything back and reload.
+        """Hold nginx's lock for a change; on any exception roll everything back and reload.
 
         Args:
             sites: Sites to publish. Publishing what is already there changes nothing.
@@ -177,7 +177,7 @@ class WebServer(Protocol):
         ...
 
     def require_challenge(self, domain: Domain) -> Done:
-        """Ask for a token of our own as the CA would ask for this domain's.
+        """Request a token of our own from nginx over HTTP, as the CA requests this domain's (RFC 8555 §8.3).
 
         Raises:
             WebServerFailed: ``nginx-not-running``; ``nginx-challenge-intercepted``, something else answers.
@@ -185,7 +185,7 @@ class WebServer(Protocol):
         ...
 
     def require_room(self, domain: Domain) -> None:
-        """Refuse to order for a domain what could not be published here; ``require_challenge`` does so, too.
+        """Check that there is room to publish a certificate of this domain; ``require_challenge`` does so too.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -193,27 +193,27 @@ class WebServer(Protocol):
         ...
 
     def require_tls(self) -> Done:
-        """Raise ``nginx-not-running`` where no TLS is spoken."""
+        """Check that nginx speaks TLS, or raise ``nginx-not-running``."""
         ...
 
     def names(self) -> Sequence[Domain]:
-        """Return the domains nginx has files of ours for, whatever the store knows."""
+        """Return the domains that have files of ours in nginx's directories, also those the store does not know."""
         ...
 
     def leaf(self, domain: Domain) -> str | None:
-        """Return the SHA-256 of the leaf that our files have in force for a domain, None where there is none."""
+        """Return the fingerprint (SHA-256, hex) of the leaf in force for a domain; None where there is none."""
         ...
 
     def in_force(self, domain: Domain, now: datetime) -> Site:
-        """Return a domain as our files have it in force, looked at as what a CA hands over is.
+        """Return a domain's site as it is in force, read from the mirror and checked like a certificate from a CA.
 
         Raises:
-            Unreachable: ``store-knows-less``: it is no pair that the store could take in.
+            Unreachable: ``store-knows-less``: certificate and key are no valid pair.
         """
         ...
 
     def require_shown(self, site: Site) -> None:
-        """Refuse a pair that nginx does not show in a handshake.
+        """Check that nginx serves this site's certificate in a TLS handshake.
 
         Raises:
             Unreachable: ``store-knows-less``.
@@ -221,7 +221,7 @@ class WebServer(Protocol):
         ...
 
     def discard(self, domain: Domain) -> None:
-        """Delete what was put aside of a domain that was taken out."""
+        """Delete the pair that was put aside when a domain was taken out."""
         ...
 
 
@@ -229,5 +229,5 @@ class Locks(Protocol):
     """Locks between threads and processes of this host."""
 
     def domain(self, domain: Domain) -> AbstractContextManager[None]:
-        """Hold one domain while its certificate is obtained; waits, then raises Busy."""
+        """Hold one domain's lock for the block; wait for it, then raise Busy."""
         ...

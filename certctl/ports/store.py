@@ -1,4 +1,4 @@
-"""The store as the stories see it: the truth that nginx and the CA are measured by."""
+"""The store's interface for the stories: the authoritative state, to which nginx and the CA are compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -24,14 +24,14 @@ from certctl.values import (
 
 
 class Store(Protocol):
-    """The truth: domains, certificate versions, approvals, failures, events."""
+    """The authoritative state: domains, certificate versions, approvals, failures, events."""
 
     def together(self) -> AbstractContextManager[None]:
-        """Make one transaction of all that this thread writes inside: all of it happens, or nothing."""
+        """Make all that this thread writes in the block one transaction."""
         ...
 
     def domain(self, domain: Domain) -> DomainRow | None:
-        """Return what is known of a domain, or None."""
+        """Return the row of a domain, removed or not; None when there is none."""
         ...
 
     def domains(self) -> Sequence[DomainRow]:
@@ -39,9 +39,10 @@ class Store(Protocol):
         ...
 
     def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
-        """Return at least every domain with which something is the matter, or whose certificate is due.
+        """Return at least every domain that has a fault or a certificate that is due.
 
-        A superset: the stories judge. What is left out is active, automatic, served, without an error and not due.
+        It is a superset, from which the stories choose. Left out is only what is active, automatic, served, without
+        an error and not due.
         """
         ...
 
@@ -57,11 +58,11 @@ class Store(Protocol):
         ...
 
     def has(self, domain: Domain, fingerprint: str) -> bool:
-        """Tell whether a certificate is one of the versions that are here."""
+        """Tell whether the store has a certificate of a domain with this fingerprint (SHA-256, hex)."""
         ...
 
     def served(self, certificate: Certificate) -> None:
-        """Note that this version was seen on the wire."""
+        """Write down that this version was seen in a TLS handshake with nginx."""
         ...
 
     def pem(self, certificate: Certificate) -> Pem:
@@ -73,13 +74,13 @@ class Store(Protocol):
         ...
 
     def failed(self, domain: Domain, slug: Slug, retry_at: datetime | None) -> None:
-        """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
+        """Write a failure down; with ``retry_at`` it was an attempt at the CA and counts for the back-off."""
         ...
 
     def take(
         self, needed: Sequence[Spend], taken: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
     ) -> tuple[Spend, timedelta] | None:
-        """Write tokens into the ledger if all that is needed is there; else say what is missing and how long."""
+        """Take tokens in the ledger if all of ``needed`` are free; else return a missing one and its wait."""
         ...
 
     def spend(self, spends: Sequence[Spend], at: datetime) -> None:
@@ -87,39 +88,39 @@ class Store(Protocol):
         ...
 
     def refund(self, spends: Sequence[Spend], at: datetime) -> None:
-        """Take tokens out of the ledger again that were written down at this moment and not taken."""
+        """Delete tokens from the ledger that were written at this moment and that the CA did not count."""
         ...
 
     def spent(self, spend: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
-        """Return when tokens of this bucket and key were taken, as far back as it still matters then."""
+        """Return when tokens of this bucket and key were taken, as far back as it matters at ``at``."""
         ...
 
     def forgive(self, spend: Spend) -> None:
-        """Empty a bucket that a success empties."""
+        """Delete the tokens of a bucket that a success resets, such as consecutive failures."""
         ...
 
     def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
-        """Remember when the CA would like these certificates renewed."""
+        """Store the CA's suggestions (ARI) for these certificates."""
         ...
 
     def set_mode(self, domain: Domain, mode: Mode | None) -> None:
-        """Remember how nginx serves this domain; None is as the host serves everyone."""
+        """Store the mode of this domain; None is the host's."""
         ...
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
-        """Remember how a wildcard's challenge is solved, for its renewals."""
+        """Store the solver of a wildcard's challenge, for its renewals."""
         ...
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember a yes of the approval endpoint, and when; a no ends it."""
+        """Store a yes of the approval endpoint with its time; a no deletes it."""
         ...
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
-        """Return when the endpoint last said yes, unless it has said no since."""
+        """Return when the endpoint last said yes; None when it never did or has said no since."""
         ...
 
     def record(self, event: Event) -> None:
-        """Append to the history."""
+        """Append an event to the history."""
         ...
 
     def events(self, domain: str | None, limit: int) -> Sequence[Event]:
@@ -127,21 +128,22 @@ class Store(Protocol):
         ...
 
     def begin_removal(self, domain: Domain, removal: Removal) -> None:
-        """Mark a domain removed, and remember what is to be done about it until ``forget`` says that it is done."""
+        """Mark a domain removed, and store what is still to be done for that until ``forget`` is called."""
         ...
 
     def half_removed(self) -> Sequence[DomainRow]:
-        """Return the domains whose removal was begun and is not done."""
+        """Return the domains with a removal that was begun and is not finished."""
         ...
 
     def reaches_back(self, before: datetime) -> bool:
-        """Tell whether the history or the ledger begins before a moment."""
+        """Tell whether the history or the ledger has rows from before a moment."""
         ...
 
     def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
-        """Delete what was written before a moment and counts no more; yield how many rows each transaction took.
+        """Delete rows written before a moment that no longer count; yield how many each transaction deleted.
 
-        The newest event of each domain stays, and what a limit counts at ``at``; domains are never deleted.
+        The newest event of each domain stays, as do tokens that a limit counts at ``at``; domains are never
+        deleted.
         """
         ...
 

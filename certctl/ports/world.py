@@ -1,4 +1,4 @@
-"""Everything a story may touch: four parties, a store, locks and a clock; ``app/context.py`` builds it."""
+"""The world of a story: four parties, a store, locks and a clock; ``app/context.py`` builds it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ class World:
     """Everything a story may touch.
 
     Attributes:
-        limits: The CA's, less what this run leaves to others.
+        limits: The CA's limits by bucket, less the reserve this run leaves to others.
         waits_for_orders: A run that finds no order left waits for the next one instead of refusing the domain.
     """
 
@@ -37,10 +37,10 @@ class World:
 
     @contextmanager
     def holding(self, domain: Domain) -> Iterator["World"]:
-        """Hold one domain, and yield the world to use meanwhile.
+        """Hold one domain's lock, and yield the world to use in the block.
 
-        What is learned about the domain, a failure above all, is written before it is let go: whoever waits for it
-        reads that first, and orders nothing that has just failed.
+        What a run learns about the domain, a failure above all, is written before the lock is released: the next
+        holder reads that first, and does not order what has just failed.
 
         Raises:
             Busy: another run held it for too long.

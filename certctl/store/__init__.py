@@ -1,1 +1,1 @@
-"""The truth: what certctl knows, in a database; the files nginx reads are its mirror."""
+"""The store: what certctl knows, in a database; the files that nginx reads are its mirror."""

@@ -48,7 +48,7 @@ def open_database(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Say what goes wrong with the file as an error of ours.
+    """Translate an ``sqlite3.Error`` or ``OSError`` of the file into a CertctlError.
 
     Raises:
         Unreachable: ``store-unreachable``.
@@ -62,7 +62,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _mending(path: Path, error: sqlite3.Error) -> list[str]:
-    """Return what to type: where it is no database any more, a new one is made of what nginx serves."""
+    """Return the commands to type next; for a file that is no database those that build a new one."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more of the same (sqlite.org/rescode.html)
     if code not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB} and not path.is_dir():
         return ["certctl doctor"]
@@ -72,7 +72,7 @@ def _mending(path: Path, error: sqlite3.Error) -> list[str]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return which file is there now, None where there is none."""
+    """Return the device and inode of the file, None where there is none."""
     try:
         facts = path.stat()
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def _create(path: Path) -> None:
-    """Make the file if it is not there; one that is must not be opened here.
+    """Create the file if it does not exist; an existing one must not be opened here.
 
     Closing it would drop every lock that other connections of this process hold on it (fcntl(2)); the next process
     to leave would then take itself for the last one and delete the write-ahead log under them.
@@ -94,7 +94,7 @@ def _create(path: Path) -> None:
 
 
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Turn write-ahead logging on; SQLite's own patience does not cover this one change on a new file (3.40)."""
+    """Turn write-ahead logging on; SQLite's busy timeout does not cover this one change on a new file (3.40)."""
     give_up = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

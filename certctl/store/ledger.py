@@ -11,7 +11,7 @@ from certctl.store.rows import moment, text
 def missing(
     db: sqlite3.Connection, needed: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
 ) -> tuple[Spend, timedelta] | None:
-    """Return the first token that is not there and how long until it is; None when all are."""
+    """Return the first token that is not free and how long until it is; None when all are free."""
     for token in needed:
         if limit := limits.get(token.bucket):
             wait = limit.wait(spent(db, token, limit, at), at)
@@ -21,12 +21,12 @@ def missing(
 
 
 def spend(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> None:
-    """Write tokens down."""
+    """Insert tokens that were taken at this moment."""
     db.executemany("INSERT INTO spend VALUES (?, ?, ?)", [(text(at), s.bucket, s.key) for s in spends])
 
 
 def refund(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> None:
-    """Strike tokens out that were written down at this moment."""
+    """Delete tokens that were written at this moment."""
     db.executemany(
         "DELETE FROM spend WHERE rowid = (SELECT rowid FROM spend WHERE at = ? AND bucket = ? AND key = ? LIMIT 1)",
         [(text(at), s.bucket, s.key) for s in spends],
@@ -34,7 +34,7 @@ def refund(db: sqlite3.Connection, spends: Sequence[Spend], at: datetime) -> Non
 
 
 def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
-    """Return when tokens of this bucket and key were taken, as far back as it matters."""
+    """Return when tokens of this bucket and key were taken, as far back as it matters at ``at``."""
     wanted, latest = limit.capacity, text(limit.latest(at))
     while True:
         rows = db.execute(
@@ -48,7 +48,7 @@ def spent(db: sqlite3.Connection, token: Spend, limit: Limit, at: datetime) -> S
 
 
 def keys(db: sqlite3.Connection, bucket: Bucket, limit: Limit, at: datetime) -> Sequence[str]:
-    """Return the keys of a bucket from which tokens were taken that matter still, the most used first."""
+    """Return the keys of a bucket with tokens that still count, the most used first."""
     rows = db.execute(
         "SELECT key FROM spend WHERE bucket = ? AND at BETWEEN ? AND ? GROUP BY key ORDER BY count(*) DESC",
         (bucket, text(at - limit.memory), text(limit.latest(at))),
@@ -57,5 +57,5 @@ def keys(db: sqlite3.Connection, bucket: Bucket, limit: Limit, at: datetime) -> 
 
 
 def forgive(db: sqlite3.Connection, token: Spend) -> None:
-    """Empty a bucket."""
+    """Delete all tokens of a bucket and key."""
     db.execute("DELETE FROM spend WHERE bucket = ? AND key = ?", (token.bucket, token.key))

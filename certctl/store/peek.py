@@ -1,4 +1,4 @@
-"""A look into the file for somebody who is typing: nothing is made, locked for long, or brought up to date."""
+"""Read names for shell completion: no file is created, locked for long, or migrated."""
 
 import sqlite3
 import stat
@@ -12,7 +12,7 @@ _SECONDS = 0.2
 
 
 def names_beginning(path: Path, prefix: str, most: int) -> Sequence[str]:
-    """Return the first names that begin so and were not removed.
+    """Return at most ``most`` names that begin with ``prefix`` and were not removed.
 
     While no other process has the file open there is no write-ahead log to read, and SQLite would make one; it is
     told that the file stands still instead (https://www.sqlite.org/uri.html, immutable).

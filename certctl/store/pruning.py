@@ -1,4 +1,4 @@
-"""History and ledger do not grow for ever: what is old and counts no more goes, a few rows at a time.
+"""Choose the rows of history and ledger that are old and no longer count, to be deleted a few at a time.
 
 Rows are walked by number, which is the order they were written in, so neither table needs an index by time.
 """
@@ -16,7 +16,7 @@ BATCH = 1000
 
 
 def reaches_back(db: sqlite3.Connection, before: datetime) -> bool:
-    """Tell whether anything among the first rows is older than a moment."""
+    """Tell whether one of the first rows is older than a moment."""
     found = db.execute(
         "SELECT 1 FROM (SELECT at FROM (SELECT at FROM event ORDER BY id LIMIT ?1)"
         " UNION ALL SELECT at FROM (SELECT at FROM spend ORDER BY rowid LIMIT ?1)) WHERE at < ?2 LIMIT 1",
@@ -26,9 +26,9 @@ def reaches_back(db: sqlite3.Connection, before: datetime) -> bool:
 
 
 def old_events(db: sqlite3.Connection, after: int, before: datetime) -> tuple[Sequence[int], int | None]:
-    """Return the next lines of the history to delete, and after which one to go on; None at the end.
+    """Return the next events to delete by row number, and the number after which to go on; None at the end.
 
-    The newest line of each name the store knows stays, however old it is.
+    The newest event of each domain in the store stays, however old it is.
     """
     rows = db.execute(
         "SELECT id, at < ?, id = (SELECT max(id) FROM event n WHERE n.domain = e.domain)"
@@ -52,7 +52,7 @@ class OldSpends:
         self._counting: dict[tuple[str, str], str | None] = {}
 
     def next(self, after: int) -> tuple[Sequence[int], int | None]:
-        """Return the next rows to delete, and after which one to go on; None at the end."""
+        """Return the next rows to delete by number, and the number after which to go on; None at the end."""
         rows = self._db.execute(
             "SELECT rowid, at, at < ?, bucket, key FROM spend WHERE rowid > ? ORDER BY rowid LIMIT ?",
             (text(self._before), after, BATCH),
@@ -62,7 +62,7 @@ class OldSpends:
         return gone, rows[-1][0] if old else None
 
     def _counts_from(self, bucket: str, key: str) -> str | None:
-        """Return since when tokens of a bucket count: it was full before; None when none does."""
+        """Return since when the tokens of a bucket count, as it was full before; None when none does."""
         if (bucket, key) not in self._counting:
             self._counting[bucket, key] = self._look_up(bucket, key)
         return self._counting[bucket, key]

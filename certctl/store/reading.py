@@ -1,4 +1,4 @@
-"""What the store is asked about many domains at once; at 100,000 rows SQLite looks through them, not Python."""
+"""Queries over many domains at once; with 100,000 rows SQLite filters them, not Python."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -39,39 +39,39 @@ _DAY, _SLACK = timedelta(days=1), timedelta(minutes=1)  # more than rounding can
 
 
 def one(db: sqlite3.Connection, name: str, now: datetime) -> DomainRow | None:
-    """Return one domain, removed or not."""
+    """Return the row of one domain, removed or not; None when there is none."""
     row = db.execute(_ROWS + " WHERE d.name = ?", (name,)).fetchone()
     return domain_row(row, now) if row else None
 
 
 def listed(db: sqlite3.Connection, now: datetime, where: str = "TRUE", **values: object) -> Sequence[DomainRow]:
-    """Return the domains that were not removed and of which this is true, by name; see ``unwritten``."""
+    """Return the domains that were not removed and match an SQL condition, by name; none of ``unwritten``."""
     condition = f" WHERE d.state <> '{State.REMOVED}' AND ({where}) ORDER BY d.name"
     rows = db.execute(_ROWS + condition, {"now": text(now), **values})
     return [domain_row(row, now) for row in rows if is_written(row[0])]
 
 
 def half_removed(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
-    """Return the domains whose removal was begun and is not done."""
+    """Return the domains with a removal that was begun and is not finished."""
     rows = db.execute(_ROWS + " WHERE d.state = ? AND d.removal IS NOT NULL ORDER BY d.name", (State.REMOVED,))
     return [domain_row(row, now) for row in rows if is_written(row[0])]
 
 
 def unwritten(db: sqlite3.Connection) -> Sequence[tuple[int, str]]:
-    """Return rows and names that certctl never wrote: they are nobody's, and no other question is about them."""
+    """Return the row number and name of rows that certctl never wrote; every other query leaves them out."""
     return [(row, name) for row, name in db.execute("SELECT rowid, name FROM domain") if not is_written(name)]
 
 
 def damaged(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
-    """Return the domains of which something cannot be read, whatever that is: every row is looked at."""
+    """Return the domains with a damaged row; every row is read for this."""
     return [row for row in listed(db, now) if row.damage]
 
 
 def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequence[DomainRow]:
-    """Return at least every domain with which something is the matter, or whose certificate is due.
+    """Return at least every domain that has a fault or a certificate that is due.
 
-    Where a certificate has the CA's suggestion, a share of its lifetime counts too, and earlier than it has to:
-    ``due.py`` judges, this only spares it the rows that cannot be meant.
+    It is a superset: for a certificate with a suggestion of the CA's its share of lifetime counts too, which may be
+    earlier. ``due.py`` decides.
     """
     return listed(
         db,
@@ -85,7 +85,7 @@ def candidates(db: sqlite3.Connection, now: datetime, shares: Shares) -> Sequenc
 
 
 def ari_due(db: sqlite3.Connection, now: datetime) -> Sequence[DomainRow]:
-    """Return the active domains whose certificate has no suggestion of the CA's, or one that has grown old."""
+    """Return the active domains with a certificate that has no suggestion of the CA's (ARI), or an old one."""
     is_old = "coalesce(s.ask_at <= :now OR s.ask_at > :void, TRUE)"
     where = f"d.state = '{State.ACTIVE}' AND c.version IS NOT NULL AND {is_old}"
     return listed(db, now, where, void=text(now + ASKED_AGAIN_WITHIN))
@@ -98,7 +98,7 @@ def count(db: sqlite3.Connection) -> int:
 
 
 def expiries(db: sqlite3.Connection) -> Sequence[datetime]:
-    """Return when the certificates of all domains that were not removed expire."""
+    """Return the expiry of the certificate of every domain that was not removed."""
     rows = db.execute(
         "SELECT c.not_after FROM domain d JOIN certificate c ON c.domain = d.name AND c.version = d.version"
         " WHERE d.state <> ?",

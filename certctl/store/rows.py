@@ -1,4 +1,4 @@
-"""Rows as the database gives them ↔ the values that flow."""
+"""Convert between the rows of the database and ``certctl.values``."""
 
 import json
 import re
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Faults:
-    """What cannot be read of one row; each field has a value to go on with, and the row says that it is damaged."""
+    """Collects the fields of one row that cannot be read; each gets a default, and the row is marked damaged."""
 
     def __init__(self) -> None:
         self._found: list[str] = []
 
     def read(self, what: str, parse: Callable[[], T], stored: object, otherwise: T) -> T:
-        """Return a field, or what stands for one that certctl never wrote."""
+        """Return a parsed field; for one that certctl never wrote note the fault and return ``otherwise``."""
         try:
             return parse()
         except (ValueError, TypeError, LookupError, AttributeError):
@@ -36,23 +36,24 @@ class Faults:
             return otherwise
 
     def __str__(self) -> str:
-        """Say all of it in one line."""
+        """Return all faults in one line."""
         return "; ".join(self._found)
 
 
 def is_written(name: object) -> bool:
-    """Tell whether certctl may have written this name.
+    """Tell whether a name is one that certctl may have written.
 
-    The daemon's user may own the store, and for root a name is a path and a line of nginx's configuration.
+    The daemon's user may own the store and write any name; root would use it as a path and in nginx's
+    configuration.
     """
     return _WRITTEN.fullmatch(str(name)) is not None
 
 
 def domain_row(row: Sequence[object], now: datetime) -> DomainRow:
-    """Read a domain with its newest certificate; the columns are those of the store's one query.
+    """Return a domain with its newest certificate from the columns of ``reading.py``'s query.
 
-    A rest that no rule could have given is none: a clock was wrong when it was written. A moment that is not one is
-    void as well. What else cannot be read makes the row a damaged one.
+    A back-off longer than any rule gives was written by a wrong clock and is void, as is a time that cannot be
+    parsed. Any other field that cannot be read marks the row damaged.
 
     Raises:
         Unreachable: ``store-unreachable``: a name certctl never wrote.
@@ -97,7 +98,7 @@ def _solver(stored: str) -> DnsSolver:
 
 
 def moment(stored: object) -> datetime | None:
-    """Read a time; what is none, or has no zone, is void."""
+    """Return a stored time; None when it cannot be parsed or has no time zone."""
     try:
         return _time(str(stored)) if stored else None
     except ValueError:
@@ -121,5 +122,5 @@ def _certificate(domain: Domain, facts: Sequence[object]) -> Certificate:
 
 
 def text(at: datetime) -> str:
-    """Write a time so that it sorts as text."""
+    """Return a time as text that sorts by time."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds")

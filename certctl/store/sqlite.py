@@ -1,4 +1,4 @@
-"""The store on one host: SQLite, no server, no flags."""
+"""The store on one host: an SQLite file."""
 
 import json
 import sqlite3
@@ -30,7 +30,7 @@ _SERVED = f"""
 
 
 class SqliteStore:
-    """Rows in one file, 0600 from its first byte, opened when first needed.
+    """The store in an SQLite file, mode 0600 from its first byte, opened on first use.
 
     Every method is one transaction unless it stands inside ``together``; safe between threads and processes.
 
@@ -54,12 +54,12 @@ class SqliteStore:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Make one transaction of all that this thread writes here: the disk is waited for once."""
+        """Make all that this thread writes in the block one transaction, with one flush to disk."""
         with self._transaction():
             yield
 
     def domain(self, domain: Domain) -> DomainRow | None:
-        """Return what is known of a domain, or None."""
+        """Return the row of a domain, removed or not; None when there is none."""
         with self._reading() as db:
             return reading.one(db, domain.name, self._clock.now())
 
@@ -74,7 +74,7 @@ class SqliteStore:
             return reading.count(db)
 
     def candidates(self, now: datetime, shares: Shares) -> Sequence[DomainRow]:
-        """Return at least every domain with which something is the matter, or whose certificate is due."""
+        """Return at least every domain that has a fault or a certificate that is due."""
         with self._reading() as db:
             return reading.candidates(db, now, shares)
 
@@ -84,7 +84,7 @@ class SqliteStore:
             return reading.ari_due(db, now)
 
     def damaged(self) -> Sequence[DomainRow]:
-        """Return the domains of which something cannot be read."""
+        """Return the domains with a damaged row."""
         with self._reading() as db:
             return reading.damaged(db, self._clock.now())
 
@@ -94,20 +94,20 @@ class SqliteStore:
             return [name for _, name in reading.unwritten(db)]
 
     def strike_unwritten(self) -> None:
-        """Delete the rows of names that certctl never wrote: what is served is no file of theirs."""
+        """Delete the rows of names that certctl never wrote; no such name is ever served."""
         with self._transaction() as db:
             db.executemany("DELETE FROM domain WHERE rowid = ?", [(row,) for row, _ in reading.unwritten(db)])
 
     def expiries(self) -> Sequence[datetime]:
-        """Return when every certificate in use expires."""
+        """Return the expiry of the certificate of every domain that was not removed."""
         with self._reading() as db:
             return reading.expiries(db)
 
     def keep(self, issued: Issued) -> Certificate:
         """Store a new version and its key, make the domain active, forget its failures, keep two versions.
 
-        A version that has a number, as in the mirror, keeps it where that is higher than any here.
-        Of a damaged row what could be read stays, and the rest is as for a new domain.
+        A certificate from the mirror keeps its version number if that is higher than any in the store. Of a damaged
+        row the readable fields stay, the others are as for a new domain.
         """
         facts, name = issued.certificate, issued.certificate.domain.name
         with self._transaction() as db:
@@ -137,7 +137,7 @@ class SqliteStore:
         return replace(facts, version=version)
 
     def has(self, domain: Domain, fingerprint: str) -> bool:
-        """Tell whether a certificate is one of the versions that are here."""
+        """Tell whether the store has a certificate of a domain with this fingerprint (SHA-256, hex)."""
         with self._reading() as db:
             found = db.execute(
                 "SELECT 1 FROM certificate WHERE domain = ? AND fingerprint = ?", (domain.name, fingerprint)
@@ -145,7 +145,7 @@ class SqliteStore:
             return found.fetchone() is not None
 
     def served(self, certificate: Certificate) -> None:
-        """Note that this version was seen on the wire; trouble with this host is over then."""
+        """Write down that this version was seen in a TLS handshake, and delete an error that blamed this host."""
         with self._transaction() as db:
             db.execute(_SERVED, (certificate.version, certificate.domain.name, _HOST_FAULTS))
 
@@ -173,7 +173,7 @@ class SqliteStore:
                 db.execute("UPDATE domain SET last_error = NULL WHERE name = ?", (domain.name,))
 
     def failed(self, domain: Domain, slug: Slug, retry_at: datetime | None) -> None:
-        """Note a failure; with a moment to retry at it was an attempt at the CA and counts."""
+        """Write a failure down; with ``retry_at`` it was an attempt at the CA and counts for the back-off."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO domain (name, state, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -188,10 +188,10 @@ class SqliteStore:
     def take(
         self, needed: Sequence[Spend], taken: Sequence[Spend], limits: Mapping[Bucket, Limit], at: datetime
     ) -> tuple[Spend, timedelta] | None:
-        """Write tokens into the ledger if all that is needed is there, in one step for all threads and processes.
+        """Take tokens in the ledger if all of ``needed`` are free, in one transaction.
 
         Returns:
-            None; or what is missing and how long until it is there, and then nothing was written.
+            None; or the token that is missing and how long until it is free, and then nothing was written.
         """
         with self._transaction() as db:
             missing = ledger.missing(db, needed, limits, at)
@@ -205,27 +205,27 @@ class SqliteStore:
             ledger.spend(db, spends, at)
 
     def refund(self, spends: Sequence[Spend], at: datetime) -> None:
-        """Take tokens out of the ledger again that were written down at this moment and not taken."""
+        """Delete tokens from the ledger that were written at this moment and that the CA did not count."""
         with self._transaction() as db:
             ledger.refund(db, spends, at)
 
     def spent(self, spend: Spend, limit: Limit, at: datetime) -> Sequence[datetime]:
-        """Return when tokens of this bucket and key were taken, as far back as it still matters then."""
+        """Return when tokens of this bucket and key were taken, as far back as it matters at ``at``."""
         with self._reading() as db:
             return ledger.spent(db, spend, limit, at)
 
     def spent_keys(self, bucket: Bucket, limit: Limit, at: datetime) -> Sequence[str]:
-        """Return the keys of a bucket from which tokens were taken, the most used first."""
+        """Return the keys of a bucket with tokens that still count, the most used first."""
         with self._reading() as db:
             return ledger.keys(db, bucket, limit, at)
 
     def forgive(self, spend: Spend) -> None:
-        """Empty a bucket that a success empties."""
+        """Delete the tokens of a bucket that a success resets, such as consecutive failures."""
         with self._transaction() as db:
             ledger.forgive(db, spend)
 
     def suggest(self, suggestions: Sequence[tuple[Certificate, Suggestion]]) -> None:
-        """Remember when the CA would like these certificates renewed."""
+        """Store the CA's suggestions (ARI) for these certificates."""
         with self._transaction() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO suggestion SELECT domain, version, ?, ? FROM certificate"
@@ -240,7 +240,7 @@ class SqliteStore:
             )  # fmt: skip
 
     def set_mode(self, domain: Domain, mode: Mode | None) -> None:
-        """Remember how nginx serves this domain; None is as the host serves everyone."""
+        """Store the mode of this domain; None is the host's."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO domain (name, state, since, mode) VALUES (?1, ?2, ?3, ?4)"
@@ -249,7 +249,7 @@ class SqliteStore:
             )
 
     def set_solver(self, domain: Domain, solver: DnsSolver) -> None:
-        """Remember how a wildcard's challenge is solved, for its renewals."""
+        """Store the solver of a wildcard's challenge, for its renewals."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO domain (name, state, since, solver) VALUES (?1, ?2, ?3, ?4)"
@@ -261,7 +261,7 @@ class SqliteStore:
             )  # fmt: skip
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:
-        """Remember a yes, and when; a no ends it, and leaves nothing: strangers are refused without number."""
+        """Store a yes with its time; a no deletes it and writes no row: anyone can cause any number of refusals."""
         with self._transaction() as db:
             if approved:
                 db.execute("INSERT OR REPLACE INTO approval VALUES (?, TRUE, ?)", (domain.name, text(at)))
@@ -269,13 +269,13 @@ class SqliteStore:
                 _end_yes(db, domain.name)
 
     def remembered_yes(self, domain: Domain) -> datetime | None:
-        """Return when the endpoint last said yes, unless it has said no since."""
+        """Return when the endpoint last said yes; None when it never did or has said no since."""
         with self._reading() as db:
             row = db.execute("SELECT at FROM approval WHERE domain = ? AND approved", (domain.name,)).fetchone()
         return moment(row[0]) if row else None
 
     def record(self, event: Event) -> None:
-        """Append to the history."""
+        """Append an event to the history."""
         with self._transaction() as db:
             db.execute(
                 "INSERT INTO event (at, domain, step, ok, slug, detail) VALUES (?, ?, ?, ?, ?, ?)",
@@ -288,13 +288,13 @@ class SqliteStore:
             return reading.events(db, domain, limit)
 
     def begin_removal(self, domain: Domain, removal: Removal) -> None:
-        """Mark a domain removed, and remember what is to be done about it until ``forget`` says that it is done."""
+        """Mark a domain removed, and store what is still to be done for that until ``forget`` is called."""
         with self._transaction() as db:
             self.set_state(domain, State.REMOVED)
             db.execute("UPDATE domain SET removal = ? WHERE name = ?", (removal, domain.name))
 
     def half_removed(self) -> Sequence[DomainRow]:
-        """Return the domains whose removal was begun and is not done."""
+        """Return the domains with a removal that was begun and is not finished."""
         with self._reading() as db:
             return reading.half_removed(db, self._clock.now())
 
@@ -311,12 +311,12 @@ class SqliteStore:
                 db.execute("DELETE FROM certificate WHERE domain = ?", (domain.name,))
 
     def reaches_back(self, before: datetime) -> bool:
-        """Tell whether the history or the ledger begins before a moment."""
+        """Tell whether the history or the ledger has rows from before a moment."""
         with self._reading() as db:
             return pruning.reaches_back(db, before)
 
     def prune(self, before: datetime, limits: Mapping[Bucket, Limit], at: datetime) -> Iterator[int]:
-        """Delete what was written before a moment and counts no more; yield how many rows each transaction took."""
+        """Delete rows written before a moment that no longer count; yield how many each transaction deleted."""
         after: int | None = 0
         while after is not None:
             with self._transaction() as db:
@@ -332,7 +332,7 @@ class SqliteStore:
             yield len(gone)
 
     def _enter_state(self, db: sqlite3.Connection, name: str, state: State) -> None:
-        """Note a state and since when; each removal counts anew, so that its own proof is no first visit."""
+        """Write a state and since when; a removal sets the time anew, so that our handshake is no first visit."""
         db.execute(
             "INSERT INTO domain (name, state, since) VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE"
             " SET state = ?2, removal = CASE WHEN ?2 = ?4 THEN removal END,"
@@ -343,7 +343,7 @@ class SqliteStore:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection, which is shared by all threads in turn, for one SELECT."""
+        """Yield the connection, which the threads share under a lock, for one SELECT."""
         with self._guard, translated(self._path):
             self._leave_what_was_replaced()
             if self._connection is None:
@@ -352,9 +352,9 @@ class SqliteStore:
             yield self._connection
 
     def _leave_what_was_replaced(self) -> None:
-        """Close a file in whose place another one lies, as after a restore: what is written there would be lost.
+        """Close the connection when another file is in the place of ours, as after a restore: writes would be lost.
 
-        SQLite leaves the log of the new one alone (https://www.sqlite.org/c3ref/c_fcntl_begin_atomic_write.html,
+        SQLite does not touch the log of the new file (https://www.sqlite.org/c3ref/c_fcntl_begin_atomic_write.html,
         SQLITE_FCNTL_HAS_MOVED).
         """
         if self._connection and not self._connection.in_transaction and identity(self._path) != self._opened:
@@ -362,7 +362,7 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run one transaction: all of it happens, or nothing; inside ``together`` it is a part of that one."""
+        """Run one transaction; inside ``together`` the block is a part of that one."""
         with self._reading() as db:
             is_part = db.in_transaction
             if is_part:
@@ -379,7 +379,7 @@ class SqliteStore:
 
 
 def _mend(db: sqlite3.Connection, row: DomainRow) -> None:
-    """Write what was read of a damaged row, so that it is none any more."""
+    """Write the readable fields of a damaged row, so that it is no longer damaged."""
     solver = _written(row.solver) if row.solver else None
     db.execute("UPDATE domain SET mode = ?, solver = ? WHERE name = ?", (row.mode, solver, row.domain.name))
 

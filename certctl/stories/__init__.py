@@ -1,1 +1,1 @@
-"""What certctl does, one sentence a module: each story reads top to bottom."""
+"""What certctl does, one story a module: each reads from top to bottom as the sentence it carries out."""

@@ -1,4 +1,4 @@
-"""A row of the store that cannot be read is one domain's trouble: nobody guesses, and everybody else goes on."""
+"""Refuse a domain when its row in the store cannot be read; no value is guessed, and other domains go on."""
 
 from certctl.errors import ConfigInvalid
 from certctl.slugs import Slug
@@ -17,7 +17,7 @@ def require_readable(row: DomainRow | None, *, insists: bool = False) -> None:
 
 
 def damaged(row: DomainRow) -> ConfigInvalid:
-    """Describe a domain whose row is damaged."""
+    """Return the error for a domain with a damaged row."""
     return ConfigInvalid(
         Slug.STORE_ROW_DAMAGED,
         f"the store's row of {row.domain} is damaged; it is served as before, and not renewed",

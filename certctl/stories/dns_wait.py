@@ -1,4 +1,4 @@
-"""A customer who is changing DNS right now: ask again until it points here."""
+"""Wait for a customer's DNS change (``--wait``): verify again until the domain ends at our target."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ _LONGEST_PAUSE = timedelta(seconds=30)
 
 
 class PatientDns:
-    """Party 1 with a deadline instead of one answer; only authoritative answers are awaited, nothing is ordered."""
+    """A ``Dns`` that verifies again, with growing pauses, until a deadline; nothing is ordered meanwhile."""
 
     def __init__(self, dns: Dns, clock: Clock, patience: timedelta, tell: Callable[[str], None]) -> None:
         self._dns = dns
@@ -24,7 +24,7 @@ class PatientDns:
         self._tell = tell
 
     def verify(self, domain: Domain) -> Delegation:
-        """Verify until it succeeds or patience ends; then raise what the last try said."""
+        """Verify until it succeeds; after ``patience`` raise the error of the last try."""
         deadline = self._clock.now() + self._patience
         pause = _FIRST_PAUSE
         while True:
@@ -35,7 +35,7 @@ class PatientDns:
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
     def verify_own(self, domain: Domain, solver: DnsSolver) -> Delegation:
-        """Verify a zone of our own once: nobody has to be waited for."""
+        """Verify a zone of our own, once."""
         return self._dns.verify_own(domain, solver)
 
     def _wait(self, domain: Domain, pause: timedelta, deadline: datetime, error: CertctlError) -> None:

@@ -23,9 +23,9 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
     """Take customers' domains from bare names to live HTTPS.
 
     The cheapest and most reversible step comes first: a DNS question is free, an approval costs the operator a
-    request, an order spends the CA's limits, and only then does this host change. Names travel side by side;
-    those that have their certificate at the same moment share one nginx test and one reload. Repeating it is
-    safe: a name that is already live is left alone. Each journey ends with a certificate or an error.
+    request, an order spends the CA's limits, and only then does this host change. Names run in parallel; those
+    that have their certificate at the same moment share one nginx test and one reload. It is idempotent: a name
+    that is already live is left alone. Each journey ends with a certificate or an error.
     """
     for arrived in side_by_side(journeys, lambda journey: obtain(journey, world), jobs):
         deploy(arrived, world)
@@ -34,9 +34,9 @@ def issue(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
 def obtain(journey: Journey, world: World, approval: Approval | None = None) -> None:
     """Verify → approve → obtain, unless the store already holds a certificate that is not due.
 
-    Whoever has just been given the approval hands it in: nobody is asked twice. It was given before we held the
-    name, so it does not bring back what was removed meanwhile. A run that waits for the next order
-    lets go of the name meanwhile: a first visitor, for whom orders are kept, does not wait with it.
+    A caller that has an approval already passes it in, so the endpoint is not asked twice. It was given before the
+    lock was held, so it does not bring back a domain that was removed meanwhile. A run that waits for its next
+    order releases the lock: a first visitor, for whom orders are reserved, does not wait with it.
     """
     with journey.attempt(world):
         while True:
@@ -55,7 +55,7 @@ def _approval_if_needed(journey: Journey, world: World, approval: Approval | Non
     """Return the approval to order by; None where nothing has to be ordered.
 
     Raises:
-        NotApproved: ``removed-lately``, of an approval that was handed in.
+        NotApproved: ``removed-lately``, for an approval that was passed in.
         ConfigInvalid: ``store-row-damaged``.
     """
     row = journey.before = world.store.domain(journey.domain)
@@ -78,19 +78,19 @@ def _approval_if_needed(journey: Journey, world: World, approval: Approval | Non
 
 
 def verify_and_approve(journey: Journey, world: World) -> Approval:
-    """Verify → approve: all that costs nothing, leaves no trace, and must be true before anything else."""
+    """Verify → approve: the two steps that cost nothing and write nothing; return the approval."""
     delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
     return journey.step(Step.APPROVE, world.operator.approve, delegation)
 
 
 def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver | None = None) -> None:
-    """Have the CA make a certificate, within its limits, and store it before anything else can happen to it.
+    """Obtain a certificate from the CA, within its limits, and store it at once.
 
-    What a killed run left is the result of no new order if the store has it. The new certificate stays where it was
-    made until nginx has it, too: a store that loses its last commit has not lost the key.
-    Without a solver nginx answers the CA (HTTP-01): where it would not, no order is spent to find that out. Nor is
-    one spent for a certificate that nginx serves and the store has lost, unless the operator insists, nor for one
-    that could not be published.
+    The CA's facade also keeps the certificate and key in their working directory until nginx has them: a store that
+    loses its last commit has not lost the key. A certificate that a killed run left there is not taken for a new
+    one when the store has it already. No order is placed when nginx would not answer the challenge (HTTP-01,
+    without a solver), when the certificate could not be published, or, unless the operator insists, when nginx
+    serves a newer one than the store has.
     """
     if not journey.insists:
         spare_order(journey.domain, world)
@@ -111,9 +111,10 @@ def order(journey: Journey, approval: Approval, world: World, solver: DnsSolver 
 
 
 def _require_challenge(journey: Journey, world: World) -> None:
-    """Have nginx show a token for this domain; for one that is live a wrong answer here is a warning.
+    """Check that nginx answers HTTP-01 for this domain; a wrong answer is only a warning when the domain is live.
 
-    Its visitors must not pay for a look that may be wrong, such as one from behind a balancer that answers the CA.
+    The check may be wrong, as behind a load balancer that answers the CA, and must not cost a live domain its
+    renewal.
     """
     try:
         world.web.require_challenge(journey.domain)
@@ -124,7 +125,7 @@ def _require_challenge(journey: Journey, world: World) -> None:
 
 
 def is_live(row: DomainRow | None, world: World) -> bool:
-    """Tell whether visitors are served under a certificate that still holds."""
+    """Tell whether a domain is served with a certificate that has not expired."""
     if row is None or row.certificate is None or row.state is State.REMOVED:
         return False
     return row.served > 0 and row.certificate.not_after > world.clock.now()
@@ -133,9 +134,9 @@ def is_live(row: DomainRow | None, world: World) -> bool:
 def deploy(journeys: Sequence[Journey], world: World, leaving: Sequence[Journey] = ()) -> None:
     """Publish → reload → confirm: all sites with one test and one reload, or each alone if that fails.
 
-    When nginx refuses a batch, or a place cannot be written, halves are tried on their own, so one site never stops
-    another. Who is leaving is taken out in the same change, the first that nginx takes; ``changed``, or the error,
-    says how that went.
+    When nginx refuses a batch, or a file cannot be written, its halves are tried (bisection), so one site never
+    stops another. The domains in ``leaving`` are taken out by the first change that nginx accepts; each of their
+    journeys then has ``changed``, or the error.
     """
     ready = [journey for journey in journeys if journey.ok]
     for journey in ready:
@@ -156,7 +157,7 @@ def deploy(journeys: Sequence[Journey], world: World, leaving: Sequence[Journey]
 
 
 def _deploy_apart(ready: Sequence[Journey], leaving: Sequence[Journey], world: World) -> None:
-    """Try halves, with whoever has not left by then; the leaving without the last single site, and then that."""
+    """Deploy the halves of a batch, ``leaving`` with the first; a single site and ``leaving`` each alone."""
     middle = len(ready) // 2
     deploy(ready[:middle], world, leaving)
     deploy(ready[middle:], world, [journey for journey in leaving if not journey.changed] if middle else ())
@@ -187,7 +188,7 @@ def _deploy_together(journeys: Sequence[Journey], leaving: Sequence[Journey], wo
 
 
 def let_copy_go(journey: Journey, world: World) -> None:
-    """Remove what is left of making a certificate that is in the mirror now; a later run does what failed here."""
+    """Remove the working directory of a certificate that nginx has now; a failure is left to a later run."""
     if journey.certificate:
         try:
             world.ca.acknowledge_stored(journey.certificate)
@@ -196,13 +197,13 @@ def let_copy_go(journey: Journey, world: World) -> None:
 
 
 def _is_back(domain: Domain, world: World) -> bool:
-    """Tell whether a domain was issued since it was found to be leaving: it is nobody's leftover."""
+    """Tell whether a domain that was to be taken out has been issued again meanwhile."""
     row = world.store.domain(domain)
     return row is not None and row.certificate is not None and row.state is not State.REMOVED
 
 
 def _note_removals(leaving: Sequence[Journey], world: World) -> None:
-    """Note anew that these are removed, whenever that was begun: the handshakes that follow are no first visits."""
+    """Write the removal of these domains again with the present time: our handshakes are no first visits then."""
     with world.store.together():
         for journey in leaving:
             row = world.store.domain(journey.domain)
@@ -220,9 +221,9 @@ def _take_steps(journeys: Sequence[Journey], leaving: Sequence[Journey], change:
 
 
 def _catch_up(journey: Journey, world: World) -> bool:
-    """Take up what the store says now; tell whether it still is what the journey carried.
+    """Take the domain's certificate from the store again; tell whether it is the one the journey had.
 
-    Another run may have stored a newer version since this one set out, or removed the domain, which then stays out.
+    Another run may have stored a newer version meanwhile, or removed the domain, which then ends the journey.
     """
     carried = journey.site
     with journey.attempt():
@@ -251,7 +252,7 @@ def is_settled(row: DomainRow, world: World) -> bool:
 def side_by_side(
     journeys: Sequence[Journey], go: Callable[[Journey], None], jobs: int
 ) -> Iterator[Sequence[Journey]]:
-    """Run ``go`` for each journey on ``jobs`` threads; yield those that have ended since the last time."""
+    """Run ``go`` for each journey on ``jobs`` threads; yield the journeys that have ended since the last yield."""
     pool = ThreadPoolExecutor(max_workers=max(1, jobs))
     try:
         pending = {pool.submit(go, journey): journey for journey in journeys}
@@ -266,7 +267,7 @@ def side_by_side(
 
 
 def preflight(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
-    """Verify, ask for approval, and try what an order would need; nothing is ordered, nothing stays written."""
+    """Verify, approve, and check what an order would need (``--dry-run``); nothing is ordered or written."""
     for _ in side_by_side(journeys, lambda journey: _look(journey, world), jobs):
         pass
 
@@ -278,6 +279,6 @@ def _look(journey: Journey, world: World) -> None:
 
 
 def _probe(domain: Domain, world: World) -> Done:
-    """Ask nginx for a challenge and for TLS, and the CA for its directory: free, each of them."""
+    """Check that nginx answers a challenge and speaks TLS, and that the CA answers; none of it costs a request."""
     done = (world.web.require_challenge(domain), world.web.require_tls(), world.ca.require_ready())
     return Done("; ".join(each.summary for each in done), changed=False)

@@ -1,6 +1,6 @@
-"""One domain's way through a story: the steps it took, how long they took, and where it ended.
+"""One domain's journey through a story: its steps, how long they took, and its result.
 
-A story says what happens; the journey notices it: for the person watching, for ``--json``, and for the history.
+A story takes the steps; the journey records them for the report, for ``--json`` and for the history.
 """
 
 import time
@@ -23,31 +23,31 @@ from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 
 
 class Told(Protocol):
-    """A step's result that can say itself in half a line."""
+    """The result of a step: anything with a summary for people."""
 
     @property
     def summary(self) -> str:
-        """Say it."""
+        """Return the result in half a line."""
         ...
 
 
 class Listener(Protocol):
-    """Whoever watches; called from the thread the step runs in."""
+    """An observer of journeys; called from the thread the step runs in."""
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Learn that a step began."""
+        """Take note that a step began."""
         ...
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Learn how it ended."""
+        """Take note of a step that ended, and how."""
         ...
 
     def arrived(self, journey: "Journey") -> None:
-        """Learn that a domain's way is over, one way or the other."""
+        """Take note of a journey that ended, with a result or an error."""
         ...
 
     def warn(self, text: str) -> None:
-        """Learn what somebody should mend although it stopped nothing."""
+        """Take note of a fault that an operator should mend, although it stopped nothing."""
         ...
 
 
@@ -56,16 +56,16 @@ P = ParamSpec("P")
 
 
 class Journey:
-    """A domain on its way.
+    """A domain on its way through a story.
 
     Attributes:
         certificate: What it has now, from the store or from the CA; None before either.
         changed: Whether anything on this host or at the CA is different because of this run.
         state: Its state when the journey ended, as the store says.
         error: Why it ended early.
-        warnings: What somebody should mend although the journey went on.
-        before: What the store knew when it set out, once the story has looked.
-        after: What the store knew when it ended.
+        warnings: Faults that an operator should mend although the journey went on.
+        before: The store's row at the start, once the story has read it.
+        after: The store's row at the end.
         ended_at: When it ended; None before, and for a run that leaves no trace.
         is_late: At its end renewal had been due for so long that half of the time left for it was gone.
         site: What is to be published, once that is known.
@@ -73,8 +73,8 @@ class Journey:
         insists: The operator said --force: a certificate that is still good is replaced, and no rest after a
             failure is kept.
         mode: How nginx is to serve it from now on, when the operator said so; None leaves that as it is.
-        records: The records that prove it, for whoever asked for nothing but that.
-        still_approved: After a removal, whether the operator would approve it again; None when nobody said.
+        records: The DNS records that prove the delegation, for ``certctl verify``.
+        still_approved: After a removal, whether the operator would approve it again; None without an answer.
     """
 
     def __init__(self, domain: Domain, listener: Listener, *, insists: bool = False) -> None:
@@ -99,7 +99,7 @@ class Journey:
 
     @property
     def ok(self) -> bool:
-        """Tell whether nothing went wrong so far."""
+        """Tell whether no step has failed so far."""
         return self.error is None
 
     @property
@@ -125,22 +125,22 @@ class Journey:
 
     @property
     def has_ordered(self) -> bool:
-        """Tell whether the CA made a certificate on the way."""
+        """Tell whether the CA issued a certificate in this journey."""
         return any(step.name is Step.OBTAIN and step.ok for step in self.steps)
 
     def step(self, name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Take one step and remember how it went.
+        """Take one step, record it, and return what ``do`` returns.
 
         Raises:
-            CertctlError: whatever the step raises, after noting it.
+            CertctlError: as the step raised it, after it was recorded.
         """
         return take_together([self], name, do, *args, **kwargs)
 
     @contextmanager
     def attempt(self, world: World | None = None) -> Iterator[None]:
-        """Let the journey end here if a step fails: the failure is kept, not raised.
+        """End the journey when the block raises a CertctlError, which is recorded and not raised.
 
-        Without a world nothing is written down, as ``--dry-run`` promises.
+        Without a world nothing is written, as ``--dry-run`` promises.
         """
         try:
             yield
@@ -148,12 +148,12 @@ class Journey:
             self.fail(error, world)
 
     def while_held(self, world: World, work: Callable[[World], None]) -> None:
-        """Work on the domain while no other run may; the journey ends here if either fails."""
+        """Call ``work`` while this run holds the domain's lock; the journey ends when lock or call fails."""
         with self.attempt(world), world.holding(self.domain) as held, self.attempt(held):
             work(held)
 
     def fail(self, error: CertctlError, world: World | None = None) -> None:
-        """End the journey with an error and remember it, where something was tried."""
+        """End the journey with an error; write it into the store if a step was tried."""
         self.error = error
         with suppress(CertctlError):  # a store that fails now is not the news
             if world and self.steps and error.kind.is_remembered:
@@ -162,18 +162,18 @@ class Journey:
         self.listener.arrived(self)
 
     def warn(self, error: CertctlError, world: World) -> None:
-        """Say what would have ended another journey, and go on; it is in the history, too."""
+        """Report an error as a warning and go on; it is written into the history too."""
         self.warnings.append(error)
         self.listener.warn("; ".join((f"{self.domain}: {error.message}", *error.seen)))
         with suppress(CertctlError):  # a store that fails now will say so itself
             self._record(world, Step.PROBE, error.slug, error.message)
 
     def fail_unforeseen(self, problem: BaseException) -> None:
-        """End the journey over what nobody foresaw: it is said for this domain, and stops nobody else's."""
+        """End the journey with an unexpected exception, so that the journeys beside it go on."""
         self.fail(unforeseen(problem))
 
     def succeed(self, what: str, world: World) -> None:
-        """End the journey well; note in the history what it achieved, when it changed anything."""
+        """End the journey with success; when it changed anything, write ``what`` and its steps into the history."""
         if not self.ok:
             return
         self._end(world)
@@ -182,7 +182,7 @@ class Journey:
             self._record(world, what, None, "; ".join(f"{step.name}: {step.detail}" for step in self.steps))
 
     def _remember(self, error: CertctlError, world: World) -> None:
-        """Write the failure down; a domain that is still parked gets no line in its history at every run."""
+        """Write the failure into the store; a domain that is still parked gets no new line in its history."""
         still_parked = self.before and self.before.state in PARKED and self.before.state is self.state
         if not still_parked:
             self._record(world, self.steps[-1].name, error.slug, error.message)
@@ -202,7 +202,7 @@ class Journey:
 def take_together(
     journeys: Sequence[Journey], name: Step, do: Callable[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
-    """Take a step that several domains share, such as one reload for all of them."""
+    """Take a step that several domains share, such as one reload, and record it for each; return its result."""
     raise_if_stopping(f"before {name}")
     for journey in journeys:
         journey.listener.started(journey.domain, name)

@@ -1,4 +1,4 @@
-"""The story: what has had its time goes.
+"""The story: delete what is no longer needed.
 
 The history and the ledger are kept for 400 days, and as long as they count; what killed runs left of making
 certificates goes once these are in the mirror.
@@ -18,10 +18,9 @@ _MOST = 200
 
 
 def prune(world: World) -> int:
-    """Delete what is old and counts no more, in small transactions; a run leaves the rest of many to the next.
+    """Delete old rows in small transactions, a bounded number of them in a run; return how many rows were deleted.
 
-    Returns how many rows went: none while the CA does not say that this host's clock is right, as by one that is a
-    year ahead everything is old.
+    Nothing is deleted until the CA has confirmed this host's clock: by one that is a year ahead every row is old.
     """
     now = world.clock.now()
     if not world.store.reaches_back(now - KEPT):
@@ -39,9 +38,9 @@ def prune(world: World) -> int:
 
 
 def let_copies_go(world: World) -> None:
-    """Remove the working directory of each certificate that is in the mirror, the second copy of its key in it.
+    """Remove the working directory of each certificate that nginx has, and with it the second copy of its key.
 
-    What could not be removed is left to the next run; what nginx has no files of yet is not touched.
+    A failure is left to the next run; the directory of a certificate that is not in the mirror yet stays.
     """
     stems = set[str]()
     with suppress(CertctlError):

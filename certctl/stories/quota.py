@@ -1,7 +1,7 @@
-"""What a request to the CA takes from its limits, kept in our own ledger, and the rest after a failure.
+"""The CA's rate limits as certctl keeps them: our own ledger of requests, and the back-off after a failure.
 
-A request that would be refused is not sent (exit 6 with the time to wait). Failures are remembered and backed
-off; a domain that rests is not asked about at the CA, whoever calls, unless the operator insists.
+A request that would be refused is not sent (exit 6 with the time to wait). A domain in its back-off is not ordered
+by any command or the daemon, unless the operator insists.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from certctl.values import DomainRow
 
 
 class NoOrderYet(Exception):
-    """The next order is allowed after ``wait``, and this run goes on then; it must hold nothing meanwhile."""
+    """The next order is allowed after ``wait``; a run that waits for it must release its locks."""
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__(f"no order for {wait}")
@@ -26,20 +26,20 @@ class NoOrderYet(Exception):
 
 
 def request_for(domain: Domain, *, renewal: bool) -> Request:
-    """Describe the certificate for a domain as the CA will count it."""
+    """Return the request for a domain's certificate as the CA will count it."""
     return Request(domain.names, (registered_domain(domain),), renewal)
 
 
 @contextmanager
 def spending(request: Request, world: World) -> Iterator[None]:
-    """Let one request to the CA through if its limits allow it, and write down what it took.
+    """Take the tokens for one request to the CA, if its limits allow it, and settle them after the block.
 
-    The tokens are written down before the CA is asked, so that the last one is not taken twice by two domains at
-    the same moment; what the CA did not take comes back.
+    The tokens are taken before the request, so that two domains never take the same last one; those the CA did not
+    count are refunded.
 
     Raises:
-        RateLimited: ``budget-exhausted``: the CA would refuse, or what is left is for others; it is not asked.
-        NoOrderYet: the same about orders, in a run that waits for them.
+        RateLimited: ``budget-exhausted``: the CA would refuse, or what is left is reserved; the block is not run.
+        NoOrderYet: as above for orders, in a run that waits for them.
     """
     now = _take(request, world)
     try:
@@ -56,7 +56,7 @@ def spending(request: Request, world: World) -> Iterator[None]:
 
 
 def _take(request: Request, world: World) -> datetime:
-    """Take the tokens for a request and return the moment they were written down at."""
+    """Take the tokens for a request; return the moment under which the ledger has them."""
     now = world.clock.now()
     missing = world.store.take(request.needed, [*request.order, *request.certificate], world.limits, now)
     if missing is None:
@@ -68,7 +68,7 @@ def _take(request: Request, world: World) -> datetime:
 
 
 def keep_resting(row: DomainRow, world: World) -> None:
-    """Refuse a domain whose last attempt failed too recently.
+    """Refuse a domain that is in its back-off.
 
     Raises:
         RateLimited: ``backing-off``, with the time to wait.
@@ -78,7 +78,7 @@ def keep_resting(row: DomainRow, world: World) -> None:
 
 
 def backing_off(row: DomainRow, until: datetime, now: datetime) -> RateLimited:
-    """Describe a domain that rests."""
+    """Return the error for a domain in its back-off."""
     return RateLimited(
         Slug.BACKING_OFF,
         f"{row.domain} failed {row.attempts} times at the CA, last with {row.last_error}: it rests",
@@ -94,7 +94,7 @@ def command_for(domain: Domain) -> str:
 
 
 def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
-    """Return until when a domain rests after this error; None when nothing that counts was asked of the CA."""
+    """Return the end of a domain's back-off after this error; None when it was no attempt that the CA counts."""
     if not _was_attempt(error):
         return None
     row = world.store.domain(domain)
@@ -111,7 +111,7 @@ def _was_attempt(error: CertctlError) -> bool:
 
 
 def _was_cut_short(error: CertctlError) -> bool:
-    """Tell whether the engine was killed after the CA had taken an order: each of these costs another one."""
+    """Tell whether the engine was killed after it had placed an order: the next attempt places another one."""
     return error.kind.at_ca is AtCa.CUT_SHORT and error.quota_used
 
 

@@ -1,4 +1,4 @@
-"""The story: make the mirror and nginx equal to the store, after a crash, a restore or a hand's mistake."""
+"""The story: make the mirror and nginx equal to the store, after a crash, a restore or a manual change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ Start = Callable[[Domain], Journey]
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """What a run did, and what it left alone.
+    """The result of a run.
 
     Attributes:
-        journeys: The domains the store knows.
-        less: The domains of which it knows less than nginx serves, and what it lacks.
+        journeys: A journey for each domain that the store knows.
+        less: By domain, what the store lacks of one that nginx serves; these domains were left alone.
     """
 
     journeys: Sequence[Journey]
@@ -29,11 +29,11 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The domains nginx has files for and the store has no certificate of.
+    """The domains that nginx has files for and the store has no certificate of.
 
     Attributes:
-        leaving: The store says that they were removed.
-        unknown: The store does not say so. They stay.
+        leaving: Those the store has as removed: they are taken out.
+        unknown: The others: they stay.
     """
 
     leaving: Sequence[Domain]
@@ -43,8 +43,8 @@ class Found:
 def reconcile(world: World, start: Start) -> Reconciled:
     """Publish every live domain of the store, take out what it says is removed, and leave what it does not know.
 
-    What a killed ``remove`` began is ended first. The rest is one change: nginx would not take the one without the
-    other. Idempotent: where nothing differs, nothing is written, and nginx is not reloaded.
+    Removals that a killed run began are finished first. The rest is one change, which nginx accepts as a whole or
+    not at all. It is idempotent: where nothing differs, nothing is written and nginx is not reloaded.
     """
     ended = finish_removals(world, start)
     found = sort_out(world)
@@ -64,7 +64,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
 
 
 def sort_out(world: World) -> Found:
-    """Look at nginx's files for what the store has no certificate of."""
+    """Return the domains that nginx has files for and the store has no certificate of."""
     names = world.web.names()
     known = {row.domain for row in world.store.domains() if _is_served(row)}
     leaving, unknown = list[Domain](), list[Domain]()
@@ -80,21 +80,21 @@ def sort_out(world: World) -> Found:
 
 
 def publish_everyone(world: World, start: Start, leaving: Sequence[Journey] = ()) -> Sequence[Journey]:
-    """Publish every live domain of the store, each as it is to be served now, and take others out with that."""
+    """Publish every live domain of the store in its mode, and take the ``leaving`` out in the same change."""
     journeys = [begin(row.domain, start, world) for row in world.store.domains() if _is_served(row)]
     deploy(journeys, world, leaving)
     return journeys
 
 
 def begin(domain: Domain, start: Start, world: World) -> Journey:
-    """Start a journey for a domain that has its certificate already."""
+    """Return a journey for a domain with a certificate, its row already read."""
     journey = start(domain)
     journey.before = world.store.domain(domain)
     return journey
 
 
 def _cleared(unknown: Sequence[Domain], world: World, start: Start) -> Sequence[Journey]:
-    """Report whose server block had no pair, served nobody, and went with the change."""
+    """Return ended journeys for the server blocks without a certificate, which the change has removed."""
     names = set(world.web.names())
     journeys = [start(domain) for domain in unknown if domain not in names]
     for journey in journeys:
@@ -122,11 +122,11 @@ def _is_less(journey: Journey) -> bool:
 
 
 def _was_removed(journey: Journey, world: World) -> bool:
-    """Tell whether another run removed a domain meanwhile, which is as it should be."""
+    """Tell whether a journey failed only because another run removed its domain meanwhile."""
     row = world.store.domain(journey.domain) if journey.error else None
     return row is not None and row.state is State.REMOVED
 
 
 def _is_served(row: DomainRow) -> bool:
-    """Tell whether a domain is to be served, or may be, if only its row could be read."""
+    """Tell whether a domain is to be served; one with a damaged row may be."""
     return row.certificate is not None or bool(row.damage)

@@ -19,9 +19,9 @@ from certctl.values import Approval, Certificate, DomainRow, Done, Pem, Removal,
 def remove(journey: Journey, world: World, removal: Removal = Removal.FORGET) -> None:
     """Take one domain out of nginx, prove it is gone, then forget its certificate and key, unless told otherwise.
 
-    The wish is stored first, so a run that dies half-way is finished by the next one, or by ``reconcile`` or
-    ``renew``; and so the handshake that proves it is no first visit (see ``stay_away``). At last the operator is
-    asked whether a later visit would bring the domain back.
+    The removal is stored first, so that one a killed run began is finished by the next run, by ``reconcile`` or by
+    ``renew``, and the handshake that confirms it is no first visit (see ``refuse_if_removed_lately``). Last the
+    operator is asked whether a later visit would bring the domain back.
     """
     journey.while_held(world, lambda held: _take_out(journey, held, removal))
     if journey.ok and not journey.domain.is_wildcard:
@@ -43,10 +43,11 @@ def _finish(journey: Journey, world: World) -> None:
 
 
 def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:
-    """Refuse a first visit of a domain that was removed lately, or whose yes was given before it was removed.
+    """Refuse a first visit to a domain that was removed lately, or with an approval from before its removal.
 
-    For ten minutes nobody is asked: what still names the domain, our own proof among it, does not bring it back.
-    The operator's ``issue`` does not come here. A removal further ahead than that was noted by a wrong clock.
+    For ten minutes the approval endpoint is not asked: visits that are still under way, our own handshake among
+    them, do not bring the domain back. The command ``issue`` does not call this. A removal that lies further in the
+    future was written by a wrong clock and counts for nothing.
 
     Raises:
         NotApproved: ``removed-lately``, with the time to wait.
@@ -94,7 +95,7 @@ def _take_out(journey: Journey, world: World, removal: Removal) -> None:
 
 
 def _pair(journey: Journey, world: World) -> tuple[Certificate, Pem] | None:
-    """Return what is to be revoked: what the store has, or else what nginx serves without it."""
+    """Return the certificate and PEM to revoke: the store's, or else what nginx serves; None without either."""
     if journey.certificate:
         return journey.certificate, world.store.pem(journey.certificate)
     with suppress(Unreachable):

@@ -1,4 +1,4 @@
-"""The story: every certificate that is due gets a successor, whether or not anyone visits the page."""
+"""The story: every certificate that is due is replaced, whether or not its site has visitors."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +22,9 @@ _WRITTEN_TOGETHER = 500
 
 
 def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
-    """Renew side by side what is due, then publish everything with one reload.
+    """Renew what is due in parallel, then publish everything with one reload.
 
-    Whatever fails, the certificate in force keeps being served: nothing is taken away here.
+    When a renewal fails, the certificate in force is served on: this story takes nothing out.
     """
     ready: list[Journey] = []
     for arrived in side_by_side(journeys, lambda journey: renew_one(journey, world), jobs):
@@ -39,8 +39,8 @@ def renew(journeys: Sequence[Journey], world: World, *, jobs: int = 1) -> None:
 def renew_one(journey: Journey, world: World) -> None:
     """Verify → approve again → obtain, for a domain that has a certificate.
 
-    A domain whose DNS left us, or that the operator no longer wants, is parked: it keeps being served to the end
-    of its certificate, costs the CA nothing, is looked at again by every run, and comes back by itself.
+    A domain that no longer ends at our target, or is no longer approved, is parked: it is served until its
+    certificate expires, places no orders, is verified again by every run, and is renewed once it is back.
     """
     journey.while_held(world, lambda held: _renew(journey, held))
 
@@ -73,7 +73,7 @@ def _welcome_again(journey: Journey, row: DomainRow, world: World) -> None:
 
 
 def _ask_again(journey: Journey, world: World) -> Approval:
-    """Verify and approve a customer's live domain once more; a no parks it."""
+    """Verify and approve a customer's domain again for its renewal; a refusal parks it."""
     with _parking(journey, NotReady, State.MOVED, world):
         delegation = journey.step(Step.VERIFY, world.dns.verify, journey.domain)
     with _parking(journey, NotApproved, State.UNWANTED, world):
@@ -81,9 +81,9 @@ def _ask_again(journey: Journey, world: World) -> Approval:
 
 
 def waiting(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[DomainRow]:
-    """Return what a run should take up: what never failed first, then the soonest to expire.
+    """Return the rows a run should renew: those that never failed first, then by their expiry.
 
-    Without ``rows`` the CA is asked first about each certificate whose suggestion has grown old.
+    Without ``rows`` old suggestions of the CA (ARI) are refreshed first, and the store's candidates are taken.
     """
     if rows is None:
         refresh_suggestions(world)
@@ -96,14 +96,14 @@ def waiting(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[D
 
 
 def resting(world: World, rows: Sequence[DomainRow]) -> Sequence[DomainRow]:
-    """Return what of these a run leaves alone although it is due: it failed at the CA too recently."""
+    """Return those of the rows that are due and in their back-off, so that a run leaves them alone."""
     return [row for row in rows if _rests(row, world) and is_waiting(row, world)]
 
 
 def is_waiting(row: DomainRow, world: World) -> bool:
     """Tell whether a domain's certificate is due or unpublished, or whether it is parked and may have come back.
 
-    A damaged row does not tell, and waits for the operator, who learns of it so.
+    A damaged row always does, so that the run reports it to the operator.
     """
     if row.damage:
         return True
@@ -114,10 +114,10 @@ def is_waiting(row: DomainRow, world: World) -> bool:
 
 
 def _is_unpublished(row: DomainRow | None) -> bool:
-    """Tell whether nginx does not have the certificate that the store already has: it is not ordered again.
+    """Tell whether the store has a certificate that nginx lacks: it is published and not ordered again.
 
-    Either nginx refused it, or the run that renewed it was killed before nginx was told. A first version that was
-    only obtained waits for the operator's own ``publish``.
+    Either nginx refused it, or the run that renewed it was killed before the reload. A first version that was only
+    obtained waits for the operator's ``publish``.
     """
     if row is None or row.certificate is None:
         return False
@@ -127,7 +127,7 @@ def _is_unpublished(row: DomainRow | None) -> bool:
 
 
 def _is_late(row: DomainRow, world: World) -> bool:
-    """Tell whether a wildcard that waits for a person has waited too long to only remind of it."""
+    """Tell whether a manual wildcard is so late that the run fails for it, instead of a reminder."""
     return row.certificate is not None and is_late(row.certificate, world.clock.now(), world.fallback_fraction)
 
 
@@ -136,9 +136,9 @@ def _rests(row: DomainRow, world: World) -> bool:
 
 
 def refresh_suggestions(world: World) -> None:
-    """Ask the CA when it would like renewals (ARI), where that was never asked or too long ago.
+    """Ask the CA for its renewal window (ARI, RFC 9773) of each certificate with no suggestion or an old one.
 
-    A question without an answer changes nothing: what the CA said before still holds.
+    Without an answer the last suggestion stays in force.
     """
     old = [
         (row.certificate, row.suggestion.renew_at if row.suggestion else None)

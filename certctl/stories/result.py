@@ -1,6 +1,6 @@
-"""Pure: what became of one domain in one run, the one word for it, and whether somebody should be woken for it.
+"""Pure: the result of one domain in one run, its disposition, and whether a timer's run fails for it.
 
-Reports, JSON, the journal, alerts and the exit code of a timer's run all read this; none of them judges itself.
+Reports, JSON, the journal, alerts and the exit code are all derived from it; none of them decides for itself.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ PARKED = frozenset({State.MOVED, State.UNWANTED})
 
 
 class Disposition(StrEnum):
-    """What became of a domain (public: the first word of a line in the journal)."""
+    """What became of a domain, in one word (public: the first word of a line in the journal)."""
 
     ISSUED = "issued"
     RENEWED = "renewed"
@@ -29,7 +29,7 @@ class Disposition(StrEnum):
 
 
 class Step(StrEnum):
-    """The steps of the one sentence (public: the ``steps`` of every JSON result)."""
+    """The steps of a story (public: the ``steps`` of every JSON result)."""
 
     VERIFY = "verify"
     APPROVE = "approve"
@@ -45,7 +45,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepTaken:
-    """One step that ended. ``ms`` is wall time."""
+    """One step that ended. ``ms`` is wall time in milliseconds."""
 
     name: Step
     ok: bool
@@ -55,21 +55,21 @@ class StepTaken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JourneyResult:
-    """What became of one domain: of its journey, or of a name that was refused at the door.
+    """The result of one domain: of its journey, or of a name that was rejected before there was one.
 
     Attributes:
-        domain: Its name, as it was given where it is no domain.
+        domain: Its name; the text as it was given when it is no domain.
         changed: Whether anything on this host or at the CA is different because of this run.
-        state: What the store says of it, or a word for how it is.
+        state: Its state in the store, or for a listing its condition in one word.
         certificate: What it has now, from the store or from the CA.
         error: Why its journey ended early.
-        warnings: What somebody should mend although the journey went on.
+        warnings: Faults that an operator should mend although the journey went on.
         demand: What a person must put into DNS before the story can go on.
-        proof: The records that prove it, for whoever asked for nothing but that.
-        still_approved: After a removal, whether the operator would approve it again; None when nobody said.
-        at: When its journey ended; None where there was none, where it was only looked at, or leaves no trace.
-        before: What the store knew when it set out; None for a new domain, or when the story did not look.
-        after: What the store knew at its end.
+        proof: The DNS records that prove the delegation, for ``certctl verify``.
+        still_approved: After a removal, whether the operator would approve it again; None without an answer.
+        at: When its journey ended; None without a journey, or for one that writes nothing.
+        before: The store's row at the start; None for a new domain, or when the story did not read it.
+        after: The store's row at the end.
         late: Renewal had been due for so long that half of the time left for it was gone.
         forced: The operator insisted.
     """
@@ -92,7 +92,7 @@ class JourneyResult:
 
     @property
     def ok(self) -> bool:
-        """Tell whether nothing failed."""
+        """Tell whether the journey ended without an error."""
         return self.error is None
 
     @property
@@ -102,7 +102,7 @@ class JourneyResult:
 
     @property
     def disposition(self) -> Disposition:
-        """Say it in one word."""
+        """Return the result in one word."""
         if self.at is None:
             return Disposition.DONE if self.ok else Disposition.FAILED
         if self.error:
@@ -116,23 +116,23 @@ class JourneyResult:
 
     @property
     def is_news(self) -> bool:
-        """Tell whether the domain's state is another one than before."""
+        """Tell whether the domain's state is another one than at the start."""
         return self.before is None or self.after is None or self.before.state is not self.after.state
 
     @property
     def in_force(self) -> Certificate | None:
-        """Return what was in force for the domain at the end, or about to be."""
+        """Return the certificate that the domain had at the end: the one it was served with, or is about to be."""
         return self.after.certificate if self.after else None
 
     @property
     def days_left(self) -> int | None:
-        """Return how many whole days were left of the certificate it set out with."""
+        """Return how many whole days were left of the certificate at the start; None without one."""
         row = self.before or self.after
         return row.certificate.remaining(self.at).days if self.at and row and row.certificate else None
 
     @property
     def reason(self) -> str:
-        """Say why it was renewed: the operator insisted, the CA asked for it, or its share of life is up."""
+        """Return why it was renewed: ``forced`` by the operator, ``ari`` (the CA asked), ``share`` of life."""
         if self.forced:
             return "forced"
         suggestion = self.before.suggestion if self.before else None
@@ -143,8 +143,9 @@ class JourneyResult:
     def wakes(self) -> bool:
         """Tell whether a run by a timer should fail for this (exit ≠ 0, ``OnFailure=``).
 
-        It does for what the operator can mend. Trouble of the CA's, of the network's or of nobody's mends itself,
-        unless the certificate gets late over it. A customer's matters, and a parked domain, never wake anybody.
+        It does for faults that the operator can mend, and for every fault but a customer's once the certificate is
+        late: those of the CA and the network pass by themselves before that. It never does for a customer's fault
+        or a parked domain.
         """
         if self.at is None or self.error is None:
             return not self.ok

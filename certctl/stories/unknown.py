@@ -1,8 +1,8 @@
-"""What nginx serves although the store knows less: nothing of it, or only an older certificate.
+"""Domains of which the store knows less than nginx serves: nothing, or only an older certificate.
 
-The store was lost, restored from a backup, or is another host's. What it knows less than the host shows is never a
-reason to take anything away: such a name stays as it is served until the operator says what it is, or has the store
-adopt it, without an order and without a reload.
+The store was lost, restored from a backup, or is another host's. That it knows less than nginx serves is never a
+reason to take a site out: such a domain is served on until the operator removes it, or lets the store adopt it,
+without an order and without a reload.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +21,8 @@ from certctl.values import Certificate, DomainRow, Done, Issued, State
 def newer_in_force(domain: Domain, row: DomainRow | None, world: World) -> Certificate | None:
     """Return the certificate in force when the store has none of the domain, or only an older one; else None.
 
-    Dates decide, not numbers: another store counts versions of its own. What is one of the store's own versions is
-    its past, and what is no pair that still holds is nobody's loss.
+    Dates decide, not version numbers, which another store counted for itself. One of the store's own earlier
+    versions is not newer, and a pair that is broken or expired does not count.
     """
     known = row.certificate if row else None
     leaf = world.web.leaf(domain)
@@ -36,7 +36,7 @@ def newer_in_force(domain: Domain, row: DomainRow | None, world: World) -> Certi
 
 
 def lack(domain: Domain, row: DomainRow | None, world: World) -> str | None:
-    """Return what the store lacks of a domain that nginx has files for; None when it knows all there is to know."""
+    """Return in words what the store lacks of a domain that nginx has files for; None when it lacks nothing."""
     if is_unknown(row):
         return "not in the store"
     if row is None or row.certificate is None or row.state is State.REMOVED:
@@ -57,9 +57,9 @@ def require_newest(domain: Domain, row: DomainRow, world: World) -> None:
 
 
 def spare_order(domain: Domain, world: World) -> None:
-    """Refuse to order for a domain that nginx serves with a certificate which the store lacks and which is not due.
+    """Refuse an order for a domain that nginx serves with a certificate the store lacks, while that is not due.
 
-    Once that is due it is ordered like any other: nobody's page ends because the operator did not come.
+    Once it is due it is ordered like any other, so that no site expires while the operator is away.
 
     Raises:
         Unreachable: ``store-knows-less``.
@@ -73,18 +73,18 @@ def spare_order(domain: Domain, world: World) -> None:
 
 
 def is_unknown(row: DomainRow | None) -> bool:
-    """Tell whether the store has no certificate of a domain and does not say either that it was removed."""
+    """Tell whether the store has no certificate of a domain and does not have it as removed either."""
     return row is None or (row.certificate is None and not row.damage and row.state is not State.REMOVED)
 
 
 def find_unknown(world: World) -> Mapping[Domain, str]:
-    """Return every domain of which the store knows less than nginx's files show, and what it lacks."""
+    """Return, by domain, what the store lacks of each that nginx has files for."""
     lacks = ((domain, lack(domain, world.store.domain(domain), world)) for domain in world.web.names())
     return {domain: text for domain, text in lacks if text}
 
 
 def store_knows_less(domains: Mapping[Domain, str | None]) -> Unreachable:
-    """Build the one error about all domains of which the store knows less; what it lacks by domain."""
+    """Return one error about these domains; the mapping has what the store lacks of each."""
     first = next(iter(domains))
     alone = len(domains) == 1
     which = str(first) if alone else f"{len(domains)} domains"
@@ -98,9 +98,9 @@ def store_knows_less(domains: Mapping[Domain, str | None]) -> Unreachable:
 
 
 def adopt(world: World, start: Callable[[Domain], Journey]) -> Sequence[Journey]:
-    """Take in each pair of which the store knows less; one that is no pair is that domain's trouble alone.
+    """Store each certificate and key that nginx serves and the store lacks; a broken pair fails only its domain.
 
-    Safe to repeat, also after a kill: what is in the store is passed over, and nothing else is written.
+    It is safe to repeat, also after a kill: what the store has is skipped.
     """
     journeys = [start(domain) for domain in world.web.names() if _is_lacking(domain, world)]
     for journey in journeys:
@@ -116,7 +116,7 @@ def _is_lacking(domain: Domain, world: World) -> bool:
 
 
 def _take(journey: Journey, world: World) -> Done:
-    """Take one pair in, by its number in the mirror where that is free: then nothing is to be published."""
+    """Store one pair, under its version number in the mirror if that is free: then no file has to change."""
     site = world.web.in_force(journey.domain, world.clock.now())
     world.web.require_shown(site)
     with world.store.together():

@@ -1,7 +1,7 @@
 """The story: the operator's own zone, ``*.ZONE`` and ``ZONE`` in one certificate, proven by DNS-01.
 
-No customer is involved, so nobody's CNAME is looked at and no approval endpoint is asked: the zone is the
-operator's by configuration, and the CA has its control over the zone proven by a TXT record.
+No customer is involved: no CNAME is looked up and no approval endpoint is asked. The zone is the operator's by
+configuration, and a TXT record proves control over it to the CA.
 """
 
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ _REMINDED = timedelta(days=1)
 
 
 def wildcard(journey: Journey, solver: DnsSolver, world: World) -> None:
-    """Take the operator's zone to live HTTPS; repeating it is safe, and spends nothing while nothing is due."""
+    """Take the operator's zone to live HTTPS; it is idempotent, and places no order while nothing is due."""
     obtain(journey, solver, world)
     deploy([journey], world)
 
 
 def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
-    """Verify the zone → approve it as our own → obtain by DNS-01, and remember how for the renewals."""
+    """Verify the zone → approve it as our own → obtain by DNS-01, and store the solver for the renewals."""
     journey.while_held(world, lambda held: _obtain(journey, solver, held))
 
 
@@ -46,7 +46,7 @@ def _obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
 
 
 def begin(journey: Journey, world: World) -> None:
-    """Have the CA take the order, for a person to make its records and come back; nothing due, nothing begun."""
+    """Place the order, if it is due, and set ``journey.demand``: a person adds the records and goes on later."""
     journey.while_held(world, lambda held: _begin(journey, held))
 
 
@@ -65,7 +65,7 @@ def _begin(journey: Journey, world: World) -> None:
 
 
 def _has_nothing_to_do(journey: Journey, solver: DnsSolver, world: World) -> bool:
-    """Look up what the store has of a zone, and tell whether that will do.
+    """Read the zone's row into the journey; tell whether its certificate needs no replacement.
 
     Raises:
         ConfigInvalid: ``store-row-damaged``.
@@ -77,27 +77,27 @@ def _has_nothing_to_do(journey: Journey, solver: DnsSolver, world: World) -> boo
 
 
 def approve_own(journey: Journey, solver: DnsSolver, world: World) -> Approval:
-    """Prove that the zone is in order and the operator's own."""
+    """Verify the zone, and approve it as the operator's own by configuration."""
     delegation = journey.step(Step.VERIFY, world.dns.verify_own, journey.domain, solver)
     return journey.step(Step.APPROVE, world.operator.approve_own, delegation)
 
 
 def solver_of(row: DomainRow) -> DnsSolver:
-    """Return how a wildcard is solved; one that nobody automated is made by hand."""
+    """Return the solver of a wildcard; the manual one when none was stored."""
     return row.solver or BY_HAND
 
 
 def needs_person(row: DomainRow) -> bool:
-    """Tell whether nobody but a person can renew this."""
+    """Tell whether only a person can renew this domain: a wildcard with the manual solver."""
     return row.domain.is_wildcard and not row.damage and solver_of(row).is_manual
 
 
 @dataclass(frozen=True, slots=True)
 class Reminder:
-    """A wildcard that waits for a person.
+    """A wildcard that is due and that only a person can renew.
 
     Attributes:
-        late: So much time has passed that this is a failure, not a reminder.
+        late: Whether it is so late that the run fails, instead of a reminder.
     """
 
     row: DomainRow
@@ -106,13 +106,13 @@ class Reminder:
 
     @property
     def text(self) -> str:
-        """Say who must do what by when."""
+        """Return the line that says who must do what by when."""
         zone = self.row.domain.zone
         return f"{self.row.domain}: you, by {self.expires:%Y-%m-%d}: it is renewed by hand: certctl wildcard {zone}"
 
 
 def reminders(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence[Reminder]:
-    """Return the wildcards that are due and wait for a person; once a day the history says so too."""
+    """Return the wildcards that are due and that only a person can renew; note each in the history once a day."""
     now = world.clock.now()
     found = []
     for row in world.candidates() if rows is None else rows:
@@ -126,7 +126,7 @@ def reminders(world: World, rows: Sequence[DomainRow] | None = None) -> Sequence
 
 
 def by_hand(row: DomainRow, world: World) -> ConfigInvalid:
-    """Build the error for a renewal that only a person can make."""
+    """Return the error for a renewal that only a person can make."""
     due = row_due_at(row, world.fallback_fraction)
     expires = f"{row.certificate.not_after:%Y-%m-%d}" if row.certificate else "never issued"
     return ConfigInvalid(
@@ -138,7 +138,7 @@ def by_hand(row: DomainRow, world: World) -> ConfigInvalid:
 
 
 def _is_done(row: DomainRow, solver: DnsSolver, world: World) -> bool:
-    """Tell whether there is nothing to do; a new automatism is tried at once, not on the day it is needed."""
+    """Tell whether there is nothing to do; a new solver that needs no person is tried at once, before it is due."""
     return is_settled(row, world) and (solver.is_manual or solver == row.solver)
 
 
