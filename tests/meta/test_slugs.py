@@ -163,3 +163,8 @@ def test_every_slug_has_the_name_of_its_words() -> None:
 
 def test_every_slug_stands_in_the_catalogue() -> None:
     assert list(CATALOGUE) == list(Slug)
+
+
+def test_every_slug_is_given_to_an_error_somewhere() -> None:
+    given = {name for source in HOUSE for name in re.findall(r"\bSlug\.(\w+)", source.text)}
+    assert set(Slug.__members__) - given == set()

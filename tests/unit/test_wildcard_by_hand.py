@@ -179,6 +179,9 @@ def test_a_cname_that_never_ends_is_part_of_the_sight(dns: DnsTown) -> None:
     assert sight.answers == ()
     assert sight.notes == (f"{NAME} is an alias that never ends",)
     assert not sight.agrees([])
+    with pytest.raises(NotReady) as raised:
+        dns.party.verify_own(Domain(f"*.{ZONE}"), DnsSolver("cloudflare"))
+    assert raised.value.slug == "dns-cname-loop"
 
 
 def test_a_resolver_that_is_down_does_not_end_the_wait(dns: DnsTown) -> None:
