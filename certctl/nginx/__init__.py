@@ -1,1 +1,1 @@
-"""Party 4: nginx. Renders server blocks, keeps the mirror, tests, swaps, reloads and proves it on the wire."""
+"""nginx (party 4): renders server blocks, keeps the mirror, tests, swaps, reloads, and proves it by handshakes."""

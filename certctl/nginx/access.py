@@ -1,4 +1,4 @@
-"""Who may read keys where nginx's workers open them themselves: the workers, and no other process of their user."""
+"""Who can read private keys in modes ``shared`` and ``lua``: nginx's workers, no other process of their user."""
 
 import os
 import re
@@ -19,45 +19,45 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A process, as far as rights on files go."""
+    """The user and groups of a process, on which its rights to files depend."""
 
     uid: int
     gids: frozenset[int]
 
     def may_read(self, settings: NginxSettings) -> bool:
-        """Tell whether it may read keys of 0640 that belong to certctl's user and the workers' group."""
+        """Tell whether the process can read keys of mode 0640 of certctl's user and the workers' group."""
         owner = accounts.find(settings.user, settings.group)
         return self.uid == 0 or (owner is not None and (self.uid == owner.uid or owner.gid in self.gids))
 
 
 def running(master: Master) -> Sequence[Identity]:
-    """Return the workers that take connections now; none when nginx is not running."""
+    """Return the identities of the workers that take connections now; none when nginx is not running."""
     pid = master.pid()
     return [found for worker, _ in workers(pid).accepting if (found := _identity(worker))] if pid else []
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The arguments of ``user`` in nginx's main file, and whom they make the workers at the next reload."""
+    """The arguments of nginx's ``user`` directive, and the identity they give to workers from the next reload."""
 
     arguments: Sequence[str]
     identity: Identity
 
     @property
     def line(self) -> str:
-        """Return the line as it stands in the file."""
+        """Return the ``user`` directive as it stands in the file."""
         return f"user {' '.join(self.arguments)};"
 
     def line_for(self, settings: NginxSettings) -> str:
-        """Return the line with which they could read keys."""
+        """Return the ``user`` directive with which workers could read keys."""
         return f"user {self.arguments[0]} {settings.group};"
 
 
 def configured(settings: NginxSettings, command: NginxCommand, master: Master) -> Workers:
-    """Return who the workers are to be.
+    """Return the ``user`` directive of the main file and the identity of the workers it starts.
 
-    Only a master that runs as root can become somebody else (nginx ``user``: "if the master process runs with
-    super-user privileges").
+    Only a master that runs as root can give its workers another user (nginx ``user``: "if the master process runs
+    with super-user privileges").
     """
     pid = master.pid()
     started_by = _identity(pid) if pid else Identity(os.geteuid(), frozenset(os.getgroups()))
@@ -71,7 +71,7 @@ def configured(settings: NginxSettings, command: NginxCommand, master: Master) -
 
 
 def require(settings: NginxSettings, command: NginxCommand, master: Master) -> None:
-    """Refuse a mode in which the workers could not read keys.
+    """Refuse a mode in which nginx's workers could not read keys.
 
     Raises:
         ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
@@ -93,14 +93,14 @@ def require(settings: NginxSettings, command: NginxCommand, master: Master) -> N
 
 
 def _built(build: str) -> list[str]:
-    """Return the compiled-in user and group (nginx -V); nginx's own default is nobody."""
+    """Return the compiled-in user and group (``nginx -V``); nginx's own default is the user "nobody"."""
     found = [re.search(rf"--{option}=(\S+)", build) for option in ("user", "group")]
     return [match[1] for match in found if match] or ["nobody"]
 
 
 @as_root()
 def _identity(pid: int) -> Identity | None:
-    """Read a process's effective user and all its groups (proc_pid_status(5))."""
+    """Return a process's effective user and all its groups (proc_pid_status(5)); None when it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:

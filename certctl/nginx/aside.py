@@ -1,11 +1,12 @@
-"""What is taken out is put aside: renamed, so that it needs no space, and closed to everybody but root.
+"""Files taken out are moved aside: a rename needs no space, and only root can read them there.
 
     /var/lib/certctl/aside/20261127T201500Z-status.example.com/{live,certctl-sites}/…
 
-Nothing is published from there or given back from there; a person may look. After 14 days any change of ours
-deletes it. In modes ``shared`` and ``lua`` the state is another user's, who may put links in root's way: so each
-directory is opened first, never through a link, and the rename goes from one to the other. Where that cannot be
-done, as between two file systems (rename(2), EXDEV), the place is ``.aside`` beside the pairs themselves.
+Nothing is published or restored from there; it is for a person to look at. After 14 days the next change deletes
+it. In modes ``shared`` and ``lua`` the state belongs to another user, who could place symbolic links in root's way:
+so each directory is opened first, never through a link, and the rename goes between the open directories. Where
+that cannot be done, as between two file systems (rename(2), EXDEV), the place is ``.aside`` beside the pairs
+themselves.
 """
 
 import errno
@@ -38,12 +39,12 @@ _ELSEWHERE = {errno.EXDEV, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR
 
 
 def stamp() -> str:
-    """Return the beginning of the name of what is put aside now."""
+    """Return the beginning of a name for files that are moved aside now, such as ``20261127T201500Z``."""
     return time.strftime(_STAMP, time.gmtime())
 
 
 def put(settings: NginxSettings, domain: Domain, block: str | None = None) -> None:
-    """Put a domain's pairs aside, and what its server block said.
+    """Move a domain's pairs aside, and write down the text its server block had.
 
     Raises:
         ConfigInvalid: ``state-unwritable``: a pair could not be moved; it stays where it is.
@@ -71,10 +72,10 @@ def _move(home: Path, place: Place, top: Path, entry: str) -> None:
 
 
 def discard(settings: NginxSettings, domain: Domain) -> None:
-    """Delete all that is aside of a domain; also what root found of it when it took the state over.
+    """Delete everything that was moved aside of a domain, even what root found when it took the state over.
 
     Raises:
-        ConfigInvalid: ``state-unwritable``: some of it is still there.
+        ConfigInvalid: ``state-unwritable``: some files are still there.
     """
 
     def is_meant(entry: str, _: os.stat_result) -> bool:
@@ -92,11 +93,11 @@ def discard(settings: NginxSettings, domain: Domain) -> None:
 
 
 def expire(settings: NginxSettings, is_time_right: Callable[[], bool] = lambda: True) -> None:
-    """Delete what has been aside for longer than 14 days, whoever put it there; who may not look leaves it.
+    """Delete files moved aside more than 14 days ago, as far as our rights allow.
 
     Args:
-        settings: Where it is.
-        is_time_right: Asked before anything is deleted: one run by a clock that is a year ahead must not do it.
+        settings: Name the directory.
+        is_time_right: Asked before anything is deleted: a run whose clock is a year ahead must not delete.
     """
     oldest = time.time() - KEPT.total_seconds()
     _delete(settings, lambda entry, facts: _since(entry, facts) < oldest and is_time_right())
@@ -107,7 +108,7 @@ def _top(settings: NginxSettings) -> Path:
 
 
 def _delete(settings: NginxSettings, is_meant: Callable[[str, os.stat_result], bool]) -> list[OSError]:
-    """Delete what is meant; return why some of it is still there."""
+    """Delete the entries that ``is_meant`` selects, and return the errors of those that remain."""
     failed = list[OSError]()
     tops: list[tuple[Path, AbstractContextManager[None]]] = [(_top(settings), as_root())]
     places = (settings.catch_all_pairs, settings.block_pairs)
@@ -120,7 +121,7 @@ def _delete(settings: NginxSettings, is_meant: Callable[[str, os.stat_result], b
 
 
 def _since(entry: str, facts: os.stat_result) -> float:
-    """Return since when something is aside: its name says so, or else its last rename does."""
+    """Return the time at which something was moved aside, from its name, or else from its last rename."""
     named = _ENTRY.fullmatch(entry)
     with suppress(ValueError):
         if named:
@@ -145,7 +146,7 @@ def _write(name: str, text: str, directory: int) -> None:
 
 @contextmanager
 def _entered(top: Path, entry: str) -> Iterator[tuple[int, int]]:
-    """Open the directory for one domain, and the one above it; each is made when it is missing."""
+    """Yield (descriptor of the domain's directory, descriptor of the one above); missing ones are made."""
     with suppress(FileExistsError):
         top.mkdir(_CLOSED)
     with _opened(top) as above:
@@ -174,11 +175,11 @@ def _remove(name: str, directory: int) -> list[OSError]:
 
 @contextmanager
 def _opened(top: Path) -> Iterator[int]:
-    """Open a place aside that is ours, and close it to everybody else.
+    """Yield the descriptor of our directory for files moved aside, closed to every other user.
 
     Raises:
-        PermissionError: somebody else put it there.
-        OSError: it is a link, or not there.
+        PermissionError: another user owns the directory.
+        OSError: the directory is a symbolic link, or does not exist.
     """
     with _directory(top) as directory:
         facts, acting = os.fstat(directory), acting_as()
@@ -191,7 +192,7 @@ def _opened(top: Path) -> Iterator[int]:
 
 @contextmanager
 def _directory(path: Path | str, within: int | None = None) -> Iterator[int]:
-    """Open a directory. A link is followed only where nobody else can have put it."""
+    """Yield the descriptor of a directory; a link is followed only where our own user alone can have made it."""
     is_ours = within is None and Path(path).parent.stat().st_uid == os.geteuid()
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if is_ours else os.O_NOFOLLOW)
     descriptor = os.open(path, flags, dir_fd=within)

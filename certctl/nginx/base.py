@@ -1,4 +1,4 @@
-"""The base file: what nginx answers to names without a server block, in each mode; and the Lua file beside it."""
+"""The base file: the catch-all servers for names without a server block, by mode; and the Lua file beside it."""
 
 import os
 from importlib.resources import files
@@ -18,7 +18,7 @@ CERTIFICATE_CACHE: Version = (1, 27, 4)  # nginx CHANGES 1.27.4: ssl_certificate
 
 
 def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str | None]:
-    """Return the text of each file; None for one that this mode has no use for.
+    """Return (path → text) of the base file and the Lua file; None as text of a file this mode does not use.
 
     The Lua file comes first: the base file names it.
 
@@ -34,10 +34,10 @@ def base_files(settings: NginxSettings, command: NginxCommand) -> dict[Path, str
 
 
 def serves_the_mirror(settings: NginxSettings, base: str | None) -> bool:
-    """Tell whether by an installed base file nginx shows a name its pair in the mirror without a server block.
+    """Tell whether an installed base file makes nginx serve names of the mirror without a server block.
 
-    It is read off the line by which nginx does it: so it holds whatever the configuration says, for a file that an
-    older certctl wrote, and for one that was edited by hand.
+    The base file's own directive decides, not the configuration: so the answer is right for a file of an older
+    certctl, and for one that was edited by hand.
     """
     return any(
         line.strip() == f"ssl_certificate {_CHAIN.format(settings.live)};" for line in (base or "").splitlines()
@@ -45,9 +45,9 @@ def serves_the_mirror(settings: NginxSettings, base: str | None) -> bool:
 
 
 def base_file(settings: NginxSettings, version: Version, build: str = "") -> str:
-    """Render the base file: the catch-all on port 80, and the one for TLS, which refuses strangers in every mode.
+    """Return the base file's text: the catch-all on port 80, and the one for TLS, which refuses unknown names.
 
-    The hash sizes are left out when the operator's own main file sets them: nginx refuses a second one.
+    The hash sizes are left out when the operator's main file sets them: nginx refuses a duplicate directive.
     ``ssl_reject_handshake`` needs nginx 1.19.4.
 
     Raises:

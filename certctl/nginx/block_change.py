@@ -1,4 +1,4 @@
-"""One change of server blocks: publish → reload → confirm, for any number of sites at once."""
+"""One change of server blocks for any number of sites: publish, reload nginx, confirm by handshakes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -37,7 +37,7 @@ class Work:
 
 
 class BlockChange:
-    """Fits ``parties.Change`` for sites with a server block, before it or after; see ``change.open_change``."""
+    """Implements ``parties.Change`` for sites that have, or had, a server block; see ``change.open_change``."""
 
     def __init__(
         self,
@@ -63,9 +63,10 @@ class BlockChange:
         self._agrees = False
 
     def publish(self) -> Done:
-        """Write the mirror and the server blocks of all sites, then let nginx test the whole, once.
+        """Write the mirror and the server blocks of all sites, then let nginx test the configuration once.
 
-        Blocks whose pair is gone are mended with it: nginx would take nothing while they are there.
+        Server blocks of other sites whose pair is gone are repaired with it: nginx refuses the configuration
+        otherwise.
 
         Raises:
             WebServerFailed: ``nginx-test-failed``, ``nginx-conflict``, ``nginx-already-broken``,
@@ -100,7 +101,7 @@ class BlockChange:
         return Done(self._summary() + (f", {edited} edited by hand and written anew" if edited else ""))
 
     def reload(self) -> Done:
-        """Reload nginx if anything differs from what it runs, and prove that new workers took over.
+        """Reload nginx if a file differs from what it runs, and wait for the proof: new workers took over.
 
         Raises:
             WebServerFailed: ``nginx-not-running`` (the tested files stay), ``nginx-reload-failed``.
@@ -114,11 +115,11 @@ class BlockChange:
         return Done(f"nginx took it over in {seconds:.2f} s")
 
     def confirm(self, domain: Domain) -> Done:
-        """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
+        """Prove by handshakes that the site's own leaf is served, or a removed domain's is no longer.
 
         Raises:
             WebServerFailed: ``nginx-not-served``; ``nginx-not-included`` when that is why; ``nginx-conflict`` when
-                behind a catch-all somebody else's server block needs the pair.
+                behind a catch-all a server block that is not ours needs the pair.
         """
         deadline = Deadline.after(self._settings.confirm_deadline)
         if domain in self._named and self._settings.mode is not Mode.BLOCKS:
@@ -142,14 +143,14 @@ class BlockChange:
         return Done(f"leaf {certificate.fingerprint[:16]}… seen on the wire", changed=False)
 
     def is_about(self, domain: Domain) -> bool:
-        """Tell whether this change has the domain."""
+        """Tell whether this change publishes or removes the domain."""
         return domain in self._sites or domain in self._gone
 
     def settle(self) -> None:
-        """Keep the change, remove old versions, and put aside what belonged to domains taken out.
+        """Keep the change, remove old versions, and move the files of removed domains aside.
 
         Raises:
-            ConfigInvalid: ``state-unwritable``: a key that should be gone is not.
+            ConfigInvalid: ``state-unwritable``: a key that should be gone is still there.
         """
         self._transaction.settle()
         if not self._published:
@@ -186,7 +187,7 @@ class BlockChange:
         return Swap(files, {**links, **self._dropped_links()}, created, stage, self._names)
 
     def _dropped_links(self) -> dict[Path, str | None]:
-        """Return the links of domains that go away: behind a catch-all, one that stayed would be served on."""
+        """Return the links of removed domains, each to None: behind a catch-all a link that stays is served."""
         if self._settings.mode is Mode.BLOCKS:
             return {}
         live = self._settings.catch_all_pairs
@@ -199,10 +200,10 @@ class BlockChange:
         return {path: None for path in paths if is_our_block(path)}
 
     def _plan_repairs(self, *, thoroughly: bool) -> bool:
-        """Take blocks whose pair is gone into this change; return whether there is more to do than was known.
+        """Add the repair of broken server blocks to this change; return whether there is any.
 
         Raises:
-            WebServerFailed: ``nginx-already-broken``: nobody but the operator can say what is to become of one.
+            WebServerFailed: ``nginx-already-broken``: the operator must decide about a block nginx still serves.
         """
         found = self._broken_blocks.find({*self._sites, *self._gone}, thoroughly=thoroughly)
         self._sites |= {site.domain: site for site in found.sites}
@@ -245,7 +246,7 @@ class BlockChange:
 
 
 def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: Iterable[Site]) -> None:
-    """Remove pairs from where they were before, unless a server block of somebody else's names them there."""
+    """Remove pairs from a site's former directory, unless a server block that is not ours names them there."""
     before = [(settings.other_place(site), site.domain) for site in sites]
     before = [(place, domain) for place, domain in before if place.has(domain)]
     if not before:
@@ -260,10 +261,10 @@ def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: It
 
 
 def in_force(settings: NginxSettings) -> NginxSettings:
-    """Return the settings by which sites are published now, whatever the configuration says.
+    """Return the settings by which nginx serves sites now, whatever mode the configuration has.
 
-    Each site needs its server block while the installed base file would not serve the name without one, as where a
-    move was cut short, or where somebody only edited the configuration. Then none is taken out.
+    Mode ``blocks`` is in force while the installed base file serves no name without a server block, as after an
+    interrupted change of the mode, or an edit of the configuration alone. Then no server block is removed.
     """
     if settings.mode is Mode.BLOCKS or serves_the_mirror(settings, read(settings.base_path)):
         return settings
@@ -271,5 +272,5 @@ def in_force(settings: NginxSettings) -> NginxSettings:
 
 
 def _is_gone(seen: HandshakeResult, old: frozenset[str]) -> bool:
-    """A wildcard of ours may cover the name now; that is another leaf."""
+    """Tell whether a handshake showed none of the old leaves; a wildcard of ours may cover the name now."""
     return seen.fingerprint not in old

@@ -1,4 +1,4 @@
-"""The server blocks nginx has, for naming the one that answers; looked at rarely: all is parsed anew."""
+"""The server blocks of nginx's whole configuration, cached, because each ``nginx -T`` parses everything."""
 
 import time
 from contextlib import suppress
@@ -13,7 +13,7 @@ _FRESH_SECONDS = 60.0
 
 
 class Blocks:
-    """What ``nginx -T`` shows, kept for a minute: strangers may cause the question again and again."""
+    """The server blocks in ``nginx -T``, kept for a minute: unauthenticated visits may cause the question."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand) -> None:
         self._settings = settings
@@ -22,7 +22,7 @@ class Blocks:
         self._kept: tuple[float, list[ServerBlock]] | None = None
 
     def answering(self, name: str) -> Answering | None:
-        """Return the block that answers for a name in plain HTTP; None where ``nginx -T`` is not for us to run."""
+        """Return the server block that answers for a name on port 80; None when ``nginx -T`` cannot be run."""
         return answering(self._all(), name, self._settings.http_port)
 
     def _all(self) -> list[ServerBlock]:

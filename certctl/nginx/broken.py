@@ -1,6 +1,6 @@
-"""Server blocks of ours whose pair is gone: they serve nobody, and keep nginx from starting for everybody.
+"""Server blocks of ours whose pair (fullchain and privkey) is gone: nginx could not start while they are there.
 
-A backup brings them back, a hand removes what they name, a power cut empties it.
+A restored backup brings such a block back, or its pair was removed by hand, or emptied by a power cut.
 """
 
 import re
@@ -26,12 +26,12 @@ _NAMED = re.compile(r"^\s*ssl_certificate(?:_key)?\s+([^\s;\"'$]+)\s*;", re.MULT
 
 @dataclass
 class RepairPlan:
-    """What has to be done about broken server blocks.
+    """What a change does about broken server blocks.
 
     Attributes:
-        sites: Published again, for the store has them.
-        gone: Taken out: nobody is served by them.
-        kept: Left alone: the store does not have them, and nginx still serves them from its memory.
+        sites: Sites that are published again, from the store.
+        gone: Domains that are removed: nginx serves none of them.
+        kept: Domains that are left alone: the store lacks them, and nginx still serves the pair it has loaded.
     """
 
     sites: list[Site] = field(default_factory=list)
@@ -40,7 +40,7 @@ class RepairPlan:
 
 
 class BrokenBlocks:
-    """Finds server blocks whose pair is gone, and says what becomes of each; it changes nothing."""
+    """Finds server blocks whose pair is gone, and plans their repair; it changes nothing."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand, recall: Recall) -> None:
         self._settings = settings
@@ -48,7 +48,7 @@ class BrokenBlocks:
         self._recall = recall
 
     def find(self, others_than: Collection[Domain], *, thoroughly: bool) -> RepairPlan:
-        """Look at all blocks but those that a change is about; ``thoroughly`` has OpenSSL load each pair, too."""
+        """Return the plan for broken blocks of other domains; ``thoroughly`` has OpenSSL load each pair."""
         plan = RepairPlan()
         for domain in [domain for domain in self._broken(thoroughly=thoroughly) if domain not in others_than]:
             site = self._recall(domain)
@@ -74,7 +74,7 @@ class BrokenBlocks:
         ]
 
     def _named(self, text: str, domain: Domain) -> set[Path]:
-        """Return where the pairs of a domain are that its block names, in the mirror."""
+        """Return the directories in the mirror that a server block names for its domain."""
         homes = [mirror.domain_path(place, domain) for place in (self._settings.sites, self._settings.live)]
         named = {Path(path).parent for path in _NAMED.findall(text)}
         return {path for path in named if any(path.is_relative_to(home) for home in homes)}
@@ -90,7 +90,7 @@ class BrokenBlocks:
         return True
 
     def _is_served(self, domain: Domain) -> bool:
-        """Tell whether nginx shows the name a certificate that is not some wildcard's."""
+        """Tell whether nginx shows a certificate for the name that is not a covering wildcard's."""
         name = handshake.names_to_ask(domain.names)[0]
         wildcard = Domain(f"*.{name.partition('.')[2]}")
         places = (self._settings.block_pairs, self._settings.catch_all_pairs)
@@ -100,7 +100,7 @@ class BrokenBlocks:
 
 
 def _is_there(pair: Path, *, thoroughly: bool) -> bool:
-    """Tell whether a pair is there; one that only cannot be read now is not gone."""
+    """Tell whether a pair is there; one that cannot be read now counts as there."""
     with suppress(OSError):
         return mirror.is_pair(pair, thoroughly=thoroughly)
     return True

@@ -1,7 +1,7 @@
-"""Ask nginx for a challenge as the CA would, with a token of our own: free, and before anything is spent.
+"""Test before any order that nginx answers HTTP-01 (RFC 8555 §8.3): fetch a token of our own as the CA would.
 
-Nothing is looked up in ``/proc``: a hardened unit cannot see other users' processes there
-(``ProtectProc=invisible``), and a master that runs says nothing about who answers on port 80.
+``/proc`` is not used: a hardened unit cannot see other users' processes there (``ProtectProc=invisible``,
+systemd.exec(5)), and a running master does not tell which server answers on port 80.
 """
 
 import secrets
@@ -36,14 +36,14 @@ _PAUSES = (0.1, 0.3, 1.0, 2.0)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back for one token.
+    """The result of fetching one token.
 
     Attributes:
-        is_right: It was the token's own content.
-        is_silence: Nothing came back, and nobody hung up.
-        refused: Nobody listens there at all.
-        is_passing: It may be another one in a moment.
-        text: What came instead.
+        is_right: The answer was the token's content.
+        is_silence: No answer came, and the connection stayed open.
+        refused: The connection was refused.
+        is_passing: The answer says "too often" (429 or 503), and may change in a moment.
+        text: The first part of a wrong answer.
     """
 
     text: str = ""
@@ -54,9 +54,10 @@ class Answer:
 
 
 def ask(settings: NginxSettings, host: str, patience: timedelta = _PATIENCE) -> Answer:
-    """Show a random token for a moment, and fetch it under a host name where nginx listens first.
+    """Write a random token for a moment, and fetch it for a host name from the address where nginx listens first.
 
-    Where that is the loopback of an nginx that listens everywhere, an answer on an outward address counts as well.
+    When nginx listens on all addresses, loopback is asked first, and a right answer on an outward address counts as
+    well.
 
     Raises:
         ConfigInvalid: ``state-unwritable``: the directory of challenges cannot be written.
@@ -71,9 +72,9 @@ def ask(settings: NginxSettings, host: str, patience: timedelta = _PATIENCE) -> 
 
 
 def _unhurried(fetch: Callable[[], Answer], deadline: Deadline) -> Answer:
-    """Ask again a few times while nginx says that it is asked too often, as an operator's ``limit_req`` does.
+    """Fetch again a few times while nginx answers "too often", as an operator's ``limit_req`` makes it.
 
-    All that certctl asks comes from one address, and what the CA asks does not.
+    All requests of certctl come from one address; the CA's do not.
     """
     answer = fetch()
     for pause in _PAUSES:
@@ -85,7 +86,7 @@ def _unhurried(fetch: Callable[[], Answer], deadline: Deadline) -> Answer:
 
 
 def is_answered(settings: NginxSettings) -> bool:
-    """Tell whether anybody takes connections where challenges are asked for."""
+    """Tell whether any server takes connections at the address where challenges are fetched."""
     try:
         socket.create_connection(address_of(settings, settings.http_port), timeout=1).close()
     except OSError as error:
@@ -95,7 +96,7 @@ def is_answered(settings: NginxSettings) -> bool:
 
 @contextmanager
 def _shown(challenges: Path) -> Iterator[tuple[str, bytes]]:
-    """Put a token where the solver puts the CA's, with the same rights; no link is followed, nothing replaced."""
+    """Yield (token, content) of a file in the directory of challenges; no link is followed, no file replaced."""
     token, content = _PREFIX + secrets.token_urlsafe(24), secrets.token_urlsafe(32).encode()
     path = challenges / token
     with writing(challenges):
@@ -110,7 +111,7 @@ def _shown(challenges: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _sweep(challenges: Path) -> None:
-    """Take away what a killed run left."""
+    """Remove the tokens of killed runs."""
     with suppress(OSError):
         for left in challenges.glob(f"{_PREFIX}*"):
             if time.time() - left.lstat().st_mtime > _STALE_SECONDS:
@@ -171,11 +172,11 @@ def _judge(heard: bytes, content: bytes, shown: str) -> Answer:
 
 
 class _Heard:
-    """What was heard, as ``HTTPResponse`` wants to read it."""
+    """The bytes that were received, as ``HTTPResponse`` reads them."""
 
     def __init__(self, heard: bytes) -> None:
         self._heard = heard
 
     def makefile(self, *_: Any) -> IO[bytes]:  # noqa: ANN401 - the socket module's own signature
-        """Return it as a file."""
+        """Return the bytes as a file."""
         return BytesIO(self._heard)

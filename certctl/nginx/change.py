@@ -26,21 +26,21 @@ Locked = Callable[[], AbstractContextManager[Transaction]]
 
 
 class SiteChange:
-    """Fits ``parties.Change``: each step is taken by each part, blocks first."""
+    """Implements ``parties.Change``: each step is done for server blocks first, then for the mirror."""
 
     def __init__(self, parts: Sequence[BlockChange | MirrorChange]) -> None:
         self._parts = parts
 
     def publish(self) -> Done:
-        """Publish; see ``BlockChange.publish`` and ``MirrorChange.publish``."""
+        """Publish all parts; see ``BlockChange.publish`` and ``MirrorChange.publish``."""
         return _joined([part.publish() for part in self._parts])
 
     def reload(self) -> Done:
-        """Reload nginx if a part needs it; see ``BlockChange.reload`` and ``MirrorChange.reload``."""
+        """Reload nginx if a part needs that; see ``BlockChange.reload`` and ``MirrorChange.reload``."""
         return _joined([part.reload() for part in self._parts])
 
     def confirm(self, domain: Domain) -> Done:
-        """Have the part confirm it that the domain belongs to."""
+        """Confirm the domain in the part that it belongs to."""
         return next(part for part in self._parts if part.is_about(domain)).confirm(domain)
 
 
@@ -48,7 +48,7 @@ class SiteChange:
 def open_change(
     settings: NginxSettings, command: NginxCommand, locked: Locked, recall: Recall, work: Work
 ) -> Iterator[SiteChange]:
-    """Take the locks that a change needs; on any exception each part puts back what it did.
+    """Yield the change under the locks it needs; on any exception each part rolls back what it did.
 
     Raises:
         Busy: another run holds nginx's lock, or a site's, for too long.
@@ -68,7 +68,7 @@ def open_change(
 
 
 def _split(settings: NginxSettings, work: Work) -> tuple[Work, Work]:
-    """Split a change into what touches server blocks and what does not."""
+    """Return (the part with server blocks, the part without) of a change."""
 
     def touches_block(domain: Domain) -> bool:
         return settings.mode is Mode.BLOCKS or is_our_block(settings.block_path(domain))
@@ -82,7 +82,7 @@ def _split(settings: NginxSettings, work: Work) -> tuple[Work, Work]:
 
 
 def every_site_locked(settings: NginxSettings) -> AbstractContextManager[None]:
-    """Let no link of any site change meanwhile; take it before nginx's lock, as each change does.
+    """Hold the locks of all sites, so that no link changes; take them before nginx's lock, as a change does.
 
     Raises:
         Busy: another run changes one for too long.
@@ -96,7 +96,7 @@ def _stripe(domain: Domain) -> int:
 
 @contextmanager
 def _locked_sites(settings: NginxSettings, stripes: Iterable[int]) -> Iterator[None]:
-    """Hold what changes of these domains' links exclude each other by; in order, so that nobody waits for ever."""
+    """Hold the locks of these domains' links, in a fixed order, so that no two changes deadlock."""
     with ExitStack() as held:
         for stripe in sorted(set(stripes)):
             path = settings.lock_file.parent / "sites" / f"{stripe:02x}.lock"
@@ -132,7 +132,7 @@ def _mirrored(settings: NginxSettings, command: NginxCommand, work: Work) -> Ite
 
 
 def _sweep(settings: NginxSettings) -> None:
-    """Take away what a killed proof left; whoever has nginx's lock may be proving, and has taken it away before."""
+    """Remove what a killed proof left; it runs under nginx's lock, which every proof holds."""
     if os.path.lexists(mirror.domain_path(settings.live, CHECK_DOMAIN)):
         with suppress(Busy), lock(settings.lock_file, timedelta(), "nginx"):
             probe.sweep(settings)

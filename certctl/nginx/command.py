@@ -1,4 +1,4 @@
-"""The nginx binary: its test, its version, how it was built, and the whole configuration it sees."""
+"""The nginx program: its test, version, build, and the whole configuration (``-t``, ``-v``, ``-V``, ``-T``)."""
 
 import re
 import tempfile
@@ -28,10 +28,10 @@ _ENVIRONMENT = re.compile(r"(?:open|bind|chown|mkdir|socket)\(.*failed \((?:1|13
 
 @dataclass(frozen=True, slots=True)
 class ConfigTest:
-    """What ``nginx -t`` said.
+    """The result of ``nginx -t``.
 
     Attributes:
-        faults: ``[emerg]`` and other fatal lines, the last words when there was none.
+        faults: The ``[emerg]`` and other fatal lines; without any, the last lines of a failed test.
         conflicts: Names of ``[warn] conflicting server name``, which nginx does not count as a failure.
     """
 
@@ -42,31 +42,31 @@ class ConfigTest:
 
     @property
     def fault(self) -> str:
-        """Return the line that says why."""
+        """Return the line that names the cause."""
         return self.faults[0] if self.faults else "nginx gave no reason"
 
     @property
     def where(self) -> ConfigLine | None:
-        """Return the line of the fault, where nginx names one."""
+        """Return the configuration line of the fault; None when nginx names none."""
         found = _WHERE.search(self.fault)
         return ConfigLine(found[1], int(found[2])) if found else None
 
     @property
     def is_environment(self) -> bool:
-        """Tell whether nginx could not test here, rather than not take the configuration."""
+        """Tell whether nginx could not test here, rather than refused the configuration."""
         return _ENVIRONMENT.search(self.fault) is not None
 
 
 class NginxCommand:
-    """Runs the nginx binary; never as a daemon, never with a signal of its own."""
+    """Runs the nginx program; never as a daemon, never with ``-s``."""
 
     def __init__(self, settings: NginxSettings) -> None:
         self._settings = settings
 
     def test(self) -> ConfigTest:
-        """Let nginx test the whole configuration.
+        """Return the result of ``nginx -t`` for the whole configuration.
 
-        It is nginx's own test, so it also opens logs and the pid file and binds the ports (nginx 1.22.1).
+        nginx's own test also opens logs and the pid file and binds the ports (nginx 1.22.1).
 
         Raises:
             WebServerFailed: ``nginx-missing``.
@@ -76,7 +76,7 @@ class NginxCommand:
 
     @cached_property
     def version(self) -> Version:
-        """Return nginx's version.
+        """Return nginx's version, such as (1, 22, 1).
 
         Raises:
             WebServerFailed: ``nginx-missing``.
@@ -86,7 +86,7 @@ class NginxCommand:
 
     @cached_property
     def build(self) -> str:
-        """Return the configure arguments, which hold the default paths.
+        """Return the configure arguments of the program (``nginx -V``), which have the default paths.
 
         Raises:
             WebServerFailed: ``nginx-missing``.
@@ -95,9 +95,9 @@ class NginxCommand:
         return f"--prefix={prefix} {said}" if prefix else said  # the first one counts, as -p does
 
     def dump(self) -> str:
-        """Return every configuration file nginx reads, each under a line with its name (``nginx -T``).
+        """Return every configuration file nginx reads, each after a line with its name (``nginx -T``).
 
-        It parses everything once more, so it is for diagnosis only.
+        nginx parses everything again for it, so it is for diagnosis only.
         """
         with self._runnable() as binary, tempfile.TemporaryFile() as captured:
             argv = [binary, "-T", *self._where]
@@ -126,7 +126,7 @@ class NginxCommand:
 
 
 def missing(binary: str, elsewhere: str) -> WebServerFailed:
-    """Make the error for an nginx that no service would find, and say where a shell does."""
+    """Return the error for an nginx that no service would find, with the path where a shell finds one."""
     if elsewhere:
         return WebServerFailed(
             Slug.NGINX_MISSING,
@@ -139,7 +139,7 @@ def missing(binary: str, elsewhere: str) -> WebServerFailed:
 
 
 def judge(ended: Finished) -> ConfigTest:
-    """Read what ``nginx -t`` printed; pure."""
+    """Return the result of a finished ``nginx -t``, from its exit code and output."""
     lines = _LINE.findall(ended.output)
     conflicts = frozenset(_CONFLICT.findall(ended.output))
     if ended.ok:
@@ -162,6 +162,6 @@ def lines_with_name(dump: str, name: str) -> list[ConfigLine]:
 
 
 def files_with_default_server(dump: str) -> list[str]:
-    """Return the files that claim to be the default server of some port, from ``nginx -T``."""
+    """Return the files with a ``default_server`` for some port, from ``nginx -T``."""
     pieces = _DUMPED.split(dump)[1:]
     return [file for file, text in zip(pieces[::2], pieces[1::2], strict=True) if _DEFAULT_SERVER.search(text)]

@@ -1,4 +1,4 @@
-"""What ``certctl doctor`` says about nginx: it looks at everything, asks nginx itself, and changes nothing."""
+"""The checks of ``certctl doctor`` for nginx (party 4): files, the program, the master, and real requests."""
 
 import os
 import pwd
@@ -34,9 +34,9 @@ _HOW = "docs/how-to/choose-a-mode.md"
 def examine(
     settings: NginxSettings, command: NginxCommand, master: Master, answers: Sequence[Finding]
 ) -> list[Finding]:
-    """Look at the binary, the test, the running master, the include line and our own files.
+    """Return findings about the program, the test, the running master, the include line and our files.
 
-    ``answers`` is what nginx said for itself when it was asked.
+    ``answers`` are the findings of ``answers()``, which asked nginx over the network.
     """
     try:
         version = command.version
@@ -66,7 +66,7 @@ def _version(version: tuple[int, int, int]) -> Finding:
 def _running(
     settings: NginxSettings, command: NginxCommand, master: Master, answers: Sequence[Finding]
 ) -> Iterator[Finding]:
-    """Believe what nginx answers; its master is only who is told to reload."""
+    """Yield ``answers``: nginx's own answers decide whether it runs; its master only matters for the reload."""
     if pid := master.pid():
         yield _fine(f"running, master process {pid}")
     elif os.geteuid() == 0 and not settings.reload_command and any(each.level is Level.OK for each in answers):
@@ -92,7 +92,7 @@ def _test(verdict: ConfigTest, settings: NginxSettings) -> Finding:
 
 
 def _included(settings: NginxSettings, command: NginxCommand, verdict: ConfigTest) -> Iterator[Finding]:
-    """Nginx shows its configuration only when it is valid; without that nothing can be said."""
+    """Yield whether nginx includes our directory; its configuration can only be read while it is valid."""
     if not verdict.ok:
         return
     dump = command.dump()
@@ -108,7 +108,7 @@ def _included(settings: NginxSettings, command: NginxCommand, verdict: ConfigTes
 
 
 def _clash(settings: NginxSettings) -> Iterator[Finding]:
-    """Foresee the base file's clash with a default server of the operator's (Debian ships one)."""
+    """Yield a problem when the operator's default server would clash with our base file's (Debian ships one)."""
     for place, words in foresee.clashes(settings):
         yield _problem(
             f"{place} has 'listen {words}'; certctl's base file must be the default server there",
@@ -148,7 +148,7 @@ def _files(settings: NginxSettings) -> Iterator[Finding]:
 
 
 def _pages(settings: NginxSettings) -> Iterator[Finding]:
-    """Foresee a customer's domain on HTTPS that shows an error: nothing is there to show."""
+    """Yield a warning when customers' domains would show an error: neither upstream, template nor index.html."""
     page = settings.site_root / "index.html"
     with suppress(PermissionError):  # then it is not for us to say
         if not (settings.upstream or settings.template or page.is_file()):
@@ -159,7 +159,7 @@ def _pages(settings: NginxSettings) -> Iterator[Finding]:
 
 
 def _reach(settings: NginxSettings) -> Iterator[Finding]:
-    """Workers are not root: each directory on the way to the challenges must let them through."""
+    """Yield a warning for each directory above the challenges that nginx's workers (not root) cannot enter."""
     for place in (settings.challenges, *settings.challenges.parents):
         try:
             mode = stat.S_IMODE(place.stat().st_mode)
@@ -175,19 +175,19 @@ def _reach(settings: NginxSettings) -> Iterator[Finding]:
 
 
 class AnsweringNginx(Protocol):
-    """nginx, for whoever asks it."""
+    """The requests to nginx that its checks make."""
 
     def require_challenge(self, domain: Domain) -> Done:
-        """Raise where the CA's challenge for a domain would not be answered."""
+        """Raise when nginx would not answer the CA's challenge for a domain."""
         ...
 
     def require_tls(self) -> Done:
-        """Raise where no TLS is spoken."""
+        """Raise when nginx speaks no TLS."""
         ...
 
 
 def answers(web: AnsweringNginx, names: Sequence[Domain]) -> Iterator[Finding]:
-    """Ask nginx for the challenge of names that are nobody's and of some that are somebody's, and for TLS."""
+    """Yield findings about the CA's challenges, asked for unregistered names and some customers', and about TLS."""
     summary, intercepted = "", list[CertctlError]()
     for name in (*_UNREGISTERED, *names):
         try:
@@ -221,7 +221,7 @@ def _said(error: CertctlError) -> Finding:
 
 
 def size(settings: NginxSettings, blocks: int) -> Iterator[Finding]:
-    """Say how many server blocks there are, what a reload costs, and which mode would cost less."""
+    """Yield the number of server blocks, what a reload costs, and which mode would cost less."""
     seconds = last_reload(settings.live)
     text = f"{blocks} server blocks" + (f"; the last reload took {seconds:.2f} s" if seconds is not None else "")
     if blocks > _MANY_BLOCKS or (seconds or 0) > _SLOW_RELOAD:
@@ -232,7 +232,7 @@ def size(settings: NginxSettings, blocks: int) -> Iterator[Finding]:
 
 
 def _mode(settings: NginxSettings, command: NginxCommand, master: Master) -> Iterator[Finding]:
-    """Look at what a catch-all needs: workers that may read keys, and nobody else of their user."""
+    """Yield problems of a catch-all: workers must read keys, and other processes of their user must not."""
     if settings.mode is Mode.BLOCKS:
         return
     yield Finding(_AREA, Level.OK, f"mode {settings.mode}: {_cost(settings.mode, command.version)}")
@@ -252,7 +252,7 @@ def _mode(settings: NginxSettings, command: NginxCommand, master: Master) -> Ite
 
 
 def _others(settings: NginxSettings, uids: set[int]) -> Iterator[Finding]:
-    """Find users all of whose processes have the group, such as PHP beside nginx."""
+    """Yield a warning for each user of the workers that is in the keys' group: all its processes can read keys."""
     owner = accounts.find(settings.user, settings.group)
     for uid in uids - {0, owner.uid if owner else 0}:
         with suppress(KeyError):

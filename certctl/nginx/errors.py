@@ -1,4 +1,4 @@
-"""The failures of party 4, each with what was seen and what to do next."""
+"""The errors of nginx (party 4), each with what was seen and what to do next."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -24,11 +24,11 @@ _AS_ROOT = "run certctl as the user who starts nginx, usually root"
 
 
 def test_failed(verdict: ConfigTest, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
-    """Make the error for a file of ours that nginx refused, while it takes the rest.
+    """Return the error for a file of ours that nginx refused, while it accepts all others.
 
     Args:
-        verdict: Of the test with our file.
-        dump: From ``nginx -T`` without it.
+        verdict: The result of the test with our file.
+        dump: The output of ``nginx -T`` without it.
         ours: The files of this change.
     """
     if "duplicate default server" in verdict.fault:
@@ -56,12 +56,12 @@ def test_failed(verdict: ConfigTest, dump: str, ours: AbstractSet[Path]) -> WebS
 
 
 def _test_by_hand(settings: NginxSettings) -> str:
-    """Return nginx's own test, of the file that is meant."""
+    """Return the command that tests the configuration file which certctl was told of."""
     return f"{settings.binary} -t -c {settings.config}"
 
 
 def _shown_by(place: ConfigLine | None) -> str:
-    """Return what prints a file of ours that nginx refused, for it is not there any more."""
+    """Return the command that prints a refused file of ours, which is not there any more."""
     file = Path(place.file) if place else Path()
     if file.suffix != ".conf" or file.name == BASE_NAME:
         return "certctl init --dry-run"
@@ -69,7 +69,7 @@ def _shown_by(place: ConfigLine | None) -> str:
 
 
 def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
-    """Make the error for a name that another server block has, and say which file if ``nginx -T`` shows it."""
+    """Return the error for a name that another server block has, with its file where ``nginx -T`` shows it."""
     places = [place for place in lines_with_name(dump, name) if Path(place.file) not in ours]
     return WebServerFailed(
         Slug.NGINX_CONFLICT,
@@ -80,7 +80,7 @@ def conflict(name: str, dump: str, ours: AbstractSet[Path]) -> WebServerFailed:
 
 
 def not_ours(path: Path) -> WebServerFailed:
-    """Make the error for a file that stands where ours should, without our header."""
+    """Return the error for a file without our header that stands where ours belongs."""
     return WebServerFailed(
         Slug.NGINX_CONFLICT,
         f"{path} is not certctl's, so it is left alone",
@@ -91,7 +91,7 @@ def not_ours(path: Path) -> WebServerFailed:
 def not_served(
     message: str, seen: HandshakeResult | None, expected: str, settings: NginxSettings
 ) -> WebServerFailed:
-    """Make the error for a handshake that did not show what it should."""
+    """Return the error for a handshake that did not show the expected certificate."""
     return WebServerFailed(
         Slug.NGINX_NOT_SERVED,
         f"{message} after {settings.confirm_deadline.total_seconds():g} s",
@@ -107,7 +107,7 @@ def _some(domains: Sequence[Domain]) -> str:
 
 
 def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
-    """Make the error for a base file that would leave names unserved: they have no server block."""
+    """Return the error for a base file that would no longer serve names without a server block."""
     return WebServerFailed(
         Slug.NGINX_NOT_SERVED,
         f"mode blocks would not serve {_some(domains)}: only the catch-all does, so it stays",
@@ -117,7 +117,7 @@ def only_behind_catch_all(domains: Sequence[Domain]) -> WebServerFailed:
 
 
 def intercepted(name: str, answer: Answer, by: Answering | None, settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a challenge that something else than certctl's location answers."""
+    """Return the error for a challenge that something other than certctl's location answers."""
     if not by:
         way = ["sudo certctl doctor"]
     elif Path(by.place.file).parent == settings.conf_dir:
@@ -134,7 +134,7 @@ def intercepted(name: str, answer: Answer, by: Answering | None, settings: Nginx
 
 
 def unanswered(answer: Answer, why: str, settings: NginxSettings) -> WebServerFailed:
-    """Make the error for an nginx that was asked over HTTP and said nothing."""
+    """Return the error for an nginx that did not answer over HTTP."""
     if answer.refused:
         return not_reached(settings, why, seen=answer.text)
     return WebServerFailed(
@@ -146,7 +146,7 @@ def unanswered(answer: Answer, why: str, settings: NginxSettings) -> WebServerFa
 
 
 def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a port where no TLS is spoken."""
+    """Return the error for a port that speaks no TLS."""
     return WebServerFailed(
         Slug.NGINX_NOT_RUNNING,
         f"nginx does not speak TLS on port {settings.https_port}: no certificate could be served",
@@ -156,7 +156,7 @@ def no_tls(trouble: str, settings: NginxSettings) -> WebServerFailed:
 
 
 def reload_failed(outcome: ReloadResult) -> WebServerFailed:
-    """Make the error for a reload that nginx did not follow."""
+    """Return the error for a reload that nginx did not carry out."""
     return WebServerFailed(
         Slug.NGINX_RELOAD_FAILED,
         "nginx passed its own test but kept its old configuration at the reload",
@@ -166,9 +166,9 @@ def reload_failed(outcome: ReloadResult) -> WebServerFailed:
 
 
 def not_included(settings: NginxSettings, http_block: str = "") -> WebServerFailed:
-    """Make the error for an nginx that does not read our directory.
+    """Return the error for an nginx that does not include our directory.
 
-    Where it is known where the http block begins, nobody but the operator can mend it: ``certctl init`` has tried.
+    With ``http_block``, where the block begins, the operator must add the line: ``certctl init`` has tried.
     """
     line = f"include {settings.conf_dir}/*.conf;"
     by_hand = f"add the line '{line}' to the http block, after {http_block}; then repeat the command"
@@ -181,7 +181,7 @@ def not_included(settings: NginxSettings, http_block: str = "") -> WebServerFail
 
 
 def already_broken(verdict: ConfigTest, settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a configuration that fails without our change."""
+    """Return the error for a configuration that fails without our change."""
     if verdict.timed_out:
         return timed_out(settings)
     if verdict.is_environment:
@@ -197,7 +197,7 @@ def already_broken(verdict: ConfigTest, settings: NginxSettings) -> WebServerFai
 
 
 def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
-    """Make the error for blocks that nginx could not start with, of names that it serves until then."""
+    """Return the error for server blocks without their pair, of names nginx serves until it starts again."""
     return WebServerFailed(
         Slug.NGINX_ALREADY_BROKEN,
         f"the pair of {_some(domains)} is gone, and the store has none: nginx serves it from its memory, and could "
@@ -207,7 +207,7 @@ def pair_gone(domains: Sequence[Domain]) -> WebServerFailed:
 
 
 def pair_in_use(domain: Domain, place: ConfigLine) -> WebServerFailed:
-    """Make the error for a name that cannot be taken out, because another file names its pair."""
+    """Return the error for a name that cannot be removed, because another file names its pair."""
     return WebServerFailed(
         Slug.NGINX_CONFLICT,
         f"{domain} is still served: nginx could not start without its pair, which another file names",
@@ -217,7 +217,7 @@ def pair_in_use(domain: Domain, place: ConfigLine) -> WebServerFailed:
 
 
 def cannot_test(verdict: ConfigTest) -> WebServerFailed:
-    """Make the error for a test that this user or sandbox may not run."""
+    """Return the error for a test that this user or sandbox may not run."""
     in_a_service = ["certctl timer install", "certctl serve --install"]
     return WebServerFailed(
         Slug.NGINX_CANNOT_TEST,
@@ -228,7 +228,7 @@ def cannot_test(verdict: ConfigTest) -> WebServerFailed:
 
 
 def timed_out(settings: NginxSettings) -> WebServerFailed:
-    """Make the error for a test that did not end."""
+    """Return the error for a test that did not end."""
     return WebServerFailed(
         Slug.NGINX_TIMEOUT,
         f"nginx -t did not end within {settings.test_deadline.total_seconds():g} s",

@@ -1,4 +1,4 @@
-"""What nginx opens when it tests or reloads: a service that sees a read-only disk must be given just that."""
+"""The files and directories nginx opens when it tests or reloads: a service that runs the test needs them."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,11 @@ _OWN_PLACE = 4  # parts of /var/lib/nginx: what is not as deep is others' as wel
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Where nginx's test needs the disk.
+    """The paths that nginx's test needs.
 
     Attributes:
-        writes: Directories it makes files in.
-        reads: Files it reads besides those.
+        writes: Directories in which it creates files.
+        reads: Further files that it reads.
     """
 
     writes: tuple[Path, ...]
@@ -38,10 +38,10 @@ class Footprint:
 
 
 def footprint(dump: str, build: str) -> Footprint:
-    """Read it from ``nginx -T`` and ``nginx -V``; from the main file's text where nginx shows no more.
+    """Return the paths, from ``nginx -T`` and ``nginx -V``, or the main file's text where ``-T`` failed.
 
     nginx's test opens logs and the pid file as its master does, and makes its temporary directories
-    (ngx_init_cycle, nginx 1.22.1). A log whose name holds a variable is opened by workers only.
+    (ngx_init_cycle, nginx 1.22.1). A log with a variable in its name is opened by workers only.
     """
     files = pieces(dump)
     every = [words for _, text in files for _, words in directives(text)]
@@ -72,12 +72,12 @@ def _written(every: Iterable[list[str]], build: str) -> Iterator[Path]:
 
 
 def _place_of_file(path: Path) -> Path:
-    """Return its directory: a file that others made anew is not the one that was mounted writable."""
+    """Return the directory of a file: a file that was replaced is not the one that was mounted writable."""
     return path.parent if len(path.parts) > 2 else path  # noqa: PLR2004 - the root itself is never meant
 
 
 def _place_of_directory(path: Path, prefix: Path) -> Path:
-    """Return the directory that it is made in, where that is nginx's own and holds nothing else."""
+    """Return the parent of a directory, if it is deep enough to be nginx's own; else the directory itself."""
     own = len(path.parent.parts) >= _OWN_PLACE and path.parent not in {prefix, *prefix.parents}
     return path.parent if own else path
 

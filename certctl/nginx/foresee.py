@@ -1,6 +1,6 @@
-"""What would become of the base file, by the operator's own files: read here, for nginx shows none that it refuses.
+"""Foresee whether nginx would accept the base file, from the operator's files: nginx shows none that it refuses.
 
-As good as can be: what is read is nginx's include lines and its listen lines, not all of its grammar.
+It is a best effort: only ``include`` and ``listen`` directives are read, not all of nginx's grammar.
 """
 
 import re
@@ -23,7 +23,7 @@ _PLAIN_PORT = "80"
 
 
 def require_included(settings: NginxSettings) -> None:
-    """Refuse to write where nginx does not read.
+    """Refuse to write into a directory that nginx does not include.
 
     Raises:
         WebServerFailed: ``nginx-not-included``, with the line and the place for it.
@@ -33,7 +33,7 @@ def require_included(settings: NginxSettings) -> None:
 
 
 def require_free(settings: NginxSettings) -> None:
-    """Refuse while another block is the default server of an address and port that the base file takes.
+    """Refuse when another server block is the default server of an address and port that the base file takes.
 
     Raises:
         WebServerFailed: ``nginx-conflict``, with each line.
@@ -50,7 +50,7 @@ def require_free(settings: NginxSettings) -> None:
 
 
 def clashes(settings: NginxSettings) -> list[tuple[str, str]]:
-    """Return ``file:line`` and arguments of every foreign ``listen … default_server`` on an address of ours."""
+    """Return (``file:line``, arguments) of every foreign ``listen … default_server`` on an address of ours."""
     ours = {
         _normal(f"{address}:{port}")
         for address in settings.listen
@@ -69,7 +69,7 @@ def clashes(settings: NginxSettings) -> list[tuple[str, str]]:
 
 
 def is_read(config: Path, directory: Path) -> bool:
-    """Tell whether nginx's files include ``*.conf`` of a directory, whatever is in it, by whatever name."""
+    """Tell whether nginx's files include ``*.conf`` of a directory, which may be empty or reached by a link."""
     place = _real(directory)
     for path, text in files(config):
         patterns = (Path(_absolute(config, each)) for each in _INCLUDE.findall(_COMMENT.sub("", text)))
@@ -81,7 +81,7 @@ def is_read(config: Path, directory: Path) -> bool:
 
 
 def http_block(config: Path) -> str:
-    """Return where the http block begins, as ``file:line``; the main file alone when it is not seen."""
+    """Return where the http block begins, as ``file:line``; the main file alone when it is not found."""
     for path, text in files(config):
         said = _COMMENT.sub("", text)
         if found := _HTTP.search(said):
@@ -90,7 +90,7 @@ def http_block(config: Path) -> str:
 
 
 def files(config: Path) -> Iterator[tuple[Path, str]]:
-    """Yield every configuration file that nginx reads, and its text, each once.
+    """Yield (path, text) of every configuration file that nginx reads, each once.
 
     A relative pattern starts at the directory of the main file (ngx_conf_full_name with conf_prefix, nginx 1.22.1).
     """
@@ -129,7 +129,7 @@ def _line(text: str, at: int) -> int:
 
 
 def _normal(address: str) -> tuple[str, str]:
-    """Return address and port as nginx compares them (https://nginx.org/r/listen)."""
+    """Return (address, port) of a ``listen`` argument as nginx compares them (https://nginx.org/r/listen)."""
     if address.isdecimal():
         return "0.0.0.0", address  # noqa: S104 - compared, not bound
     host, colon, port = address.rpartition(":")

@@ -1,4 +1,4 @@
-"""Which certificate is really served: a TLS handshake with SNI, on a new connection each time."""
+"""TLS handshakes with SNI (RFC 6066 §3) that show which certificate nginx serves, each on a new connection."""
 
 import socket
 import ssl
@@ -23,10 +23,10 @@ _UNROUTED_ADDRESS = {"*": "192.0.2.1", "0.0.0.0": "192.0.2.1", "::": "2001:db8::
 
 @dataclass(frozen=True, slots=True)
 class HandshakeResult:
-    """What one handshake showed: the leaf's SHA-256, or why there was none.
+    """The result of one handshake: the leaf's SHA-256, or why there was none.
 
     Attributes:
-        alerted: The other side refused in TLS's own words (RFC 8446 §6.2).
+        alerted: Whether the server refused with a TLS alert (RFC 8446 §6.2).
     """
 
     fingerprint: str | None
@@ -35,7 +35,7 @@ class HandshakeResult:
 
 
 def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds=5)) -> HandshakeResult:
-    """Shake hands once and say what was shown."""
+    """Return the result of one handshake for a name."""
     address = address_of(settings, settings.https_port)
     # No chain is verified, on purpose: the question is whether this very leaf is served, and comparing its
     # SHA-256 answers that more strictly than any chain could, also for CAs this host does not trust.
@@ -60,7 +60,7 @@ def look(settings: NginxSettings, name: str, wait: timedelta = timedelta(seconds
 
 
 def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> bool:
-    """Tell whether anybody takes TLS connections here."""
+    """Tell whether any server takes TLS connections where nginx listens."""
     try:
         socket.create_connection(address_of(settings, settings.https_port), timeout=wait.total_seconds()).close()
     except ConnectionRefusedError:
@@ -71,10 +71,10 @@ def is_answered(settings: NginxSettings, wait: timedelta = timedelta(seconds=5))
 
 
 def trouble(settings: NginxSettings, wait: timedelta = timedelta(seconds=5)) -> str:
-    """Shake hands once for nobody's name; return what is wrong, or nothing where TLS is answered.
+    """Return what is wrong with TLS, by one handshake for a name of our own; empty when TLS is answered.
 
-    A refusal is an answer: the name has no certificate. It is no first visit either: neither nginx's Lua nor the
-    daemon takes the name up.
+    A refusal counts as an answer: that name has no certificate. Neither nginx's Lua nor the daemon takes the name
+    for a first visit.
     """
     seen = look(settings, CHECK_DOMAIN.name, wait)
     return "" if seen.fingerprint or seen.alerted else seen.text
@@ -87,7 +87,7 @@ def wait_until(
     deadline: Deadline,
     in_a_row: int = _IN_A_ROW,
 ) -> HandshakeResult | None:
-    """Look until each name is as wanted, several times in a row; return the last other sight at the deadline."""
+    """Return None once each name was as wanted several times in a row, else the last other result."""
     for name in names:
         times = 0
         while times < in_a_row:
@@ -101,18 +101,18 @@ def wait_until(
 
 
 def names_to_ask(names: Sequence[str]) -> list[str]:
-    """Return the SNI to send for each name of a certificate; for a wildcard, one label below its zone."""
+    """Return the SNI to send for each name of a certificate; for a wildcard, a name one label below its zone."""
     asked = [name if not name.startswith("*.") else f"{_PROBE_LABEL}{name[1:]}" for name in names]
     return [name for name in asked if len(name) <= _MAX_NAME] or [names[0].removeprefix("*.")]
 
 
 def address_of(settings: NginxSettings, port: int) -> tuple[str, int]:
-    """Return where to connect so that nginx answers: the first address it listens on, or its loopback."""
+    """Return (address, port) at which nginx answers: the first address it listens on, or its loopback."""
     return _loopback_for(settings.listen[0]), port
 
 
 def outward_address(settings: NginxSettings) -> str | None:
-    """Return the address others know this host by, where nginx listens on all of them; nothing is sent to learn it.
+    """Return this host's own outward address when nginx listens on all of them; no packet is sent for that.
 
     A block that listens on the loopback alone answers everything that comes there (https://nginx.org/r/listen).
     """

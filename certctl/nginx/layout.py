@@ -1,4 +1,4 @@
-"""Where nginx is on this host when nobody said: Debian's, or one in a tree of its own, such as OpenResty's."""
+"""Find nginx when the configuration does not name it: Debian's, or one in a tree of its own, such as OpenResty."""
 
 import os
 import re
@@ -18,21 +18,21 @@ _PLAIN = re.compile(r"/[A-Za-z0-9._/+-]+")
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """An nginx: its program, and its main configuration file."""
+    """An nginx installation: its program, and its main configuration file."""
 
     binary: Path
     config: Path
 
     @property
     def conf_dir(self) -> Path:
-        """Return where certctl's files for it belong, as in Debian's layout: beside the main file."""
+        """Return the include directory for certctl's files, beside the main file as in Debian."""
         return self.config.parent / "certctl.d"
 
 
 def look() -> Layout | None:
-    """Return the nginx that is there where the system's path has none; None where it has one, or nobody knows.
+    """Return the nginx that is not on the system's path; None when the path has one, or when it is not clear which.
 
-    It is looked for where OpenResty and nginx install themselves, then among running masters; of two it is neither.
+    The default prefixes of OpenResty and nginx are searched, then the running masters; two results count as none.
     """
     try:
         find("nginx")
@@ -45,7 +45,7 @@ def look() -> Layout | None:
 
 @as_root()
 def _running() -> Iterator[Layout]:
-    """Yield the nginx of each master of this host; one in a container has another view of the disk than we."""
+    """Yield the layout of each running master on this host, but not of those in containers."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
@@ -67,6 +67,6 @@ def _running() -> Iterator[Layout]:
 
 
 def _is_ours_or_roots(entry: Path) -> bool:
-    """Tell whose a process is, by its real user too: anybody can take a title, and what is found is run by us."""
+    """Tell whether a process's real user is root or ours: any user can fake a title, and we run the program."""
     users = _USERS.search((entry / "status").read_text(encoding="ascii", errors="replace"))
     return users is not None and {*map(int, users[1].split())} <= {0, os.getuid()}

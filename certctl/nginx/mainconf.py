@@ -1,4 +1,4 @@
-"""Read the few facts we need from nginx's main file and from how nginx was built; never write it."""
+"""Read facts from nginx's main configuration file and from its build (``nginx -V``); nothing is written."""
 
 import re
 from collections.abc import Iterator
@@ -14,38 +14,38 @@ _NOT_FILES = ("stderr", "syslog:", "memory:")
 
 @dataclass(frozen=True, slots=True)
 class ConfigLine:
-    """A line of a configuration file; as text it is ``file:line``, as nginx writes it."""
+    """A line of a configuration file; its text is ``file:line``, as nginx writes it."""
 
     file: str
     number: int
 
     def __str__(self) -> str:
-        """Write it as nginx does."""
+        """Return ``file:line``."""
         return f"{self.file}:{self.number}"
 
 
 def main_directive(config: Path, name: str) -> list[str]:
-    """Return the first arguments given to a directive in the main context, in order."""
+    """Return the first arguments of the directives of a name in the main context, in order."""
     return [words[1] for depth, words in _directives(config) if depth == 0 and words[0] == name and words[1:]]
 
 
 def worker_connections(config: Path) -> int:
-    """Return how many connections a worker may have (``events``, default 512)."""
+    """Return the number of connections a worker may have (``worker_connections``, default 512)."""
     given = [words[1] for depth, words in _directives(config) if depth == 1 and words[0] == "worker_connections"]
     return int(given[-1]) if given and given[-1].isdecimal() else _WORKER_CONNECTIONS
 
 
 def main_arguments(config: Path, name: str) -> list[str]:
-    """Return all arguments of a directive in the main context, of the last one there; empty when there is none."""
+    """Return all arguments of the last directive of a name in the main context; empty when there is none."""
     return next(
         (words[1:] for depth, words in reversed([*_directives(config)]) if (depth, words[0]) == (0, name)), []
     )
 
 
 def own_error_log(config: Path, build: str) -> list[str]:
-    """Return the arguments of the ``error_log`` that requests use: the http block's, the main one, or the default.
+    """Return the arguments of the ``error_log`` for requests: the http block's, the main one, or the default.
 
-    Several of one depth all count in nginx; the first is enough to find an error in.
+    nginx writes to all of one depth; the first is enough to find an error in.
     """
     given = [(depth, words[1:]) for depth, words in _directives(config) if words[0] == "error_log" and depth <= 1]
     deepest = max((depth for depth, _ in given), default=0)
@@ -106,13 +106,13 @@ def _directives(config: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def pieces(dump: str) -> list[tuple[str, str]]:
-    """Return each file of ``nginx -T`` and its text; a text that is no dump is one piece without a name."""
+    """Return (file, text) of each file in ``nginx -T``; a text without headers is one piece with an empty name."""
     first, *parts = re.split(r"^# configuration file (.+):$", dump, flags=re.MULTILINE)
     return list(zip(parts[::2], parts[1::2], strict=True)) if parts else [("", first)]
 
 
 def directives(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each directive of a text with its arguments and how many blocks it stands in."""
+    """Yield (depth in blocks, [directive, arguments…]) for each directive of a text."""
     depth, words = 0, list[str]()
     for word in _WORD.findall(text):
         if word.startswith("#"):
@@ -127,11 +127,11 @@ def directives(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def built(build: str, option: str) -> str:
-    """Return what nginx was built with for an option (``nginx -V``); empty when it was not said."""
+    """Return the value of a configure option (``nginx -V``); empty when it was not given."""
     found = re.search(rf"--{option}=(\S+)", build)
     return found[1] if found else ""
 
 
 def under_prefix(name: str, build: str) -> Path:
-    """Make a path absolute as nginx does: what is no configuration file begins at the prefix."""
+    """Return a path made absolute as nginx does: other files than its configuration begin at the prefix."""
     return Path(built(build, "prefix") or "/usr/local/nginx") / name

@@ -1,10 +1,11 @@
-"""A reload of the running nginx that is proven: its master, and its workers before and after.
+"""A proven reload of the running nginx: the signal to its master, and the workers before and after.
 
-Whether nginx runs is asked of nginx (``challenge``, ``handshake``): what ``/proc`` shows depends on who looks.
+Whether nginx runs is found by requests to it (``challenge``, ``handshake``): what ``/proc`` shows depends on the
+reader's rights.
 
-``nginx -s reload`` exits 0 although the master keeps the old configuration when a shared memory zone changed,
-a port is taken or descriptors run out (measured, nginx 1.22.1). The proof is that new workers appear under the
-master and that every old one has stopped accepting.
+``nginx -s reload`` exits 0 although the master keeps the old configuration when a shared memory zone changed, a
+port is taken or descriptors run out (measured, nginx 1.22.1). The proof is that new workers appear under the master
+and that every old one has stopped accepting.
 """
 
 import os
@@ -45,11 +46,11 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """How a reload went.
+    """The result of a reload.
 
     Attributes:
-        kept_old: nginx said so; without that it may still come round.
-        said: The line it logged.
+        kept_old: Whether nginx logged that it keeps the old configuration; if not, it may still follow.
+        said: The line of the error log that says so.
     """
 
     took: bool
@@ -59,7 +60,7 @@ class ReloadResult:
 
 
 class Master:
-    """The master process in the pid file."""
+    """The master process that the pid file names."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand) -> None:
         self._settings = settings
@@ -76,10 +77,10 @@ class Master:
         return pid if pid > 1 and _title(pid).startswith(_MASTER) else None
 
     def reload(self) -> ReloadResult:
-        """Make nginx read its files again and wait for the proof.
+        """Make nginx read its configuration again (SIGHUP, or ``reload_command``), and return the result.
 
         Raises:
-            WebServerFailed: ``nginx-not-running``; ``nginx-reload-failed`` when it could not be asked.
+            WebServerFailed: ``nginx-not-running``; ``nginx-reload-failed`` when the signal or command failed.
         """
         pid = self.pid()
         command = self._settings.reload_command
@@ -99,10 +100,10 @@ class Master:
         return ReloadResult(took, time.monotonic() - started, bool(log.refusal()), log.first_line())
 
     def wait_for_handshakes(self) -> None:
-        """Wait until no worker with an older configuration is left, as long as a handshake may take there.
+        """Wait until no worker of an older configuration can still be in a handshake.
 
-        One that has taken a connection goes on with it, and behind a catch-all opens the pair only when the client
-        says a name.
+        A worker that has accepted a connection keeps it, and behind a catch-all opens the pair only when the client
+        sends SNI.
         """
         deadline = Deadline.after(_HANDSHAKES_END)
         pid = self.pid()
@@ -110,7 +111,7 @@ class Master:
             time.sleep(_LONGEST_PAUSE)
 
     def _unseen(self) -> WebServerFailed:
-        """Tell an nginx that is not there from one whose master cannot be found."""
+        """Return the error for an nginx that is not running, or for one whose master cannot be found."""
         if not is_answered(self._settings):
             return not_running(
                 "the files are in place and tested, and nginx will serve them when it starts",
@@ -127,7 +128,7 @@ class Master:
         )
 
     def _watch(self, pid: int, before: Workers, log: "_LogTail") -> bool:
-        """Wait for a new generation that has taken over; give up when nginx says that there will be none."""
+        """Tell whether new workers took over in time; False at once when nginx logs that there will be none."""
         deadline = Deadline.after(self._settings.test_deadline)
         pause = _SHORTEST_PAUSE
         old = before.accepting
@@ -161,7 +162,7 @@ class Master:
 
 
 def not_running(what: str, *then: str, seen: str = "", unit: str = "nginx") -> WebServerFailed:
-    """Make the error for an nginx that is not there, and say what that means for what was asked."""
+    """Return the error for an nginx that is not running, with what that means for the caller's purpose."""
     return WebServerFailed(
         Slug.NGINX_NOT_RUNNING,
         f"nginx is not running: {what}",
@@ -171,9 +172,9 @@ def not_running(what: str, *then: str, seen: str = "", unit: str = "nginx") -> W
 
 
 def not_reached(settings: NginxSettings, what: str, *then: str, seen: str = "") -> WebServerFailed:
-    """Make the error for an nginx that takes no connection: it does not run, or it listens elsewhere.
+    """Return the error for an nginx that takes no connection: it is not running, or it listens elsewhere.
 
-    A master that runs keeps the sockets it has; only a restart opens others in their place.
+    A running master keeps its listening sockets; only a restart opens others in their place.
     """
     if settings.reload_command or Master(settings, NginxCommand(settings)).pid() is None:
         return not_running(what, *then, seen=seen, unit=name_of(None, settings.binary))
@@ -187,7 +188,7 @@ def not_reached(settings: NginxSettings, what: str, *then: str, seen: str = "") 
 
 @as_root()
 def workers(master: int) -> Workers:
-    """Return the workers of a master: children whose title says so (ngx_setproctitle, nginx 1.22.1)."""
+    """Return the workers of a master: its children with a worker's title (ngx_setproctitle, nginx 1.22.1)."""
     accepting, retiring = set[tuple[int, str]](), set[tuple[int, str]]()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -202,7 +203,7 @@ def workers(master: int) -> Workers:
 
 
 class _LogTail:
-    """What the master has logged since a moment."""
+    """The lines the master has logged since this object was made."""
 
     def __init__(self, path: Path | None, master: int | None) -> None:
         self._path = path
@@ -210,12 +211,12 @@ class _LogTail:
         self._from = self._size()
 
     def refusal(self) -> str:
-        """Return the line that ended the reload. A failing bind is tried five times before such a line."""
+        """Return the line with which nginx gave the reload up; a failing bind is tried five times before."""
         fatal = (text for level, text in self._lines() if level == "emerg")
         return next((text for text in fatal if not text.startswith("bind() to")), "")
 
     def first_line(self) -> str:
-        """Return the first line, which names the cause."""
+        """Return the first line, which names the cause; empty when there is none."""
         return next((text for _, text in self._lines()), "")
 
     @as_root()
@@ -239,10 +240,10 @@ class _LogTail:
 
 @as_root()
 def _check_descriptors(pid: int, number_of_workers: int, unit: str) -> None:
-    """Refuse to reload a master that would run out of descriptors while it starts new workers.
+    """Refuse to reload a master that would run out of file descriptors while it starts new workers.
 
-    It keeps its old logs open until the new ones are, and needs a socket pair a worker. When that fails half-way
-    it has retired the old workers already and nobody answers any more (measured, nginx 1.22.1).
+    It keeps its old logs open until the new ones are, and needs a socket pair for each worker. When that fails
+    half-way the old workers are already retired, and no worker answers (measured, nginx 1.22.1).
     """
     try:
         limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
@@ -281,7 +282,7 @@ def _title(pid: int) -> bytes:
 
 
 def _family(pid: int) -> tuple[int, str]:
-    """Return the parent's pid and the start time of a process (proc_pid_stat(5), fields 4 and 22)."""
+    """Return (parent's pid, start time) of a process (proc_pid_stat(5), fields 4 and 22)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return int(fields[1]), fields[19]

@@ -1,11 +1,11 @@
-"""The mirror: what nginx reads, one directory per certificate version and one link that is swapped by rename.
+"""The mirror: the files nginx reads, a directory for each certificate version and a link that a rename swaps.
 
     live/status.example.com/3/{fullchain,privkey}.pem
     live/status.example.com/current -> 3
 
-Key and chain change together because nginx goes through ``current``. What it names is never written to and never
-removed: a version that was damaged while in force is made again as ``3.1``. The store is the truth; everything here
-can be made again from it.
+The pair of key and chain changes at once, because nginx's paths go through ``current``. The directory it points to
+is never written to and never removed: a damaged version in force is made again as ``3.1``. Everything here can be
+made again from the store.
 """
 
 import os
@@ -44,7 +44,7 @@ _LONGEST_NUMBER = 9
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The modes of the mirror's directories and keys; chains are public, and closed in by the directories."""
+    """The modes of the mirror's directories and keys; chains are public, protected by their directories."""
 
     directory: int
     key: int
@@ -56,7 +56,7 @@ FOR_WORKERS = Rights(0o750, 0o640)
 
 
 def rights_of(live: Path) -> Rights | None:
-    """Return what the mirror's own directory grants; None when there is none yet."""
+    """Return the rights that the mirror's top directory has now; None when it does not exist."""
     try:
         is_open = live.stat().st_mode & stat.S_IXGRP
     except OSError:
@@ -65,23 +65,23 @@ def rights_of(live: Path) -> Rights | None:
 
 
 def domain_path(live: Path, domain: Domain) -> Path:
-    """Return a domain's directory; a wildcard of more than 255 characters goes by its short name."""
+    """Return a domain's directory; a wildcard of more than 255 characters has a short name."""
     fits = len(domain.directory) <= _NAME_MAX
     return live / (domain.directory if fits else domain.stem)
 
 
 def current_path(live: Path, domain: Domain) -> Path:
-    """Return the link nginx goes through."""
+    """Return the path of a domain's link ``current``, through which nginx reads the pair."""
     return domain_path(live, domain) / CURRENT
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The directory of a version: never the one ``current`` names, unless that holds this version already.
+    """The directory for a version: never the one ``current`` points to, unless it holds this version already.
 
     Attributes:
-        directory: What ``current`` is to name.
-        created: What taking the change back removes; None when the version is there.
+        directory: The directory that ``current`` is to point to.
+        created: The path that a rollback removes; None when the version is there already.
     """
 
     directory: Path
@@ -89,10 +89,10 @@ class Slot:
 
 
 def slot(live: Path, site: Site, rights: Rights) -> Slot:
-    """Find the directory for a version. One that is in force and was damaged is not touched: its twin is made.
+    """Return the directory for a version; for a damaged one in force it is the other name, such as ``3.1``.
 
-    What a killed run left half-made goes. So does a link in the place of the domain's directory, which is none of
-    ours: nothing may be written, or swept up, behind it.
+    What a killed run left half-made is removed, and so is a symbolic link in place of the domain's directory:
+    nothing may be written or removed behind it.
     """
     home = domain_path(live, site.domain)
     if home.is_symlink():
@@ -108,11 +108,11 @@ def slot(live: Path, site: Site, rights: Rights) -> Slot:
 
 
 def stage(to: Slot, site: Site, rights: Rights) -> None:
-    """Make a version beside the others and rename it into its slot; ``current`` is not touched.
+    """Write a version under a temporary name and rename it into its slot; ``current`` is not touched.
 
     Raises:
         WebServerFailed: ``nginx-test-failed`` when OpenSSL cannot load this pair, as nginx could not either.
-        OSError: it cannot be written. Who called removes ``to.created``.
+        OSError: the version cannot be written; the caller removes ``to.created``.
     """
     if to.created is None:
         return
@@ -129,9 +129,9 @@ def stage(to: Slot, site: Site, rights: Rights) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a version, or the directory of a domain that has none in force.
+    """Remove a version, or a domain's directory, but never what ``current`` points to.
 
-    Every removal in the mirror comes through here: what ``current`` names stays, whoever says that it may go.
+    Every removal in the mirror goes through this function, so that no caller can remove a version in force.
     """
     if path.name == _in_force(path.parent):
         return
@@ -141,14 +141,14 @@ def discard(path: Path) -> None:
 
 
 def take_back(path: Path) -> None:
-    """Remove what a change created, and what it had half-made beside it."""
+    """Remove what a change created, and what it left half-made beside it."""
     discard(path)
     if (path.parent / CURRENT).is_symlink():
         _sweep(path.parent)
 
 
 def holds(live: Path, site: Site, rights: Rights) -> bool:
-    """Tell whether nginx would find exactly this version through ``current``."""
+    """Tell whether ``current`` leads nginx to exactly this version."""
     in_force = target(live, site.domain)
     if not is_version(in_force, site.certificate.version):
         return False
@@ -156,10 +156,10 @@ def holds(live: Path, site: Site, rights: Rights) -> bool:
 
 
 def is_pair(directory: Path, *, thoroughly: bool) -> bool:
-    """Tell whether a pair is there: two files that are not empty; ``thoroughly``, two that OpenSSL can load.
+    """Tell whether chain and key are there and not empty; ``thoroughly`` requires that OpenSSL loads them.
 
     Raises:
-        OSError: it is there, and cannot be read.
+        OSError: a file is there and cannot be read.
     """
     try:
         facts = [(directory / name).stat() for name in (CHAIN, KEY)]
@@ -187,24 +187,24 @@ def require_loadable(site: Site) -> None:
 
 
 def target(live: Path, domain: Domain) -> str | None:
-    """Return the directory ``current`` points at, or None; a link in the domain's own place is none of ours."""
+    """Return the name of the directory ``current`` points to; None without one, or behind a symbolic link."""
     home = domain_path(live, domain)
     return None if home.is_symlink() else _in_force(home)
 
 
 def is_version(name: str | None, version: int) -> bool:
-    """Tell whether a directory of this name is meant for this version."""
+    """Tell whether a directory of this name is for this version."""
     return name in _names_of(version)
 
 
 def fingerprints(live: Path, domain: Domain) -> frozenset[str]:
-    """Return the SHA-256 of the leaf of every version that is here; nginx may still serve an older one."""
+    """Return the leaf's SHA-256 of every version that is here; nginx may still serve an older one."""
     found = map(_fingerprint, domain_path(live, domain).glob(f"*/{CHAIN}"))
     return frozenset(filter(None, found))
 
 
 def leaf(live: Path, domain: Domain) -> str | None:
-    """Return the SHA-256 of the leaf in force, None where there is none to read."""
+    """Return the SHA-256 of the leaf in force; None when there is none to read."""
     name = target(live, domain)
     return _fingerprint(domain_path(live, domain) / name / CHAIN) if name else None
 
@@ -217,7 +217,7 @@ def _fingerprint(chain: Path) -> str | None:
 
 
 def prune(live: Path, certificate: Certificate) -> None:
-    """Keep the version in force and the newest other one; remove older ones and what crashes left."""
+    """Remove old versions and leftovers of crashes; the version in force and the newest other one stay."""
     home = domain_path(live, certificate.domain)
     if home.is_symlink():
         return
@@ -231,7 +231,7 @@ def prune(live: Path, certificate: Certificate) -> None:
 
 
 def remove(live: Path, domain: Domain) -> None:
-    """Remove all versions of a domain: first none is in force, so that what is killed here goes on."""
+    """Remove all versions of a domain: the link first, so that a run after a kill can finish."""
     home = domain_path(live, domain)
     if not home.is_symlink():
         (home / CURRENT).unlink(missing_ok=True)
@@ -240,9 +240,9 @@ def remove(live: Path, domain: Domain) -> None:
 
 
 def set_rights(live: Path, rights: Rights) -> None:
-    """Give everything that is here these modes, when the way nginx serves changes.
+    """Give everything in the mirror these modes, as a change of the mode of serving needs it.
 
-    Every file is opened first and never followed, so that nobody who may write here can turn this on another file.
+    Each file is opened without following links, so that no user with rights here can redirect this to another file.
     """
     for _, _, names, directory in os.fwalk(live):
         os.fchmod(directory, rights.directory)
@@ -254,12 +254,12 @@ def set_rights(live: Path, rights: Rights) -> None:
 
 
 def _names_of(version: int) -> tuple[str, str]:
-    """Return the two directories a version may have: while one is in force, only the other may be made."""
+    """Return the two directory names of a version: while one is in force, only the other may be made."""
     return str(version), f"{version}{_TWIN}"
 
 
 def number(name: str) -> int:
-    """Return the version of a directory, 0 when it has another purpose."""
+    """Return the version that a directory name stands for; 0 for any other directory."""
     digits = name.removesuffix(_TWIN)
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST_NUMBER else 0
 
@@ -279,7 +279,7 @@ def _make_home(home: Path, rights: Rights) -> None:
 
 
 def _build(home: Path, site: Site, rights: Rights) -> Path:
-    """Write a complete version under a temporary name; every byte is on disk before the caller renames it."""
+    """Return a complete version under a temporary name, with every byte on disk (fsync)."""
     fresh = home / f".{secrets.token_hex(8)}.tmp"
     try:
         make_directory(fresh, rights.directory)
@@ -295,9 +295,9 @@ def _build(home: Path, site: Site, rights: Rights) -> Path:
 
 
 def _load(chain: int, key: int, domain: Domain) -> None:
-    """Load the pair as nginx will (measured: an empty or mismatched pair stops nginx for every customer).
+    """Require that OpenSSL loads the pair as nginx will: an empty or mismatched one stops nginx for every customer.
 
-    OpenSSL opens it by descriptor: by name it could find something else there meanwhile, and wait for it.
+    OpenSSL opens the files by descriptor: a name could meanwhile lead to a FIFO, on which it would wait.
     """
     try:
         opened = "/proc/self/fd/{}".format

@@ -1,7 +1,7 @@
-"""A change of sites behind the catch-all: a link is swapped, and the next handshake shows it.
+"""A change of sites behind the catch-all: a link is swapped, and the next handshake shows the new pair.
 
-nginx is neither tested nor reloaded: it opens what the link points at when somebody asks for the name. A run that
-is killed leaves each site as it was or as it should be; the next run does the rest.
+nginx is neither tested nor reloaded: it opens the pair through the link when a client sends the name. A killed run
+leaves each site as it was or as it should be; the next run does the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _ONCE = 1  # no worker holds an older configuration that knows an older certific
 
 
 class MirrorChange:
-    """Fits ``parties.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
+    """Implements ``parties.Change`` for sites without a server block; ``change.open_change`` holds their locks."""
 
     def __init__(
         self, settings: NginxSettings, command: NginxCommand, sites: Sequence[Site], gone: Sequence[Domain]
@@ -42,7 +42,7 @@ class MirrorChange:
         self._published = False
 
     def publish(self) -> Done:
-        """Write new versions and swap each link; take the links of domains that go away.
+        """Write new versions and swap each site's link; remove the links of removed domains.
 
         Raises:
             WebServerFailed: ``nginx-test-failed``: OpenSSL cannot load a pair.
@@ -65,7 +65,7 @@ class MirrorChange:
         return Done(", ".join(parts + ([f"{len(leaving)} taken out"] if leaving else [])))
 
     def reload(self) -> Done:
-        """Do nothing: what is published is in force.
+        """Require that nginx is running; it needs no reload, as a swapped link is in force.
 
         Raises:
             WebServerFailed: ``nginx-not-running``; what was published stays.
@@ -79,10 +79,10 @@ class MirrorChange:
         return Done("no reload needed", changed=False)
 
     def confirm(self, domain: Domain) -> Done:
-        """Prove that the site's own leaf is served, or of a domain taken out that it is not any more.
+        """Prove by handshakes that the site's own leaf is served, or a removed domain's is no longer.
 
         Raises:
-            WebServerFailed: ``nginx-not-served``; ``nginx-conflict``, somebody else's server block needs the pair.
+            WebServerFailed: ``nginx-not-served``; ``nginx-conflict``, a foreign server block needs the pair.
         """
         deadline = Deadline.after(self._settings.confirm_deadline)
         if domain in self._named:
@@ -104,11 +104,11 @@ class MirrorChange:
         return Done(f"leaf {leaf[:16]}… seen on the wire", changed=False)
 
     def is_about(self, domain: Domain) -> bool:
-        """Tell whether this change has the domain."""
+        """Tell whether this change publishes or removes the domain."""
         return domain in self._sites or domain in self._gone
 
     def give_up(self, error: BaseException) -> None:
-        """Put the links back, unless nginx only was not running: it will open them when somebody asks.
+        """Restore the links after an exception; not when nginx is only down, as it reads them later.
 
         Raises:
             ConfigInvalid: ``state-unwritable``: not all could be put back.
@@ -127,10 +127,10 @@ class MirrorChange:
             ) from problem
 
     def settle(self) -> None:
-        """Keep the change, remove old versions, and put aside what belonged to domains taken out.
+        """Keep the change, remove old versions, and move the files of removed domains aside.
 
         Raises:
-            ConfigInvalid: ``state-unwritable``: a key that should be gone is not.
+            ConfigInvalid: ``state-unwritable``: a key that should be gone is still there.
         """
         with suppress(OSError):  # it is served already; what is left is swept up next time
             self._before.drop()

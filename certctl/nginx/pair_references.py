@@ -1,4 +1,4 @@
-"""Pairs of ours that somebody else's server block names: nginx could not start, for anybody, once they are gone."""
+"""Pairs of ours that a server block of the operator's names: without them nginx could not start."""
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
@@ -15,9 +15,9 @@ from certctl.nginx.settings import NginxSettings
 def pairs_named_elsewhere(
     settings: NginxSettings, command: NginxCommand, domains: Collection[Domain]
 ) -> Mapping[Domain, ConfigLine]:
-    """Return the line by each of these domains whose pair is named in another file than its own block.
+    """Return (domain → line) for each domain whose pair a file other than its own server block names.
 
-    Empty where nginx does not show its configuration: then it does not take it either, and nobody can tell.
+    It is empty when ``nginx -T`` fails, as for an invalid configuration: then it cannot be known.
     """
     with suppress(WebServerFailed):
         dump = command.dump() if domains else ""

@@ -1,7 +1,7 @@
-"""The two places of the mirror: pairs of server blocks, which are root's, and pairs that workers open themselves.
+"""The mirror's two directories: root's pairs for server blocks, and the pairs that nginx's workers open.
 
-nginx's master opens the pairs of server blocks as root, at each test, reload and boot. Whoever else may write there
-could put a FIFO in a pair's place, and nginx would never start again; so nobody else may, in any mode.
+nginx's master opens the pairs of server blocks as root, at each test, reload and boot. A user who could write there
+could put a FIFO in a pair's place, and nginx would never start again; so in every mode only root can.
 """
 
 import os
@@ -21,10 +21,10 @@ from certctl.values import Certificate, Site
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Pairs for one kind of reader.
+    """One of the two directories of pairs.
 
     Attributes:
-        is_roots: Whether root writes here as root; elsewhere it does as the owner of the state.
+        is_roots: Whether root writes here as root; in the other directory it writes as the owner of the state.
     """
 
     path: Path
@@ -32,14 +32,14 @@ class Place:
     is_roots: bool
 
     def reached(self) -> AbstractContextManager[None]:
-        """Have the rights to write here, for a block."""
+        """Return a context that has the rights to write here."""
         return as_root() if self.is_roots else nullcontext()
 
     def make(self) -> None:
-        """Make the directory, no more open than it should be.
+        """Create the directory with its mode, and narrow a wider mode of root's.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the directory cannot be made.
         """
         with self.reached():
             make_directory(self.path, self.rights.directory)
@@ -47,7 +47,7 @@ class Place:
                 narrow(self.path, self.rights.directory)
 
     def require_room(self) -> None:
-        """Refuse to begin what could not be put here; who is not root puts nothing where only root may.
+        """Refuse to begin when a pair could not be written here; another user than root skips root's directory.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -57,57 +57,57 @@ class Place:
                 require_room_for("a pair", self.path)
 
     def link(self, domain: Domain) -> Path:
-        """Return the link nginx goes through."""
+        """Return the path of a domain's link ``current``, through which nginx reads the pair."""
         return mirror.current_path(self.path, domain)
 
     def holds(self, site: Site) -> bool:
-        """Tell whether nginx would find exactly this version here; who may not look sees nothing."""
+        """Tell whether nginx would find exactly this version here; False without rights to look."""
         with suppress(PermissionError), self.reached():
             return mirror.holds(self.path, site, self.rights)
         return False
 
     def has(self, domain: Domain) -> bool:
-        """Tell whether anything of a domain is here; who may not look sees nothing."""
+        """Tell whether a domain has a directory here; False without rights to look."""
         with suppress(PermissionError), self.reached():
             return mirror.domain_path(self.path, domain).is_dir()
         return False
 
     def has_pair(self, certificate: Certificate) -> bool:
-        """Tell whether the files of this version are there, and nginx goes to them; what is in them is not read."""
+        """Tell whether ``current`` leads to this version and its files exist; their content is not read."""
         here = [self.link(certificate.domain) / name for name in (mirror.CHAIN, mirror.KEY)]
         is_there = mirror.is_version(self.target(certificate.domain), certificate.version)
         with self.reached():
             return is_there and all(path.is_file() for path in here)
 
     def target(self, domain: Domain) -> str | None:
-        """Return the directory in force, see ``mirror.target``; who may not look sees nothing."""
+        """Return the name of the directory in force, see ``mirror.target``; None without rights to look."""
         with suppress(PermissionError), self.reached():
             return mirror.target(self.path, domain)
         return None
 
     def fingerprints(self, domain: Domain) -> frozenset[str]:
-        """Return the leaves that are here; see ``mirror.fingerprints``."""
+        """Return the leaves of all versions here; see ``mirror.fingerprints``."""
         with self.reached():
             return mirror.fingerprints(self.path, domain)
 
     def leaf(self, domain: Domain) -> str | None:
-        """Return the leaf in force, see ``mirror.leaf``; who may not look sees nothing."""
+        """Return the SHA-256 of the leaf in force, see ``mirror.leaf``; None without rights to look."""
         with suppress(PermissionError), self.reached():
             return mirror.leaf(self.path, domain)
         return None
 
     def slot(self, site: Site) -> Slot:
-        """Find the directory for a version; see ``mirror.slot``."""
+        """Return the directory for a version; see ``mirror.slot``."""
         with self.reached():
             return mirror.slot(self.path, site, self.rights)
 
     def stage(self, to: Slot, site: Site) -> None:
-        """Make a version without pointing at it; see ``mirror.stage``."""
+        """Write a version without pointing ``current`` at it; see ``mirror.stage``."""
         with self.reached():
             mirror.stage(to, site, self.rights)
 
     def put(self, site: Site) -> None:
-        """Put a version in force, where nothing has to be taken back."""
+        """Write a version and put it in force, without the possibility of a rollback."""
         with self.reached():
             slot = mirror.slot(self.path, site, self.rights)
             mirror.stage(slot, site, self.rights)
@@ -126,7 +126,7 @@ class Place:
 
 
 def require_room_for(what: str, path: Path) -> None:
-    """Refuse to begin where something that is to go into a directory could not be written, or would not fit.
+    """Refuse to begin when a file could not be written into a directory, for want of rights or of space.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.

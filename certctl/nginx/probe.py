@@ -1,4 +1,4 @@
-"""Prove that the catch-all works before anybody depends on it: by a name that is nobody's."""
+"""Prove that the catch-all serves pairs of the mirror, by a handshake for a name of our own."""
 
 import os
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ _ASKED = 3
 
 
 def prove_catch_all(settings: NginxSettings) -> None:
-    """Shake hands for nobody's name, which for a moment has some site's certificate.
+    """Shake hands for the check's own name, which for a moment has a copy of some site's certificate.
 
-    Nothing is proven in mode ``blocks``, or while there is no certificate on this host. A site whose pair is broken
-    does not decide: others are asked.
+    Nothing is proven in mode ``blocks``, or while this host has no certificate. Up to three sites are tried, as the
+    pair of one may be broken.
 
     Raises:
         WebServerFailed: ``nginx-not-served``.
@@ -38,14 +38,14 @@ def prove_catch_all(settings: NginxSettings) -> None:
 
 
 def sweep(settings: NginxSettings) -> None:
-    """Take away what a killed proof left, which may be a customer's key; nobody may be proving meanwhile."""
+    """Remove what a killed proof left, maybe a copy of a customer's key; no proof may run meanwhile."""
     check_path = mirror.domain_path(settings.live, CHECK_DOMAIN)
     if os.path.lexists(check_path):
         remove_tree(check_path)
 
 
 def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
-    """Find pairs; while a host moves here from server blocks, theirs are the only ones."""
+    """Yield (place, domain) of pairs; during a move from mode ``blocks`` only server blocks have any."""
     for place in (settings.catch_all_pairs, settings.block_pairs):
         with place.reached():
             found = [home.name for home in place.path.iterdir() if (home / mirror.CURRENT).exists()]
@@ -53,7 +53,7 @@ def _pairs(settings: NginxSettings) -> Iterator[tuple[Place, Domain]]:
 
 
 def _look(settings: NginxSettings, place: Place, domain: Domain) -> HandshakeResult | None:
-    """Return what was seen instead of a site's certificate; None when it was seen."""
+    """Return the handshake that showed another certificate than the site's; None when the site's was shown."""
     expected = place.fingerprints(domain)
     with _borrowed(settings, place, domain):
         return handshake.wait_until(
@@ -63,7 +63,7 @@ def _look(settings: NginxSettings, place: Place, domain: Domain) -> HandshakeRes
 
 @contextmanager
 def _borrowed(settings: NginxSettings, place: Place, domain: Domain) -> Iterator[None]:
-    """Let nobody's name lead to another's certificate; the key is copied only from where workers do not look."""
+    """Give the check's own name a site's pair for the block; a key is copied only where workers cannot read it."""
     check_path = mirror.domain_path(settings.live, CHECK_DOMAIN)
     sweep(settings)
     try:

@@ -1,9 +1,9 @@
-"""How a half-made change is taken back, by this run or by the next one after a ``kill -9``.
+"""Rollback of an unfinished change, by this run or by the next one after a ``kill -9``.
 
-Before anything is changed a journal in the include directory lists all that will be: what is replaced, under which
-second name its old inode stays, and what is created. Only root writes there; the mirror may belong to the daemon's
-user, who must not tell root what to put back. Taking back, like keeping, is then only renames and removals: it
-needs no space on a full disk, gives back the very same bytes, and may be repeated from the beginning at any time.
+Before anything is changed, a journal in the include directory lists what will be: each file to be replaced, the
+hard link that keeps its old content, and each file to be created. Only root writes there; the mirror may belong to
+the daemon's user, who must not decide what root restores. A rollback consists of renames and removals only: it
+needs no space on a full disk, restores the very same bytes, and can be repeated from the beginning at any time.
 """
 
 import json
@@ -26,7 +26,7 @@ _SAVED = ".old"
 
 
 class BeforeImages:
-    """What the paths of one change were before it.
+    """The files and links of one change as they were before it.
 
     Args:
         roots: The directories in which root works as root; elsewhere it works as the owner of the mirror.
@@ -39,18 +39,18 @@ class BeforeImages:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to take back."""
+        """Tell whether there is nothing to roll back."""
         return not self._saved and not self._created
 
     def remember(self, replaced: Iterable[Path], created: Iterable[Path] = ()) -> None:
-        """Make it possible to take a change back; call it before anything is changed.
+        """Give each file a second name before the change, so that it can be rolled back.
 
         Args:
-            replaced: Files and links, each of which gets a second name.
-            created: Directories of the mirror that are not there yet; see ``mirror.discard``.
+            replaced: Files and symbolic links, each of which gets a second name.
+            created: Directories of the mirror that do not exist yet; see ``mirror.discard``.
 
         Raises:
-            OSError: it cannot be; ``restore`` then forgets it.
+            OSError: a second name cannot be made; ``restore`` then removes the others.
         """
         noted = [(path, self._second_name(path)) for path in replaced]
         self._saved += noted
@@ -62,10 +62,10 @@ class BeforeImages:
                     os.link(path, saved, follow_symlinks=False)
 
     def restore(self) -> None:
-        """Put everything back, the last change first, then forget it.
+        """Restore everything, the last change first, and remove the second names.
 
         Raises:
-            OSError: something could not be put back; calling it again goes on.
+            OSError: something could not be restored; calling it again goes on.
         """
         for path, saved in reversed(self._saved):
             with self._rights_for(path):
@@ -76,7 +76,7 @@ class BeforeImages:
         self._saved, self._created = [], []
 
     def drop(self) -> None:
-        """Forget the old state: the change stays."""
+        """Remove the second names: the change stays."""
         for path, saved in self._saved:
             if saved:
                 with self._rights_for(path):
@@ -84,7 +84,7 @@ class BeforeImages:
         self._saved, self._created = [], []
 
     def _write_down(self) -> None:
-        """Let the next run know, where it has to."""
+        """Write the journal for the next run, in the subclass that has one."""
 
     def _second_name(self, path: Path) -> Path | None:
         with self._rights_for(path):
@@ -95,10 +95,10 @@ class BeforeImages:
 
 
 class Rollback(BeforeImages):
-    """The before-images of a change of files that nginx cannot start without, with a journal of them.
+    """The before-images of a change of files that nginx cannot start without, with a journal on disk.
 
-    The journal has two names: under one the next run takes the change back, under the other it keeps it and removes
-    the old state. Going from one to the other is a rename.
+    The journal has one of two names: under the first the next run rolls the change back, under the second it keeps
+    the change and removes the old files. A rename goes from one to the other.
 
     Args:
         live: The pairs behind a catch-all.
@@ -114,11 +114,11 @@ class Rollback(BeforeImages):
         self._kept = conf_dir / _KEPT
 
     def keep(self) -> None:
-        """Say that what is in place now may stay, whatever happens to us; ``restore`` may still be called."""
+        """Mark the journal so that the next run keeps the change; ``restore`` may still be called."""
         self._rename(self._journal, self._kept)
 
     def restore(self) -> None:
-        """Put everything back, then forget it.
+        """Restore everything, then remove the journal.
 
         Raises:
             OSError: something could not be put back; the journal stays, so the next run tries again.
@@ -130,16 +130,16 @@ class Rollback(BeforeImages):
         self._forget(self._journal)
 
     def drop(self) -> None:
-        """Forget the old state: the change stays, also if we are killed meanwhile."""
+        """Remove the old files and the journal: the change stays, even if we are killed meanwhile."""
         self.keep()
         super().drop()
         self._forget(self._kept)
 
     def recover(self) -> bool:
-        """Take back what a killed run left half-made, or clean up after it; return whether it was half-made.
+        """Roll back or clean up after a killed run; return whether something was rolled back.
 
         Raises:
-            OSError: it could not be put back.
+            OSError: something could not be restored.
         """
         is_half_made = self._read(self._journal)
         if is_half_made:
@@ -160,7 +160,7 @@ class Rollback(BeforeImages):
 
     @as_root()
     def _read(self, journal: Path) -> bool:
-        """Take up what a journal lists, as far as it can be ours; return whether there is one."""
+        """Load a journal's entries, as far as they can be ours; return whether there is a journal."""
         try:
             entries = json.loads(journal.read_bytes())
             saved = [(Path(path), Path(saved) if saved else None) for path, saved in entries["saved"]]
@@ -194,7 +194,7 @@ class Rollback(BeforeImages):
         return saved is not None and saved.parent == path.parent and _is_temporary(saved)
 
     def _sweep(self) -> None:
-        """Remove temporary names of killed runs right in our directories; nginx never saw them."""
+        """Remove temporary files of killed runs directly in our directories, which nginx never read."""
         for place in self._places:
             with self._rights_for(place):
                 for path in (path for pattern in (".*.tmp", f".*{_SAVED}") for path in place.glob(pattern)):
@@ -204,7 +204,7 @@ class Rollback(BeforeImages):
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until the block has ended; they then do what they would have done."""
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the block has ended; their handlers run then."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python delivers signals to the main thread only
         return
@@ -225,7 +225,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def _put_back(path: Path, saved: Path | None) -> None:
-    """Restore one path. It may have been restored before, by a run that was killed while it did."""
+    """Restore one path; it does nothing when an earlier, killed run has restored it."""
     if saved is None:
         path.unlink(missing_ok=True)
     else:

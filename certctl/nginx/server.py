@@ -1,4 +1,4 @@
-"""The facade of party 4: nginx as the stories and the plumbing commands see it."""
+"""The facade of nginx (party 4): what stories and commands ask of it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -39,12 +39,12 @@ from certctl.values import Certificate, Done, Finding, Mode, Pem, Preview, Site
 
 
 class Nginx:
-    """Fits ``ports.parties.WebServer``.
+    """Implements ``parties.WebServer``.
 
     Args:
-        settings: What to know of this host.
-        recall: Returns a site as the store has it, for a server block whose pair is gone.
-        is_time_right: Whether this host's clock is right, before anything is deleted for its age.
+        settings: The settings of nginx on this host.
+        recall: Returns a site from the store, for a server block whose pair is gone.
+        is_time_right: Tells whether this host's clock is right, before anything is deleted for its age.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Nginx:
 
     @contextmanager
     def change(self, sites: Sequence[Site], *, gone: Sequence[Domain] = ()) -> Iterator[SiteChange]:
-        """Guard a change: hold the locks it needs; on any exception put everything back, and reload if need be.
+        """Yield a change under the locks it needs; on an exception it is rolled back, and nginx reloaded if needed.
 
         One exception stays: with ``nginx-not-running`` the tested files are kept, for nginx to read when it
         starts. Sites behind the catch-all need neither nginx's lock nor its test, nor a reload. After it, what has
@@ -79,7 +79,7 @@ class Nginx:
         aside.expire(self._settings, self._is_time_right)
 
     def require_running(self, why: str) -> None:
-        """Refuse to go on where nginx is down; a reload command may reach one that does not answer here.
+        """Refuse to go on while nginx is down; with a reload command it may run where we cannot ask it.
 
         Raises:
             WebServerFailed: ``nginx-not-running``.
@@ -88,7 +88,7 @@ class Nginx:
             raise not_reached(self._settings, why)
 
     def require_challenge(self, domain: Domain) -> Done:
-        """Ask nginx for a token of our own as the CA would ask for this domain's.
+        """Require that nginx answers HTTP-01 for a domain, by a token of our own fetched as the CA would.
 
         Raises:
             WebServerFailed: ``nginx-challenge-intercepted``, ``nginx-not-included``, ``nginx-not-running``.
@@ -105,7 +105,7 @@ class Nginx:
         return Done(f"port {self._settings.http_port} answers the challenge", changed=False)
 
     def require_room(self, domain: Domain) -> None:
-        """Refuse to order what could not be published, for want of rights, as under an older unit, or of room.
+        """Refuse to order a certificate that could not be published, for want of rights or of space.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -118,7 +118,7 @@ class Nginx:
             settings.require_room_for_blocks()
 
     def require_tls(self) -> Done:
-        """Shake hands for nobody's name, to see that nginx speaks TLS at all.
+        """Require that nginx speaks TLS, by one handshake for a name of our own.
 
         Raises:
             WebServerFailed: ``nginx-not-running``.
@@ -128,28 +128,28 @@ class Nginx:
         return Done(f"port {self._settings.https_port} answers TLS", changed=False)
 
     def names(self) -> Sequence[Domain]:
-        """Return the domains nginx has a server block of ours for, or a pair in force.
+        """Return the domains that have a server block of ours, or a pair in force.
 
-        A directory that a killed run left without a pair in force serves nobody; its name's next change clears it.
-        A file in the include directory without our header is somebody else's and never named here.
+        A directory without a pair in force, which a killed run left, does not count; the domain's next change
+        removes it. A file in the include directory without our header is not ours, and does not count either.
         """
         found = set(self._named_by_blocks()) | set(self._named_by_mirror())
         return sorted(domain for domain in map(_parse, found) if domain)
 
     def leaf(self, domain: Domain) -> str | None:
-        """Return the SHA-256 of the leaf that our files have in force for a domain, None where there is none."""
+        """Return the SHA-256 of the leaf our files have in force for a domain; None when there is none."""
         return serving.leaf(in_force(self._settings), domain)
 
     def in_force(self, domain: Domain, now: datetime) -> Site:
         """Return a domain as our files have it in force; see ``serving.site``.
 
         Raises:
-            Unreachable: ``store-knows-less``: it is no pair that the store could take in.
+            Unreachable: ``store-knows-less``: there is no pair that the store could take in.
         """
         return serving.site(in_force(self._settings), domain, now)
 
     def require_shown(self, site: Site) -> None:
-        """Refuse a pair that nginx does not show in a handshake.
+        """Require that nginx shows a site's pair in a handshake.
 
         Raises:
             Unreachable: ``store-knows-less``.
@@ -157,11 +157,11 @@ class Nginx:
         serving.require_shown(self._settings, site)
 
     def discard(self, domain: Domain) -> None:
-        """Delete what was put aside of a domain that was taken out."""
+        """Delete what was moved aside of a removed domain."""
         aside.discard(self._settings, domain)
 
     def preview(self, site: Site) -> Preview:
-        """Render the server block of a site without writing it; or the link, when the catch-all serves it."""
+        """Return the server block of a site without writing it; or the link, when the catch-all serves it."""
         settings = in_force(self._settings)
         path = settings.block_path(site.domain)
         if settings.has_block(site):
@@ -176,11 +176,11 @@ class Nginx:
         return Preview(link, f"{link} -> {wanted}\n", f"{link} -> {current}\n" if current else "")
 
     def holds(self, site: Site) -> bool:
-        """Tell whether nginx's files say what the store says, byte for byte."""
+        """Tell whether nginx's files equal what the store has, byte for byte."""
         return in_force(self._settings).place_of(site).holds(site) and not self.preview(site).diff()
 
     def is_published(self, certificate: Certificate, mode: Mode | None) -> bool:
-        """Tell whether the files are there by which nginx serves this version; what is in them is not read."""
+        """Tell whether the files by which nginx serves this version exist; their content is not read."""
         settings, site = in_force(self._settings), Site(certificate, Pem("", ""), mode)
         if not settings.has_block(site):
             return settings.catch_all_pairs.has_pair(certificate)
@@ -188,7 +188,7 @@ class Nginx:
         return is_there and is_our_block(settings.block_path(certificate.domain))
 
     def is_in_old_place(self, certificate: Certificate, mode: Mode | None) -> bool:
-        """Tell whether a server block reads its pair where a certctl before this one put it."""
+        """Tell whether a server block names its pair where an older certctl put it."""
         settings, site = in_force(self._settings), Site(certificate, Pem("", ""), mode)
         if not settings.has_block(site) or not settings.catch_all_pairs.has_pair(certificate):
             return False
@@ -196,16 +196,16 @@ class Nginx:
         return f" {settings.catch_all_pairs.link(certificate.domain)}/" in text
 
     def preview_base(self) -> list[Preview]:
-        """Render the base file, and the Lua file beside it, without writing them; the base file is the last."""
+        """Return the Lua file and the base file, the base file last, without writing them."""
         wanted = base_files(self._settings, self._command)
         previews = [Preview(path, text or "", read(path) or "") for path, text in wanted.items()]
         return [preview for preview in previews if preview.text or preview.current]
 
     def install_base(self) -> Done:
-        """Write the base file, let nginx test it, reload and prove that; take it back when nginx refuses.
+        """Write the base file, let nginx test it, reload, and prove the catch-all; roll back on a failure.
 
-        While nginx is not running, the tested file stays. One that serves no name without a server block comes only
-        when each has one; no name gets a pair behind the catch-all meanwhile.
+        While nginx is not running, the tested file stays. A base file without a catch-all for sites is only
+        installed when every site has a server block; the locks of all sites are held meanwhile.
 
         Raises:
             WebServerFailed: as ``Change.publish`` and ``Change.reload``; ``nginx-not-served``, a name would not be.
@@ -240,7 +240,7 @@ class Nginx:
         return sorted(d for d in found if live.target(d) and not is_our_block(settings.block_path(d)))
 
     def require_access(self) -> None:
-        """Refuse a mode in which nginx's workers could not read keys once it is reloaded.
+        """Refuse a mode in which nginx's workers could not read keys after the next reload.
 
         Raises:
             ConfigInvalid: ``keys-out-of-reach``, with the line that nginx's main file needs.
@@ -249,11 +249,11 @@ class Nginx:
             access.require(self._settings, self._command, self._master)
 
     def set_rights(self) -> None:
-        """Give the mirror the modes of directories and keys that this mode needs."""
+        """Give the mirror's directories and keys the modes that this mode of serving needs."""
         mirror.set_rights(self._settings.live, self._settings.wanted_rights)
 
     def is_included(self) -> bool:
-        """Tell whether nginx's configuration includes our directory, base file or not."""
+        """Tell whether nginx's configuration includes our directory, even when it is empty."""
         return foresee.is_read(self._settings.config, self._settings.conf_dir)
 
     def reads(self, path: Path) -> bool:
@@ -261,7 +261,7 @@ class Nginx:
         return foresee.is_read(self._settings.config, path.parent)
 
     def foresee_base(self, *, will_be_included: bool) -> None:
-        """Refuse to write a base file that nginx would not read, or not take.
+        """Refuse a base file that nginx would not include, or would refuse.
 
         Raises:
             WebServerFailed: ``nginx-not-included``, ``nginx-conflict``, each with file and line.
@@ -271,7 +271,7 @@ class Nginx:
         foresee.require_free(self._settings)
 
     def require_sound(self) -> None:
-        """Refuse to call well what nginx would not start with.
+        """Require that nginx accepts its configuration as it is.
 
         Raises:
             WebServerFailed: ``nginx-already-broken``.
@@ -282,12 +282,12 @@ class Nginx:
 
     @property
     def is_reload_pending(self) -> bool:
-        """Tell whether files changed that nginx has not provably read."""
+        """Tell whether files have changed since nginx provably read them."""
         with as_root():
             return (self._settings.conf_dir / PENDING).exists()
 
     def force_reload(self) -> Done:
-        """Test the configuration as it is, reload, and prove it, also when nothing of ours had changed.
+        """Test the configuration, reload nginx, and prove the reload, even when no file of ours changed.
 
         Raises:
             WebServerFailed: ``nginx-already-broken`` and the failures of a reload.
@@ -301,13 +301,13 @@ class Nginx:
             return Done(f"{what} in {transaction.reload():.2f} s", changed=changed)
 
     def worker_group(self) -> str:
-        """Return the name of the group nginx's workers have: whoever they talk to on a socket must let it in."""
+        """Return the name of the group of nginx's workers, which must be able to open the daemon's socket."""
         named = mainconf.worker_group(self._settings.config)
         return named or mainconf.default_group(self._command.build)
 
     @property
     def unit(self) -> str:
-        """Return the unit of systemd that runs nginx."""
+        """Return the systemd unit that runs nginx, such as ``nginx.service``."""
         try:
             pid = self._master.pid()
         except WebServerFailed:
@@ -315,12 +315,12 @@ class Nginx:
         return unit_of(pid, self._settings.binary)
 
     def footprint(self) -> Footprint | None:
-        """Return what nginx's test needs of the disk; None where there is no nginx, so nobody can say.
+        """Return the paths that nginx's test needs; None when there is no nginx.
 
-        A configuration that fails its test is not shown by nginx: then its main file alone counts.
+        ``nginx -T`` shows no invalid configuration: then only the main file is read.
 
         Raises:
-            WebServerFailed: ``nginx-missing``, there is one, but no service would find it.
+            WebServerFailed: ``nginx-missing``, there is an nginx that no service would find.
         """
         try:
             dump, build = self._command.dump(), self._command.build
@@ -331,17 +331,17 @@ class Nginx:
         return footprint(dump if DUMPED in dump else read(self._settings.config) or "", build)
 
     def served(self, domain: Domain) -> str | None:
-        """Return the SHA-256 of the leaf that is really served for a domain, or None; one handshake."""
+        """Return the SHA-256 of the leaf that one handshake shows for a domain; None when there is none."""
         return handshake.look(self._settings, handshake.names_to_ask([domain.name])[0]).fingerprint
 
     def examine(self, names: Sequence[Domain] = ()) -> list[Finding]:
-        """Look at nginx and our files for ``certctl doctor``; some names are asked for as the CA would."""
+        """Return the findings of ``certctl doctor`` about nginx, our files, and HTTP-01 for some names."""
         answers = list(doctor.answers(self, names))  # first: its token is written as the state's owner
         with as_root():
             return doctor.examine(self._settings, self._command, self._master, answers)
 
     def _is_reachable(self) -> bool:
-        """Tell whether there is an nginx to reload: one that listens nowhere yet is seen by its master alone."""
+        """Tell whether there is an nginx to reload: it answers, or its master is found."""
         settings = self._settings
         answers = challenge.is_answered(settings) or handshake.is_answered(settings)
         return answers or bool(settings.reload_command) or self._master.pid() is not None
@@ -380,7 +380,7 @@ class Nginx:
 
 
 def _parse(name: str) -> Domain | None:
-    """Return the domain a file of ours is named after; what does not parse was not made by us."""
+    """Return the domain that a file of ours is named after; None for a name that we do not make."""
     policy = NamePolicy(allow_private_names=True)
     try:
         return parse_wildcard(name, policy) if name.startswith("*.") else parse_domain(name, policy)

@@ -1,7 +1,7 @@
-"""Render nginx's text: pure functions, and every value is checked on its way into it.
+"""Render the text of server blocks and of our other files for nginx: pure functions that check every value.
 
-A value that reaches ``nginx -t`` as root is code (``ssl_engine``, CVE-2025-1974), so nothing is escaped here:
-what is not made of harmless characters is refused.
+A value in the text that root's ``nginx -t`` reads can run code (``ssl_engine``, CVE-2025-1974), so nothing is
+escaped: a value with any but harmless characters is refused.
 """
 
 import re
@@ -36,7 +36,7 @@ _MAX_NAME = 253
 
 
 def server_block(settings: NginxSettings, certificate: Certificate, version: Version) -> str:
-    """Render the server block of one site.
+    """Return the server block of one site.
 
     Raises:
         ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text or the template is wrong.
@@ -60,7 +60,7 @@ def server_block(settings: NginxSettings, certificate: Certificate, version: Ver
 
 
 def _require_own_names(certificate: Certificate) -> None:
-    """Refuse a row that would take another customer's name: who owns the store could have written it."""
+    """Refuse a certificate with other customers' names, which a user with rights to the store could insert."""
     own = certificate.domain.names
     if sorted(certificate.names) != sorted(own):
         raise WebServerFailed(
@@ -73,13 +73,13 @@ def _require_own_names(certificate: Certificate) -> None:
 
 
 def sealed(owner: str, body: str) -> str:
-    """Put our header over a text: the mark, the domain, and a checksum by which a hand edit is noticed."""
+    """Return a text under our header: the mark, the domain, and a checksum that shows edits by hand."""
     return f"{_MARK}\n{_DOMAIN}{owner}\n{_CHECKSUM}{sha256(body.encode()).hexdigest()}\n{body}"
 
 
 @as_root()
 def read(path: Path) -> str | None:
-    """Return the text of a generated file, None when there is none; bytes that are not UTF-8 are kept apart."""
+    """Return the text of a file; None when there is none; bytes that are not UTF-8 are kept (surrogateescape)."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
@@ -88,24 +88,24 @@ def read(path: Path) -> str | None:
 
 @as_root()
 def is_our_block(path: Path) -> bool:
-    """Tell whether there is a file that certctl wrote."""
+    """Tell whether a file with our header is there."""
     return not path.is_symlink() and is_ours(read(path) or "not there")
 
 
 @as_root()
 def is_foreign(path: Path) -> bool:
-    """Tell whether somebody else's file or link stands there."""
+    """Tell whether a file or link is there that certctl did not write."""
     text = read(path)
     return path.is_symlink() or (text is not None and not is_ours(text))
 
 
 def is_ours(text: str) -> bool:
-    """Tell whether certctl wrote a file; one that a power cut emptied counts, for nobody else's would be lost."""
+    """Tell whether certctl wrote a text; an empty one counts, as a power cut may have emptied our file."""
     return text.startswith(_MARK) or not text.strip("\0 \n")
 
 
 def is_edited(text: str) -> bool:
-    """Tell whether a file of ours is no longer what we wrote."""
+    """Tell whether a file of ours was edited, by its checksum."""
     lines = text.split("\n", _HEADER_LINES)
     if len(lines) <= _HEADER_LINES:
         return True
@@ -113,13 +113,13 @@ def is_edited(text: str) -> bool:
 
 
 def owner_of(text: str) -> str:
-    """Return the domain that a file of ours says it belongs to, or an empty text."""
+    """Return the domain in the header of a file of ours; empty when there is none."""
     lines = text.split("\n", _HEADER_LINES)
     return lines[1].removeprefix(_DOMAIN) if len(lines) > 1 and lines[1].startswith(_DOMAIN) else ""
 
 
 def common(settings: NginxSettings, version: Version) -> dict[str, object]:
-    """Return what every template of ours may say of this host.
+    """Return the values of this host for all our templates.
 
     Raises:
         ConfigInvalid: ``config-invalid`` when a value may not stand in nginx's text.
@@ -144,12 +144,12 @@ def _checked(pattern: re.Pattern[str], value: str) -> str:
 
 
 def _token(value: object) -> str:
-    """Let only plain words into the text. Jinja2 calls it for every ``{{ }}``, also in an operator's template."""
+    """Return a value made of plain characters, or raise. Jinja2 calls it for every ``{{ }}`` of any template."""
     return _checked(_TOKEN, str(value))
 
 
 def render(template: str, values: Mapping[str, object], *, own: bool = False) -> str:
-    """Fill in one of our templates, or the operator's own text.
+    """Return a template of ours, or of the operator's, filled in.
 
     Raises:
         ConfigInvalid: ``config-invalid`` when the template is wrong or a value may not stand in nginx's text.

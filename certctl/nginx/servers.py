@@ -1,4 +1,4 @@
-"""Which server block answers for a name, by what ``nginx -T`` shows; for diagnosis, so as good as can be.
+"""Which server block answers for a name, from ``nginx -T``; for diagnosis only, as a best effort.
 
 The order is nginx's own (https://nginx.org/en/docs/http/server_names.html): the exact name, the longest name with a
 star in front, the longest with a star behind, the first regular expression that fits, the default server.
@@ -26,36 +26,36 @@ _NAMED_GROUP = re.compile(r"\(\?<(?![=!])")
 
 @dataclass(slots=True)
 class ServerBlock:
-    """One ``server`` block, as far as choosing it goes."""
+    """The ``server_name`` and ``listen`` directives of one ``server`` block."""
 
     place: ConfigLine
     listens: list[list[str]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
 
     def listens_on(self, port: int) -> bool:
-        """Tell whether it listens on a port; without ``listen`` on 80."""
+        """Tell whether the block listens on a port; without ``listen`` that is 80."""
         return any(_port_of(words) == port for words in self.listens) if self.listens else port == 80  # noqa: PLR2004
 
     def is_default(self, port: int) -> bool:
-        """Tell whether it says that it is the default server of a port."""
+        """Tell whether the block is marked ``default_server`` for a port."""
         return any(_port_of(words) == port and "default_server" in words for words in self.listens)
 
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """The block that answers for a name, and by which of its names."""
+    """The block that answers for a name, and which of its names matches."""
 
     place: ConfigLine
     by: str
 
     @property
     def text(self) -> str:
-        """Say it in a line."""
+        """Return the block's place and matching name as one line."""
         return f"the server block at {self.place} answers, by {self.by}"
 
 
 def answering(every: Iterable[ServerBlock], name: str, port: int) -> Answering | None:
-    """Return which block answers for a name on a port; None when it is not among them."""
+    """Return the block that answers for a name on a port; None when no block listens there."""
     blocks = [block for block in every if block.listens_on(port)]
     named = [(block, each) for block in blocks for each in block.names]
     fits = [
@@ -71,7 +71,7 @@ def answering(every: Iterable[ServerBlock], name: str, port: int) -> Answering |
 
 
 def server_blocks(dump: str) -> Iterator[ServerBlock]:
-    """Yield every ``server`` block with its place, in the order nginx read the files."""
+    """Yield every ``server`` block with its place, in the order in which nginx reads them."""
     pieces = _DUMPED.split(dump)[1:]
     for file, text in zip(pieces[::2], pieces[1::2], strict=True):
         yield from _blocks_of(file, text.removeprefix("\n"))
@@ -105,7 +105,7 @@ def _note(block: ServerBlock, words: Sequence[str]) -> None:
 
 
 def _words(text: str) -> Iterator[tuple[int, str, bool]]:
-    """Yield each word or sign with its line; the body of a Lua block is passed over."""
+    """Yield (line, word or sign, whether it is a sign) of a text; the body of a Lua block is skipped."""
     at, line = 0, 1
     while found := _WORD.match(text, at):
         kind, word = found.lastgroup, found[0]
@@ -141,13 +141,13 @@ def _longest(fits: Sequence[tuple[ServerBlock, str]]) -> tuple[ServerBlock, str]
 
 
 def _ends(name: str, pattern: str) -> bool:
-    """Tell whether ``*.example.com`` fits a name, or ``.example.com``, which stands for itself as well."""
+    """Tell whether ``*.example.com`` matches a name, or ``.example.com``, which matches example.com as well."""
     suffix = pattern.removeprefix("*").lower()
     return name.endswith(suffix) or (pattern.startswith(".") and name == suffix[1:])
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Try nginx's regular expression by Python's, which names groups otherwise; what it cannot read fits none."""
+    """Tell whether nginx's regular expression matches, by Python's ``re``; one it cannot compile never does."""
     with suppress(re.error):
         return re.search(_NAMED_GROUP.sub("(?P<", pattern[1:]), name, re.IGNORECASE) is not None
     return False

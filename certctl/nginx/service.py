@@ -1,4 +1,4 @@
-"""Which unit of systemd runs this nginx: Debian's is nginx.service, OpenResty's is not."""
+"""The systemd unit that runs nginx: Debian's is nginx.service, OpenResty's openresty.service."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ _UNIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]*\.service")
 
 
 def unit_of(pid: int | None, binary: str) -> str:
-    """Return the unit that a master runs in; the one that such a program has by custom where none can be seen."""
+    """Return the unit of a master process, from its cgroup; else the usual unit of such a program."""
     seen = _cgroup(pid) if pid else ""
     if _UNIT.fullmatch(seen) and seen != _cgroup("self"):
         return seen
@@ -19,7 +19,7 @@ def unit_of(pid: int | None, binary: str) -> str:
 
 
 def name_of(pid: int | None, binary: str) -> str:
-    """Return the unit as people type it: ``systemctl reload nginx``."""
+    """Return the unit's name as in ``systemctl reload nginx``."""
     return unit_of(pid, binary).removesuffix(".service")
 
 

@@ -1,4 +1,4 @@
-"""What nginx serves of a domain by our files, whatever the store knows: which pair is in force, and is it one?"""
+"""What nginx serves of a domain according to our files, independent of the store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,15 +18,15 @@ _MOST = 64 * 1024 + 1
 
 
 def leaf(settings: NginxSettings, domain: Domain) -> str | None:
-    """Return the SHA-256 of the leaf that ``current`` names, None where there is none to read."""
+    """Return the SHA-256 of the leaf that ``current`` leads to; None when there is none to read."""
     place = _place(settings, domain)
     return place.leaf(domain) if place else None
 
 
 def site(settings: NginxSettings, domain: Domain, now: datetime) -> Site:
-    """Return a domain as nginx serves it now, as far as it can be told: its mode of its own, and its version.
+    """Return a domain as nginx serves it now: its mode, where it has its own, its certificate and its pair.
 
-    The pair is looked at as one from a CA is.
+    The pair is checked like one that the CA issued.
 
     Raises:
         Unreachable: ``store-knows-less``, with what is wrong with the pair.
@@ -48,7 +48,7 @@ def site(settings: NginxSettings, domain: Domain, now: datetime) -> Site:
 
 
 def require_shown(settings: NginxSettings, site: Site) -> None:
-    """Refuse a pair that nginx does not show; perhaps another server block has the name.
+    """Require that nginx shows a site's pair in a handshake; another server block may have the name.
 
     Raises:
         Unreachable: ``store-knows-less``.
@@ -59,7 +59,7 @@ def require_shown(settings: NginxSettings, site: Site) -> None:
 
 
 def _place(settings: NginxSettings, domain: Domain) -> Place | None:
-    """Return where the pair is that nginx goes to: where the server block says, else where there is one."""
+    """Return the place of the pair in force: the one its server block names, else one that has a pair."""
     blocks, catch_all = settings.block_pairs, settings.catch_all_pairs
     path = settings.block_path(domain)
     text = (read(path) or "") if is_our_block(path) else ""
@@ -75,7 +75,7 @@ def _pair(place: Place, domain: Domain) -> tuple[bytes, bytes]:
 
 
 def _mode(settings: NginxSettings, domain: Domain) -> Mode | None:
-    """Return the mode the operator chose for it, which its server block shows where others have none."""
+    """Return the mode the operator chose for a domain, which its server block shows where others have none."""
     is_apart = settings.mode is not Mode.BLOCKS and not domain.is_wildcard
     return Mode.BLOCKS if is_apart and is_our_block(settings.block_path(domain)) else None
 

@@ -1,4 +1,4 @@
-"""What the nginx party needs to know of this host, and the names of the files it writes."""
+"""The settings of nginx (party 4), and the names of the files certctl writes for it."""
 
 import os
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ class NginxSettings:
 
     Attributes:
         config: nginx's main configuration file.
-        conf_dir: The include directory whose generated files are ours.
-        live: The pairs that nginx's workers open, behind a catch-all; it may belong to the daemon's user.
+        conf_dir: The include directory of our generated files.
+        live: The pairs that nginx's workers open, behind a catch-all; the daemon's user may own it.
         sites: The pairs that server blocks name; root's in every mode.
-        challenges: Where the answers to HTTP-01 challenges lie, one file per token.
-        site_root: The pages every domain shows when there is no ``upstream``.
+        challenges: The directory of HTTP-01 tokens, one file each.
+        site_root: The directory of the pages that every domain shows without an ``upstream``.
         upstream: ``""``, ``http://host:port`` or ``unix:/path``.
-        listen: Addresses as nginx writes them; the first one is where the proof connects.
-        reload_command: Runs instead of a SIGHUP to the master; empty means the signal.
-        template: A jinja2 file in place of our server block.
-        mode: How the host serves sites that have no mode of their own.
-        user: Whose the mirror is in modes ``shared`` and ``lua``.
+        listen: Addresses as in nginx's ``listen``; handshakes connect to the first one.
+        reload_command: The command that reloads nginx instead of a SIGHUP to the master; empty means the signal.
+        template: A jinja2 file that replaces our server block.
+        mode: The mode of sites that have no mode of their own.
+        user: The owner of the mirror in modes ``shared`` and ``lua``.
         group: The workers' group, which may read keys there.
-        socket: Where the daemon answers that gets a certificate for a first visitor, if it runs.
-        test_deadline: For ``nginx -t``, and again for new workers after a reload, which parse the same text.
+        socket: The daemon's socket, over which it obtains a certificate for a first visitor.
+        test_deadline: The limit of ``nginx -t``, and again of new workers' start, which parses the same text.
     """
 
     config: Path
@@ -61,25 +61,25 @@ class NginxSettings:
 
     @property
     def base_path(self) -> Path:
-        """Return the base file; a domain has two labels or more, so no server block can have this name."""
+        """Return the path of the base file; no domain has one label, so no server block has this name."""
         return self.conf_dir / BASE_NAME
 
     @property
     def prefix(self) -> Path | None:
-        """Return where nginx is laid out as one tree, ``sbin/nginx`` beside ``conf/``; None as Debian does it.
+        """Return the root of an nginx laid out as one tree, ``sbin/nginx`` beside ``conf/``; else None.
 
-        What its configuration names without a leading slash begins there, also where ``nginx -p`` said so.
+        Relative paths in its configuration begin there, as with ``nginx -p``.
         """
         home = Path(self.binary).parent.parent
         is_tree = Path(self.binary).parent.name == "sbin" and self.config.parent == home / "conf"
         return home if is_tree else None
 
     def block_path(self, domain: Domain) -> Path:
-        """Return the server block of one domain."""
+        """Return the path of a domain's server block."""
         return self.conf_dir / f"{domain.stem}.conf"
 
     def require_room_for_blocks(self) -> None:
-        """Refuse to begin what could not be written into the include directory; only root writes there.
+        """Refuse to begin when root could not write into the include directory.
 
         Raises:
             ConfigInvalid: ``state-unwritable``.
@@ -90,42 +90,42 @@ class NginxSettings:
 
     @property
     def lua_path(self) -> Path:
-        """Return our Lua file; its name does not end in ``.conf``, so nginx does not include it."""
+        """Return the path of our Lua file; nginx does not include it, as its name does not end in ``.conf``."""
         return self.conf_dir / LUA_NAME
 
     @property
     def miss_socket(self) -> Path:
-        """Return where mode ``shared`` sends its handshake errors: a hint for the daemon."""
+        """Return the socket to which mode ``shared`` logs handshake errors, for the daemon to read."""
         return self.socket.with_name("miss.sock")
 
     @property
     def wanted_rights(self) -> Rights:
-        """Return who must be able to read the mirror in this mode: the master alone, or the workers too."""
+        """Return the mirror's rights in this mode: for the master alone, or for workers too."""
         return CLOSED if self.mode is Mode.BLOCKS else FOR_WORKERS
 
     @property
     def rights(self) -> Rights:
-        """Return who may read the mirror now, which while a host moves is not yet what it will be."""
+        """Return the mirror's rights now, which during a change of the mode are not yet the wanted ones."""
         return rights_of(self.live) or self.wanted_rights
 
     @property
     def catch_all_pairs(self) -> Place:
-        """Return where workers find pairs."""
+        """Return the directory of pairs that workers open."""
         return Place(self.live, self.rights, is_roots=False)
 
     @property
     def block_pairs(self) -> Place:
-        """Return where nginx's master finds pairs, as server blocks name them."""
+        """Return the directory of pairs that server blocks name, which nginx's master opens."""
         return Place(self.sites, CLOSED, is_roots=True)
 
     def place_of(self, site: Site) -> Place:
-        """Return where a site's pair belongs."""
+        """Return the directory in which a site's pair belongs."""
         return self.block_pairs if self.has_block(site) else self.catch_all_pairs
 
     def other_place(self, site: Site) -> Place:
-        """Return where a site's pair lay when it was served in the other way, or by a certctl before this one."""
+        """Return the other directory, where a site's pair lay in another mode or for an older certctl."""
         return self.catch_all_pairs if self.has_block(site) else self.block_pairs
 
     def has_block(self, site: Site) -> bool:
-        """Tell whether a site gets a server block of its own; a wildcard always does, and it wins over the rest."""
+        """Tell whether a site gets a server block; a wildcard always does, whatever the modes."""
         return site.domain.is_wildcard or Mode.BLOCKS in {self.mode, site.mode}

@@ -1,4 +1,4 @@
-"""A guarded change of the files nginx reads: journal, swap, one test for the whole, and the way back."""
+"""A transaction over the files nginx reads: journal, swap, one test of the whole, and rollback."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -23,14 +23,14 @@ _LAST_RELOAD = ".last-reload"
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """What a guarded change puts in place, and takes away.
+    """The files and links that a transaction replaces or removes.
 
     Attributes:
-        files: Text by path; None removes one.
-        links: Target by link; None removes one.
-        created: Directories of the mirror that ``stage`` makes, at which nobody points yet.
-        stage: Makes them.
-        names: What these files serve; a conflict about one of them is a failure.
+        files: Path → text; None removes the file.
+        links: Link → target; None removes the link.
+        created: Directories of the mirror that ``stage`` makes; no link points to them yet.
+        stage: Makes these directories.
+        names: The names these files serve; nginx's conflict warning about one of them is a failure.
     """
 
     files: Mapping[Path, str | None]
@@ -41,17 +41,17 @@ class Swap:
 
     @property
     def pointed(self) -> dict[Path, str]:
-        """Return the links that get another target."""
+        """Return (link → target) of the links that are set."""
         return {link: target for link, target in self.links.items() if target is not None}
 
     @property
     def dropped(self) -> list[Path]:
-        """Return the links that go."""
+        """Return the links that are removed."""
         return [link for link, target in self.links.items() if target is None]
 
 
 class Transaction:
-    """Holds the previous state until the change is proven; call it with nginx's lock held."""
+    """Keeps the previous files until a change is proven; it must be used under nginx's lock."""
 
     def __init__(self, settings: NginxSettings, command: NginxCommand, master: Master) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class Transaction:
         self._signalled = False
 
     def begin(self) -> None:
-        """Prepare our directories and take back what a killed run left untested."""
+        """Create our directories, and roll back what a killed run left untested."""
         with writing(self._settings.live):
             self._settings.catch_all_pairs.make()
             self._settings.block_pairs.make()
@@ -76,15 +76,15 @@ class Transaction:
 
     @property
     def is_reload_pending(self) -> bool:
-        """Tell whether files changed that nginx has not provably read."""
+        """Tell whether files have changed since nginx provably read them."""
         with as_root():
             return self._pending.exists()
 
     def swap(self, swap: Swap) -> None:
-        """Put new files and links in place and let nginx test the whole, once.
+        """Put new files and links in place, and let nginx test the whole configuration once.
 
         Raises:
-            WebServerFailed: nginx did not take it. The previous files are back, byte for byte.
+            WebServerFailed: nginx refused it. The previous files are back, byte for byte.
             ConfigInvalid: ``state-unwritable``, likewise.
         """
         with self._or_restore():
@@ -100,7 +100,7 @@ class Transaction:
         self._explain(verdict, swap.names, set(swap.files))
 
     def reload(self) -> float:
-        """Reload nginx, prove it, and return how many seconds that took.
+        """Reload nginx, prove it, and return the seconds it took.
 
         Raises:
             WebServerFailed: ``nginx-not-running``, ``nginx-reload-failed``; ``nginx-already-broken`` when a file
@@ -125,9 +125,9 @@ class Transaction:
         return outcome.seconds
 
     def give_up(self, error: BaseException) -> None:
-        """Take the change back after an exception, and reload again if nginx had been told of it.
+        """Roll the change back after an exception, and reload again if nginx was told of the change.
 
-        While nginx is not running, tested files stay: it reads them when it starts.
+        While nginx is not running, tested files stay, for nginx to read when it starts.
         """
         if self._undo.is_empty:
             return
@@ -145,12 +145,12 @@ class Transaction:
                     self.reload()
 
     def settle(self) -> None:
-        """Keep the change for good."""
+        """Keep the change: the previous files are removed."""
         with suppress(OSError):
             self._undo.drop()
 
     def _put(self, swap: Swap) -> None:
-        """Links before files, and gone after them: no server block may name a certificate that is not there."""
+        """Swap links before files, and remove links after them: no server block may name a missing pair."""
         for link, version in swap.pointed.items():
             with self._reached(link):
                 swap_symlink(link, version)
@@ -202,9 +202,9 @@ class Transaction:
             ) from error
 
     def _explain(self, verdict: ConfigTest, names: AbstractSet[str], ours: AbstractSet[Path]) -> None:
-        """Say why nginx refused, now that the previous files are back.
+        """Raise the error for nginx's refusal, after the previous files were restored.
 
-        A second test tells whether they were refused as well, which is then not our doing.
+        A second test shows whether nginx refuses them as well; then our change is not the cause.
         """
         if verdict.timed_out:
             raise timed_out(self._settings)
@@ -217,7 +217,7 @@ class Transaction:
 
 
 def last_reload(live: Path) -> float | None:
-    """Return how many seconds the last proven reload took."""
+    """Return the seconds that the last proven reload took; None when there was none."""
     try:
         return float((live / _LAST_RELOAD).read_text(encoding="ascii"))
     except (OSError, ValueError):
