@@ -1,15 +1,16 @@
-"""A cache of resolvers' answers, shared by several verifications, each kept for its TTL (RFC 2181 §8).
+"""What several verifications share: resolvers' answers, each for its TTL (RFC 2181 §8), and who of them is silent.
 
 Only positive answers are kept, so none is older than what the resolver itself could answer. A negative answer is
 never kept: it is what a customer is about to change.
 """
 
 import time
+from collections.abc import Iterable, Sequence
 
 from dns.name import Name
 from dns.rdatatype import RdataType
 
-from certctl.dns.ask import Outcome, Reply
+from certctl.dns.ask import Outcome, Reply, Server
 
 _LONGEST_SECONDS = 60
 _MOST = 4096
@@ -20,6 +21,17 @@ class RecordCache:
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Name, RdataType], tuple[float, Reply]] = {}
+        self._silent: dict[Server, float] = {}
+
+    def note_silent(self, servers: Iterable[Server]) -> None:
+        """Remember resolvers that were silent where another one answered."""
+        until = time.monotonic() + _LONGEST_SECONDS
+        self._silent.update((server, until) for server in servers)
+
+    def responsive_first(self, servers: Sequence[Server]) -> tuple[Server, ...]:
+        """Return resolvers in their order, those last that were silent in the last minute."""
+        now = time.monotonic()
+        return tuple(sorted(servers, key=lambda server: self._silent.get(server, 0.0) > now))
 
     def keep(self, name: Name, kind: RdataType, reply: Reply) -> None:
         """Keep a reply that has records."""

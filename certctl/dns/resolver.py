@@ -7,6 +7,7 @@ does not tell which server answered, and has no CNAME, CAA or NXDOMAIN.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from certctl.io.clock import Deadline
 from certctl.slugs import Slug
 
 MAX_AT_ONCE = 8
+_HURRY = timedelta(milliseconds=300)
 _ASKING = ThreadPoolExecutor(64, thread_name_prefix="dns")
 
 Item = TypeVar("Item")
@@ -81,12 +83,22 @@ class Resolver:
         return self.resolve(top, dns.rdatatype.NS).usable
 
     def _first_usable(self, name: Name, kind: RdataType) -> Reply:
-        replies: list[Reply] = []
-        for server in self.servers:
-            replies.append(self.ask(server, name, kind))
-            if replies[-1].usable:
-                return replies[-1]
-        return next((reply for reply in replies if reply.outcome is Outcome.FAILED), replies[0])
+        """Query one resolver after the other, each for a moment only, and then the silent ones with patience.
+
+        One that was silent where another answered comes last for a minute: a dead resolver costs one query that
+        moment, and not each query its patience.
+        """
+        silent, failed = list[Reply](), list[Reply]()
+        servers = self._memory.responsive_first(self.servers)
+        for patience in (min(_HURRY, self._patience), self._patience) if len(servers) > 1 else (self._patience,):
+            for server in servers:
+                reply = ask(server, name, kind, patience=patience, deadline=self._deadline)
+                if reply.usable:
+                    self._memory.note_silent(each.server for each in silent)
+                    return reply
+                (silent if reply.outcome is Outcome.SILENT else failed).append(reply)
+            servers = tuple(server for server in servers if server not in {each.server for each in failed})
+        return (failed or silent)[0]
 
 
 def parse_server(text: str) -> Server:

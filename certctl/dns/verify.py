@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import dns.name
+from dns.rdatatype import A
 
 from certctl.dns.caa import CaaPolicy, check_caa
 from certctl.dns.decision import Decision
@@ -83,8 +84,27 @@ class CustomerDns:
             ours = Target(self._settings, resolver).addresses
         except CertctlError as error:
             return [Finding("dns", Level.PROBLEM, error.message, "; ".join(error.expected))]
-        asked = ", ".join(server.name for server in resolver.servers)
         return [
-            Finding("dns", Level.OK, f"the resolver answers ({asked})"),
+            *self._examine_resolvers(resolver),
             Finding("dns", Level.OK, f"the target {self._settings.target} resolves to {listed(ours)}"),
+        ]
+
+    def _examine_resolvers(self, resolver: Resolver) -> list[Finding]:
+        """Query each resolver alone: where one of several is dead, all that is asked first waits for it."""
+        target = dns.name.from_text(self._settings.target)
+        replies = resolver.in_parallel(lambda server: resolver.ask(server, target, A), resolver.servers)
+        answering = ", ".join(reply.server.name for reply in replies if reply.usable)
+        place = "[dns] resolvers" if self._settings.resolvers else str(self._settings.resolv_conf)
+        return [
+            Finding("dns", Level.OK, f"the resolver answers ({answering})"),
+            *(
+                Finding(
+                    "dns",
+                    Level.WARNING,
+                    f"the resolver {reply.server.name} does not: {reply.detail}",
+                    f"take it out of {place}, or mend it",
+                )
+                for reply in replies
+                if not reply.usable
+            ),
         ]

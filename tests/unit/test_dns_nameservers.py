@@ -15,6 +15,7 @@ from certctl.dns.resolver import Resolver, parse_server
 from certctl.dns.zone import is_public
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotReady, Unreachable
+from certctl.values import Level
 from tests.fakes.dns_world import NS1, NS2, OURS_4, RESOLVER, TARGET, DnsTown, Fault, town
 
 SUB = Domain("status.acme.com")
@@ -225,6 +226,48 @@ def test_the_next_resolver_is_asked_when_the_first_is_ill(world: DnsTown) -> Non
         world.fault(".", problem, only=NS2)
         world.settings = replace(world.settings, resolvers=(first, f"{RESOLVER}:{port}"))
         assert world.party.verify(SUB).domain == SUB
+
+
+def two_resolvers(world: DnsTown, first: str, second: str) -> None:
+    world.settings = replace(
+        world.settings, authoritative_port=0, resolvers=tuple(f"{ip}:{world.server.port}" for ip in (first, second))
+    )
+
+
+def asked_of(world: DnsTown, address: str) -> int:
+    return sum(asked.address == address for asked in world.server.log)
+
+
+@pytest.mark.parametrize(("first", "second"), [(NS2, RESOLVER), (RESOLVER, NS2)])
+def test_a_dead_resolver_costs_one_moment_and_is_left_alone_for_a_while(
+    world: DnsTown, first: str, second: str
+) -> None:
+    two_resolvers(world, first, second)
+    world.fault(".", Fault.DROP, only=NS2)
+    party = world.party
+    assert party.verify(SUB).domain == SUB
+    before = asked_of(world, NS2)
+    assert party.verify(SUB).domain == SUB
+    assert (asked_of(world, NS2) - before, asked_of(world, RESOLVER) > 0) == (0, True)
+
+
+def test_two_silent_resolvers_are_each_waited_for_before_that_is_said(world: DnsTown) -> None:
+    two_resolvers(world, NS2, RESOLVER)
+    world.hurry()
+    world.fault(".", Fault.DROP)
+    assert refusal(world).slug == "dns-unreachable"
+    assert asked_of(world, NS2)
+    assert asked_of(world, RESOLVER)
+
+
+def test_the_doctor_names_the_resolver_that_is_dead(world: DnsTown) -> None:
+    two_resolvers(world, NS2, RESOLVER)
+    world.fault(".", Fault.DROP, only=NS2)
+    world.hurry()
+    alive, dead, target = world.party.examine()
+    assert [finding.level for finding in (alive, dead, target)] == [Level.OK, Level.WARNING, Level.OK]
+    assert (RESOLVER in alive.text, NS2 in alive.text, NS2 in dead.text) == (True, False, True)
+    assert "[dns] resolvers" in dead.fix
 
 
 def test_a_resolver_that_fails_for_everything_is_not_the_customers_fault(world: DnsTown) -> None:
