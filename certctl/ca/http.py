@@ -8,9 +8,6 @@ from typing import Any, TypeVar
 
 import requests
 from acme.client import ClientNetwork
-from acme.messages import RegistrationResource
-from josepy.jwa import RS256, JWASignature
-from josepy.jwk import JWK
 from urllib3.exceptions import HTTPError
 
 from certctl.ca.settings import CaSettings
@@ -29,15 +26,8 @@ T = TypeVar("T")
 class AcmeHttp(ClientNetwork):
     """A persistent HTTP connection to the CA: no proxies, and each answer cut to 64 KiB."""
 
-    def __init__(
-        self,
-        settings: CaSettings,
-        seconds: int,
-        key: JWK | None = None,
-        account: RegistrationResource | None = None,
-        alg: JWASignature = RS256,
-    ) -> None:
-        super().__init__(key, account, alg, timeout=seconds, user_agent="certctl")
+    def __init__(self, settings: CaSettings, seconds: int) -> None:
+        super().__init__(timeout=seconds, user_agent="certctl")
         # Annotated as a bool, handed on to requests as it is (acme 5.9): there a path is the trust.
         self.verify_ssl = str(settings.ca_file) if settings.ca_file else True  # type: ignore[assignment]
         self.session.trust_env = False
@@ -52,15 +42,8 @@ class RecordedAcmeHttp(AcmeHttp):
         heard: The CA's answers in order; a caller empties it.
     """
 
-    def __init__(
-        self,
-        settings: CaSettings,
-        seconds: int,
-        key: JWK | None = None,
-        account: RegistrationResource | None = None,
-        alg: JWASignature = RS256,
-    ) -> None:
-        super().__init__(settings, seconds, key, account, alg)
+    def __init__(self, settings: CaSettings, seconds: int) -> None:
+        super().__init__(settings, seconds)
         self.heard: list[Response] = []
         self.session.hooks["response"].append(self._remember)
 

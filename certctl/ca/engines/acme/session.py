@@ -36,7 +36,8 @@ class Session(RecordedAcmeHttp):
 
     def __init__(self, settings: CaSettings, key: JWK, account: messages.RegistrationResource | None) -> None:
         """Open a session for an account, or for a certificate's own key, which may revoke (RFC 8555 §7.6)."""
-        super().__init__(settings, _SECONDS, key, account, _algorithm(key))
+        super().__init__(settings, _SECONDS)
+        self.key, self.account, self.alg = key, account, _algorithm(key)
         self.last_used = time.monotonic()
         self.names_waits = True
 
