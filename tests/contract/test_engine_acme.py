@@ -33,7 +33,6 @@ from tests.faults.fake_acme import (
     FakeAcme,
     Faults,
     Signer,
-    fake_acme,
     key_of,
     names_of,
     page,
@@ -140,17 +139,6 @@ def test_without_an_order_that_was_begun_nothing_is_finished(lab: CaLab, tmp_pat
 
 
 # A CA of our own making.
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
-    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def acme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state") / "acme"
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import pytest
 
 from tests.e2e.conftest import real_parts, sandbox
 from tests.e2e.real_sandbox import Sandbox, own_host
+from tests.faults.fake_acme import acme_dir, server
 from tests.faults.faulty import FaultyHost, live
 from tests.faults.whole import Watch
 
-__all__ = ["real_parts", "sandbox"]
+__all__ = ["acme_dir", "real_parts", "sandbox", "server"]
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -348,3 +349,16 @@ def fake_acme(root: Path) -> Iterator[FakeAcme]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
+    """Run one for a module's tests; each says what goes wrong."""
+    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def acme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where a module's tests keep the CA party's files, the account among them."""
+    return tmp_path_factory.mktemp("state") / "acme"

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from certctl.errors import CertctlError
 from certctl.io.clock import SystemClock
 from certctl.values import Level
 from tests.fakes.ca_lab import approval, patient
-from tests.faults.fake_acme import FakeAcme, Faults, fake_acme, page
+from tests.faults.fake_acme import FakeAcme, Faults, page
 
 pytestmark = pytest.mark.e2e
 
@@ -35,12 +34,6 @@ class Turned:
 
     def pause(self, duration: timedelta) -> None:
         raise AssertionError(duration)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
-    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
-        yield server
 
 
 @pytest.fixture

@@ -15,22 +15,11 @@ from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError
 from certctl.io.escape import one_line
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
-from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, key_of, names_of, page, pem, problem
+from tests.faults.fake_acme import Answer, FakeAcme, Faults, key_of, names_of, page, pem, problem
 
 pytestmark = pytest.mark.e2e
 
 NAME = "status.example.com"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
-    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def acme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("state") / "acme"
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from certctl.domain import Domain
 from certctl.errors import Busy, ConfigInvalid, RateLimited, Unreachable
 from certctl.io.locks import inheritable_lock
 from tests.fakes.ca_lab import CaLab, approval, ca_lab
-from tests.faults.fake_acme import Answer, FakeAcme, Faults, fake_acme, page, problem
+from tests.faults.fake_acme import Answer, FakeAcme, Faults, page, problem
 
 pytestmark = pytest.mark.e2e
 
@@ -84,12 +84,6 @@ def test_killed_before_any_step_the_ca_signs_once(lab: CaLab) -> None:
     assert len(ended) > 10
     assert second_orders <= 1, "only an order whose answer was not kept yet is made twice"
     assert not list(lab.settings.challenges.iterdir())
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeAcme]:
-    with fake_acme(tmp_path_factory.mktemp("fake-acme")) as server:
-        yield server
 
 
 @pytest.fixture
