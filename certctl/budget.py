@@ -16,7 +16,7 @@ _LADDER = (timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=100), 
 
 
 class Bucket(StrEnum):
-    """What a CA counts. The value names the gauge and is the ledger's key."""
+    """What a CA counts; the value is the metric's label and the ledger's key."""
 
     ORDERS = "orders"
     CERTIFICATES = "certificates"
@@ -27,7 +27,7 @@ class Bucket(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """The share of new orders that one kind of run leaves to others, and who they are."""
+    """The share of new orders that one kind of run leaves to others, and the name of those others."""
 
     share: float
     others: str
@@ -46,7 +46,7 @@ class Limit:
         refill: How long one token takes to come back.
         per: What it is counted by, in words.
         reserve: Tokens that are left for others.
-        others: Who they are.
+        others: The name of those others, for messages.
     """
 
     capacity: int
@@ -57,11 +57,11 @@ class Limit:
 
     @property
     def memory(self) -> timedelta:
-        """Return how long an empty bucket takes to be full again, if nothing is taken meanwhile."""
+        """Return how long an empty bucket takes to refill."""
         return self.capacity * self.refill
 
     def latest(self, now: datetime) -> datetime:
-        """Return until when a stored request counts: one that is further ahead was written by a wrong clock."""
+        """Return until when a stored request counts: a later one was written by a wrong clock."""
         return now + self.memory
 
     def raised(self, capacity: int) -> "Limit":
@@ -76,20 +76,20 @@ class Limit:
     def tokens(self, spent: Iterable[datetime], now: datetime) -> float:
         """Return how many tokens are left after these requests, of a bucket that was full before them.
 
-        A request of a moment that is yet to come, by a clock that was ahead, counts as made just now.
+        A request with a time in the future, by a clock that was ahead, counts as made just now.
         """
         return self._level(self.capacity, spent, now)
 
     def is_told_by(self, spent: Iterable[datetime], now: datetime) -> bool:
-        """Tell whether what was spent earlier still than these matters no more.
+        """Tell whether requests before these no longer matter.
 
-        It does not once the bucket has been full in between. One that is drawn from without a pause, as by a long
-        import, never is full: then only its whole history tells what is left.
+        They do not once the bucket has been full in between. One that is used without a pause, as by a long import,
+        is never full: then the whole history is needed.
         """
         return self._level(0, spent, now) == self._level(self.capacity, spent, now)
 
     def forgotten(self, spent: Sequence[datetime], now: datetime) -> int:
-        """Return how many of the earliest requests matter no more: the bucket was full again after them."""
+        """Return how many of the earliest requests no longer matter: the bucket was full again after them."""
         level, last, count = 0.0, None, 0
         for index, moment in enumerate([*sorted(min(moment, now) for moment in spent), now]):
             level = level if last is None else min(self.capacity, level - 1 + (moment - last) / self.refill)
@@ -138,9 +138,9 @@ def limits_at(directory: str, wanted: Literal["auto", "letsencrypt", "none"]) ->
 
 
 def leaving(limits: Mapping[Bucket, Limit], reserve: Reserve) -> Mapping[Bucket, Limit]:
-    """Return limits that leave a share of the account's new orders to others.
+    """Return the limits less a reserve of the account's new orders.
 
-    The other buckets belong to one name or one registered domain each: nobody else waits for them.
+    The other buckets belong to one name or one registered domain each, so nothing of them has to be reserved.
     """
     return {b: limit.keeping(reserve) if b is Bucket.ORDERS else limit for b, limit in limits.items()}
 
@@ -172,12 +172,12 @@ class Request:
 
     @property
     def order(self) -> Sequence[Spend]:
-        """Return what placing the order takes."""
+        """Return the tokens that placing the order takes."""
         return [] if self.renewal else [Spend(Bucket.ORDERS, "")]
 
     @property
     def certificate(self) -> Sequence[Spend]:
-        """Return what the certificate takes when it is made."""
+        """Return the tokens that the certificate takes when it is issued."""
         if self.begins:
             return []
         duplicate = Spend(Bucket.DUPLICATES, ",".join(sorted(self.names)))
@@ -187,18 +187,18 @@ class Request:
 
     @property
     def failure(self) -> Sequence[Spend]:
-        """Return what a failed validation takes."""
+        """Return the tokens that a failed validation takes."""
         hosts = sorted({name.removeprefix("*.") for name in self.names})
         return [Spend(bucket, host) for bucket in (Bucket.FAILURES, Bucket.CONSECUTIVE) for host in hosts]
 
     @property
     def needed(self) -> Sequence[Spend]:
-        """Return everything that must be there before the CA is asked."""
+        """Return all tokens that must be free before the CA is asked."""
         return [*self.order, *self.certificate, *self.failure]
 
 
 def backoff(attempts: int) -> timedelta:
-    """Return how long a domain rests after its n-th failure in a row at the CA, the first being 1.
+    """Return the back-off after the n-th failure in a row at the CA, the first being 1.
 
     Let's Encrypt's integration guide: one minute, ten minutes, a hundred minutes, then daily.
     """

@@ -1,7 +1,7 @@
-"""Read a pair from elsewhere, and look whether it is one: pure, and strict.
+"""Check a certificate chain and key from outside: pure, and strict.
 
-certbot and CAs were both seen to hand over less than they said: a full disk left a 0-byte chain behind exit code 0.
-What nginx serves is read the same way before the store takes it in.
+certbot and CAs have both been seen to deliver less than they said: after a full disk a 0-byte chain with exit code
+0. What nginx serves is checked the same way before the store adopts it.
 """
 
 import re
@@ -60,7 +60,7 @@ def checked(domain: Domain, names: Sequence[str], chain: bytes, key: bytes, now:
 
 
 def facts(chain: bytes, domain: Domain) -> Certificate:
-    """Return the facts of a certificate, whatever they are.
+    """Return the facts of a certificate, without a check.
 
     Raises:
         NotUsable: it is not a certificate at all.
@@ -133,7 +133,7 @@ def _facts(leaf: x509.Certificate, domain: Domain) -> Certificate:
 
 
 def type_of(key: PublicKeyTypes) -> str:
-    """Name the type of a public key, by our names where there is one."""
+    """Return the type of a public key, by certctl's name for it if there is one."""
     if isinstance(key, ec.EllipticCurvePublicKey):
         curves = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}
         return curves.get(key.curve.name, f"ecdsa-{key.curve.name}")
@@ -158,7 +158,7 @@ def _san(leaf: x509.Certificate) -> tuple[str, ...]:
 
 
 def _name(name: x509.Name) -> str:
-    """Return how people call an issuer: its common name, else its organization."""
+    """Return the name of an issuer for people: its common name, else its organization."""
     for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME):
         if found := name.get_attributes_for_oid(oid):
             return str(found[0].value)

@@ -301,7 +301,7 @@ def _text(path: Path) -> str:
 
 
 def _empty(path: Path) -> ConfigInvalid:
-    """Refuse what a full disk or a crash leaves: by the defaults nobody's customers would be theirs any more."""
+    """Return the error for an empty file, as a full disk or a crash leaves it: the defaults must not replace it."""
     return ConfigInvalid(
         Slug.CONFIG_INVALID,
         f"{path} is empty",
@@ -315,7 +315,7 @@ def _init(path: Path) -> str:
 
 
 def _fault(detail: ErrorDetails) -> str:
-    """Say one fault as ``section.key: what is wrong``, with the nearest known key for an unknown one."""
+    """Return one fault as ``section.key: what is wrong``, with the nearest known key for an unknown one."""
     location = [str(part) for part in detail["loc"]]
     where = ".".join(location)
     if detail["type"] == "extra_forbidden":

@@ -34,7 +34,7 @@ def _server(value: str) -> str:
 
 
 def _parts(value: str) -> SplitResult:
-    """Split a URL; Python's own complaint may repeat it, and it drops what no URL may contain."""
+    """Return the parts of a URL; errors do not repeat it, and characters that no URL may contain are refused."""
     if _NO_URL.search(value):
         raise ValueError("must be a URL: plain ASCII without spaces or quotes")
     try:

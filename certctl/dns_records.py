@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class RecordVerdict(StrEnum):
-    """How one record is (public: ``verdict`` of ``records`` in ``--json``)."""
+    """How one record compares with what it should be (public: ``verdict`` of ``records`` in ``--json``)."""
 
     RIGHT = "right"
     MISSING = "missing"
@@ -38,12 +38,12 @@ class DnsRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsFacts:
-    """What stands behind the sentences of a ``NotReady``.
+    """The facts from which the sentences of a ``NotReady`` are rendered.
 
     Attributes:
-        records: The cure, record by record; empty where no record is the cure.
-        asked: Who was asked, one line each.
-        seen: What they said, one line each.
+        records: The records that would mend it; empty where no record would.
+        asked: The nameservers that were asked, one line each.
+        seen: Their answers, one line each.
         hint: The mistake that was recognised, as a clause; empty when none was.
         caa_property: The critical CAA property that has to go; empty when none does.
     """

@@ -52,7 +52,7 @@ class Domain:
 
     @property
     def is_wildcard(self) -> bool:
-        """Tell whether this name covers one level of hosts."""
+        """Tell whether this is a wildcard name, ``*.ZONE``."""
         return self.name.startswith("*.")
 
     @property
@@ -67,7 +67,7 @@ class Domain:
 
     @property
     def directory(self) -> str:
-        """Return the name as a directory: ``_`` cannot occur in a domain, so nothing collides."""
+        """Return the name of a directory, with ``_wildcard`` for ``*``: no domain has a ``_``, so none collide."""
         return self.name.replace("*", "_wildcard")
 
     @property
@@ -79,7 +79,7 @@ class Domain:
 
 
 CHECK_DOMAIN = Domain("certctl-check.invalid")
-"""Whom our own probes ask for (RFC 6761 §6.4): no parser of ours lets it in, so it is no customer's."""
+"""The name that our own probes ask for (RFC 6761 §6.4); our parsers refuse it, so it is no customer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +270,7 @@ def _suffixes() -> "PublicSuffixList":
 
 @cache
 def _registries() -> "PublicSuffixList":
-    """Load the part of the list that is registries' own."""
+    """Load the ICANN section of the list: suffixes of registries alone."""
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(accept_unknown=False, only_icann=True)

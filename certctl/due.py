@@ -52,7 +52,7 @@ def due_at(certificate: Certificate, fallback_fraction: float, suggested: dateti
 
 
 def is_late(certificate: Certificate, now: datetime, fallback_fraction: float) -> bool:
-    """Tell whether renewal has been due for so long that somebody should be woken: half the share is gone."""
+    """Tell whether renewal has been due for so long that a person should be alerted: half the share is gone."""
     return now >= due_at(certificate, fallback_fraction, datetime.max.replace(tzinfo=now.tzinfo))
 
 

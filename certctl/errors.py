@@ -53,7 +53,7 @@ class Who(StrEnum):
 
 
 class AtCa(Enum):
-    """What a failure cost at the CA, by the CA's own count; after any but the first the domain rests."""
+    """What a failure cost at the CA, by the CA's own count; after any but the first the domain backs off."""
 
     NOTHING = auto()
     ATTEMPT = auto()
@@ -63,7 +63,7 @@ class AtCa(Enum):
 
 
 class WaitsFor(Enum):
-    """What must come first for a domain that was not tried."""
+    """What a domain that was not tried waits for."""
 
     REST = auto()  # the end of its rest after failures
     BUDGET = auto()  # its turn in what the CA's limits allow
@@ -71,7 +71,7 @@ class WaitsFor(Enum):
 
 
 class CertctlError(Exception):
-    """A failure a person or script can act on.
+    """A failure that a person or script can act on.
 
     Args:
         slug: A key of ``CATALOGUE``; it must belong to the class raised.
@@ -109,7 +109,7 @@ class CertctlError(Exception):
 
     @property
     def slug(self) -> Slug:
-        """Return the stable name of this kind of failure."""
+        """Return the slug, the stable public name of this kind of failure."""
         return self.kind.slug
 
     def after_spending(self) -> "CertctlError":
@@ -191,25 +191,25 @@ class Interrupted(CertctlError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is true of every error with one slug; whoever has to tell errors apart asks for one of these by name.
+    """The facts that hold for every error with one slug; code tells errors apart by these, never by the slug.
 
     Attributes:
         slug: Its public name.
         family: The class it is raised as, which has the exit code.
-        who: Who has to act.
+        who: The person or party who has to act.
         retryable: The same command can succeed later.
         summary: What happened, in half a line.
         at_ca: What it cost at the CA.
         waits_for: What must come first; None where something was tried.
-        blames_host: It is this host that keeps a certificate from nginx, and it is over once that is served.
+        blames_host: This host keeps a certificate from nginx; it is over once that is served.
         may_be_one_sites: It may be about one site only: the others are tried without it.
-        may_be_misread: The look that found it may be wrong: it does not stop a domain that is live.
+        may_be_misread: The check that found it may be wrong: it does not stop a domain that is live.
         is_remembered: It is written into the store; False where nothing was tried, or no moment is certain.
         is_unexplained: certctl does not know the cause: what the engine logged is kept for a person to read.
         heeds_retry_after: The CA's Retry-After says when the same request can succeed.
         keeps_change: What was tested stays: nginx reads it when it starts.
         predates_change: nginx's files were broken before our change: it is tried again if ours can be mended.
-        is_store_behind: The store lacks what nginx serves, so nothing of it is touched.
+        is_store_behind: The store lacks what nginx serves, so its files are not changed.
     """
 
     slug: Slug
@@ -368,12 +368,12 @@ CATALOGUE = {kind.slug: kind for kind in _KINDS}
 
 
 def kind_of(text: str | None) -> Kind | None:
-    """Return the kind of error that a text from outside names; None for what only another version knows."""
+    """Return the kind of error with this slug; None for a slug that this version does not know."""
     return CATALOGUE[Slug(text)] if text in CATALOGUE else None
 
 
 def unforeseen(problem: BaseException) -> CertctlError:
-    """Say what no part of certctl has put into words: an ``OSError`` is the host's fault, the rest is our bug."""
+    """Return the error for an unexpected exception: an ``OSError`` is the host's fault, any other is our bug."""
     error: CertctlError
     if isinstance(problem, OSError):
         where = f" {problem.filename}" if problem.filename else ""

@@ -1,4 +1,4 @@
-"""How values are written that enter or leave in more than one place: each form stands here once."""
+"""The text forms of values that are read or written in several places: timestamps, Retry-After, diffs, URLs."""
 
 import re
 from datetime import UTC, datetime
@@ -22,9 +22,9 @@ PLUGIN_VALUE = re.compile(r"[ -~]{1,1000}")
 
 
 def is_secure(url: SplitResult) -> bool:
-    """Tell whether an answer from a URL can be believed: by https, or by http from this very host.
+    """Tell whether a URL is authenticated: https, or http to a loopback address.
 
-    It needs a host, and no user or password: those would be repeated in messages.
+    It must have a host, and no user or password, which messages would repeat.
     """
     if not url.hostname or url.username is not None or url.password is not None:
         return False
@@ -37,7 +37,7 @@ def rfc3339(moment: datetime) -> str:
 
 
 def delay_seconds(text: str) -> int | None:
-    """Read Retry-After in its seconds form (RFC 9110 §10.2.3); None when it is not that."""
+    """Return the seconds of a Retry-After in its delay form (RFC 9110 §10.2.3); None for any other text."""
     digits = text.strip()
     return int(digits[:9]) if digits.isascii() and digits.isdigit() else None
 

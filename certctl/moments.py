@@ -1,7 +1,7 @@
-"""Pure: which stored moments still count.
+"""Pure: which stored timestamps are valid.
 
-A clock that was wrong during one run has written moments far ahead of the right time. They must not steer the runs
-after it: what is further ahead than any rule could have put it is void, as if nothing were stored.
+A run with a wrong clock may have written timestamps far in the future. They must not affect later runs: one that is
+further ahead than any rule could have put it is void, as if it were not stored.
 """
 
 from datetime import datetime, timedelta
@@ -19,5 +19,5 @@ _NOTHING = timedelta(0)
 
 
 def is_void(moment: datetime, now: datetime, longest: timedelta = _NOTHING) -> bool:
-    """Tell whether a moment is further ahead than ``longest``; by default, whether it is yet to come at all."""
+    """Tell whether a timestamp is further in the future than ``longest``; by default, in the future at all."""
     return moment - now > longest

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Slug(StrEnum):
-    """One kind of failure; what is true of every error of that kind stands in ``certctl.errors.CATALOGUE``."""
+    """The name of one kind of failure; ``certctl.errors.CATALOGUE`` has the facts of each kind."""
 
     INTERNAL = "internal"
     SERVE_ENDED = "serve-ended"

@@ -1,4 +1,4 @@
-"""The TXT records by which a zone is proven to be ours: what must stand in DNS, and what does."""
+"""The TXT records that prove control of a zone: those that must be in DNS, and those that are."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class TxtAnswer:
-    """What one nameserver says about a TXT record: its values, or why there is no answer."""
+    """One nameserver's answer about a TXT record: its values, or why there is none."""
 
     server: str
     values: tuple[str, ...] = ()
@@ -19,7 +19,7 @@ class TxtAnswer:
         return not self.problem and set(values) <= set(self.values)
 
     def said_of(self, values: Collection[str]) -> str:
-        """Say in a few words what this nameserver shows of the wanted values."""
+        """Return in a few words which of the wanted values this nameserver has."""
         if self.problem:
             return self.problem
         others = len(set(self.values) - set(values))
@@ -29,7 +29,7 @@ class TxtAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TxtSight:
-    """What every nameserver says about one TXT record at one moment.
+    """Every nameserver's answer about one TXT record at one moment.
 
     Attributes:
         asked: The name the CA looks at.
@@ -50,12 +50,12 @@ class TxtSight:
         return bool(self.answers) and all(answer.holds(values) for answer in self.answers)
 
     def others(self, values: Collection[str]) -> tuple[str, ...]:
-        """Return what stands there besides these values."""
+        """Return the other values that are in the record."""
         return tuple(sorted({value for answer in self.answers for value in answer.values} - set(values)))
 
 
 class Opened(StrEnum):
-    """How the order came about for which a person must make records."""
+    """Whether the order for which a person must add records is new, was placed before, or replaces a lost one."""
 
     NEW = "a new order"
     SAME = "the order that was begun before"
@@ -64,12 +64,12 @@ class Opened(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TxtDemand:
-    """What a person must put into DNS before the CA may look.
+    """The TXT records that a person must put into DNS before the CA validates.
 
     Attributes:
-        values: All of them must stand at the same name at the same time.
-        sight: What stood there when the demand was made.
-        until: When the CA forgets the order, if it said so.
+        values: All of them must be at the same name at the same time.
+        sight: What the nameservers had when the demand was made.
+        until: When the order expires (RFC 8555 ``expires``), if the CA said so.
         patience_ends: When we give up waiting; None when nobody waits.
         stands: Whether the record must stay for good, so that every renewal finds it.
         opened: Whether the same was demanded before.
@@ -84,12 +84,12 @@ class TxtDemand:
 
     @property
     def ttl(self) -> int:
-        """Return the time to live to ask for, in seconds: short for what a mistake in must be mended soon."""
+        """Return the TTL to ask for, in seconds: short, so that a mistake can be mended soon."""
         return 3600 if self.stands else 60
 
     @property
     def summary(self) -> str:
-        """Say it in half a line."""
+        """Return the demand in half a line."""
         count = len(self.values)
         records = f"{count} TXT record{'' if count == 1 else 's'} to make at {self.sight.owner}"
         return f"{records}; {self.opened}" if count else "the CA asks for no proof this time"

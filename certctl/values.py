@@ -1,4 +1,4 @@
-"""The values that flow from party to party: frozen, and true when they exist."""
+"""The values that parties and stories exchange: frozen, and validated when they are made."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ class Approval:
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """What a TLS server needs on disk. The key never appears in a repr."""
+    """The PEM files of a TLS server: full chain and private key. The key never appears in a repr."""
 
     fullchain: str
     private_key: str = field(repr=False)
@@ -76,7 +76,7 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A certificate the CA has just made and we have checked, not yet in the store."""
+    """A certificate that the CA has issued and we have checked, not yet in the store."""
 
     certificate: Certificate
     pem: Pem
@@ -84,7 +84,7 @@ class Issued:
 
     @property
     def summary(self) -> str:
-        """Say what it is in half a line, and by what it was proven when a person did that."""
+        """Return it in half a line; with the manual challenge also what proved it."""
         days = self.certificate.lifetime.total_seconds() / 86400
         made = f"{self.certificate.issuer}, {self.certificate.key_type}, {days:.3g} days"
         return f"{made}; {self.proof}" if self.proof else made
@@ -99,7 +99,7 @@ class Mode(StrEnum):
 
 
 class State(StrEnum):
-    """A domain's life (docs/explanation/life-of-a-domain.md)."""
+    """The state of a domain in the store (docs/explanation/life-of-a-domain.md)."""
 
     PENDING = "pending"
     ACTIVE = "active"
@@ -109,7 +109,7 @@ class State(StrEnum):
 
 
 class Removal(StrEnum):
-    """What the operator wishes when a domain is removed, besides that it is served no more."""
+    """What a removal does besides taking the domain out of nginx: keep or revoke the certificate."""
 
     FORGET = "forget"
     KEEP = "keep"
@@ -147,7 +147,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a step did, in words for a person."""
+    """The result of a step, in words for a person."""
 
     summary: str
     changed: bool = True
@@ -185,7 +185,7 @@ class DnsSolver:
 
     @property
     def is_manual(self) -> bool:
-        """Tell whether a person is needed."""
+        """Tell whether a person must add the TXT records."""
         return self.plugin == "manual"
 
     @property
@@ -200,22 +200,22 @@ class DnsSolver:
 
     @property
     def label(self) -> str:
-        """Return what stands before the zone in the name the CA looks at."""
+        """Return the label before the zone in the name of the TXT record, such as ``_acme-challenge``."""
         return STANDING_LABEL if self.is_standing else CHALLENGE_LABEL
 
 
 @dataclass(frozen=True, slots=True)
 class DomainRow:
-    """What the store knows of a domain.
+    """A domain's row in the store.
 
     Attributes:
         attempts: Failures at the CA since the last success; they set the back-off.
         retry_at: Before this moment only an operator who insists may ask the CA again.
         solver: None means HTTP-01.
         served: The certificate version that was last seen on the wire; 0 when none was.
-        mode: How nginx serves it, where the operator chose that for it; None is as the host serves everyone.
-        removal: What was wished when it was removed, until that is done.
-        damage: What of it the store cannot read; whatever stands for that here decides nothing.
+        mode: How nginx serves it, where the operator chose that for it; None is the host's mode.
+        removal: What its removal does, until that is finished; None otherwise.
+        damage: Which fields the store cannot read; their values here are defaults, on which nothing is decided.
     """
 
     domain: Domain
@@ -235,7 +235,7 @@ class DomainRow:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the history."""
+    """One event of the history."""
 
     at: datetime
     domain: str
@@ -246,7 +246,7 @@ class Event:
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"

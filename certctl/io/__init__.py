@@ -1,1 +1,1 @@
-"""The only places that touch the operating system: processes, files, locks, the clock."""
+"""The operating system: processes, files, locks, the clock; other folders use it only through these modules."""

@@ -1,4 +1,4 @@
-"""The system accounts of this host: look one up, make one that is missing, become one for good."""
+"""The system accounts of this host: look one up, create a missing one, become one for good."""
 
 import grp
 import os
@@ -14,7 +14,7 @@ _DEADLINE = timedelta(seconds=30)
 
 
 def find(user: str, group: str) -> Owner | None:
-    """Return the numbers, or None when one of the two is missing."""
+    """Return the uid and gid of a user and a group; None when one of the two does not exist."""
     try:
         return Owner(pwd.getpwnam(user).pw_uid, grp.getgrnam(group).gr_gid)
     except KeyError:
@@ -22,7 +22,7 @@ def find(user: str, group: str) -> Owner | None:
 
 
 def require(user: str, group: str) -> Owner:
-    """Return the numbers.
+    """Return the uid and gid of a user and a group.
 
     Raises:
         ConfigInvalid: ``missing-account``.
@@ -41,7 +41,7 @@ def require(user: str, group: str) -> Owner:
 
 
 def group_id(group: str) -> int:
-    """Return a group's number.
+    """Return the gid of a group.
 
     Raises:
         ConfigInvalid: ``missing-account``.
@@ -59,7 +59,7 @@ def groups_of(user: str) -> frozenset[int]:
 
 
 def missing(user: str, group: str) -> list[list[str]]:
-    """Return the commands that make the accounts that are missing."""
+    """Return the commands (as argv) that create the missing user and group."""
     commands = []
     if group not in {entry.gr_name for entry in grp.getgrall()}:
         commands.append(["groupadd", "--system", group])
@@ -72,7 +72,7 @@ def missing(user: str, group: str) -> list[list[str]]:
 
 
 def create(user: str, group: str) -> Owner:
-    """Make the system user and group that are missing, with that group as the user's own.
+    """Create the missing system user and group, with the group as the user's primary one.
 
     Raises:
         ConfigInvalid: ``missing-account`` when that takes root or fails.
@@ -94,7 +94,7 @@ def create(user: str, group: str) -> Owner:
 
 
 def become(user: str, group: str) -> None:
-    """Turn from root into a user working for a group. Nothing leads back: the saved ids change too (setuid(2)).
+    """Change this process from root to a user and group for good: the saved ids change too (setuid(2)).
 
     Raises:
         ConfigInvalid: ``missing-account``.

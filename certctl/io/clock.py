@@ -1,4 +1,4 @@
-"""The only place that asks what time it is."""
+"""The clock: the only module that reads the time."""
 
 import time
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from certctl.io.interrupt import nap
 
 
 class Clock(Protocol):
-    """Time, so that tests can own it."""
+    """A clock, as a Protocol so that tests can set the time."""
 
     def now(self) -> datetime:
         """Return the aware UTC time."""
         ...
 
     def pause(self, duration: timedelta) -> None:
-        """Wait."""
+        """Sleep for a duration."""
         ...
 
 
@@ -24,11 +24,11 @@ class SystemClock:
     """The host's clock, always aware and in UTC."""
 
     def now(self) -> datetime:
-        """Return the time."""
+        """Return the aware UTC time."""
         return datetime.now(UTC)
 
     def pause(self, duration: timedelta) -> None:
-        """Wait.
+        """Sleep for a duration.
 
         Raises:
             Interrupted: this process was asked to stop.
@@ -38,13 +38,13 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A point on the monotonic clock, so that many waits together stay within one limit."""
+    """A point on the monotonic clock, by which several waits share one limit."""
 
     at: float
 
     @classmethod
     def after(cls, duration: timedelta) -> "Deadline":
-        """Set a deadline that far from now."""
+        """Return the deadline that far from now."""
         return cls(time.monotonic() + duration.total_seconds())
 
     def remaining(self) -> float:

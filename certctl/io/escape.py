@@ -20,7 +20,7 @@ def one_line(text: str, limit: int = _LIMIT) -> str:
 
 
 def lines(text: str, limit: int = 40) -> list[str]:
-    """Escape each line of a longer text, keeping the last ``limit`` lines that are not blank."""
+    """Return the last ``limit`` lines of a text that are not blank, each escaped."""
     return [one_line(line) for line in text.splitlines() if line.strip()][-limit:]
 
 

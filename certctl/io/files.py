@@ -21,12 +21,12 @@ _ROOM_FILES = 100
 
 
 class NotRegular(OSError):
-    """What lies there is a link, a FIFO or a device: nothing of ours."""
+    """The path is a link, a FIFO or a device, not a regular file."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError under ``path`` into a sentence.
+    """Translate an OSError of writing ``path`` in the block into a ConfigInvalid.
 
     Raises:
         ConfigInvalid: ``state-unwritable`` with the path and the reason.
@@ -42,19 +42,20 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def reason(error: OSError, path: Path) -> str:
-    """Return what could not be reached, and why; what the error itself names may say too little to a person.
+    """Return which path could not be written or read, and why, in words.
 
     Args:
-        error: The kernel's: it names nothing after a failed flush, a part of a path within a descriptor, and of two
-            names the one that is temporary first.
-        path: Where it happened.
+        error: The error. Its own file name is none after a failed flush, relative below a descriptor, and the
+            temporary
+            one of a rename.
+        path: The path that was meant.
     """
     named = Path(str(error.filename2 or error.filename or path))
     return f"{named if named.is_absolute() else path}: {error.strerror or error}"
 
 
 def require_room(path: Path) -> None:
-    """Refuse to begin what could not be kept: on a full disk a CA signs, counts, and the certificate is lost.
+    """Refuse to begin without room on the disk: the CA would issue and count a certificate that cannot be stored.
 
     One certificate needs 110 KiB and 30 files on its way (measured: certbot 5.8, its log, two copies of the pair).
 
@@ -74,21 +75,21 @@ def require_room(path: Path) -> None:
 
 
 def hand_over(tree: Path, uid: int, gid: int, *, drop_links: bool = False, sparing: str = "") -> None:
-    """Give a directory and the directories, files and links below it to another owner; sockets keep theirs.
+    """Change the owner of a directory and of the directories, files and links below it; sockets keep theirs.
 
-    Nothing is followed: each file is opened first, and one that has another name elsewhere is refused. Root takes a
-    directory before it looks into it, and gives one away after that, so that nobody can change it meanwhile, and
-    what is killed can be done again.
+    No link is followed: each file is opened first, and one with a second hard link is refused. A directory that
+    goes to root is changed before it is read, one that leaves root after that, so that no other user can change it
+    meanwhile, and a killed run can be repeated.
 
     Args:
         tree: The directory.
         uid: The new owner.
         gid: The new group.
-        drop_links: Remove links, FIFOs and second names instead, where certctl itself makes none.
+        drop_links: Remove links, FIFOs and files with a second hard link instead, where certctl makes none.
         sparing: A name right below the directory that keeps its owner, with all that is in it.
 
     Raises:
-        ConfigInvalid: ``state-unwritable``: a file has another name elsewhere.
+        ConfigInvalid: ``state-unwritable``: a file has a second hard link.
     """
     is_ours = tree.parent.stat().st_uid == os.geteuid()
     with _directory(tree, 0 if is_ours else os.O_NOFOLLOW) as descriptor:
@@ -116,7 +117,7 @@ def _hand_over(path: Path, descriptor: int, owner: tuple[int, int], *, drop_link
 
 
 def _hand_over_file(name: str, directory: int, owner: tuple[int, int]) -> bool:
-    """Give away a file that has this name alone; return whether it was one."""
+    """Change the owner of a regular file without a second hard link; return whether it was one."""
     try:
         with open_regular(name, directory) as file:
             is_one = os.fstat(file.fileno()).st_nlink == 1
@@ -155,7 +156,7 @@ def write_atomic(path: Path, content: str | bytes, mode: int = PRIVATE, *, durab
 
 
 def rewrite(path: Path, content: str, mode: int) -> None:
-    """Replace a file that may be somebody's own: one that is there keeps its mode and its owner."""
+    """Replace a file that may be an operator's: an existing one keeps its mode and owner."""
     try:
         facts = path.stat()
     except FileNotFoundError:
@@ -167,14 +168,14 @@ def rewrite(path: Path, content: str, mode: int) -> None:
 
 
 def open_regular(path: str | Path, directory: int | None = None) -> IO[bytes]:
-    """Open a file of which nobody knows who put it there: no link, no device, nothing that keeps a reader waiting.
+    """Open a file that another user may have planted: no link, no device, no FIFO that would block.
 
     Args:
         path: The file.
         directory: A descriptor of the directory that a relative path is meant in.
 
     Raises:
-        NotRegular: it is no file.
+        NotRegular: it is no regular file.
         OSError: it is not there, or cannot be read.
     """
     try:
@@ -191,7 +192,7 @@ def open_regular(path: str | Path, directory: int | None = None) -> IO[bytes]:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Read such a file, no more than so many bytes of it.
+    """Return the first ``most`` bytes of a file opened by ``open_regular``.
 
     Raises: as ``open_regular``.
     """
@@ -233,7 +234,7 @@ def make_directory(path: Path, mode: int) -> None:
 
 
 def narrow(path: Path, widest: int) -> None:
-    """Close a directory that is open wider than this. A link is followed only where nobody else can have put it."""
+    """Narrow a directory's mode to at most ``widest``. A link is followed only where root alone can have put it."""
     is_ours = path.parent.stat().st_uid == os.geteuid()
     with _directory(path, 0 if is_ours else os.O_NOFOLLOW) as descriptor:
         found = stat.S_IMODE(os.fstat(descriptor).st_mode)

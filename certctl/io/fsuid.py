@@ -1,8 +1,8 @@
-"""Reach files as the owner of certctl's state: what that owner may not do, no link planted in it makes root do.
+"""Reach files as the owner of certctl's state, so that a link planted there gives no more than that owner's rights.
 
-The kernel itself then checks every access, each parent directory too. setfsuid(2) is one thread's own; threads made
-later inherit it. Signals are still root's. execve(2) sets the filesystem's ids back, so ``io.process`` asks here
-whom to start a program as.
+The kernel then checks every access, each parent directory too. setfsuid(2) holds for one thread; threads started
+later inherit it. Signals are still sent as root. execve(2) resets the filesystem ids, so ``io.process`` asks here
+for the user to start a program as.
 """
 
 import os
@@ -23,7 +23,7 @@ _stepped_down = False
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A user and a group, by number."""
+    """A user and a group: uid and gid."""
 
     uid: int
     gid: int
@@ -33,12 +33,12 @@ _owner: Owner | None = None
 
 
 def work_as(owner: Owner) -> None:
-    """Reach files as ``owner`` from now on, in this thread and those it makes; does nothing for who is not root.
+    """Reach files as ``owner`` from now on, in this thread and those it starts; without root nothing changes.
 
-    The groups of root's login go for good: one of them could open what the owner may not.
+    The supplementary groups are dropped for good: one of them could open what the owner may not.
 
     Raises:
-        ConfigInvalid: ``state-unwritable``: this root may not become somebody else (capabilities(7)).
+        ConfigInvalid: ``state-unwritable``: this root may not become another user (capabilities(7)).
     """
     global _stepped_down, _owner
     if os.geteuid() != 0 or (owner.uid == 0 and not _stepped_down):
@@ -52,7 +52,7 @@ def work_as(owner: Owner) -> None:
 
 
 def acting_as() -> "Owner | None":
-    """Return whom files are reached as; None when as whoever runs this, as by who has given root's rights up."""
+    """Return the owner that files are reached as; None when it is the user of this process."""
     if not _stepped_down or os.geteuid() != 0:
         return None
     owner = Owner(_libc().setfsuid(_ASK), _libc().setfsgid(_ASK))
@@ -60,12 +60,12 @@ def acting_as() -> "Owner | None":
 
 
 def working_for() -> "Owner | None":
-    """Return whose state this root works in, also while it reaches files as root; None when it is its own."""
+    """Return the owner given to ``work_as``, also within ``as_root``; None for root itself."""
     return _owner
 
 
 def may_change_owners() -> bool:
-    """Tell whether root may give files away here, as a hardened service's may not (capabilities(7), CAP_CHOWN)."""
+    """Tell whether this root has CAP_CHOWN, which a hardened service's has not (capabilities(7))."""
     with as_root():  # setfsuid(2) takes it from whoever else works
         status = Path("/proc/thread-self/status").read_text(encoding="ascii", errors="replace")
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
@@ -74,7 +74,7 @@ def may_change_owners() -> bool:
 
 @contextmanager
 def as_root() -> Iterator[None]:
-    """Reach files as root for a block or a function, where nobody but root can have put what is on the way."""
+    """Reach files as root for a block or a function, on paths where only root can have put anything."""
     before = acting_as()
     if before is None:
         yield
@@ -87,7 +87,7 @@ def as_root() -> Iterator[None]:
 
 
 def _take(uid: int, gid: int) -> None:
-    """Change the ids and look: setfsuid(2) reports no failure."""
+    """Change the filesystem ids and check them, as setfsuid(2) reports no failure."""
     libc = _libc()
     libc.setfsgid(gid)
     libc.setfsuid(uid)

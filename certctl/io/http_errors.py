@@ -1,4 +1,4 @@
-"""Say what went wrong while asking, without the URL: requests' own messages repeat it, and it may hold a token."""
+"""Describe an HTTP error without the URL, which requests' own messages repeat and which may hold a token."""
 
 import socket
 import ssl
@@ -8,7 +8,7 @@ import requests
 
 
 def in_words(error: BaseException) -> str:
-    """Return one short phrase for whatever was raised, the most telling cause first."""
+    """Return a short phrase for an exception, taken from the most telling of its causes."""
     causes = list(_causes(error))
     for cause in causes:
         if phrase := _phrase(cause):
@@ -17,7 +17,7 @@ def in_words(error: BaseException) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Tell whether asking again at once may well succeed: the connection was there and then broke."""
+    """Tell whether a retry at once may well succeed: the connection was made and then broke."""
     return any(isinstance(cause, ConnectionResetError | BrokenPipeError) for cause in _causes(error))
 
 
@@ -41,14 +41,14 @@ def _phrase(cause: BaseException) -> str | None:
 
 
 def _without_a_number(cause: OSError) -> str:
-    """Describe an OSError that Python made itself, without errno."""
+    """Return a phrase for an OSError without errno, which Python made itself."""
     if isinstance(cause, ConnectionError):
         return "the connection was closed without an answer"
     return "the ca_file cannot be read" if "CA certificate" in str(cause) else ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Walk from the innermost cause outwards, through the arguments where urllib3 keeps its reasons."""
+    """Yield the causes of an exception from the innermost outwards, also those urllib3 keeps in its arguments."""
     seen: list[BaseException] = []
     ahead: list[object] = [error]
     while ahead:

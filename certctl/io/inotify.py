@@ -1,7 +1,7 @@
-"""Who reads our files: the kernel tells when another process closes one it only read (inotify(7)).
+"""Notice when other processes read our files, by the kernel's IN_CLOSE_NOWRITE (inotify(7)).
 
-A courtesy of the kernel, not a promise: where it cannot be had (no instance left, another kind of file system)
-nothing is ever noticed, and whoever waits has a deadline of its own.
+It is best effort: without an inotify instance, or on a file system that has none, no read is ever noticed, and
+callers have a deadline of their own.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ _BUFFER = 64 * 1024
 
 
 class Readers:
-    """Notices who reads the files of one directory, by one thread for the whole process."""
+    """Counts reads of the files of one directory, by one thread for the whole process."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -31,10 +31,10 @@ class Readers:
 
     @contextmanager
     def of(self, names: Collection[str]) -> Iterator[Callable[[float, float], bool]]:
-        """Notice from now on who reads files of these names.
+        """Count reads of files with these names during the block.
 
-        Yields what waits, at most so many seconds, until each of them was read and then for so many seconds none
-        was read again. It returns False when that did not happen, at once where nothing can be noticed.
+        Yields a function ``wait(seconds, quiet)``: it waits at most ``seconds`` until each file was read and then
+        none for ``quiet`` seconds. It returns False when that did not happen, at once where inotify cannot be had.
         """
         with self._changed:
             watching = self._watch()
@@ -62,7 +62,7 @@ class Readers:
         return sum(self._reads[name] for name in names)
 
     def _watch(self) -> bool:
-        """Begin to watch, unless that was done or cannot be."""
+        """Start the thread that reads inotify events, once; return whether there is one."""
         if self._descriptor is None:
             self._descriptor = _open(self._directory)
             if self._descriptor >= 0:
@@ -77,7 +77,7 @@ class Readers:
 
 
 def _open(directory: Path) -> int:
-    """Return a descriptor that tells of reads in a directory, or -1."""
+    """Return an inotify descriptor for reads in a directory; -1 where it cannot be had."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         descriptor: int = libc.inotify_init1(os.O_CLOEXEC)
@@ -90,7 +90,7 @@ def _open(directory: Path) -> int:
 
 
 def _names(buffer: bytes) -> Iterator[str]:
-    """Yield the file names in what the kernel said."""
+    """Yield the file names in a buffer of inotify events."""
     at = 0
     while at < len(buffer):
         *_, length = _HEADER.unpack_from(buffer, at)

@@ -1,4 +1,4 @@
-"""Whether this process was asked to stop; known in one place, so that whoever waits or judges can ask.
+"""Whether this process was asked to stop: one event that every wait and step checks.
 
 A signal reaches the main thread only: a worker that waits must look here itself.
 """
@@ -16,10 +16,10 @@ stopping = Event()
 
 
 def nap(seconds: float, what: str) -> None:
-    """Sleep, unless or until the run is asked to stop.
+    """Sleep, or until the process is asked to stop.
 
     Raises:
-        Interrupted: it was; nothing of ``what`` had begun.
+        Interrupted: it was asked; nothing of ``what`` had begun.
     """
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
@@ -29,10 +29,10 @@ def nap(seconds: float, what: str) -> None:
 
 
 def raise_if_stopping(what: str) -> None:
-    """Let a run that was not asked to stop go on.
+    """Raise Interrupted if the process was asked to stop.
 
     Raises:
-        Interrupted: it was.
+        Interrupted: it was asked.
     """
     if stopping.is_set():
         raise Interrupted(Slug.INTERRUPTED, f"stopped {what}")

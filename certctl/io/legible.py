@@ -1,4 +1,4 @@
-"""Whether another user can read files: asked as that user, because parent directories decide as well."""
+"""Tell whether another user can read files, checked as that user because parent directories count as well."""
 
 import os
 import sysconfig
@@ -16,9 +16,9 @@ _LONGEST = 5000  # a path has 4096 bytes at most (limits.h, PATH_MAX)
 
 
 def first_closed(user: str, group: str, trees: Iterable[Path]) -> Path | None:
-    """Return the first file or directory of some trees that a user cannot read; None when all can be.
+    """Return the first file or directory in some trees that a user cannot read; None when there is none.
 
-    A copy of this process becomes that user and looks. Only root can ask; call it before any thread is made.
+    A forked child becomes that user and looks. It needs root; call it before any thread is started.
 
     Raises:
         ConfigInvalid: ``missing-account``, also when this root may not become that user.
@@ -49,7 +49,7 @@ def first_closed(user: str, group: str, trees: Iterable[Path]) -> Path | None:
 
 
 def _closed(tree: Path) -> Iterator[Path]:
-    """Yield what we, whoever we are now, cannot read: a directory on the way first, as nothing below it can be."""
+    """Yield what the user of this process cannot read; below a closed parent directory nothing else is tried."""
     way = [*reversed(tree.parents), tree]
     for path in way:
         with suppress(OSError):

@@ -23,7 +23,7 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
     """Hold the lock file at ``path``.
 
     Raises:
-        Busy: somebody else held it for all of ``wait``; the message names the process.
+        Busy: another process held it for all of ``wait``; the message names it.
         Interrupted: this process was asked to stop while it waited.
     """
     with writing(path):
@@ -39,7 +39,7 @@ def lock(path: Path, wait: timedelta, what: str) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    """Name the process that holds the lock, as far as the kernel tells (proc(5), /proc/locks)."""
+    """Return which process holds the lock, in words, as far as /proc/locks tells (proc(5))."""
     try:
         inode = path.stat().st_ino
         rows = [row.split() for row in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
@@ -58,7 +58,7 @@ class HostLocks:
 
     @contextmanager
     def domain(self, domain: Domain) -> Iterator[None]:
-        """Hold one domain while its certificate is obtained."""
+        """Hold one domain's lock for the block."""
         with lock(self._directory / f"{domain.stem}.lock", self._wait, str(domain)):
             yield
 
@@ -71,7 +71,7 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
     descriptor ends. That is how a run finds out that the certbot of a killed certctl is still at work.
 
     Raises:
-        Busy: it was held for all of ``wait``.
+        Busy: another process held it for all of ``wait``.
         Interrupted: this process was asked to stop while it waited.
     """
     with writing(path):
@@ -87,10 +87,10 @@ def inheritable_lock(path: Path, wait: timedelta, what: str) -> Iterator[int]:
 
 @contextmanager
 def directory_lock(descriptor: int, path: Path, wait: timedelta, complaint: str, *, shared: bool) -> Iterator[None]:
-    """Hold a directory that was opened, alone or with others who share it, and close it: no file is left of it.
+    """Hold a lock on an open directory, shared or exclusive, and close it afterwards; no lock file is created.
 
     Raises:
-        Busy: somebody else held it for all of ``wait``.
+        Busy: another process held it for all of ``wait``.
         Interrupted: this process was asked to stop while it waited.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
@@ -106,7 +106,7 @@ def _open(path: Path) -> int:
 
 
 def _take(take: Callable[[], object], refusal: type[OSError], path: Path, wait: timedelta, complaint: str) -> None:
-    """Ask for the lock again and again: flock(2) knows no deadline, and no worker hears a signal."""
+    """Poll for the lock until a deadline: flock(2) has none, and a signal does not interrupt a worker thread."""
     give_up = time.monotonic() + wait.total_seconds()
     while True:
         try:

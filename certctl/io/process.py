@@ -1,7 +1,7 @@
-"""The only place that starts programs: no shell, no terminal, a deadline, its own environment, bounded capture.
+"""Run programs, here alone: no shell, no terminal, a deadline, an environment of its own, bounded capture.
 
-execve(2) sets the filesystem's ids back to root, so a program is started as the owner of certctl's state: it may
-follow a link that was planted there. Root's programs are the exception, and each call says why it is one.
+execve(2) resets the filesystem ids to root's, so a program is started as the owner of certctl's state: it might
+follow a link that was planted there. Programs that run as root are the exception, and each call says why.
 """
 
 import os
@@ -30,7 +30,7 @@ class Missing(Exception):
     """The program is not installed or not executable.
 
     Attributes:
-        elsewhere: Where a shell finds it all the same; empty when it does not either.
+        elsewhere: Where this user's PATH has it; empty when it does not either.
     """
 
     def __init__(self, program: str, elsewhere: str = "") -> None:
@@ -52,18 +52,18 @@ class Finished:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Build a child's environment from an allow-list.
+    """Return a child's environment, built from an allow-list.
 
-    A PYTHONPATH, LD_PRELOAD, HOME with a cli.ini, CERTBOT_* or SSLKEYLOGFILE of ours is none of a child's business.
+    A child does not inherit our PYTHONPATH, LD_PRELOAD, HOME (with a cli.ini), CERTBOT_* or SSLKEYLOGFILE.
     """
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {"PATH": _SYSTEM_PATH, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | kept | dict(extra or {})
 
 
 def find(program: str) -> str:
-    """Return the absolute path of a program: as given, or on the system's path.
+    """Return the absolute path of a program: as given, or on the system's default PATH.
 
-    Not on the path of whoever types: a service has none of its own, and would miss what was found by hand alone.
+    The user's PATH is not searched: a service does not have it, and would not find the program.
 
     Raises:
         Missing: it is not there.
@@ -74,7 +74,7 @@ def find(program: str) -> str:
 
 
 def find_by_hand(program: str) -> str:
-    """Return the absolute path of a program that no service will look for, on the caller's own path as well.
+    """Return the absolute path of a program that no service starts; the user's PATH is searched as well.
 
     Raises:
         Missing: it is nowhere.
@@ -108,7 +108,7 @@ def running(
         argv: The program and its arguments.
         env: More variables for its environment.
         keep_open: Descriptors it inherits.
-        given: A file it reads as its stdin; there is none otherwise.
+        given: A file that becomes its stdin, otherwise /dev/null.
         root_because: Why root runs it as root. Otherwise it runs as the owner of the state, with no other groups,
             also within ``fsuid.as_root``.
         output: A file that takes its stdout and stderr.
@@ -145,7 +145,7 @@ def run(
 ) -> Finished:
     """Run a program to its end or its deadline and return what it printed, stdout and stderr together.
 
-    What is given to it on stdin lies in a file, so a program that never reads cannot hold us up. Whom it runs as:
+    Its stdin is a file, so that a program which never reads cannot block us. For the user it runs as see
     ``running``.
 
     Raises:
@@ -163,9 +163,9 @@ def run(
 
 
 def fork(run: Callable[[], int]) -> int:
-    """Run a function in a copy of this process, which ends with its result; return the copy's number.
+    """Fork a child that runs a function and exits with its result; return the child's pid.
 
-    The copy has a session of its own, so no terminal, and no stdin. Call it before any thread is made.
+    The child has a session of its own, so no terminal, and no stdin. Call it before any thread is started.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = os.fork()
@@ -185,7 +185,7 @@ def fork(run: Callable[[], int]) -> int:
 
 
 def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:
-    """Wait for a running program; None means that it did not end in time."""
+    """Wait for a running program and return its exit code; None when it did not end in time."""
     try:
         return child.wait(timeout=max(0.0, deadline.total_seconds()))
     except subprocess.TimeoutExpired:
@@ -193,21 +193,21 @@ def wait(child: "subprocess.Popen[bytes]", deadline: timedelta) -> int | None:
 
 
 def end_children() -> None:
-    """Ask every program that is running for us to end, because the run was asked to stop."""
+    """Send SIGTERM to every program that we run, because the run was asked to stop."""
     for child in tuple(_children):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGTERM)
 
 
 def read_output(captured: IO[bytes]) -> str:
-    """Return the last part of what was captured; a child may print without end."""
+    """Return the last part of the captured output, as text; a child may print without end."""
     size = captured.seek(0, os.SEEK_END)
     captured.seek(max(0, size - _MAX_OUTPUT))
     return captured.read().decode("utf-8", "replace")
 
 
 def _end(child: "subprocess.Popen[bytes]", grace: timedelta) -> None:
-    """Ask the process group to end, then make it."""
+    """End the process group: SIGTERM, then after ``grace`` SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, number)

@@ -1,4 +1,4 @@
-"""One HTTP request with one deadline: requests' own timeout counts from byte to byte, and a server can drip."""
+"""Send one HTTP request with an overall deadline: the timeout of requests restarts with every byte received."""
 
 import socket
 import ssl
@@ -21,9 +21,9 @@ _trusts: dict[str, tuple[tuple[int, int, int], ssl.SSLContext]] = {}
 
 
 def send(request: Request, seconds: float, ca_file: str = "") -> Response:
-    """Send one request and return the head of the answer; its body stays unread, its connection is closed.
+    """Send one request and return the head of the response; its body is not read, its connection is closed.
 
-    No redirect is followed, and nothing is taken from the environment: no proxy, no .netrc, no REQUESTS_CA_BUNDLE.
+    No redirect is followed, and the environment is ignored: no proxy, no .netrc, no REQUESTS_CA_BUNDLE.
 
     Raises:
         OutOfTime: no head within that time, looking up the name and the TLS handshake included.
@@ -51,7 +51,7 @@ def send(request: Request, seconds: float, ca_file: str = "") -> Response:
 
 
 class _Session(Session):
-    """A session that takes no notice of redirects.
+    """A session that ignores redirects.
 
     ``allow_redirects=False`` alone is not enough: requests 2.32 still reads the whole body of a redirect
     (``Session.send`` prepares ``Response.next`` through ``resolve_redirects``), and that body may be endless.
@@ -118,14 +118,14 @@ def _trusting(path: str) -> ssl.SSLContext:
 
 
 class CuttableAdapter(TrustingAdapter):
-    """Opens connections that another thread can cut."""
+    """An adapter with connections that another thread can close."""
 
     def __init__(self) -> None:
         self._connections: list[Any] = []
         super().__init__(max_retries=0)
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - urllib3's pool
-        """Return the pool requests would use, made to tell us of every connection it opens."""
+        """Return the pool that requests would use, changed so that we know every connection it opens."""
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
         make = pool.ConnectionCls
 
@@ -137,7 +137,7 @@ class CuttableAdapter(TrustingAdapter):
         return pool
 
     def cut_until_ended(self, worker: threading.Thread) -> None:
-        """End the connection, so that the thread reading from it wakes up.
+        """Close the connection until the thread that reads from it has ended.
 
         Once is not enough: a connection still in its TLS handshake cannot be reached, but has a timeout of its own.
         """

@@ -1,4 +1,4 @@
-"""Work in a thread of its own, of which nobody waits for the end: looking up a host name cannot be interrupted."""
+"""Run a function on a thread that can be abandoned: a host name lookup cannot be interrupted."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class OutOfTime(Exception):
-    """The deadline passed first."""
+    """The deadline passed before the function returned."""
 
 
 class Running(Generic[T]):
-    """One function at work in a thread, which ends when it does, or with us.
+    """A function that runs on a daemon thread (``threading``): it does not keep the process alive.
 
     Attributes:
-        thread: Where it runs, for whoever can hurry it.
+        thread: The thread, for a caller that can end its work early.
     """
 
     def __init__(self, do: Callable[[], T], name: str) -> None:

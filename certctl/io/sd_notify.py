@@ -1,4 +1,4 @@
-"""What a daemon tells systemd about itself (sd_notify(3)); without systemd nobody listens, and that is fine."""
+"""Notify systemd of the daemon's state (sd_notify(3)); without systemd nothing is sent."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 
 def tell(*facts: str) -> None:
-    """Send facts such as ``READY=1`` or ``STATUS=…``."""
+    """Send assignments such as ``READY=1`` or ``STATUS=…``."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in {"/", "@"}:
         return
@@ -17,13 +17,13 @@ def tell(*facts: str) -> None:
 
 
 def speak_for_parent() -> None:
-    """Feed the watchdog in the place of the process that forked us; the unit needs ``NotifyAccess=all``."""
+    """Send the watchdog's messages in place of the parent process; the unit needs ``NotifyAccess=all``."""
     if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
         os.environ["WATCHDOG_PID"] = str(os.getpid())
 
 
 def watchdog() -> timedelta | None:
-    """Return how often systemd wants to hear ``WATCHDOG=1``: half of what it allows (sd_watchdog_enabled(3))."""
+    """Return how often to send ``WATCHDOG=1``: half of ``WatchdogSec=``, None without (sd_watchdog_enabled(3))."""
     microseconds = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()) or not microseconds.isdecimal():
         return None

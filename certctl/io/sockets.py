@@ -1,4 +1,4 @@
-"""Unix sockets of a daemon: handed over by systemd, or bound by ourselves in place of a dead one."""
+"""The unix sockets of a daemon: passed by systemd, or bound here in place of a dead one."""
 
 import os
 import socket
@@ -17,7 +17,7 @@ _BACKLOG = 1024
 
 
 def inherited() -> Sequence[socket.socket]:
-    """Return the sockets systemd opened for us (sd_listen_fds(3)), and hide them from our children."""
+    """Return the sockets that systemd passed (sd_listen_fds(3)); children do not inherit them."""
     given, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
     if given != str(os.getpid()) or not count.isdecimal():
@@ -29,14 +29,14 @@ def inherited() -> Sequence[socket.socket]:
 
 
 def bind(path: Path, kind: socket.SocketKind, group: int | None = None) -> socket.socket:
-    """Bind a unix socket that only its owner and one group may use; one that nobody listens on is replaced.
+    """Bind a unix socket that only its owner and one group may use; one without a listener is replaced.
 
-    It has its mode from the first moment, and no link is followed: the directory may be another user's. Two of us
-    at the same moment are kept apart by the caller's lock.
+    It has its mode from the first moment, and no link is followed: the directory may be another user's. The caller
+    holds a lock against a second daemon.
 
     Raises:
-        Busy: somebody listens there.
-        ConfigInvalid: ``state-unwritable``; something else is in the way.
+        Busy: another process listens there.
+        ConfigInvalid: ``state-unwritable``: the path is no socket.
     """
     with writing(path):
         make_directory(path.parent, 0o755)

@@ -1,4 +1,4 @@
-"""One question to a daemon on a unix socket of this host."""
+"""Send one HTTP request to a daemon on a unix socket of this host."""
 
 import socket
 from http.client import HTTPConnection, HTTPException
@@ -8,7 +8,7 @@ _MAX_BODY = 1_000_000
 
 
 class Unanswered(Exception):
-    """Nobody listens there, or what came back was no answer in time."""
+    """No process listens there, or there was no valid response in time."""
 
 
 class _LocalConnection(HTTPConnection):
@@ -23,7 +23,7 @@ class _LocalConnection(HTTPConnection):
 
 
 def get(path: Path, target: str, seconds: float) -> bytes:
-    """Ask for ``target`` at the socket ``path`` and return the body of a 200.
+    """Request ``target`` at the socket ``path``; return the body of a 200.
 
     Raises:
         Unanswered: with the reason in a few words.

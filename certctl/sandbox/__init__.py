@@ -1,1 +1,1 @@
-"""A private world for the demo and the end-to-end tests: Pebble, DNS, an approval endpoint and nginx."""
+"""The sandbox for the demo and the end-to-end tests: a private Pebble, DNS, approval endpoint and nginx."""

@@ -1,4 +1,4 @@
-"""The sandbox's approval endpoint: ``GET …/DOMAIN`` answers as the file says at that moment."""
+"""The sandbox's approval endpoint: ``GET …/DOMAIN`` is answered from a file, read anew each time."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """Who is a customer, and how the endpoint behaves."""
+    """The names of customers, and how the endpoint behaves."""
 
     mode: Mode = Mode.LIST
     approved: tuple[str, ...] = ()
@@ -43,14 +43,14 @@ class Approvals:
         return replace(self, approved=tuple(kept for kept in self.approved if kept != name))
 
     def status(self, name: str) -> int | None:
-        """Return the HTTP status for a name; None is silence."""
+        """Return the HTTP status for a name; None for no response at all."""
         if self.mode is Mode.LIST:
             return 200 if name in self.approved else 404
         return {Mode.YES: 200, Mode.NO: 404, Mode.BROKEN: 500, Mode.REDIRECT: 302}.get(self.mode)
 
 
 def load(file: Path) -> Approvals:
-    """Read the file.
+    """Return the approvals in a file.
 
     Raises:
         ConfigInvalid: it is not one of ours.
@@ -93,7 +93,7 @@ class _Endpoint(BaseHTTPRequestHandler):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until a signal; print ``ready PORT`` once questions are taken."""
+    """Serve until a signal; print ``ready PORT`` once requests are accepted."""
     parser = argparse.ArgumentParser(prog="python -m certctl.sandbox.approval_server")
     parser.add_argument("--file", type=Path, required=True, help="the approvals (JSON)")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")

@@ -1,4 +1,4 @@
-"""Start a program that outlives us, know it again later, and end exactly that one."""
+"""Start a program that outlives this process, find it again later, and end exactly that one."""
 
 import os
 import signal
@@ -24,8 +24,8 @@ class Daemon:
     """A process in a session of its own.
 
     Attributes:
-        started: When it started, in clock ticks since boot (proc(5), stat field 22): its pid alone may be
-            somebody else's by now.
+        started: When it started, in clock ticks since boot (proc(5), stat field 22): its pid alone may have been
+            reused.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Daemon:
 
     @property
     def running(self) -> bool:
-        """Tell whether this very process still runs."""
+        """Tell whether the process still runs, and not another one with its pid."""
         stat = _stat(self.pid)
         return stat is not None and stat.alive and stat.started == self.started
 
@@ -47,9 +47,9 @@ class Daemon:
 
 
 def start(name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None = None) -> Daemon:
-    """Start a program with its output in ``log`` and no tie to our terminal or our end.
+    """Start a program in a session of its own, with its output in ``log``.
 
-    posix_spawn rather than subprocess: nobody waits for it, so there is no object whose end would complain.
+    It uses posix_spawn: a subprocess.Popen would warn when it is deleted before the program has ended.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -81,9 +81,9 @@ def start(name: str, argv: Sequence[str], log: Path, env: dict[str, str] | None 
 
 
 def stop(daemon: Daemon) -> None:
-    """Ask it to end, then make it and all it started; return when they are gone.
+    """End a program by SIGTERM, then all of its session by SIGKILL; return when they are gone.
 
-    Only its own session is touched: a process that merely has its pid now is left alone.
+    Only its own session is killed: a process that has reused its pid is left alone.
     """
     if daemon.running:
         with suppress(ProcessLookupError):
@@ -114,7 +114,7 @@ def _session(daemon: Daemon) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What ``/proc/PID/stat`` says (proc(5)); a zombie is not alive."""
+    """The fields read from ``/proc/PID/stat`` (proc(5)); a zombie is not alive."""
 
     alive: bool
     session: int

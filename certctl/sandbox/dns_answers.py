@@ -1,4 +1,4 @@
-"""What the sandbox's DNS server answers: pure, from a world and a query to a response.
+"""The responses of the sandbox's DNS server: pure functions from a world and a query.
 
 RFC 1034 §4.3.2 in its simple form: CNAMEs followed, wildcards at the closest encloser (RFC 4592), names that
 exist only as ancestors give no data (RFC 8020), and every negative answer carries the zone's SOA (RFC 2308).
@@ -45,7 +45,7 @@ def answer(query: dns.message.Message, view: Viewpoint) -> dns.message.Message:
 
 
 def failure(query: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.Message:
-    """Answer with nothing but a code."""
+    """Return a response with only a code."""
     response = dns.message.make_response(query, our_payload=1232)
     response.set_rcode(rcode)
     response.flags |= dns.flags.AA
@@ -53,21 +53,21 @@ def failure(query: dns.message.Message, rcode: dns.rcode.Rcode) -> dns.message.M
 
 
 def truncated(query: dns.message.Message) -> dns.message.Message:
-    """Answer "ask again over TCP" (RFC 7766 §5)."""
+    """Return a truncated response, after which a client asks over TCP (RFC 7766 §5)."""
     response = dns.message.make_response(query)
     response.flags |= dns.flags.TC
     return response
 
 
 def format_error(wire: bytes) -> bytes | None:
-    """Answer FORMERR (RFC 1035 §4.1.1) to a query of which only the header can be read, else nothing."""
+    """Return FORMERR (RFC 1035 §4.1.1) for a query with a readable header, else None."""
     if len(wire) < _HEADER or wire[2] & 0x80:
         return None
     return wire[:2] + bytes((0x80, dns.rcode.FORMERR)) + bytes(8)
 
 
 def _answer_one(response: dns.message.Message, view: Viewpoint, name: Name, kind: RdataType) -> Name | None:
-    """Add what one name has; return the name it is an alias of, if the question goes on there."""
+    """Add the records of one name to the response; return the target of its CNAME if that is to be followed."""
     found = view.at(name)
     if kind != CNAME and (aliases := [record for record in found if record.type == "CNAME"]):
         response.answer.append(_rrset(name, CNAME, aliases))

@@ -1,4 +1,4 @@
-"""One port, UDP and TCP, on several addresses at once."""
+"""Bind one port, UDP and TCP, on several addresses at once."""
 
 import errno
 import socket
@@ -11,7 +11,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 def bind_everywhere(addresses: Sequence[str], port: int) -> tuple[list[Pair], int]:
-    """Open UDP and TCP on every address, all on one port; 0 picks one that is free on all of them."""
+    """Return a UDP and a TCP socket for each address, and their common port; 0 picks one that is free on all."""
     for _ in range(_BIND_ATTEMPTS):
         with ExitStack() as unless_all, suppress(_PortTaken):
             pairs: list[Pair] = []

@@ -40,7 +40,7 @@ _IDLE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question that arrived, for tests to count."""
+    """One query that arrived, for tests to count."""
 
     address: str
     name: str
@@ -49,7 +49,7 @@ class Asked:
 
 
 class DnsServer:
-    """Serve a world file until the ``with`` block ends; ``port`` and ``log`` are for whoever started it."""
+    """Serves a world file until the ``with`` block ends; ``port`` is its port and ``log`` the queries it got."""
 
     def __init__(self, file: Path, *, port: int = 0, addresses: Sequence[str] = ADDRESSES) -> None:
         self.log: list[Asked] = []
@@ -94,7 +94,7 @@ class DnsServer:
             end.close()
 
     async def _reply(self, address: str, transport: str, wire: bytes) -> bytes | None:
-        """Turn the bytes of a query into the bytes of an answer, or None for silence."""
+        """Return the bytes of the response to a query; None for no response."""
         try:
             query = dns.message.from_wire(wire)
         except (dns.exception.DNSException, ValueError, EOFError):
@@ -125,7 +125,7 @@ class DnsServer:
         return answer(query, view)
 
     def _current(self) -> Index:
-        """Return the world of the file, read again when the file was replaced; a broken one changes nothing."""
+        """Return the world, read again when the file was replaced; a broken file is ignored."""
         try:
             state = self._file.stat()
             version = (state.st_mtime_ns, state.st_size, state.st_ino)
@@ -164,7 +164,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 async def _converse(reply: _Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer the queries of one TCP connection (RFC 7766), until it ends or falls silent."""
+    """Answer the queries of one TCP connection (RFC 7766), until it ends or is idle."""
     try:
         with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             async with asyncio.timeout(_IDLE_SECONDS):
@@ -178,7 +178,7 @@ async def _converse(reply: _Reply, reader: asyncio.StreamReader, writer: asyncio
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; print ``ready PORT`` once every address takes questions."""
+    """Serve until SIGTERM or SIGINT; print ``ready PORT`` once every address accepts queries."""
     parser = argparse.ArgumentParser(prog="python -m certctl.sandbox.dns_server")
     parser.add_argument("--file", type=Path, required=True, help="the world file (JSON)")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")

@@ -15,7 +15,7 @@ from certctl.sandbox.zone_file import DnsWorld, FaultRule, Record
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A world, sorted for looking things up; what a zone has by being declared is written out.
+    """A world as an index for look-ups, with the SOA and NS records of each declared zone.
 
     Attributes:
         names: Per address a record may be limited to, the names that exist there, ancestors included.
@@ -28,7 +28,7 @@ class Index:
 
 
 def index(world: DnsWorld) -> Index:
-    """Sort a world."""
+    """Return the index of a world."""
     records: defaultdict[Name, list[Record]] = defaultdict(list)
     names: defaultdict[str, set[Name]] = defaultdict(set)
     for record in (*world.records, *_by_declaration(world)):
@@ -53,7 +53,7 @@ def _by_declaration(world: DnsWorld) -> Iterator[Record]:
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """One server address looking at the world; the resolver sees all zones, a nameserver its own."""
+    """The world as one server address sees it: the resolver all zones, a nameserver its own."""
 
     index: Index
     address: str
@@ -92,7 +92,7 @@ class Viewpoint:
         return self.records(Name((b"*", *encloser.labels)))
 
     def fault(self, name: Name, kind: RdataType) -> FaultRule | None:
-        """Return the fault that holds here for a question, the newest first."""
+        """Return the newest fault rule for a query at this address; None when there is none."""
         for above, rule in self.index.faults:
             here = rule.only in {"", self.address} and rule.type in {"", dns.rdatatype.to_text(kind)}
             if here and name.is_subdomain(above):
@@ -101,5 +101,5 @@ class Viewpoint:
 
 
 def as_name(text: str) -> Name:
-    """Return a name of the file as DNS compares it."""
+    """Return a name of the file in the form in which DNS compares names (lower case, absolute)."""
     return dns.name.from_text(text)

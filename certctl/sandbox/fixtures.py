@@ -1,4 +1,4 @@
-"""The world a new sandbox starts with: who points where, who is a customer, and certctl's configuration for it."""
+"""The initial files of a new sandbox: DNS records, customers, and certctl's configuration."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _RECORDS = (
 
 
 def write_files(layout: Layout, users: Users) -> None:
-    """Write everything the parts read before any of them runs."""
+    """Write the files that the programs of the sandbox read, before any of them runs."""
     for directory in (layout.config.parent, layout.conf_dir, layout.page, layout.logs, layout.ca):
         make_directory(directory, 0o755)
     make_directory(layout.root / "var/tmp", 0o755)
@@ -44,7 +44,7 @@ def write_files(layout: Layout, users: Users) -> None:
 
 
 def change_dns(layout: Layout, change: Callable[[DnsWorld], DnsWorld]) -> DnsWorld:
-    """Change what the running DNS server says; two changes at once both count."""
+    """Change the world of the running DNS server under a lock, and return it."""
     with lock(layout.root / ".dns.lock", _LOCK_WAIT, "the sandbox's DNS"):
         after = change(zone_file.load(layout.dns_world))
         zone_file.save(layout.dns_world, after)
@@ -52,7 +52,7 @@ def change_dns(layout: Layout, change: Callable[[DnsWorld], DnsWorld]) -> DnsWor
 
 
 def change_approvals(layout: Layout, change: Callable[[Approvals], Approvals]) -> Approvals:
-    """Change what the running approval endpoint says; two changes at once both count."""
+    """Change the approvals of the running endpoint under a lock, and return them."""
     with lock(layout.root / ".approvals.lock", _LOCK_WAIT, "the sandbox's approvals"):
         after = change(approval_server.load(layout.approvals))
         approval_server.save(layout.approvals, after)
@@ -86,7 +86,7 @@ def write_config(layout: Layout, users: Users, addresses: Addresses, *, profile:
 
 
 def _toml(table: dict[str, dict[str, object]]) -> str:
-    """Render TOML; our values are text, numbers, booleans and lists of text, which JSON writes the same way."""
+    """Return a table as TOML; our values are text, numbers, booleans and lists of text, which JSON writes alike."""
     sections = [
         "\n".join([f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())])
         for section, keys in table.items()

@@ -1,4 +1,4 @@
-"""Where a sandbox keeps its things: everything below one directory, shaped like the host it stands for."""
+"""The paths of a sandbox: all below one directory, laid out like a real host."""
 
 import re
 import socket
@@ -21,7 +21,7 @@ class Layout:
 
     @property
     def state(self) -> Path:
-        """Return the file that says what runs."""
+        """Return the file with the state of the sandbox: its processes and addresses."""
         return self.root / "sandbox.json"
 
     @property
@@ -46,7 +46,7 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """Return the directory of the parts' own words."""
+        """Return the directory of the programs' logs."""
         return self.root / "log"
 
     @property
@@ -87,7 +87,7 @@ def at(root: Path) -> Layout:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ask the OS for ports nobody listens on; one may be taken before it is bound, so the caller tries again."""
+    """Return ports that are free now; one may be taken before it is bound, so the caller must retry."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

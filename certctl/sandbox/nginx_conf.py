@@ -1,4 +1,4 @@
-"""The private nginx's main file: what an operator's looks like, with every path and port the sandbox's own."""
+"""The main file of the sandbox's nginx: like an operator's, with the sandbox's paths and ports."""
 
 from pathlib import Path
 
@@ -49,19 +49,19 @@ http {{
 
 
 def main_file(layout: Layout, users: Users) -> str:
-    """Render nginx.conf."""
+    """Return the text of nginx.conf."""
     user = f"user {users.workers} {users.group};\n" if users.workers else ""
     return _CONF.format(modules=_modules(), user=user, root=layout.root)
 
 
 def _modules() -> str:
-    """Load Lua where it is installed, so that a sandbox can be moved to mode lua."""
+    """Return the lines that load the Lua module, empty where it is not installed; mode lua needs it."""
     if not all((_MODULES / name).exists() for name in _LUA):
         return ""
     return "".join(f"load_module {_MODULES / name};\n" for name in _LUA)
 
 
 def argv(layout: Layout) -> list[str]:
-    """Return how to run it in the foreground; ``-e`` because it would open the host's error log first."""
+    """Return the argv that runs nginx in the foreground; without ``-e`` it opens the host's error log first."""
     error_log = f"{layout.root}/log/nginx.error.log"
     return ["nginx", "-p", str(layout.root), "-e", error_log, "-c", str(layout.nginx_conf), "-g", "daemon off;"]

@@ -1,4 +1,4 @@
-"""Pebble, the CA of the sandbox: its files, its command line, and when it is ready. Starting it is the caller's.
+"""Pebble, the CA of the sandbox: its files, its command line, and when it is ready. The caller starts it.
 
 One configuration serves Pebble 2.4.0 (Debian 12) and 2.10: what the older does not know it ignores, so both
 ``profiles`` and the older ``certificateValidityPeriod`` are written.
@@ -41,7 +41,7 @@ class Pebble:
     Attributes:
         root: The directory of its files.
         acme_port: Where it speaks ACME.
-        management_port: Where it hands out its roots and takes orders from tests.
+        management_port: Where it serves its roots, and tests control it.
         http_port: Where it looks for HTTP-01 challenges: the port of the sandbox's nginx.
         tls_port: Where it would look for TLS-ALPN-01 challenges.
         dns: ``ip:port`` of the DNS server it asks.
@@ -72,17 +72,17 @@ class Pebble:
 
     @property
     def ca_file(self) -> Path:
-        """Return what to trust for Pebble's own HTTPS."""
+        """Return the CA file to trust for Pebble's own HTTPS."""
         return self.root / "https-ca.pem"
 
     @property
     def key(self) -> Path:
-        """Return the key of its own HTTPS, the one file that is for nobody but it."""
+        """Return the private key of its own HTTPS, which only Pebble's user may read."""
         return self.root / "https.key"
 
     @property
     def issuer_root(self) -> Path:
-        """Return what to trust for the certificates it signs; new at every start, see ``wait_ready``."""
+        """Return the root to trust for the certificates it signs; new at every start, see ``wait_ready``."""
         return self.root / "issuer-root.pem"
 
     @property
@@ -111,12 +111,12 @@ def find_pebble() -> Path:
 
 
 def argv(pebble: Pebble, program: Path) -> list[str]:
-    """Build the command that runs it in the foreground."""
+    """Return the argv that runs it in the foreground."""
     return [str(program), "-config", str(pebble.config), "-dnsserver", pebble.dns]
 
 
 def environment(pebble: Pebble) -> dict[str, str]:
-    """Build its environment: no random sleeps, and every order is validated anew (Pebble README)."""
+    """Return its environment: no random sleeps, and every order is validated anew (Pebble README)."""
     return {
         "PEBBLE_VA_NOSLEEP": "1",
         "PEBBLE_AUTHZREUSE": "0",
@@ -125,7 +125,7 @@ def environment(pebble: Pebble) -> dict[str, str]:
 
 
 def configuration(pebble: Pebble) -> dict[str, object]:
-    """Build the content of its configuration file."""
+    """Return its configuration as a JSON object."""
     return {
         "pebble": {
             "listenAddress": f"{HOST}:{pebble.acme_port}",
@@ -165,10 +165,10 @@ def write_files(pebble: Pebble) -> None:
 
 
 def wait_ready(pebble: Pebble, deadline: timedelta = timedelta(seconds=20)) -> None:
-    """Wait until it answers, then keep its root and intermediate: they are made anew at every start.
+    """Wait until it answers, then write its root and intermediate to files: they are new at every start.
 
     Raises:
-        ConfigInvalid: ``sandbox-failed``, it does not answer.
+        ConfigInvalid: ``sandbox-failed``: it does not answer.
     """
     give_up = time.monotonic() + deadline.total_seconds()
     while (failure := _not_ready(pebble)) is not None:
@@ -192,7 +192,7 @@ def _not_ready(pebble: Pebble) -> Exception | None:
 
 
 def fetch(pebble: Pebble, port: int, path: str) -> bytes:
-    """Get one of Pebble's pages.
+    """Return the body of one of Pebble's URLs.
 
     Raises:
         OSError, HTTPException: no answer, or not 200.
@@ -201,10 +201,10 @@ def fetch(pebble: Pebble, port: int, path: str) -> bytes:
 
 
 def set_renewal_info(pebble: Pebble, certificate: str, answer: str) -> None:
-    """Have it say this when it is asked about a certificate's renewal (ARI, RFC 9773), JSON or not; 2.10 only.
+    """Set Pebble's answer about a certificate's renewal (ARI, RFC 9773), JSON or not; 2.10 only.
 
     Raises:
-        OSError, HTTPException: it did not take it.
+        OSError, HTTPException: it refused, or did not answer.
     """
     body = json.dumps({"Certificate": certificate, "ARIResponse": answer})
     _request(pebble, pebble.management_port, "POST", "/set-renewal-info/", body)
@@ -229,7 +229,7 @@ def _profile(description: str, validity: timedelta) -> dict[str, object]:
 
 
 def _https_certificates(now: datetime) -> tuple[bytes, bytes, bytes]:
-    """Make a throw-away CA and a certificate for this host; the CA's key is dropped at once."""
+    """Return a new CA, a certificate for this host and its key, all PEM; the CA's key is not kept."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "certctl sandbox HTTPS")])
     ca = (
@@ -256,7 +256,7 @@ def _https_certificates(now: datetime) -> tuple[bytes, bytes, bytes]:
 def _builder(
     issuer: x509.Name, key: ec.EllipticCurvePublicKey, issuer_key: ec.EllipticCurvePublicKey, now: datetime
 ) -> x509.CertificateBuilder:
-    """Begin a certificate with what RFC 5280 wants and OpenSSL's strict mode (Python 3.13) insists on."""
+    """Return a builder with the extensions that RFC 5280 and OpenSSL's strict mode (Python 3.13) require."""
     return (
         x509.CertificateBuilder()
         .issuer_name(issuer)

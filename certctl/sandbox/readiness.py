@@ -1,4 +1,4 @@
-"""Know when a part of the sandbox answers, and say why when it never will."""
+"""Wait until a program of the sandbox answers, or report why it does not."""
 
 import socket
 import sys
@@ -18,19 +18,19 @@ _READY = "ready "
 
 
 class PortTaken(Exception):
-    """Somebody took a port between our asking for a free one and the part's binding it."""
+    """A port that was free was taken by another process before the program bound it."""
 
 
 def python_module(module: str, *arguments: str) -> list[str]:
-    """Return how to run one of our own modules; ``-P`` keeps the current directory out of its imports."""
+    """Return the argv of one of our modules; ``-P`` keeps the current directory out of its imports."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def port_announced(daemon: Daemon) -> int:
-    """Wait until a part of ours has printed ``ready PORT`` and return the port it chose.
+    """Wait until one of our modules has printed ``ready PORT``, and return that port.
 
     Raises:
-        ConfigInvalid: ``sandbox-failed`` with its last words.
+        ConfigInvalid: ``sandbox-failed`` with the end of its log.
     """
     announced = [""]
 
@@ -44,11 +44,11 @@ def port_announced(daemon: Daemon) -> int:
 
 
 def wait_for_port(daemon: Daemon, port: int) -> None:
-    """Wait until a part takes connections.
+    """Wait until a program accepts connections.
 
     Raises:
         PortTaken: another process has the port; choose another and try again.
-        ConfigInvalid: ``sandbox-failed`` with its last words.
+        ConfigInvalid: ``sandbox-failed`` with the end of its log.
     """
 
     def listens() -> bool:
@@ -62,10 +62,10 @@ def wait_for_port(daemon: Daemon, port: int) -> None:
 
 
 def wait_for_socket(daemon: Daemon, path: Path) -> None:
-    """Wait until a part answers on a unix socket.
+    """Wait until a program answers on a unix socket.
 
     Raises:
-        ConfigInvalid: ``sandbox-failed`` with its last words.
+        ConfigInvalid: ``sandbox-failed`` with the end of its log.
     """
 
     def answers() -> bool:

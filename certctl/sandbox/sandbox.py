@@ -1,4 +1,4 @@
-"""Bring a sandbox up, look at it, take it down: DNS, approval endpoint, nginx and Pebble below one directory."""
+"""Start, inspect and stop a sandbox: DNS, approval endpoint, nginx and Pebble below one directory."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ Init = Callable[[Path], None]
 def up(
     root: Path, init: Init, lifetime: timedelta = pebble.NINETY_DAYS, mode: str = "blocks", *, serve: bool = False
 ) -> tuple[SandboxState, bool]:
-    """Bring a sandbox up; return how it stands and whether that changed anything.
+    """Start a sandbox; return its state and whether anything changed.
 
     ``lifetime`` is how long its CA's certificates live; ``mode`` is how its nginx serves; ``serve`` runs certctl's
     own daemon in it too.
@@ -40,7 +40,7 @@ def up(
     of the old one are worth nothing. If one part fails to come up, the others are stopped again.
 
     Raises:
-        ConfigInvalid: ``sandbox-failed`` with the last words of the part that failed, or ``missing-program``.
+        ConfigInvalid: ``sandbox-failed`` with the end of the log of the part that failed, or ``missing-program``.
     """
     layout, whose = at(root), users.of_this_host()
     users.require_way(whose, layout)
@@ -59,7 +59,7 @@ def up(
 
 
 def down(root: Path) -> tuple[SandboxState, bool]:
-    """End every process of a sandbox, and no other; its files stay for whoever wants to look.
+    """End every process of a sandbox; its files stay. Return its state and whether anything changed.
 
     Raises:
         ConfigInvalid: there is no sandbox.
@@ -75,7 +75,7 @@ def down(root: Path) -> tuple[SandboxState, bool]:
 
 
 def status(root: Path) -> SandboxState:
-    """Return how a sandbox stands.
+    """Return the state of a sandbox.
 
     Raises:
         ConfigInvalid: there is no sandbox.
@@ -84,7 +84,7 @@ def status(root: Path) -> SandboxState:
 
 
 class _Rising:
-    """A sandbox on its way up: what was started is stopped again unless everything comes to answer."""
+    """The start of a sandbox: unless every part comes to answer, those that were started are stopped again."""
 
     def __init__(self, layout: Layout, whose: Users, init: Init, *, serve: bool) -> None:
         self._layout = layout
@@ -95,7 +95,7 @@ class _Rising:
         self._undo = ExitStack()
 
     def rise(self, lifetime: timedelta, mode: str) -> SandboxState:
-        """Begin a new world and start the parts in the order they need each other."""
+        """Write new files and start the parts in the order of their dependencies."""
         for old in _ANEW:
             remove_tree(self._layout.root / old)
         with writing(self._layout.root):

@@ -1,4 +1,4 @@
-"""How a sandbox stands: its processes and addresses, kept in one file below its root."""
+"""The state of a sandbox: its processes and addresses, in one file below its root."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Where everything answers; the public keys of ``certctl sandbox status --json``."""
+    """The addresses of a sandbox's parts; its fields are the keys of ``certctl sandbox status --json``."""
 
     acme_directory: str
     acme_ca_file: str
@@ -27,7 +27,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True)
 class SandboxState:
-    """A sandbox as it stands; ``daemons`` in the order they were started."""
+    """The state of a sandbox; ``daemons`` in the order they were started."""
 
     layout: Layout
     daemons: tuple[Daemon, ...] = ()
@@ -39,7 +39,7 @@ class SandboxState:
         return bool(self.daemons and self.addresses) and all(daemon.running for daemon in self.daemons)
 
     def write(self) -> None:
-        """Keep it; called after every process that is started, so that ``down`` finds each of them."""
+        """Write the state; called after every process that is started, so that ``down`` finds each of them."""
         addresses = asdict(self.addresses) if self.addresses else None
         content = {"daemons": [asdict(daemon) for daemon in self.daemons], "addresses": addresses}
         with writing(self.layout.state):
@@ -47,7 +47,7 @@ class SandboxState:
 
 
 def read(layout: Layout) -> SandboxState:
-    """Return how a sandbox stands.
+    """Return the state of a sandbox.
 
     Raises:
         ConfigInvalid: there is none, or its file is not ours.
@@ -65,7 +65,7 @@ def read(layout: Layout) -> SandboxState:
 
 
 def claim(layout: Layout) -> None:
-    """Make a directory a sandbox's, unless it is somebody else's: ``up`` empties it.
+    """Claim a directory for a sandbox; ``up`` empties it, so one with other files in it is refused.
 
     Raises:
         ConfigInvalid: it holds something, and that is not a sandbox.

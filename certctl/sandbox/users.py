@@ -1,4 +1,4 @@
-"""Who runs what in a sandbox: root's has a user for each part, as a real host; anybody else's is all their own."""
+"""The users of a sandbox's parts: in root's each part has one of its own, as on a real host."""
 
 import grp
 import os
@@ -25,10 +25,10 @@ class Users:
     """The users of one sandbox, by name.
 
     Attributes:
-        daemon: Who runs certctl's daemon, and owns the state in modes shared and lua.
+        daemon: The user who runs certctl's daemon, and owns the state in modes shared and lua.
         group: That user's group, which nginx's workers have too.
-        workers: Who nginx's workers are; empty when the master cannot become anybody else.
-        outsiders: Who runs what stands for other hosts: the CA, DNS and the approval endpoint; empty as before.
+        workers: The user of nginx's workers; empty when its master cannot change users.
+        outsiders: The user of the parts that stand for other hosts: CA, DNS, approval endpoint; empty as before.
     """
 
     daemon: str
@@ -37,7 +37,7 @@ class Users:
     outsiders: str = ""
 
     def run_outsider(self, argv: Sequence[str]) -> list[str]:
-        """Return how to run a program as one of the other hosts would: with no rights on this one."""
+        """Return the argv that runs a program as the outsiders' user."""
         if not self.outsiders:
             return list(argv)
         user = pwd.getpwnam(self.outsiders)
@@ -45,7 +45,7 @@ class Users:
 
     @contextmanager
     def reaching_as_daemon(self) -> Iterator[Owner]:
-        """Reach files as the daemon's user for a block; whoever is not root stays who that is."""
+        """Reach files as the daemon's user for a block; without root nothing changes."""
         user = pwd.getpwnam(self.daemon)
         whose = Owner(user.pw_uid, user.pw_gid)
         fsuid.work_as(whose)
@@ -56,10 +56,10 @@ class Users:
 
 
 def of_this_host() -> Users:
-    """Return whose a sandbox is that is brought up now.
+    """Return the users of a sandbox that is started now.
 
     Raises:
-        ConfigInvalid: ``missing-account``: root has nobody to give a part to.
+        ConfigInvalid: ``missing-account``: root has no unprivileged user for a part.
     """
     if os.geteuid() != 0:
         return Users(pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name)
@@ -69,7 +69,7 @@ def of_this_host() -> Users:
 
 
 def require_way(users: Users, layout: Layout) -> None:
-    """Make sure that the unprivileged users can come to a sandbox at all, before anything is made there.
+    """Check that the unprivileged users can enter a sandbox's directory, before any file is made.
 
     Raises:
         ConfigInvalid: ``sandbox-failed``: a directory above it is closed to them.

@@ -29,7 +29,7 @@ _TTL = 300
 
 
 class Fault(StrEnum):
-    """What can go wrong on the way to an answer."""
+    """The faults that can be set for a query."""
 
     SERVFAIL = "servfail"
     REFUSED = "refused"
@@ -69,7 +69,7 @@ class FaultRule:
 
 @dataclass(frozen=True, slots=True)
 class DnsWorld:
-    """Everything the server knows. ``zones`` maps a zone to its nameservers: name to address."""
+    """The records and faults of all servers. ``zones`` maps a zone to its nameservers: name to address."""
 
     zones: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     records: tuple[Record, ...] = ()

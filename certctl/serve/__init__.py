@@ -1,1 +1,1 @@
-"""The daemon that gets a certificate for a first visitor: decisions on one loop, the story on threads."""
+"""The daemon that obtains a certificate for a first visitor: decisions on one event loop, the story on threads."""

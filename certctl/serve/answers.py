@@ -1,4 +1,4 @@
-"""What a visitor's name is told, and for how long that stands."""
+"""The answer about a visitor's name, and for how long it holds."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -40,11 +40,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer.
+    """The answer about one name.
 
     Attributes:
-        lasts: How long asking again is pointless.
-        slug: Why, when it is not ready.
+        lasts: How long the answer holds, so that asking again is pointless.
+        slug: The error, when the name is not ready.
     """
 
     kind: Kind
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def seconds(self) -> int:
-        """Return how long it stands in whole seconds, as HTTP's headers want it; at least one."""
+        """Return how long it holds in whole seconds, as ``Retry-After`` and ``max-age`` need it; at least one."""
         return max(1, round(self.lasts.total_seconds()))
 
 
@@ -63,10 +63,10 @@ PREPARING = Answer(Kind.PREPARING, _LOOK_AGAIN)
 
 @dataclass(frozen=True, slots=True)
 class WireResult:
-    """What became of one name in words, numbers and times: a ``JourneyResult`` as another process can send it.
+    """A ``JourneyResult`` that can be sent between processes: words, numbers and times only.
 
     Attributes:
-        word: The history's word for it, when it is ready.
+        word: The journey's disposition, when the name is ready.
         changed: Whether anything on this host or at the CA is different because of it.
         orders: Orders placed at the CA.
         expires: When the certificate that is served now ends.
@@ -83,12 +83,12 @@ class WireResult:
     message: str = ""
 
     def to_json(self) -> bytes:
-        """Write it for another process: one line."""
+        """Return the result as one line of JSON."""
         return _WIRE.dump_json(self)
 
     @staticmethod
     def from_json(line: bytes) -> "WireResult":
-        """Read what ``to_json`` wrote."""
+        """Return the result that ``to_json`` wrote."""
         return _WIRE.validate_json(line)
 
 
@@ -96,7 +96,7 @@ _WIRE = TypeAdapter(WireResult)
 
 
 def of_result(result: JourneyResult, settings: ServeSettings, now: datetime) -> WireResult:
-    """Say what became of a domain, to whoever waits for it and to the journal."""
+    """Return the result of a journey with the answer for its visitors."""
     orders = sum(step.name is Step.OBTAIN and (step.ok or _was_ordered(result.error)) for step in result.steps)
     if result.error:
         rests = result.after.retry_at - now if result.after and result.after.retry_at else timedelta(0)
@@ -111,17 +111,17 @@ def of_result(result: JourneyResult, settings: ServeSettings, now: datetime) -> 
 
 
 def of_failure(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> WireResult:
-    """Say why a name's way ended early."""
+    """Return the result of a name that failed with this error."""
     return WireResult(of_error(error, settings, rests), who=error.kind.who, message=error.message)
 
 
 def _was_ordered(error: CertctlError | None) -> bool:
-    """Tell whether the CA was asked at all: no turn came, the daemon stopped before, or this host is not fit."""
+    """Tell whether an order was placed before this error; it was not when this host or the daemon refused it."""
     return not isinstance(error, Busy | Interrupted | ConfigInvalid)
 
 
 def of_error(error: CertctlError, settings: ServeSettings, rests: timedelta = timedelta(0)) -> Answer:
-    """Say what an error means to a visitor; ``rests`` is how long the store lets the domain rest."""
+    """Return the answer for an error; ``rests`` is how long the domain's back-off lasts."""
     told = timedelta(seconds=error.retry_after or 0)
     match error:
         case NameRejected() | NotApproved():

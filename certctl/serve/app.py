@@ -1,4 +1,4 @@
-"""The HTTP doors, for nginx on a unix socket: a handshake, a visit on port 80, the numbers."""
+"""The daemon's HTTP endpoints for nginx, on a unix socket: a handshake, a visit on port 80, metrics and status."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ _MAX_SHOWN = 253
 def application(
     on_demand: OnDemand, metrics: Callable[[], bytes], status: Callable[[], Mapping[str, Any]]
 ) -> Starlette:
-    """Build the ASGI application; ``metrics`` and ``status`` may look at the store, so they run on threads."""
+    """Return the ASGI application; ``metrics`` and ``status`` may read the store, so they run on threads."""
 
     async def certificate(request: Request) -> Response:
-        """Tell a handshake whether the mirror has the name now; the key never passes here."""
+        """Answer a TLS handshake (mode lua) whether the mirror has the name now; no key is sent here."""
         answer = await on_demand.answer(request.path_params["name"])
         return PlainTextResponse(f"{answer.kind} {answer.slug or ''}".strip() + "\n", *_for_a_handshake(answer))
 
@@ -50,7 +50,7 @@ def application(
 
 
 class _Visit:
-    """The door for port 80, whatever the method: nginx passes on what is not a certificate's business."""
+    """The endpoint for a visit on port 80, by any method: nginx passes on all but ACME challenges."""
 
     def __init__(self, on_demand: OnDemand) -> None:
         self._on_demand = on_demand
@@ -62,7 +62,7 @@ class _Visit:
 
 
 def _for_a_handshake(answer: Answer) -> tuple[int, dict[str, str]]:
-    """Say how long nginx need not ask again: a refusal stands for its time, "not yet" until the next try."""
+    """Return the status and headers for a handshake: how long nginx may cache a refusal, or when to retry."""
     if answer.kind is Kind.READY:
         return 200, {"Cache-Control": "no-store"}
     if answer.kind in {Kind.REFUSED, Kind.RESTING}:

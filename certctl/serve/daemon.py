@@ -1,4 +1,4 @@
-"""The life of the process: doors open, systemd told, the approval endpoint watched, a stop that breaks nothing."""
+"""The daemon's event loop: serve the sockets, notify systemd, watch the approval endpoint, and stop cleanly."""
 
 import asyncio
 import os
@@ -29,25 +29,25 @@ _LAST_ANSWERS_SECONDS = 3
 
 
 class Voice(Protocol):
-    """Says what happens to the whole daemon."""
+    """The log of the daemon as a whole."""
 
     def note(self, text: str) -> None:
-        """Say what is routine."""
+        """Log a routine event."""
         ...
 
     def warn(self, text: str) -> None:
-        """Say what somebody should mend."""
+        """Log what an operator should mend."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """How the approval endpoint is watched: one that approves everything would let strangers spend our limits.
+    """How the approval endpoint is checked: one that approves every name would let anyone spend the CA's limits.
 
     Attributes:
-        ask: Raises ConfigInvalid when it approves a name nobody registered, Unreachable when it does not answer.
-        every: How often, once it has refused that name.
-        again: How often until then.
+        ask: Raises ConfigInvalid when it approves an invented name, Unreachable when it does not answer.
+        every: The interval of the check once that name was refused.
+        again: The interval until then.
     """
 
     ask: Callable[[], None]
@@ -57,14 +57,14 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """The two sockets, bound."""
+    """The two bound sockets: of HTTP, and of the names nginx missed."""
 
     serve: socket.socket
     miss: socket.socket
 
 
 class Daemon:
-    """Serves until it is told to stop."""
+    """The daemon: it serves until a signal."""
 
     def __init__(
         self, on_demand: OnDemand, app: Starlette, settings: ServeSettings, probe: Probe, voice: Voice
@@ -84,7 +84,7 @@ class Daemon:
         self._asked_to_stop = asyncio.Event()
 
     async def serve(self, listeners: Listeners) -> None:
-        """Serve both sockets; return when everything under way has ended after a signal.
+        """Serve both sockets until a signal; return when every order under way has ended.
 
         Raises:
             ConfigInvalid: ``approval-approves-everything``, before the first name is taken on.
@@ -117,7 +117,7 @@ class Daemon:
                 watch.cancel()
 
     def stop(self) -> None:
-        """Stop once nothing of ours is half-done; asked again, at once: a kill is what we survive anyway (P3)."""
+        """Stop when no order is under way; at the second call at once, which is as safe as a kill (promise P3)."""
         if not self._asked_to_stop.is_set():
             self._voice.note("stopping: no new names; what is at the CA comes to its end")
             self._asked_to_stop.set()
@@ -126,7 +126,7 @@ class Daemon:
         os._exit(ExitCode.INTERRUPTED)
 
     async def _watch_approval(self, refuses: bool) -> None:  # noqa: FBT001
-        """Ask about a name nobody registered again and again; while it is approved take on no name."""
+        """Check at intervals that the endpoint refuses an invented name; take on no new name while it does not."""
         while True:
             await asyncio.sleep((self._probe.every if refuses else self._probe.again).total_seconds())
             try:
@@ -141,7 +141,7 @@ class Daemon:
                 self._on_demand.refusing = Answer(Kind.UNSURE, self._probe.again, error.slug)
 
     async def _approval_refuses(self) -> bool:
-        """Tell whether the endpoint refuses a name nobody registered; one that does not answer is only spoken of.
+        """Tell whether the endpoint refuses an invented name; warn and return False when it does not answer.
 
         Raises:
             ConfigInvalid: it approves that name.
@@ -155,13 +155,13 @@ class Daemon:
 
 
 def _interrupt() -> None:
-    """Stop threads at their next step, and the programs they wait for."""
+    """Stop the threads at their next step, and end the programs they wait for."""
     stopping.set()
     end_children()
 
 
 async def _feed_watchdog() -> None:
-    """Tell systemd that the loop turns, where it wants to know."""
+    """Send ``WATCHDOG=1`` to systemd from the event loop, if the unit has ``WatchdogSec=``."""
     pause = sd_notify.watchdog()
     while pause:
         sd_notify.tell("WATCHDOG=1")
@@ -170,7 +170,7 @@ async def _feed_watchdog() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: ours know of orders under way."""
+    """Uvicorn without its signal handlers: the daemon's own wait for orders under way."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

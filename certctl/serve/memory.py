@@ -1,4 +1,4 @@
-"""A bounded memory in which everything has a time; the least recently used goes first when it is full."""
+"""A cache with a time to live for each entry and a size limit; the least recently used entry is dropped first."""
 
 import time
 from collections import OrderedDict
@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class RecentAnswers(Generic[K, V]):
-    """Used from one thread; ``now`` is any clock that counts seconds and never goes back."""
+    """The cache, for use from one thread; ``now`` is a monotonic clock in seconds."""
 
     def __init__(self, size: int, now: Callable[[], float] = time.monotonic) -> None:
         self._size = size
@@ -21,7 +21,7 @@ class RecentAnswers(Generic[K, V]):
         return len(self._kept)
 
     def get(self, key: K) -> tuple[V, float] | None:
-        """Return what is remembered and for how many seconds more, or None."""
+        """Return the value of a key and its remaining seconds to live; None when there is none."""
         if key not in self._kept:
             return None
         until, value = self._kept[key]
@@ -33,7 +33,7 @@ class RecentAnswers(Generic[K, V]):
         return value, left
 
     def put(self, key: K, value: V, seconds: float) -> None:
-        """Remember something for that long."""
+        """Store a value for so many seconds."""
         self._kept[key] = self._now() + seconds, value
         self._kept.move_to_end(key)
         while len(self._kept) > self._size:

@@ -1,4 +1,4 @@
-"""What is counted, once: ``/metrics`` prints it for Prometheus and ``/status`` sums it up for people."""
+"""The daemon's metrics: ``/metrics`` prints them for Prometheus and ``/status`` sums them up for people."""
 
 import math
 from collections import deque
@@ -24,7 +24,7 @@ _NOT_AN_ERROR = frozenset({Kind.READY, Kind.REFUSED, Kind.PREPARING})
 
 
 class Metrics:
-    """A watcher that counts. Labels are kinds and slugs, never names: their number is known beforehand."""
+    """A watcher that counts. Labels are kinds and slugs, never domain names, so their number is bounded."""
 
     def __init__(self, clock: Clock, store_up: Callable[[], bool], mode: Mode) -> None:
         self.registry = CollectorRegistry()
@@ -58,14 +58,14 @@ class Metrics:
         self._error: tuple[Slug | None, datetime] | None = None
 
     def watch(self, on_demand: OnDemand) -> None:
-        """Show what is under way there."""
+        """Export the numbers of flights, waiting visitors and remembered answers as gauges."""
         self._waiters.set_function(lambda: on_demand.waiting)
         self._flights.set_function(lambda: on_demand.flying)
         self._refusing = lambda: on_demand.refusing
         self._remembered.set_function(lambda: on_demand.remembered)
 
     def answered(self, answer: Answer) -> None:
-        """Count what a visitor was told."""
+        """Count the answer a visitor was given."""
         self._answers.labels(answer.kind, answer.slug or "").inc()
 
     def landed(self, landing: Landing) -> None:
@@ -80,7 +80,7 @@ class Metrics:
             self._last_error.set(self._error[1].timestamp())
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
     def summary(self) -> Mapping[str, Any]:

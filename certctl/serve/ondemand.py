@@ -1,6 +1,6 @@
-"""The order of thought for one name, on one loop: cheapest first, one flight per name, and never a long wait.
+"""The daemon's decision about one name, on one event loop: cheapest check first, and one flight for each name.
 
-Parse → on its way already? → served already? → answered lately? → asked too often? → a flight of its own.
+Parse → in flight already? → served already? → answered lately? → rate limit reached? → a flight of its own.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _FULL = Answer(Kind.BUSY, timedelta(seconds=5), Slug.SERVE_BUSY)
 
 @dataclass(frozen=True, slots=True)
 class Landing:
-    """How one flight ended.
+    """The result of one flight.
 
     Attributes:
         seconds: From the first visitor's question to the end.
@@ -37,41 +37,41 @@ class Landing:
 
     @property
     def answer(self) -> Answer:
-        """Return what the visitors are told."""
+        """Return the answer for the visitors."""
         return self.outcome.answer
 
 
 class Watcher(Protocol):
-    """Whoever wants to know; called on the loop, so it must be quick."""
+    """An observer of answers and flights; called on the event loop, so it must be quick."""
 
     def answered(self, answer: Answer) -> None:
-        """Learn what one visitor was told."""
+        """Take note of the answer to one visitor."""
         ...
 
     def landed(self, landing: Landing) -> None:
-        """Learn how a flight ended."""
+        """Take note of a flight that ended."""
         ...
 
 
 class Issuer(Protocol):
-    """Takes names all the way."""
+    """Takes a name from a visit to a certificate that is served."""
 
     def __call__(self, domain: Domain) -> WireResult:
-        """Take one name all the way, on a thread."""
+        """Issue for one name and return the result; called on a thread."""
         ...
 
     def close(self) -> None:
-        """Let nothing begin any more that costs."""
+        """Place no more orders."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the daemon needs of this host.
+    """What the daemon's decision needs of this host.
 
     Attributes:
         parse: Turns a name from outside into a domain, or raises NameRejected.
-        is_served: Whether nginx serves it already; asked on the loop, so it must be quick.
+        is_served: Whether nginx serves it already; called on the event loop, so it must be quick.
     """
 
     parse: Callable[[str], Domain]
@@ -80,11 +80,11 @@ class Host:
 
 
 class OnDemand:
-    """Answers for names. Every method is called on one loop, and only ``answer`` waits.
+    """Decides about names. Every method is called on one event loop, and only ``answer`` waits.
 
     Attributes:
-        waiting: Visitors who wait now.
-        refusing: Why no new name is taken on, such as an approval endpoint that approves everything.
+        waiting: How many visitors wait now.
+        refusing: The answer for every new name while none is taken on, as when the endpoint approves everything.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class OnDemand:
 
     @property
     def flying(self) -> int:
-        """Return how many names are on their way."""
+        """Return how many names are in flight."""
         return len(self._flights)
 
     @property
@@ -117,7 +117,7 @@ class OnDemand:
         return len(self._memory)
 
     async def answer(self, text: str) -> Answer:
-        """Say whether a name is served; if it may become so, wait for that within the visitor's patience."""
+        """Return the answer about a name; one in flight is waited for, as long as ``settings.patience``."""
         found = self.consider(text)
         if not isinstance(found, Answer):
             self.waiting += 1
@@ -131,13 +131,13 @@ class OnDemand:
         return found
 
     def hint(self, text: str) -> None:
-        """Take up a name that somebody asked nginx for; nobody waits."""
+        """Consider a name that a client asked nginx for; no one waits for the answer."""
         found = self.consider(text)
         if isinstance(found, Answer):
             self._tell(found)
 
     def consider(self, text: str) -> "Answer | asyncio.Future[Answer]":
-        """Return the answer where it is known, else the flight that will bring it."""
+        """Return the answer about a name if it is known, else the future of its flight."""
         try:
             domain = self._host.parse(text)
         except NameRejected as error:
@@ -152,7 +152,7 @@ class OnDemand:
         return self._turned_away(domain) or self._take_off(domain)
 
     async def close(self) -> None:
-        """Take on no new name, send the waiting away, and let what has begun come to its end, within patience."""
+        """Take on no new name, answer all visitors, and wait for orders under way (``settings.stop_patience``)."""
         self.refusing = PREPARING
         self._host.issue.close()
         for flight in self._flights.values():

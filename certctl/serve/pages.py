@@ -1,4 +1,4 @@
-"""The pages a visitor may see: small, plain, without anything from elsewhere, and silent about other customers."""
+"""The HTML pages for visitors: they load nothing from elsewhere and reveal nothing about other customers."""
 
 from html import escape
 
@@ -42,7 +42,7 @@ HEADERS = {
 
 
 def page(answer: Answer, host: str) -> tuple[str, dict[str, str]]:
-    """Return a page about a host that is not served, and the headers that belong to it."""
+    """Return the page about a host that is not served, and its HTTP headers."""
     title, text = _WORDS.get(answer.kind, _LATER)
     headers = dict(HEADERS)
     if answer.kind is not Kind.REFUSED:

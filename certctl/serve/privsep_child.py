@@ -1,4 +1,4 @@
-"""The process that listens to strangers, where that must not be the one with rights; see ``monitor``."""
+"""The unprivileged process of the pair, which reads what visitors send; see ``privsep_monitor``."""
 
 import itertools
 import json
@@ -20,13 +20,13 @@ _LONGEST_WORD = 1000  # characters, of at most six bytes each in JSON
 
 
 class PrivsepChild:
-    """The issuer of the process without rights: asks DNS itself, and the monitor for all that comes after.
+    """The issuer of the unprivileged process: verifies DNS itself, and asks the monitor for every later step.
 
     Args:
-        line: To the monitor.
-        verify: Whether a name ends at us; raises CertctlError when not.
+        line: The socket to the monitor.
+        verify: Verifies that a name ends at our target; raises CertctlError when not.
         settings: What the daemon may spend.
-        lost: Called when the monitor is gone, which ends this process too: nobody waits for an answer any more.
+        lost: Called when the monitor is gone; it ends this process.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class PrivsepChild:
         Thread(target=self._hear, name="monitor", daemon=True).start()
 
     def __call__(self, domain: Domain) -> WireResult:
-        """Take one name all the way."""
+        """Verify one name, have the monitor issue for it, and return the result."""
         try:
             said = json.dumps(self._verify(domain).summary[:_LONGEST_WORD])
             return WireResult.from_json(self._ask(f"issue {domain} {said}").result())
@@ -54,10 +54,10 @@ class PrivsepChild:
             return of_failure(error, self._settings)
 
     def probe(self) -> None:
-        """Return only when the approval endpoint refuses a name nobody registered.
+        """Return only when the approval endpoint refuses an invented name.
 
         Raises:
-            CertctlError: as whoever has the rights to ask was told.
+            CertctlError: as the monitor's check raised it.
         """
         facts = json.loads(self._ask("probe").result())
         if facts:
@@ -65,14 +65,14 @@ class PrivsepChild:
             raise CATALOGUE[slug].family(slug, **facts)
 
     def store_up(self) -> bool:
-        """Tell whether the store can be read."""
+        """Tell whether the monitor can read the store."""
         try:
             return json.loads(self._ask("store").result(_STORE_SECONDS)) is True
         except (CertctlError, TimeoutError):
             return False
 
     def close(self) -> None:
-        """Let no order begin any more; those at the CA go on."""
+        """Place no more orders; those under way at the CA go on."""
         with suppress(CertctlError):
             self._say("close")
 

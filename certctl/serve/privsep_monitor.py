@@ -1,12 +1,12 @@
-"""Two processes instead of one: who listens to strangers has no rights, and who has rights listens to no stranger.
+"""Privilege separation: an unprivileged process reads what visitors send, and this one, root, does not.
 
-For a host where a new name takes root, because nginx must be tested and reloaded. The process that hears visitors
-and asks DNS is forked off and becomes an ordinary user. This one asks the operator and the CA and changes this
-host; all it hears is a name, which its own parser must let in, and a sentence for the history. In the field's words
-it is the "monitor" (Provos et al., Preventing Privilege Escalation, USENIX Security 2003, as in OpenSSH).
+It is the "monitor" of Provos et al., Preventing Privilege Escalation (USENIX Security 2003), as in OpenSSH, for a
+host where a new name needs root, because nginx must be tested and reloaded. The process that serves visitors and
+asks DNS is forked and becomes an unprivileged user. The monitor asks the operator and the CA and changes this host;
+its only input is a name, which it parses itself, and a sentence for the history.
 
-A question is a line: a number and ``issue NAME "WHAT DNS SAID"``, ``probe`` or ``store``; or ``close`` alone. Its
-answer is a line: the number, and JSON.
+A request is a line: a number and ``issue NAME "WHAT DNS SAID"``, ``probe`` or ``store``; or ``close`` alone. Its
+response is a line: the number, and JSON.
 """
 
 import json
@@ -35,24 +35,24 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Onward(Protocol):
-    """Takes names that were verified the rest of the way."""
+    """Issues for names that were verified already."""
 
     def go_on(self, delegation: Delegation) -> WireResult:
-        """Take one."""
+        """Issue for one name and return the result."""
         ...
 
     def close(self) -> None:
-        """Let nothing begin any more that costs."""
+        """Place no more orders."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What the monitor does for the other process.
+    """The privileged operations that the monitor offers to the unprivileged process.
 
     Attributes:
         parse: Turns a name into a domain, or raises NameRejected.
-        probe: Raises CertctlError while the approval endpoint approves what nobody registered, or does not answer.
+        probe: Raises CertctlError while the approval endpoint approves an invented name, or does not answer.
         store_up: Whether the store can be read.
     """
 
@@ -65,13 +65,14 @@ class Duties:
 def part(
     listen: Callable[[socket.socket], int], doors: Sequence[socket.socket], duties: Duties, settings: ServeSettings
 ) -> int:
-    """Be the monitor of a new process, which listens; return its exit code, negative for the signal that ended it.
+    """Fork the unprivileged process and be its monitor; return its exit code, negative for a signal that ended it.
 
     Args:
-        listen: What the new process does with the line to us. It has a session of its own, and so no terminal.
-        doors: Sockets that are for it alone.
-        duties: What we do for it.
-        settings: How much of that at once.
+        listen: Runs in the new process, which has a session of its own and no terminal, with its end of the socket
+            pair.
+        doors: Sockets that only the new process uses; closed here.
+        duties: The privileged operations.
+        settings: Bounds how many of them run at once.
     """
     ours, theirs = socket.socketpair()
 
@@ -102,7 +103,7 @@ def _pass_on(number: int, pid: int) -> None:
 
 
 class PrivsepMonitor:
-    """The process with rights. It believes nothing: a line that is no question is the last one it reads."""
+    """The privileged process. It trusts no input: after a line that is no valid request it reads no more."""
 
     def __init__(self, line: socket.socket, duties: Duties, settings: ServeSettings) -> None:
         self._line = line
@@ -113,7 +114,7 @@ class PrivsepMonitor:
         self._free = Semaphore(self._most)
 
     def work(self) -> None:
-        """Do what is asked until the other process is gone; what has not ended by then stops at its next step."""
+        """Serve requests until the other process has ended; operations that still run stop at their next step."""
         workers = ThreadPoolExecutor(self._most, thread_name_prefix="monitor")
         try:
             with self._line, self._line.makefile("rb") as heard, suppress(OSError):
@@ -155,7 +156,7 @@ class PrivsepMonitor:
             self._free.release()
 
     def _issue(self, delegation: Delegation) -> bytes:
-        """Go on from its word that DNS leads here. A lie gains it little: operator and CA look at the name too."""
+        """Issue on the child's word that DNS was verified; a lie gains little, as operator and CA check too."""
         try:
             return self._duties.issuing.go_on(delegation).to_json()
         except Exception as bug:  # noqa: BLE001 - one name's trouble is not another's

@@ -1,4 +1,4 @@
-"""How many new questions strangers may cause: per registered domain, and all together."""
+"""The rate limit on new names from visits: per registered domain, and overall."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _SHARES = 10_000
 
 
 class Tokens:
-    """One token bucket."""
+    """One token bucket, in memory."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._burst = float(rate.burst)
@@ -26,12 +26,12 @@ class Tokens:
         return max(0.0, (1 - self._level) * self._refill)
 
     def take(self) -> None:
-        """Take the token that is there."""
+        """Take one token."""
         self._level -= 1
 
 
 class Caps:
-    """Both buckets of a name must have a token; a share that is full again is forgotten."""
+    """A token bucket per registered domain and one for all; a name needs a token of both."""
 
     def __init__(self, share: Rate, overall: Rate, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -41,7 +41,7 @@ class Caps:
         self._overall = Tokens(overall, now())
 
     def take(self, domain: Domain) -> float:
-        """Take a token for one question; else return how many seconds until there is one."""
+        """Take the tokens for one name and return 0; else return how many seconds until there are some."""
         now, owner = self._now(), registered_domain(domain)
         known = self._shares.get(owner)
         share = known[0] if known else Tokens(self._share, now)

@@ -1,4 +1,4 @@
-"""What the daemon is allowed to spend: time, threads, memory and questions."""
+"""The bounds of the daemon: time, threads, memory and rates."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,18 +14,18 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """The ``[serve]`` section, and the bounds nobody needs to turn.
+    """The ``[serve]`` section, and the bounds that are not configurable.
 
     Attributes:
         concurrency: Orders at the CA at once.
-        no_lasts: How long a no of the operator's, or a name nobody can own, is remembered.
+        no_lasts: How long a no of the operator's, or a name that cannot be registered, is remembered.
         patience: How long a visitor waits: browsers give a handshake 30 s and Go's default transport 10.
         order_patience: How long a name waits for its turn at the CA.
-        threads: Names that are looked into at once; most of the time they wait for DNS.
-        flights: Names on their way, waiting ones included.
+        threads: Names that are verified at once; most of the time they wait for DNS.
+        flights: Names in flight, queued ones included.
         memory: Names whose answer is remembered.
-        per_registered_domain: New questions about names below one registered domain.
-        overall: New questions about all names. A minute of 10,000 invented names takes 5.4 s of CPU, most of them
+        per_registered_domain: New names below one registered domain.
+        overall: New names of all domains. A minute of 10,000 invented names takes 5.4 s of CPU, most of them
             beyond this (tests/bench/bench_flood.py).
         stop_patience: How long orders under way may take to end once the daemon was asked to stop.
         connections: Clients at once; one more is told to come back.

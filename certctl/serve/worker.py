@@ -1,4 +1,4 @@
-"""One name's way on a thread: the same story as ``certctl issue``, with a queue before the CA and before nginx."""
+"""Issue for one name on a thread: the story of ``certctl issue``, with a queue before the CA and before nginx."""
 
 import threading
 from collections import deque
@@ -23,7 +23,7 @@ from certctl.values import Approval, Certificate, Delegation, DnsSolver, Done, I
 
 
 class Worker:
-    """Takes names from a visitor's wish to a certificate that is served; safe to call from many threads.
+    """Takes a name from a visit to a certificate that is served; safe to call from many threads.
 
     Args:
         world: The parties; its CA is asked by ``settings.concurrency`` threads at once.
@@ -36,19 +36,19 @@ class Worker:
         self._deployer = Deployer(self._world)
 
     def __call__(self, domain: Domain) -> WireResult:
-        """Take one name all the way, and say where that ended.
+        """Issue for one name and return the result.
 
-        A name that is not settled is looked at before anything is locked or written, so that names without number
-        that nobody welcomes leave nothing behind: no lock file, no row, no line in the history.
+        A new name is verified and approved before anything is locked or written, so that a flood of names that are
+        refused leaves nothing behind: no lock file, no row, no line in the history.
         """
         return self._take(domain, partial(self._world.dns.verify, domain))
 
     def go_on(self, delegation: Delegation) -> WireResult:
-        """Take a name the rest of the way, for another process of ours that has verified it."""
+        """Issue for a name that the unprivileged process has verified, and return the result."""
         return self._take(delegation.domain, lambda: delegation)
 
     def close(self) -> None:
-        """Let no order begin any more; those at the CA go on."""
+        """Place no more orders; those under way at the CA go on."""
         self._queue.close()
 
     def _take(self, domain: Domain, verify: Callable[[], Delegation]) -> WireResult:
@@ -66,7 +66,7 @@ class Worker:
 
 
 class QueueingCa:
-    """Party 3 behind a door that lets so many in at once, and after ``close`` nobody."""
+    """A ``CertificateAuthority`` with a queue: so many orders at once, and none after ``close``."""
 
     def __init__(self, ca: CertificateAuthority, settings: ServeSettings) -> None:
         self._ca = ca
@@ -76,10 +76,10 @@ class QueueingCa:
         self._closed = False
 
     def obtain(self, approval: Approval, solver: DnsSolver | None = None, *, replaces: Pem | None = None) -> Issued:
-        """Wait for a turn, then obtain.
+        """Wait for a free place, then obtain the certificate.
 
         Raises:
-            Busy: ``serve-busy``: the turn did not come.
+            Busy: ``serve-busy``: no place was free within ``settings.order_patience``.
             Interrupted: the daemon stops.
         """
         with self._a_turn(approval.domain):
@@ -114,7 +114,7 @@ class QueueingCa:
         self._ca.revoke(certificate, pem)
 
     def close(self) -> None:
-        """Send away who waits, and who comes."""
+        """Refuse every order that waits or comes later."""
         with self._turn:
             self._closed = True
             self._turn.notify_all()
@@ -138,9 +138,9 @@ class QueueingCa:
 
 
 class Deployer:
-    """Deploys whatever has arrived together: while nginx tests and reloads for some, the next ones gather.
+    """Deploys journeys in batches: those that arrive while nginx tests and reloads form the next batch.
 
-    Where that takes no reload a turn is milliseconds, and nobody waits for company.
+    In modes shared and lua no reload is needed, and a batch takes milliseconds.
     """
 
     def __init__(self, world: World) -> None:
@@ -149,9 +149,9 @@ class Deployer:
         self._turn = threading.Lock()
 
     def deploy(self, journey: Journey) -> None:
-        """Deploy a journey and all that have arrived meanwhile; return when this one has ended.
+        """Deploy a journey together with all that have arrived meanwhile; return when this one has ended.
 
-        Nobody is left together with us when an earlier turn took ours along.
+        When an earlier batch has deployed this journey, the batch is empty.
         """
         self._arrived.append(journey)
         with self._turn:
@@ -164,7 +164,7 @@ class Deployer:
 
 
 class Silent:
-    """A listener for journeys whose end is told as a whole."""
+    """A listener that ignores every event: the daemon logs the flight's result."""
 
     def started(self, domain: Domain, step: Step) -> None:
         """Say nothing."""

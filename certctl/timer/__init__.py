@@ -1,1 +1,1 @@
-"""What makes renewal happen by itself: a systemd timer, or a line for cron."""
+"""The schedule of renewals: a systemd timer, or a line for cron."""

@@ -1,4 +1,4 @@
-"""Change a unit's text by what it assigns: its comments and its order stay the sample's."""
+"""Fill in the text of a systemd unit, assignment by assignment; comments and order stay the sample's."""
 
 from collections.abc import Callable
 
@@ -7,16 +7,16 @@ from certctl.slugs import Slug
 
 
 def replaced(text: str, key: str, old: str, new: str) -> str:
-    """Put other words in place of some in the assignments of a key; one with nothing left goes.
+    """Return the unit with words replaced in the assignments of a key; an assignment left empty is dropped.
 
     Args:
         text: The unit.
-        key: What is assigned, such as ``After``.
-        old: The words to find, whole ones, as the sample has them.
-        new: What takes their place; may be empty.
+        key: The key that is assigned, such as ``After``.
+        old: The whole words to find, as the sample has them.
+        new: The words in their place; may be empty.
 
     Raises:
-        Internal: ``internal``: no assignment has them. The sample was changed, and what is filled in was not.
+        Internal: ``internal``: no assignment has them: the sample and the code do not match.
     """
     looked_for = old.split()
     found = False
@@ -37,10 +37,10 @@ def replaced(text: str, key: str, old: str, new: str) -> str:
 
 
 def filled(text: str, old: str, new: str) -> str:
-    """Put other words in place of one that a sample has once, outside of a unit.
+    """Return a text with one word replaced that occurs in it exactly once.
 
     Raises:
-        Internal: ``internal``: it does not have it, or more than once.
+        Internal: ``internal``: it does not occur, or more than once.
     """
     if text.split().count(old) != 1:
         raise Internal(Slug.INTERNAL, f"the sample does not say {old!r} once")
@@ -48,7 +48,7 @@ def filled(text: str, old: str, new: str) -> str:
 
 
 def assignments(text: str) -> dict[str, list[str]]:
-    """Return what a unit assigns, by key, in order; which section it is in does not matter for ours."""
+    """Return the values that a unit assigns, by key, in order, whatever their section."""
     found = dict[str, list[str]]()
     for line in text.splitlines():
         key, mark, value = line.partition("=")

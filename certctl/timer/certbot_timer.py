@@ -1,4 +1,4 @@
-"""Another renewer of the same names: two of them spend the CA's limits twice and end with either's certificate."""
+"""Find certbot's own timers: two renewers of one name spend the CA's limits twice."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +21,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class CertbotTimer:
-    """Something that runs ``certbot renew`` by itself, and the command that stops it."""
+    """A timer or cron line that runs ``certbot renew``, and the command that stops it."""
 
     name: str
     how: str
@@ -29,7 +29,7 @@ class CertbotTimer:
 
 
 def rivals(root: Path, systemd: Systemd | None) -> list[CertbotTimer]:
-    """Return what renews with certbot on this host."""
+    """Return the timers and cron lines that run ``certbot renew`` on this host."""
     found = [
         CertbotTimer(timer, how, f"systemctl disable --now {timer}")
         for timer in _TIMERS
@@ -43,10 +43,10 @@ def rivals(root: Path, systemd: Systemd | None) -> list[CertbotTimer]:
 def refuse_rivals(
     found: Collection[CertbotTimer], theirs: Mapping[str, Collection[str]], ours: Collection[str]
 ) -> None:
-    """Refuse when certbot renews names that certctl has, too.
+    """Refuse to go on when certbot renews names that certctl has too.
 
     Args:
-        found: What renews with certbot.
+        found: The timers and cron lines.
         theirs: The names of each of certbot's lineages.
         ours: Every name certctl has.
 
@@ -72,7 +72,7 @@ def refuse_rivals(
 
 
 def contested(theirs: Mapping[str, Collection[str]], ours: Collection[str]) -> dict[str, list[str]]:
-    """Return the names that certctl has as well, for each of certbot's lineages that holds some."""
+    """Return, by certbot lineage, the names in it that certctl has too; only lineages with such names."""
     both = {lineage: sorted(set(names) & set(ours)) for lineage, names in theirs.items()}
     return {lineage: names for lineage, names in both.items() if names}
 
@@ -82,8 +82,8 @@ def remedies(
 ) -> list[str]:
     """Return the commands that leave one renewer for each name.
 
-    Certbot is stopped only where it has nothing else to renew, and a lineage goes only when all of its names are
-    ours: a name of its own would run out unseen.
+    Certbot is stopped only where it has nothing else to renew, and a lineage is deleted only when all of its names
+    are ours: another name would expire without notice.
     """
     own = {lineage: sorted(set(names) - set(shared.get(lineage, ()))) for lineage, names in theirs.items()}
     stops = [] if any(own.values()) else [rival.stop for rival in found]
@@ -92,7 +92,7 @@ def remedies(
 
 
 def _without_ours(lineage: str, own: Sequence[str]) -> str:
-    """Return what takes our names from a lineage; an empty text when it cannot be typed as it stands."""
+    """Return the certbot command that takes our names from a lineage; empty when it would need shell quoting."""
     if not all(map(_SAFE_NAME.fullmatch, (lineage, *own))):
         return ""
     if not own:
@@ -112,7 +112,7 @@ def lineages(root: Path) -> dict[str, Path]:
 
 
 def _liveliness(timer: str, root: Path, systemd: Systemd | None) -> str:
-    """Say how a timer is alive: running, or about to at the next boot; an empty text when it is not."""
+    """Return in words how a timer is active: now, or from the next boot; empty when it is not."""
     if systemd and systemd.is_active(timer):
         return "active"
     links = (wants / timer for wants in (root / "etc/systemd/system").glob("*.wants"))
@@ -120,7 +120,7 @@ def _liveliness(timer: str, root: Path, systemd: Systemd | None) -> str:
 
 
 def _cron_works(root: Path) -> bool:
-    """Tell whether the cron line does anything: Debian's does nothing where systemd runs (certbot 2.1.0-4)."""
+    """Tell whether certbot's cron line runs: Debian's does nothing where systemd runs (certbot 2.1.0-4)."""
     try:
         lines = (root / _CRON).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

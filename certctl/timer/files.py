@@ -1,4 +1,4 @@
-"""A file that certctl puts on the host for systemd or cron, and how it compares with what is there."""
+"""The files that certctl installs for systemd or cron, and how they compare with those on disk."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,16 +10,16 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class Purpose:
-    """What files belong together for.
+    """A set of files that are installed together, and what they are for.
 
     Attributes:
         install: The command that writes them; their first line names it.
-        remove: The command that takes them away.
+        remove: The command that deletes them.
         failed: Slug when they cannot be set up on this host.
-        conflict: Slug when somebody else's file is in the way.
+        conflict: Slug when a file that is not ours is in the way.
         starts: Units that run once the files are there, in order.
         rereads: Units whose files systemd must have read before it starts them.
-        restarts: Units that go on as they were started, in order: what changes their files must start them anew.
+        restarts: Units that must be restarted when their files change, in order.
     """
 
     install: str
@@ -32,7 +32,7 @@ class Purpose:
 
     @property
     def mark(self) -> str:
-        """Return how the first line of a file of ours begins."""
+        """Return the beginning of the first line of every file of ours, by which they are known."""
         return f"# Written by '{self.install}'"
 
 
@@ -48,7 +48,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """One file: where it belongs and what it should say.
+    """One file: its path and the text it should have.
 
     Attributes:
         sample: It is the operator's to edit once it is there.
@@ -61,7 +61,7 @@ class HostFile:
 
     @property
     def condition(self) -> Condition:
-        """Compare it with the disk. A symlink is foreign: that is how systemd masks a unit."""
+        """Return how the file on disk compares. A symlink is foreign: that is how systemd masks a unit."""
         if not self.path.exists() and not self.path.is_symlink():
             return Condition.ABSENT
         if self.path.is_symlink() or not self.path.is_file():
@@ -75,7 +75,7 @@ class HostFile:
 
     @property
     def found(self) -> str:
-        """Return what is on the disk; an empty text when there is nothing."""
+        """Return the text on disk; empty when there is no file."""
         return self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
 
     @property
@@ -84,5 +84,5 @@ class HostFile:
         return self.condition in {Condition.ABSENT, Condition.OUTDATED}
 
     def diff(self) -> str:
-        """Show what installing it changes."""
+        """Return what installing it changes, as a unified diff."""
         return file_diff(self.path, self.found or None, self.text) if self.to_write else ""

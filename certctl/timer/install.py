@@ -1,4 +1,4 @@
-"""Put files for systemd or cron in place, look at them, take them away; each may be killed and run again."""
+"""Install, inspect and remove files for systemd or cron; each operation is safe to repeat after a kill."""
 
 import os
 from collections.abc import Collection, Sequence
@@ -17,7 +17,7 @@ _OURS = frozenset({Condition.CURRENT, Condition.OUTDATED})
 
 @dataclass(frozen=True, slots=True)
 class TimerState:
-    """What runs ``certctl renew``. What only systemd knows is None where it was not asked."""
+    """The state of the timer or cron line; fields that only systemd knows are None where it was not asked."""
 
     installed: bool
     enabled: bool | None = None
@@ -27,11 +27,11 @@ class TimerState:
 
 
 def install(files: Sequence[HostFile], systemd: Systemd | None, newest: float = 0.0) -> bool:
-    """Write what is missing or outdated and start what it is for; return whether anything changed.
+    """Write the files that are missing or outdated and start their units; return whether anything changed.
 
     Args:
-        files: What should be there.
-        systemd: Who starts it; None writes only.
+        files: The files as they should be.
+        systemd: Starts the units; with None files are written only.
         newest: When what a running unit read at its start last changed (a timestamp), such as the configuration.
 
     Raises:
@@ -49,7 +49,7 @@ def install(files: Sequence[HostFile], systemd: Systemd | None, newest: float = 
 
 
 def _start(systemd: Systemd, files: Sequence[HostFile], written: Sequence[HostFile], newest: float) -> bool:
-    """Bring systemd in line with the files, even when an earlier run was killed right after writing them."""
+    """Reload, enable and restart units to match the files, also after a run that was killed in between."""
     purpose = files[0].purpose
     reread = bool(written) or any(map(systemd.is_stale, (*purpose.starts, *purpose.rereads)))
     if reread:
@@ -68,9 +68,9 @@ def _start(systemd: Systemd, files: Sequence[HostFile], written: Sequence[HostFi
 def _outlived(
     systemd: Systemd, files: Sequence[HostFile], written: Sequence[HostFile], newest: float
 ) -> Collection[str]:
-    """Return the units that were started before their files, or what they read, became what they are now.
+    """Return the units that were started before their files, or what they read, last changed.
 
-    systemd's moments have no fractions, so one within the same second counts only when it was this run's.
+    systemd's timestamps are in whole seconds, so a change within the same second counts only when it is this run's.
     """
     fresh = {file.path.name for file in written}
     changed = {file.path.name: file.path.stat().st_mtime for file in files}
@@ -84,10 +84,10 @@ def _outlived(
 
 
 def remove(files: Sequence[HostFile], systemd: Systemd | None) -> list[HostFile]:
-    """Stop what runs and delete what certctl wrote; return what was deleted.
+    """Stop the units and delete the files that certctl wrote; return the deleted files.
 
-    A renewal that is under way ends by itself. The file of what is started goes last, so that a killed removal is
-    taken up again.
+    A renewal that is under way is not stopped. The file of the started unit is deleted last, so that a killed
+    removal can be repeated.
     """
     gone = [file for file in files if file.condition in _OURS]
     require_root(gone, files[0].purpose.remove)
@@ -105,7 +105,7 @@ def remove(files: Sequence[HostFile], systemd: Systemd | None) -> list[HostFile]
 
 
 def state(files: Sequence[HostFile], systemd: Systemd | None) -> TimerState:
-    """Look at the files and ask systemd."""
+    """Return the state of the timer, from its files and systemd."""
     installed = all(file.condition in _OURS for file in files if not file.sample)
     if systemd is None or not installed:
         return TimerState(installed)
@@ -119,7 +119,7 @@ def state(files: Sequence[HostFile], systemd: Systemd | None) -> TimerState:
 
 
 def refuse_foreign(files: Sequence[HostFile]) -> None:
-    """Refuse to overwrite somebody else's file.
+    """Refuse to overwrite a file that certctl did not write.
 
     Raises:
         ConfigInvalid: ``timer-conflict`` or ``serve-failed``.
@@ -137,7 +137,7 @@ def refuse_foreign(files: Sequence[HostFile]) -> None:
 
 
 def require_root(files: Sequence[HostFile], command: str) -> None:
-    """Say what is missing before the first file is touched.
+    """Refuse, before the first file is written, when a directory is not writable.
 
     Raises:
         ConfigInvalid: ``state-unwritable``.

@@ -1,4 +1,4 @@
-"""systemctl: the only way certctl talks to systemd."""
+"""Call systemctl, the only interface to systemd that certctl uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class LastRun:
 
 
 class Systemd:
-    """The running systemd.
+    """The running systemd (PID 1), by systemctl.
 
     Raises:
         ConfigInvalid: ``missing-program``; ``failed`` with systemd's own words.
@@ -47,11 +47,11 @@ class Systemd:
         self._command("enable", "--now", unit)
 
     def disable(self, unit: str) -> None:
-        """Stop a unit now and for good."""
+        """Stop a unit now and no longer start it at boot."""
         self._command("disable", "--now", unit)
 
     def restart(self, *units: str) -> None:
-        """Stop units that run and start them again, as one job: none of them sees the other half done."""
+        """Restart units that run, in one job, so that none of them runs beside an old one."""
         self._command("restart", *units)
 
     def started(self, unit: str) -> datetime | None:

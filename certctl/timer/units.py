@@ -1,4 +1,4 @@
-"""The files a timer or the daemon is made of: what each should say on this host.
+"""The text of the units of timer and daemon on this host, and of the line for cron.
 
 The text is in ``systemd/`` (one copy, shipped with the package). Each file there is valid as it stands; only the
 program's path and what differs from a default host is filled in, assignment by assignment (decision 0020).
@@ -52,16 +52,16 @@ _PLAIN = re.compile(r"/[A-Za-z0-9._/@+~-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSettings:
-    """What the files depend on.
+    """The settings that the files are filled in with.
 
     Attributes:
-        root: What every path of the files themselves is below; ``/`` on a real host.
+        root: The directory that the files themselves are written below; ``/`` on a real host.
         program: The certctl to run.
         options: Global options it is run with, such as ``--config FILE``.
-        needs: Files and directories of ours that the program must be able to read, such as its interpreter.
+        needs: Files and directories that the program must be able to read, such as its interpreter.
         conf_dir: The include directory the service may write to.
         writable: More that it must be able to write, besides certctl's own directories.
-        nginx_writes: Where nginx's test makes files; None where nobody could say, which means Debian's.
+        nginx_writes: Where ``nginx -t`` creates files; None where that is not known, which means Debian's.
         nginx_unit: The unit that runs nginx.
         owner: The user and group who own certctl's state, where the daemon gives up root's rights; None is root.
         socket: Where nginx reaches the daemon.
@@ -82,7 +82,7 @@ class UnitSettings:
 
 
 def systemd_files(settings: UnitSettings) -> list[HostFile]:
-    """Return the units, the timer last: it is what makes an installation complete.
+    """Return the units of the timer, the timer itself last: it completes an installation.
 
     Raises:
         ConfigInvalid: ``timer-failed``: a path cannot be written into a unit, or the unit could not read it.
@@ -115,7 +115,7 @@ def serve_files(settings: UnitSettings) -> list[HostFile]:
 
 
 def cron_files(settings: UnitSettings) -> list[HostFile]:
-    """Return the line for cron; its name has no dot, or cron would pass over it (cron(8), Debian).
+    """Return the file with the line for cron; its name has no dot, or cron would ignore it (cron(8), Debian).
 
     Raises:
         ConfigInvalid: ``timer-failed``: a path cannot be written into it.
@@ -130,7 +130,7 @@ def below(path: Path, places: Iterable[str]) -> bool:
 
 
 def hidden_home(settings: UnitSettings) -> bool:
-    """Tell whether something the service needs is where ``ProtectHome=yes`` would hide it."""
+    """Tell whether a path the service needs is where ``ProtectHome=yes`` would hide it (systemd.exec(5))."""
     needed = (settings.program, *settings.needs, *(settings.nginx_writes or ()))
     return any(below(path, _HIDDEN_BY_PROTECT_HOME) for path in needed)
 
@@ -154,7 +154,7 @@ def _service(name: str, settings: UnitSettings, purpose: Purpose) -> str:
 
 
 def _nginx_writes(name: str, settings: UnitSettings, purpose: Purpose) -> str:
-    """Return what nginx's test writes to; a daemon without root's rights never runs it."""
+    """Return the paths ``nginx -t`` writes to, for ``ReadWritePaths=``; none for a daemon that never runs it."""
     if name == SERVE and settings.owner:
         return ""
     return _NGINX_WRITES if settings.nginx_writes is None else _writable(settings.nginx_writes, purpose)
