@@ -42,9 +42,9 @@ class NoMemory:
 class HttpOperator:
     """Implements ``parties.Operator``: new domains need a yes now, live ones one of the last 30 days."""
 
-    def __init__(self, settings: ApprovalSettings, memory: AnswerStore, clock: Clock) -> None:
+    def __init__(self, settings: ApprovalSettings, store: AnswerStore, clock: Clock) -> None:
         self._settings = settings
-        self._memory = memory
+        self._store = store
         self._clock = clock
         self._breaker = Breaker()
 
@@ -70,7 +70,7 @@ class HttpOperator:
         try:
             return self.approve(delegation)
         except Unreachable as error:
-            given_at, now = self._memory.remembered_yes(delegation.domain), self._clock.now()
+            given_at, now = self._store.remembered_yes(delegation.domain), self._clock.now()
             if given_at is None or is_void(given_at, now) or now - given_at > _A_YES_LASTS:
                 raise
             why = f"{error.message}; its yes of {given_at:%Y-%m-%d} still counts"
@@ -105,7 +105,7 @@ class HttpOperator:
         answer = self._heard(domain)
         if answer.source is Source.ENDPOINT and answer.verdict is not Verdict.UNKNOWN:
             approved = answer.verdict is Verdict.YES
-            self._memory.remember_answer(domain, approved=approved, at=self._clock.now())
+            self._store.remember_answer(domain, approved=approved, at=self._clock.now())
         return answer
 
     def would_approve(self, domain: Domain) -> bool | None:

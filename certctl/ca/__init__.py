@@ -1,1 +1,1 @@
-"""Party 3: the certificate authority. Nothing heavy is imported here: certbot loads this package for our plugin."""
+"""The certificate authority (party 3). No heavy module is imported here: certbot loads it for our plugin."""

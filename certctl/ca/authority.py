@@ -122,7 +122,7 @@ class Authority:
             with suppress(Busy), self._locked(certificate.domain, timedelta(0)):
                 workdir.sweep()
 
-    def unsettled(self) -> frozenset[str]:
+    def unacknowledged(self) -> frozenset[str]:
         """Return the stems of the domains that have a working directory: their certificate is not yet stored.
 
         Raises:

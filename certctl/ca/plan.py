@@ -33,7 +33,7 @@ class OrderPlan:
         engine: The engine that speaks to the CA: ``certbot`` or ``acme``.
         solver: Our solver; None when a DNS plugin of certbot's does it all.
         plugin: certbot's options for that plugin.
-        person: Who makes the records, and may come back to the same order later.
+        operator: The person who adds TXT records, and may resume the same order later; None where none is needed.
     """
 
     settings: CaSettings
@@ -61,7 +61,7 @@ class Capabilities:
     Attributes:
         engine: The configured engine; a way that only one engine has is planned with that one.
         http: The solver of http-01.
-        person: Somebody who can edit a zone.
+        operator: The person who can add TXT records to a zone; None in an unattended run.
         automation: Queries nameservers, and writes TXT records by dynamic update (RFC 2136).
     """
 

@@ -15,7 +15,7 @@ from certctl.slugs import Slug
 
 @dataclass(frozen=True, slots=True)
 class CaSettings:
-    """Settings of party 3.
+    """The ``[ca]`` section, with the directories of the CA's files (party 3).
 
     Attributes:
         directory: The URL of the CA's ACME directory (RFC 8555 §7.1.1).
@@ -43,12 +43,12 @@ class CaSettings:
 
     @property
     def accounts(self) -> Path:
-        """Return where certbot keeps its accounts, shared by all issuances."""
+        """Return the directory of certbot's accounts, shared by all orders."""
         return self.acme_dir / "accounts"
 
     @property
     def work(self) -> Path:
-        """Return the directory of the working directories."""
+        """Return the directory that holds one working directory for each order."""
         return self.acme_dir / "work"
 
 

@@ -29,7 +29,7 @@ class Chain:
 
     @property
     def end(self) -> Name:
-        """Return the last name."""
+        """Return the last name, at which there is no CNAME or which is our target."""
         return self.names[-1]
 
     @property

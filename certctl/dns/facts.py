@@ -31,7 +31,7 @@ def not_ready(slug: Slug, problem: str, facts: DnsFacts, expected: Sequence[str]
 
 
 def dns_record(kind: str, name: str, value: str, verdict: RecordVerdict, seen: Iterable[str] = ()) -> DnsRecord:
-    """Return a record under a full name."""
+    """Return the record to create or change for a full name, with what is there now."""
     return DnsRecord(kind, host(name), name, value, verdict, tuple(dict.fromkeys(seen))[:_MOST_SEEN])
 
 

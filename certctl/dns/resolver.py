@@ -1,8 +1,8 @@
 """The configured resolvers, and the queries of one verification within its deadline.
 
 A ``Resolver`` lives for one verification: it repeats no query and stops at its deadline. Answers about nameservers
-and our own target may come from a ``RecordCache`` that several verifications share. ``getaddrinfo`` is not used: it
-does not tell which server answered, and has no CNAME, CAA or NXDOMAIN.
+and our own target may come from the ``ResolverCache`` that several verifications share. ``getaddrinfo`` is not
+used: it does not tell which server answered, and has no CNAME, CAA or NXDOMAIN.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from dns.name import Name
 from dns.rdatatype import RdataType
 
 from certctl.dns.ask import Outcome, Reply, Server, ask
-from certctl.dns.memory import RecordCache
+from certctl.dns.resolver_cache import ResolverCache
 from certctl.dns.settings import DNS_PORT, DnsSettings
 from certctl.errors import ConfigInvalid, Unreachable
 from certctl.io.clock import Deadline
@@ -35,9 +35,9 @@ Result = TypeVar("Result")
 class Resolver:
     """Queries the resolvers in their order, and takes the first usable reply."""
 
-    def __init__(self, settings: DnsSettings, memory: RecordCache | None = None) -> None:
+    def __init__(self, settings: DnsSettings, cache: ResolverCache | None = None) -> None:
         self.servers = _servers(settings)
-        self._memory = memory or RecordCache()
+        self._cache = cache or ResolverCache()
         self._patience = settings.patience
         self._deadline = Deadline.after(settings.deadline)
         self._replies: dict[tuple[Name, RdataType], Reply] = {}
@@ -54,10 +54,10 @@ class Resolver:
 
         The customer's own record must not be asked for here: it may just have been changed.
         """
-        reply = self._memory.recall(name, kind)
+        reply = self._cache.recall(name, kind)
         if reply is None:
             reply = self.resolve(name, kind)
-            self._memory.keep(name, kind, reply)
+            self._cache.keep(name, kind, reply)
         return reply
 
     def ask(self, server: Server, name: Name, kind: RdataType) -> Reply:
@@ -83,18 +83,18 @@ class Resolver:
         return self.resolve(top, dns.rdatatype.NS).usable
 
     def _first_usable(self, name: Name, kind: RdataType) -> Reply:
-        """Query one resolver after the other, each for a moment only, and then the silent ones with patience.
+        """Return the first usable reply, else the first failure: all resolvers in a hurry, then patiently.
 
-        One that was silent where another answered comes last for a minute: a dead resolver costs one query that
-        moment, and not each query its patience.
+        The silent ones are asked again with the whole patience. A resolver that was silent where another answered
+        comes last for a minute, so a dead one delays one query, not each.
         """
         silent, failed = list[Reply](), list[Reply]()
-        servers = self._memory.responsive_first(self.servers)
+        servers = self._cache.responsive_first(self.servers)
         for patience in (min(_HURRY, self._patience), self._patience) if len(servers) > 1 else (self._patience,):
             for server in servers:
                 reply = ask(server, name, kind, patience=patience, deadline=self._deadline)
                 if reply.usable:
-                    self._memory.note_silent(each.server for each in silent)
+                    self._cache.note_silent(each.server for each in silent)
                     return reply
                 (silent if reply.outcome is Outcome.SILENT else failed).append(reply)
             servers = tuple(server for server in servers if server not in {each.server for each in failed})

@@ -35,7 +35,7 @@ class ZoneUpdates:
         return cls(Path(dict(solver.options).get("credentials", "")))
 
     def add(self, zone: str, owner: str, values: Sequence[str]) -> None:
-        """Add TXT records beside whatever stands there.
+        """Add TXT records beside those that stand there.
 
         Raises:
             ConfigInvalid: the credentials are wrong, or the server refuses the change.

@@ -7,10 +7,10 @@ from dns.rdatatype import A
 
 from certctl.dns.caa import CaaPolicy, check_caa
 from certctl.dns.decision import Decision
-from certctl.dns.memory import RecordCache
 from certctl.dns.message import forwardable
 from certctl.dns.propagation import require_writable
 from certctl.dns.resolver import Resolver
+from certctl.dns.resolver_cache import ResolverCache
 from certctl.dns.settings import DnsSettings
 from certctl.dns.target import Target, listed
 from certctl.dns.zone import ONE_LABEL, Zones, plain
@@ -25,7 +25,7 @@ class CustomerDns:
 
     def __init__(self, settings: DnsSettings) -> None:
         self._settings = settings
-        self._memory = RecordCache()
+        self._cache = ResolverCache()
 
     def verify(self, domain: Domain) -> Delegation:
         """Return the proof that the domain's CNAME or addresses are ours, once CAA allows our CA.
@@ -37,7 +37,7 @@ class CustomerDns:
             NotReady: the customer's DNS must change.
             Unreachable: no server answered, or our own target is broken; neither says anything about the domain.
         """
-        resolver = Resolver(self._settings, self._memory)
+        resolver = Resolver(self._settings, self._cache)
         zones = Zones(resolver, self._settings)
         policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
         try:

@@ -27,7 +27,7 @@ from certctl.values import Done, Mode, Site
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The sites to publish and the domains to take out."""
+    """The work of one change: sites to publish, domains to remove from nginx."""
 
     sites: list[Site]
     gone: list[Domain]

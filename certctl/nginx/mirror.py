@@ -324,6 +324,6 @@ def _holds(version: Path, pem: Pem, rights: Rights) -> bool:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what a killed run left half-made."""
+    """Remove the temporary directories of killed runs."""
     for path in home.glob(".*"):
         discard(path)

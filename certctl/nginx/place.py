@@ -119,7 +119,7 @@ class Place:
             mirror.prune(self.path, certificate)
 
     def remove(self, domain: Domain) -> None:
-        """Remove all versions of a domain."""
+        """Remove all versions of a domain's pair."""
         if self.has(domain):
             with self.reached():
                 mirror.remove(self.path, domain)

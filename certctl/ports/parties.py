@@ -128,7 +128,7 @@ class CertificateAuthority(Protocol):
         """
         ...
 
-    def unsettled(self) -> Collection[str]:
+    def unacknowledged(self) -> Collection[str]:
         """Return the stems (``Domain.stem``) of the domains that have a working directory."""
         ...
 

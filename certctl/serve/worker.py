@@ -101,9 +101,9 @@ class QueueingCa:
         """Pass on."""
         self._ca.acknowledge_stored(certificate)
 
-    def unsettled(self) -> Collection[str]:
+    def unacknowledged(self) -> Collection[str]:
         """Pass on."""
-        return self._ca.unsettled()
+        return self._ca.unacknowledged()
 
     def abandon(self, domain: Domain) -> None:
         """Pass on."""

@@ -44,7 +44,7 @@ def let_copies_go(world: World) -> None:
     """
     stems = set[str]()
     with suppress(CertctlError):
-        stems.update(world.ca.unsettled())
+        stems.update(world.ca.unacknowledged())
     for row in world.store.domains() if stems else ():
         certificate = row.certificate
         if not certificate or row.domain.stem not in stems:

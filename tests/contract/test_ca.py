@@ -182,11 +182,11 @@ def test_what_is_left_of_making_one_is_known_until_it_is_settled_or_the_domain_l
     batch = world.batch()
     kept = batch.obtain(approval("kept.example.com"))
     batch.obtain(approval("leaving.example.com"))
-    assert {"kept.example.com", "leaving.example.com"} <= set(batch.unsettled())
+    assert {"kept.example.com", "leaving.example.com"} <= set(batch.unacknowledged())
     batch.abandon(Domain("leaving.example.com"))
     batch.abandon(Domain("leaving.example.com"))
     batch.acknowledge_stored(kept.certificate)
-    assert not {"kept.example.com", "leaving.example.com"} & set(batch.unsettled())
+    assert not {"kept.example.com", "leaving.example.com"} & set(batch.unacknowledged())
     before = world.orders
     batch.obtain(approval("leaving.example.com"))
     assert world.orders == before + 1

@@ -103,7 +103,7 @@ class FakeCa:
         if made and made.certificate.fingerprint == certificate.fingerprint:
             del self.left[certificate.domain]
 
-    def unsettled(self) -> set[str]:
+    def unacknowledged(self) -> set[str]:
         return {domain.stem for domain in (*self.left, *self._begun)}
 
     def abandon(self, domain: Domain) -> None:

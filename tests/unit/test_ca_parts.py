@@ -181,34 +181,34 @@ class Memory:
         self.shown = [one for one in self.shown if one not in challenges]
 
 
-def talk(exchange: PluginSocket, *messages: dict[str, object]) -> list[object]:
+def talk(plugin_socket: PluginSocket, *messages: dict[str, object]) -> list[object]:
     """Play certbot's side: say these things, close, and return what was answered."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for message in messages:
             theirs.sendall(encode(message))
         theirs.shutdown(socket.SHUT_WR)
-        exchange.serve(ours, time.monotonic() + 10)
+        plugin_socket.serve(ours, time.monotonic() + 10)
         ours.shutdown(socket.SHUT_WR)
         with theirs.makefile("rb") as answers:
             return [json.loads(line) for line in answers]
 
 
-def exchange(solver: Memory, noted: list[Challenge] | None = None) -> PluginSocket:
+def plugin_socket(solver: Memory, noted: list[Challenge] | None = None) -> PluginSocket:
     return PluginSocket(Solving(solver, {"status.example.com"}, (noted if noted is not None else []).extend))
 
 
 def test_solved_challenges_are_answered_with_ok_and_noted_before_they_are_shown() -> None:
     noted: list[Challenge] = []
     solver = Memory()
-    side = exchange(solver, noted)
+    side = plugin_socket(solver, noted)
     assert talk(side, challenges_message([CHALLENGE])) == [{"ok": True}]
     assert noted == [CHALLENGE]
     assert solver.shown == [], "the end of the talk takes the challenges away"
 
 
 def test_a_solver_that_gives_up_aborts_the_order_with_its_reason() -> None:
-    side = exchange(Memory(Refused(Slug.CA_CHALLENGE_ABORTED, "the TXT record never showed up")))
+    side = plugin_socket(Memory(Refused(Slug.CA_CHALLENGE_ABORTED, "the TXT record never showed up")))
     assert talk(side, challenges_message([CHALLENGE])) == [{"abort": "the TXT record never showed up"}]
     assert side.aborted is not None
 
@@ -216,7 +216,7 @@ def test_a_solver_that_gives_up_aborts_the_order_with_its_reason() -> None:
 @pytest.mark.parametrize("other", [{"domain": "evil.example.com"}, {"type": "dns-01"}])
 def test_a_challenge_that_belongs_to_no_name_of_ours_is_not_shown(other: dict[str, str]) -> None:
     solver = Memory()
-    side = exchange(solver)
+    side = plugin_socket(solver)
     (answer,) = talk(side, challenges_message([replace(CHALLENGE, **other)]))
     assert isinstance(answer, dict)
     assert "abort" in answer
@@ -224,7 +224,7 @@ def test_a_challenge_that_belongs_to_no_name_of_ours_is_not_shown(other: dict[st
 
 
 def test_failed_challenges_arrive_typed() -> None:
-    side = exchange(Memory())
+    side = plugin_socket(Memory())
     failed = Problem("caa", "forbidden", "status.example.com")
     assert talk(side, failed_message([failed]), {"done": True}) == []
     assert side.failed == [failed]
@@ -234,7 +234,7 @@ def test_a_plugin_that_says_nothing_is_not_waited_for_longer_than_the_deadline()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         began = time.monotonic()
-        exchange(Memory()).serve(ours, began + 0.2)
+        plugin_socket(Memory()).serve(ours, began + 0.2)
 
 
 def test_a_certbot_that_died_while_we_solved_is_no_failure_of_the_talk() -> None:
@@ -242,7 +242,7 @@ def test_a_certbot_that_died_while_we_solved_is_no_failure_of_the_talk() -> None
     with ours:
         theirs.sendall(encode(challenges_message([CHALLENGE])))
         theirs.close()
-        exchange(solver).serve(ours, time.monotonic() + 10)
+        plugin_socket(solver).serve(ours, time.monotonic() + 10)
     assert not solver.shown
 
 
@@ -251,7 +251,7 @@ def test_a_line_without_an_end_is_cut_off() -> None:
     with ours, theirs:
         flood = threading.Thread(target=pour, args=(theirs,), daemon=True)
         flood.start()
-        exchange(Memory()).serve(ours, time.monotonic() + 10)
+        plugin_socket(Memory()).serve(ours, time.monotonic() + 10)
         ours.close()
         flood.join(5)
         assert not flood.is_alive()

@@ -27,7 +27,7 @@ class Updates(Protocol):
         ...
 
     def remove(self, zone: str, owner: str, values: Sequence[str]) -> None:
-        """Remove these records and no others."""
+        """Remove these TXT records and no others."""
         ...
 
 

@@ -32,7 +32,7 @@ def run_certbot(
     settings: CaSettings,
     workdir: WorkingDirectory,
     lock: int,
-    exchange: PluginSocket | None = None,
+    plugin_socket: PluginSocket | None = None,
 ) -> EngineResult:
     """Run certbot to its end or to the deadline, solving its challenges over the plugin's socket.
 
@@ -43,7 +43,7 @@ def run_certbot(
         settings: Name the deadline and the ``ca_file`` of a private CA.
         workdir: The working directory; certbot writes nowhere else but to the shared account.
         lock: The descriptor of a lock that certbot inherits, so that it stays held if we are killed.
-        exchange: Our end of the socket to the authenticator plugin; None when no challenge is solved.
+        plugin_socket: Our end of the socket to the authenticator plugin; None when no challenge is solved.
 
     Raises:
         ConfigInvalid: ``missing-program``.
@@ -58,12 +58,12 @@ def run_certbot(
             keep_open = (theirs.fileno(), lock)
             with process.running(argv, env=env, keep_open=keep_open, output=captured) as child:
                 theirs.close()
-                if exchange:
-                    exchange.serve(ours, until)
+                if plugin_socket:
+                    plugin_socket.serve(ours, until)
                 code = process.wait(child, timedelta(seconds=until - time.monotonic()))
         except process.Missing as error:
             raise _missing(f"certbot cannot be run: {argv[0]}") from error
-        failed, aborted = (tuple(exchange.failed), exchange.aborted) if exchange else ((), None)
+        failed, aborted = (tuple(plugin_socket.failed), plugin_socket.aborted) if plugin_socket else ((), None)
         return read_result(
             code, process.read_output(captured), read_log(workdir.log), failed=failed, aborted=aborted
         )

@@ -1,4 +1,4 @@
-"""What several verifications share: resolvers' answers, each for its TTL (RFC 2181 §8), and who of them is silent.
+"""What verifications share: resolvers' answers, each for its TTL (RFC 2181 §8), and which resolvers are silent.
 
 Only positive answers are kept, so none is older than what the resolver itself could answer. A negative answer is
 never kept: it is what a customer is about to change.
@@ -16,15 +16,15 @@ _LONGEST_SECONDS = 60
 _MOST = 4096
 
 
-class RecordCache:
-    """A bounded cache of replies by name and type; safe to use from several threads."""
+class ResolverCache:
+    """A bounded cache of replies, and of silent resolvers; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[Name, RdataType], tuple[float, Reply]] = {}
         self._silent: dict[Server, float] = {}
 
     def note_silent(self, servers: Iterable[Server]) -> None:
-        """Remember resolvers that were silent where another one answered."""
+        """Note for a minute the resolvers that were silent where another one answered."""
         until = time.monotonic() + _LONGEST_SECONDS
         self._silent.update((server, until) for server in servers)
 
