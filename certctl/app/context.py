@@ -225,7 +225,7 @@ class Context:
             key_type=s.key_type,
             deadline=timedelta(seconds=s.timeout_seconds),
         )
-        automation = TxtAutomation(self.txt_watch, ZoneUpdates.of, self.clock)
+        automation = TxtAutomation(self.txt_watch, {"rfc2136": ZoneUpdates.of}, self.clock)
         return Authority(settings, engine, operator=operator, automation=automation)
 
     @cached_property

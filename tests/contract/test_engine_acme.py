@@ -19,7 +19,7 @@ from certctl.ca.authority import Authority
 from certctl.ca.engines.acme.engine import Acme
 from certctl.ca.settings import CaSettings
 from certctl.ca.solvers.base import Challenge, HttpTokens
-from certctl.ca.solvers.rfc2136 import TxtAutomation, Updates
+from certctl.ca.solvers.rfc2136 import TxtAutomation
 from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
@@ -95,13 +95,9 @@ def test_pebble_is_told_what_a_renewal_replaces(lab: CaLab, tmp_path: Path) -> N
     assert lab.orders == orders + 1
 
 
-def no_updates(solver: DnsSolver) -> Updates:
-    raise AssertionError(f"{solver} writes nothing")
-
-
 def test_a_ca_without_standing_records_is_told_from_one_that_refuses(tmp_path: Path) -> None:
     with ca_lab(tmp_path, program=Path("/usr/bin/pebble")) as lab:
-        automation = TxtAutomation(Dark(), no_updates, SystemClock())
+        automation = TxtAutomation(Dark(), {}, SystemClock())
         with pytest.raises(Refused) as caught:
             Authority(lab.settings, automation=automation).obtain(approval("*.example.com"), DnsSolver("persist"))
         assert (caught.value.slug, caught.value.quota_used) == ("ca-challenge-missing", True)

@@ -3,7 +3,7 @@
 As with records added by hand, every nameserver must show them before the CA may validate.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -16,7 +16,6 @@ from certctl.txt_records import TxtDemand
 from certctl.values import DnsSolver
 
 PATIENCE = timedelta(minutes=5)  # a secondary nameserver takes a change over when it is notified
-_PLUGINS = frozenset({"rfc2136"})
 
 
 class Updates(Protocol):
@@ -36,7 +35,7 @@ class TxtAutomation:
     """What automatic TXT records need: a watch on the nameservers, a writer for a solver, and a clock."""
 
     watch: Watch
-    updates: Callable[[DnsSolver], Updates]
+    updates: Mapping[str, Callable[[DnsSolver], Updates]]
     clock: Clock
 
     def unattended(self, patience: timedelta) -> ManualOperator:
@@ -45,7 +44,7 @@ class TxtAutomation:
 
     def knows(self, solver: DnsSolver) -> bool:
         """Tell whether certctl can write with this solver's credentials itself."""
-        return solver.plugin in _PLUGINS
+        return solver.plugin in self.updates
 
     def must_follow(self, zone: str) -> bool:
         """Tell whether a zone's challenge name is a CNAME: certbot's plugins do not write at its end."""
@@ -70,7 +69,7 @@ class DnsByUpdate(PropagatingDns01):
     def __init__(
         self, automation: TxtAutomation, solver: DnsSolver, order_ends: Callable[[], datetime | None]
     ) -> None:
-        self._updates = automation.updates(solver)
+        self._updates = automation.updates[solver.plugin](solver)
         self._watch_here = automation.watch
         super().__init__(
             ManualOperator(TxtWriter(self._updates), automation.watch, automation.clock, PATIENCE), order_ends
