@@ -11,13 +11,13 @@ from certctl.budget import Bucket
 from certctl.dns_records import RecordVerdict
 from certctl.errors import CATALOGUE, ExitCode, Who
 from certctl.notify.message import SCHEMA, AlertKind
-from certctl.sandbox.approval_server import Mode
+from certctl.sandbox.approval_server import Mode as Behaviour
 from certctl.sandbox.state import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.result import Step
 from certctl.timer.files import Condition
 from certctl.txt_records import Opened
-from certctl.values import Level, State
+from certctl.values import Level, Mode, State
 
 Schema = dict[str, Any]
 
@@ -130,7 +130,7 @@ _RESULT = _object(
 _SERVE = _object(
     {
         "since": _TIME,
-        "mode": {"enum": ["blocks", "shared", "lua"], "description": "the mode it was started in"},
+        "mode": {"enum": [str(mode) for mode in Mode], "description": "the mode it was started in"},
         "waiters": _COUNT,
         "flights": _COUNT,
         "orders": _COUNT,
@@ -193,7 +193,7 @@ _SANDBOX = _object(
     {key: {"type": ["string", "null"]} for key in Addresses.__dataclass_fields__}
     | {"running": _FLAG, "parts": {"type": "object", "additionalProperties": _FLAG}}
 )
-_APPROVALS = _object({"mode": {"enum": [str(mode) for mode in Mode]}, "approved": _list(_TEXT)})
+_APPROVALS = _object({"mode": {"enum": [str(behaviour) for behaviour in Behaviour]}, "approved": _list(_TEXT)})
 _RECORD = _object({"name": _TEXT, "type": _TEXT, "value": _TEXT, "ttl": _COUNT, "only": _TEXT})
 _FAULT = _object(
     {

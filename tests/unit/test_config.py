@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from certctl.app.config_file import commented
-from certctl.config import load
+from certctl.config import NginxSection, load
 from certctl.errors import ConfigInvalid, ExitCode
+from certctl.values import Mode
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +116,10 @@ def test_every_key_that_init_writes_is_valid_when_uncommented(tmp_path: Path) ->
     text = commented(load(None, tmp_path)).replace("# ", "", 1)
     lines = [line.removeprefix("# ") for line in text.splitlines()[1:]]
     load(write(tmp_path, "\n".join(lines)), None)
+
+
+def test_the_configuration_takes_every_mode_there_is() -> None:
+    assert get_args(NginxSection.model_fields["mode"].annotation) == tuple(map(str, Mode))
 
 
 @pytest.mark.parametrize("left", ["", "\n \n"])

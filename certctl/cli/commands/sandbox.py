@@ -10,13 +10,13 @@ import click
 from certctl.app.report import Rows
 from certctl.cli.framework import Command, Duration, Group, Invocation
 from certctl.cli.output.choose import open_report
+from certctl.values import Mode
 
 if TYPE_CHECKING:
     from certctl.sandbox.layout import Layout
     from certctl.sandbox.state import SandboxState
 
 _FAULTS = ("servfail", "timeout", "refused", "nxdomain", "truncate", "delay")
-_SERVES = ("blocks", "shared", "lua")
 _MODES = ("list", "yes", "no", "500", "hang", "redirect")
 
 
@@ -31,7 +31,11 @@ def sandbox() -> None:
 @sandbox.command("up", cls=Command)
 @click.option("--lifetime", type=Duration(), default="90d", show_default=True, help="How long certificates live.")
 @click.option(
-    "--mode", type=click.Choice(_SERVES), default="blocks", show_default=True, help="How its nginx serves."
+    "--mode",
+    type=click.Choice([*map(str, Mode)]),
+    default="blocks",
+    show_default=True,
+    help="How its nginx serves.",
 )
 @click.option("--serve", is_flag=True, help="Run 'certctl serve' in it too.")
 @click.pass_obj
@@ -82,7 +86,8 @@ def approve(invocation: Invocation, domain: str | None, revoke: bool, mode: str 
 
     from certctl.domain import NamePolicy, parse_domain
     from certctl.sandbox import fixtures
-    from certctl.sandbox.approval_server import Approvals, Mode
+    from certctl.sandbox.approval_server import Approvals
+    from certctl.sandbox.approval_server import Mode as Behaviour
 
     if not domain and not mode:
         raise click.UsageError("say a domain, or --mode")
@@ -91,7 +96,7 @@ def approve(invocation: Invocation, domain: str | None, revoke: bool, mode: str 
     def change(approvals: Approvals) -> Approvals:
         if name:
             approvals = approvals.revoke(name) if revoke else approvals.approve(name)
-        return replace(approvals, mode=Mode(mode)) if mode else approvals
+        return replace(approvals, mode=Behaviour(mode)) if mode else approvals
 
     after = fixtures.change_approvals(_layout(invocation), change)
     open_report(invocation).data(
