@@ -120,12 +120,15 @@ _RESULT = _object(
         "certificate": _or_null(_ref("certificate")),
         "steps": _list(_ref("step")),
         "error": _or_null(_ref("error")),
+        "attempts": _COUNT | {"description": "'status' only: failures at the CA since the last success"},
+        "since": _TIME
+        | {"description": "'status' only: since when it is pending, active, moved, unwanted or removed"},
         "demand": _DEMAND,
         "still_approved": _FLAG | {"description": "'remove' only: whether the operator would approve it again"},
         "records": _list(_RECORD) | {"description": "the DNS records that are wanted, or that prove the domain"},
         "warnings": _list(_ref("error")) | {"description": "what somebody should mend although it stopped nothing"},
     },
-    optional=("demand", "still_approved", "records", "warnings"),
+    optional=("attempts", "since", "demand", "still_approved", "records", "warnings"),
 )
 _SERVE = _object(
     {
@@ -148,6 +151,15 @@ _SERVE = _object(
         "last_error": _or_null(_object({"code": _TEXT, "at": _TIME})),
     }
 )
+_GROUP = _object(
+    {
+        "key": _TEXT | {"description": "the slug, who has to act, or the state"},
+        "count": _COUNT,
+        "oldest": _TIME | {"description": "since when the one that is so for the longest time is in its state"},
+        "example": _TEXT | {"description": "its name"},
+        "who": {"enum": [*map(str, Who), None], "description": "who has to act; null where that differs"},
+    }
+)
 _ENVELOPE: Schema = {
     "$schema": _DRAFT,
     "$id": BASE,
@@ -163,6 +175,8 @@ _ENVELOPE: Schema = {
         "summary": _object({"total": _COUNT, "ok": _COUNT, "failed": _COUNT, "changed": _COUNT}),
         "data": {"description": "the result of a command that is about no domain"},
         "serve": _or_null(_SERVE) | {"description": "of 'status': what the daemon says; null when it says nothing"},
+        "by": {"enum": ["code", "who", "state"], "description": "of 'status --by'"},
+        "groups": _list(_GROUP) | {"description": "of 'status --by': what fails alike, most first"},
         "error": _ref("error") | {"description": "what ended the whole run, before or beside any domain"},
     },
     "$defs": {"error": _ERROR, "certificate": _CERTIFICATE, "step": _STEP, "result": _RESULT},

@@ -8,6 +8,7 @@ from certctl.values import DomainRow, State
 
 HEALTHY = "ok"
 FAILING = frozenset({"failing", "expired"})
+CONDITIONS = (HEALTHY, "due", "failing", "expired", "manual", *map(str, State))
 
 
 def condition(row: DomainRow, now: datetime, fraction: float) -> str:

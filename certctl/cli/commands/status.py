@@ -2,16 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import click
 
 from certctl.app.batch import parse_name
-from certctl.app.condition import FAILING, HEALTHY, condition
+from certctl.app.condition import CONDITIONS, HEALTHY, condition
 from certctl.app.context import Context
-from certctl.app.report import Rows
+from certctl.app.listing import Filter, Group, Key, Listed, failure, groups, listed
+from certctl.app.report import Report, Rows
 from certctl.app.scheduler import next_run
-from certctl.cli.commands.completion import known_domains
+from certctl.cli.commands.completion import known_domains, known_slugs
 from certctl.cli.framework import Invocation, command
 from certctl.cli.opening import inspect_context
 from certctl.cli.output.choose import open_report
@@ -33,43 +36,75 @@ _WEEK = timedelta(days=7)
     certctl status                  what needs a look, and a count of the rest
     certctl status --all
     certctl status status.example.com
+    certctl status --failing --by code          how many fail for which reason
+    certctl status --code dns-cname-mismatch --limit 50 --json
     certctl status --timeline       certificates expiring week by week
     """,
 )
 @click.argument("domain", required=False, shell_complete=known_domains)
 @click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
 @click.option("--failing", is_flag=True, help="List only what fails or has expired.")
+@click.option("--state", type=click.Choice(CONDITIONS), help="List only what is in this state.")
+@click.option(
+    "--code",
+    type=click.Choice([*map(str, Slug)]),
+    metavar="SLUG",
+    shell_complete=known_slugs,
+    help="List only what fails with this error.",
+)
+@click.option("--after", metavar="NAME", help="Go on after this name, in the order of names.")
+@click.option("--limit", type=click.IntRange(1), help="List at most this many.")
+@click.option("--by", type=click.Choice([*map(str, Key)]), help="Count what fails by error, who acts, or state.")
 @click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")
 @click.pass_obj
 def status(
     invocation: Invocation,
+    /,
     domain: str | None,
-    everything: bool,  # noqa: FBT001
-    failing: bool,  # noqa: FBT001
+    by: str | None,
     timeline: bool,  # noqa: FBT001
+    **only: Any,  # noqa: ANN401 - the fields of Filter
 ) -> int:
     """Show every domain, or one in full. Always succeeds: looking is not failing."""
-    from certctl.app.daemon_status import look
-
     context, report = inspect_context(invocation), open_report(invocation)
     if domain:
         return report.listing(*_one(domain, context))
-    now = context.clock.now()
     if timeline:
-        report.data(*_timeline(context.store.expiries(), now))
+        report.data(*_timeline(context.store.expiries(), context.clock.now()))
         return 0
-    complete = (everything or invocation.json) and not failing
-    rows = context.store.domains() if complete else context.world.candidates()
-    said = {row.domain: condition(row, now, context.settings.renewal.fallback_fraction) for row in rows}
-    shown = [row for row in rows if (said[row.domain] in FAILING if failing else said[row.domain] != HEALTHY)]
-    shown = list(rows) if complete else shown
-    table = [] if invocation.json else [_line(row, said[row.domain], now, context) for row in shown]
-    notes = _notes(Counter(said.values()), context.store.count(), len(shown), context)
+    chosen = Filter(**{name: value for name, value in only.items() if value is not None})
+    if by:
+        return _count(groups(listed(context, replace(chosen, everything=False))[0], Key(by)), by, report)
+    if invocation.json and not (chosen.failing or chosen.state or chosen.code):
+        chosen = replace(chosen, everything=True)
+    return _list(chosen, context, report, draws=not invocation.json)
+
+
+def _list(chosen: Filter, context: Context, report: Report, *, draws: bool) -> int:
+    from certctl.app.daemon_status import look
+
+    domains, counts = listed(context, chosen)
+    now = context.clock.now()
+    table = [_line(each.row, each.condition, now, context) for each in domains] if draws else []
+    notes = _notes(counts, context.store.count(), len(domains), context)
     daemon = look(context)
     return report.listing(
-        [_result(row, said[row.domain]) for row in shown],
+        [_result(each) for each in domains],
         Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
         serve=daemon.status if daemon else None,
+    )
+
+
+def _count(found: Sequence[Group], by: str, report: Report) -> int:
+    """Show how many domains fail alike, most first."""
+    rows = [[g.key, str(g.count), f"{g.oldest:%Y-%m-%d}", g.example, g.who or ""] for g in found]
+    objects = [
+        {"key": g.key, "count": g.count, "oldest": rfc3339(g.oldest), "example": g.example, "who": g.who}
+        for g in found
+    ]
+    notes = [] if found else ["Nothing needs a look."]
+    return report.listing(
+        [], Rows([by, "names", "since", "such as", "who acts"], rows, notes), by=by, groups=objects
     )
 
 
@@ -111,8 +146,11 @@ def _note(row: DomainRow, now: datetime, context: Context) -> str:
     return f"{row.last_error}{attempts}" + (f"; next try {row.retry_at:%Y-%m-%d %H:%M} UTC" if resting else "")
 
 
-def _result(row: DomainRow, condition: str) -> JourneyResult:
-    return JourneyResult(domain=str(row.domain), state=condition, certificate=row.certificate)
+def _result(each: Listed) -> JourneyResult:
+    row = each.row
+    return JourneyResult(
+        domain=str(row.domain), state=each.condition, certificate=row.certificate, error=each.error, after=row
+    )
 
 
 def _one(text: str, context: Context) -> tuple[list[JourneyResult], Rows]:
@@ -142,7 +180,7 @@ def _one(text: str, context: Context) -> tuple[list[JourneyResult], Rows]:
     if said := _note(row, context.clock.now(), context):
         facts += [["note", said]]
     notes = [f"History: certctl log {domain}   Served now: certctl confirm {domain}"]
-    return [_result(row, word)], Rows(["", ""], facts, notes)
+    return [_result(Listed(row, word, failure(row, context.clock.now())))], Rows(["", ""], facts, notes)
 
 
 def _solved_by(row: DomainRow) -> str:
