@@ -113,7 +113,7 @@ class CertctlError(Exception):
         return self.kind.slug
 
     def after_spending(self) -> "CertctlError":
-        """Return the same error for a domain whose certificate the CA had already made when it happened."""
+        """Return the same error with ``quota_used``, for a domain that had its certificate from the CA already."""
         return type(self)(
             self.slug, self.message, seen=self.seen, expected=self.expected, next=self.next[:-1],
             retry_after=self.retry_after, quota_used=True,

@@ -12,7 +12,7 @@ LONGEST_REST = timedelta(days=7)
 ASKED_AGAIN_WITHIN = timedelta(days=1)
 """When the CA is asked about a renewal again at the latest (RFC 9773 §4.3.2 asks for a limit of our own)."""
 
-STAYS_AWAY = timedelta(minutes=10)
+REFUSED_AFTER_REMOVAL = timedelta(minutes=10)
 """A domain after its removal, whoever visits it."""
 
 _NOTHING = timedelta(0)

@@ -54,7 +54,7 @@ class TxtSight:
         return tuple(sorted({value for answer in self.answers for value in answer.values} - set(values)))
 
 
-class Opened(StrEnum):
+class OrderOrigin(StrEnum):
     """Whether the order for which a person must add records is new, was placed before, or replaces a lost one."""
 
     NEW = "a new order"
@@ -80,7 +80,7 @@ class TxtDemand:
     until: datetime | None
     patience_ends: datetime | None = None
     stands: bool = False
-    opened: Opened = Opened.NEW
+    opened: OrderOrigin = OrderOrigin.NEW
 
     @property
     def ttl(self) -> int:

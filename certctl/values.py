@@ -132,7 +132,7 @@ class Site:
     """A domain as nginx should serve it: its certificate and its PEM.
 
     Attributes:
-        mode: How, when that is not as the host serves everyone.
+        mode: How, when that is not the host's mode.
     """
 
     certificate: Certificate

@@ -16,7 +16,7 @@ from certctl.sandbox.state import Addresses
 from certctl.sandbox.zone_file import Fault
 from certctl.stories.result import Step
 from certctl.timer.files import Condition
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import Level, Mode, State
 
 Schema = dict[str, Any]
@@ -97,7 +97,7 @@ _DEMAND = _object(
         "ttl": _COUNT,
         "values": _list(_TEXT) | {"description": "all of them, at the same time"},
         "until": _or_null(_TIME) | {"description": "when the CA forgets the order"},
-        "order": {"enum": [opened.name.lower() for opened in Opened]},
+        "order": {"enum": [opened.name.lower() for opened in OrderOrigin]},
     }
 ) | {"description": "what a person must put into DNS: 'wildcard --begin' only"}
 _RECORD = _object(

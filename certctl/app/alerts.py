@@ -48,7 +48,11 @@ def _what(o: JourneyResult, at: datetime, fraction: float) -> AlertKind | None:
     if o.disposition is Disposition.PARKED:
         return AlertKind.PARKED if o.is_news else None
     if o.error:
-        told = o.wakes and o.disposition is Disposition.FAILED and o.error.kind.waits_for is not WaitsFor.PERSON
+        told = (
+            o.fails_timer_run
+            and o.disposition is Disposition.FAILED
+            and o.error.kind.waits_for is not WaitsFor.PERSON
+        )
         return (AlertKind.LATE if o.late else AlertKind.FAILED) if told else None
     if before is None or before.certificate is None:
         return None

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from certctl.app.context import Context
 from certctl.app.given import Given
-from certctl.app.report import Report, Say
-from certctl.app.result import Judge, failed
+from certctl.app.report import Describe, Report
+from certctl.app.result import FailurePredicate, failed
 from certctl.domain import Domain, parse_domain, parse_wildcard
 from certctl.errors import CertctlError, NameRejected
 from certctl.stories.journey import Journey
@@ -65,6 +65,6 @@ def parse_name(text: str, context: Context) -> Domain:
     return parse_wildcard(text, context.own_names) if text.startswith("*.") else parse_domain(text, context.names)
 
 
-def finish(batch: Batch, report: Report, say: Say, fails: Judge = failed) -> int:
+def finish(batch: Batch, report: Report, describe: Describe, fails: FailurePredicate = failed) -> int:
     """Report the result of each name; return the exit code."""
-    return report.results(batch.results, say, fails, batch.error)
+    return report.results(batch.results, describe, fails, batch.error)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from certctl.app.context import Context
-from certctl.app.progress import Outlook, Pace
+from certctl.app.progress import OrderForecast, RunProgress
 from certctl.app.report import Report
 from certctl.budget import BULK, Bucket, Limit, Spend, leaving
 from certctl.errors import Interrupted, WaitsFor
@@ -25,7 +25,7 @@ def bulk(journeys: Sequence[Journey], context: Context, report: Report) -> Itera
         return
     limits = leaving(context.world.limits, BULK)
     outlook = _outlook(limits, context)
-    report.expect(len(journeys), Pace(len(journeys), _new(journeys, context), context.clock, outlook))
+    report.expect(len(journeys), RunProgress(len(journeys), _new(journeys, context), context.clock, outlook))
     try:
         yield limits
     except KeyboardInterrupt as error:
@@ -38,11 +38,11 @@ def bulk(journeys: Sequence[Journey], context: Context, report: Report) -> Itera
         )
 
 
-def _outlook(limits: Mapping[Bucket, Limit], context: Context) -> Outlook | None:
+def _outlook(limits: Mapping[Bucket, Limit], context: Context) -> OrderForecast | None:
     orders = limits.get(Bucket.ORDERS)
     if orders is None:
         return None
-    return Outlook(orders, partial(context.store.spent, Spend(Bucket.ORDERS, ""), orders), context.clock)
+    return OrderForecast(orders, partial(context.store.spent, Spend(Bucket.ORDERS, ""), orders), context.clock)
 
 
 def _new(journeys: Sequence[Journey], context: Context) -> int:

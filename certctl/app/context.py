@@ -47,7 +47,7 @@ class Context:
     """The parties of one run, each built when it is first used; ``close`` closes the stores that were opened.
 
     Attributes:
-        found: Keys of ``[nginx]`` that nobody set, and what was found on this host in their place.
+        found: Values found on this host for keys of ``[nginx]`` that are not set.
     """
 
     settings: "Settings"
@@ -57,12 +57,12 @@ class Context:
     _opened: ExitStack = field(default_factory=ExitStack, repr=False, compare=False)
 
     def in_mode(self, mode: str) -> "Context":
-        """Return the same parties on a host whose nginx serves in another mode."""
+        """Return a copy of this context in which nginx serves in another mode."""
         nginx = self.settings.nginx.model_copy(update={"mode": mode})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
 
     def restarting(self) -> "Context":
-        """Return the same parties on a host whose nginx is restarted where it would be reloaded."""
+        """Return a copy of this context in which nginx is restarted instead of reloaded."""
         command = ("systemctl", "restart", self.web.unit)
         nginx = self.settings.nginx.model_copy(update={"reload": command})
         return replace(self, settings=self.settings.model_copy(update={"nginx": nginx}))
@@ -137,12 +137,12 @@ class Context:
 
     @cached_property
     def clock(self) -> SystemClock:
-        """Return the clock."""
+        """Return the system's clock."""
         return SystemClock()
 
     @cached_property
     def store(self) -> "SqliteStore":
-        """Return the store."""
+        """Return the store, which opens its file on first use."""
         return self.another_store()
 
     def another_store(self) -> "SqliteStore":
@@ -189,11 +189,11 @@ class Context:
         return HttpOperator(self._approval_settings, self.store, self.clock)
 
     @cached_property
-    def forgetful_operator(self) -> "HttpOperator":
+    def dry_run_operator(self) -> "HttpOperator":
         """Return the facade of the approval endpoint for a dry run: it remembers no answer."""
-        from certctl.approval import HttpOperator, NoMemory
+        from certctl.approval import HttpOperator, NullAnswerStore
 
-        return HttpOperator(self._approval_settings, NoMemory(), self.clock)
+        return HttpOperator(self._approval_settings, NullAnswerStore(), self.clock)
 
     @property
     def _approval_settings(self) -> "ApprovalSettings":

@@ -23,22 +23,22 @@ from certctl.values import Mode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from certctl.app.daemon_parts import Hands, Parts, Voice
+    from certctl.app.daemon_factory import Backend, DaemonFactory, DaemonLog
     from certctl.serve.daemon import Daemon, Listeners
 
-Say = Callable[[BaseException], int]
+ReportFailure = Callable[[BaseException], int]
 _NICER = 5  # handshakes of those who are live go first
 MISS = "miss.sock"
 
 
-def run(context: Context, where: Path, voice: "Voice", say: Say) -> int:
+def run(context: Context, where: Path, log: "DaemonLog", report: ReportFailure) -> int:
     """Serve until a signal; a process started as root drops its privileges before it accepts a connection.
 
     Args:
         context: The host.
         where: The socket that nginx connects to, bound here when systemd passes none (sd_listen_fds(3)).
-        voice: The log of the daemon.
-        say: Reports why the unprivileged process failed, and returns its exit code.
+        log: The log of the daemon.
+        report: Reports why the unprivileged process failed, and returns its exit code.
 
     Returns the exit code; INTERRUPTED after a second signal, when orders may still be under way at the CA.
 
@@ -54,40 +54,42 @@ def run(context: Context, where: Path, voice: "Voice", say: Say) -> int:
     if context.mode is Mode.BLOCKS and os.geteuid() == 0:
         make_account(context)
     require_reader(context)
-    from certctl.app.daemon_parts import Parts
+    from certctl.app.daemon_factory import DaemonFactory
 
-    parts = Parts(context, voice)
+    factory = DaemonFactory(context, log)
     with _listeners(context, where) as listeners:
         if context.mode is Mode.BLOCKS and os.geteuid() == 0:
-            parts.begin()
-            return _run_in_two(context, parts, listeners, say)
-        daemon = _unprivileged(context, parts, parts.own_hands())
-        parts.begin()
+            factory.begin()
+            return _run_in_two(context, factory, listeners, report)
+        daemon = _unprivileged(context, factory, factory.in_process())
+        factory.begin()
         asyncio.run(daemon.serve(listeners))
         return int(ExitCode.DONE)
 
 
-def _run_in_two(context: Context, parts: "Parts", listeners: "Listeners", say: Say) -> int:
+def _run_in_two(context: Context, factory: "DaemonFactory", listeners: "Listeners", report: ReportFailure) -> int:
     """Fork an unprivileged process that serves, and be its monitor; return its exit code."""
-    from certctl.serve.privsep_monitor import part
+    from certctl.serve.privsep_monitor import fork_and_monitor
 
     def listen(line: socket.socket) -> int:
         try:
-            asyncio.run(_unprivileged(context, parts, parts.monitors_hands(line)).serve(listeners))
+            asyncio.run(_unprivileged(context, factory, factory.through_monitor(line)).serve(listeners))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - this process ends here
-            return say(error)
+            return report(error)
         return int(ExitCode.DONE)
 
-    code = part(listen, (listeners.serve, listeners.miss), parts.duties(), parts.settings)
+    code = fork_and_monitor(
+        listen, (listeners.serve, listeners.miss), factory.privileged_operations(), factory.settings
+    )
     if code < 0:
         name = signal.Signals(-code).name
         raise Internal(Slug.SERVE_ENDED, f"the process that listens was ended by {name}", next=["certctl serve"])
     return code
 
 
-def _unprivileged(context: Context, parts: "Parts", by: "Hands") -> "Daemon":
+def _unprivileged(context: Context, factory: "DaemonFactory", by: "Backend") -> "Daemon":
     """Return the daemon, after this process has become an unprivileged user for good."""
-    daemon = parts.daemon(by)  # first: what it loads may lie where only root can read
+    daemon = factory.daemon(by)  # first: what it loads may lie where only root can read
     _give_up_rights(context)
     return daemon
 

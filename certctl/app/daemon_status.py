@@ -25,7 +25,7 @@ _BY_HAND = "start 'certctl serve' again, under whatever starts nginx here"
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class DaemonStatus:
     """The daemon's answer to ``GET /status``.
 
     Attributes:
@@ -49,15 +49,15 @@ class Sight:
         return f"the daemon: {hits['count']} first visits{speed}, {under_way}, {refused} refused{trouble}"
 
 
-def look(context: Context) -> Sight | None:
+def look(context: Context) -> DaemonStatus | None:
     """Return the daemon's status; None on a host where no daemon runs and none is installed."""
     socket = context.path(context.settings.serve.socket)
     if not _is_there(socket):
-        return Sight(problem="no socket") if context.path(_UNIT).is_file() else None
+        return DaemonStatus(problem="no socket") if context.path(_UNIT).is_file() else None
     try:
-        return Sight(json.loads(unix_http.get(socket, "/status", _SECONDS)))
+        return DaemonStatus(json.loads(unix_http.get(socket, "/status", _SECONDS)))
     except (unix_http.Unanswered, ValueError) as error:
-        return Sight(problem=str(error))
+        return DaemonStatus(problem=str(error))
 
 
 def examine(context: Context) -> Iterator[Finding]:

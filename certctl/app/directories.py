@@ -51,7 +51,7 @@ def planted(context: Context) -> Iterator[Path]:
             yield path
 
 
-def strangers(context: Context, whose: Owner) -> Iterator[Path]:
+def foreign_files(context: Context, whose: Owner) -> Iterator[Path]:
     """Find files that belong to another user than the owner of the state, who could not open them.
 
     The daemon's own lock is root's where root started it: it is taken before the rights are given up.

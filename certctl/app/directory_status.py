@@ -11,7 +11,7 @@ from secrets import token_hex
 
 from certctl.app import move_journal
 from certctl.app.context import Context
-from certctl.app.directories import aside, directories, owner, planted, strangers
+from certctl.app.directories import aside, directories, foreign_files, owner, planted
 from certctl.io.files import PRIVATE, write_new
 from certctl.io.fsuid import Owner, as_root
 from certctl.values import Finding, Level
@@ -31,7 +31,7 @@ def examine_state(context: Context) -> list[Finding]:
     """Check the state, the certificates and keys of server blocks, the include directory and the run directory."""
     whose = owner(context) if os.geteuid() == 0 else None
     odd = list(planted(context))
-    found = [*map(_out_of_place, odd), *(_of_strangers(context, whose) if whose else ())]
+    found = [*map(_out_of_place, odd), *(_foreign_files(context, whose) if whose else ())]
     found += [
         Finding("state", Level.WARNING, f"{path} holds what certctl did not make", f"look at it, then rm -r {path}")
         for path in aside(context)
@@ -53,9 +53,9 @@ def _out_of_place(path: Path) -> Finding:
     return Finding("state", Level.PROBLEM, text, fix)
 
 
-def _of_strangers(context: Context, whose: Owner) -> Iterator[Finding]:
+def _foreign_files(context: Context, whose: Owner) -> Iterator[Finding]:
     """Check for files of another user than the owner of the state, as root leaves them after a restore."""
-    found = sorted(strangers(context, whose))
+    found = sorted(foreign_files(context, whose))
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         text = f"all here is read and written as user {whose.uid}, and {found[0]}{more} belong to another"

@@ -1,4 +1,4 @@
-"""A name as somebody gave it."""
+"""A name as it was given on the command line or stdin."""
 
 from dataclasses import dataclass
 

@@ -95,7 +95,7 @@ def _renewer(row: DomainRow) -> Finding:
 
 def configuration(context: Context) -> list[Finding]:
     """Check that there is a configuration file, and that no default meant for another operator is in force."""
-    found = identity.borrowed(context)
+    found = identity.foreign_defaults(context)
     mine = [Finding("config", Level.WARNING, *found)] if found else []
     if context.file.exists():
         return [Finding("config", Level.OK, f"{context.file} is valid"), *mine]

@@ -62,7 +62,7 @@ def checked(given: Mapping[str, str | None]) -> dict[Key, str]:
     return found
 
 
-def borrowed(context: Context) -> tuple[str, str] | None:
+def foreign_defaults(context: Context) -> tuple[str, str] | None:
     """Return which harmful defaults are in force, and the command that replaces them; None when there are none.
 
     A value from the file or the environment is never a default, even an equal one. A sandbox is not checked.

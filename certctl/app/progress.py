@@ -14,7 +14,7 @@ _MANY_MINUTES = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class OrderForecast:
     """A forecast of when the CA's limit on new orders allows the rest of them.
 
     Attributes:
@@ -39,7 +39,7 @@ class Outlook:
 
 
 @dataclass(slots=True)
-class Pace:
+class RunProgress:
     """The progress of one run over many domains.
 
     Attributes:
@@ -51,7 +51,7 @@ class Pace:
     total: int
     orders: int
     clock: Clock
-    outlook: Outlook | None = None
+    outlook: OrderForecast | None = None
     done: int = 0
     failed: int = 0
     _began: datetime = field(init=False)

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from certctl.app.progress import Pace
-from certctl.app.result import Judge, failed
+from certctl.app.progress import RunProgress
+from certctl.app.result import FailurePredicate, failed
 from certctl.errors import CertctlError
 from certctl.stories.journey import Listener
 from certctl.stories.result import JourneyResult
 
-Say = Callable[[JourneyResult], str]
+Describe = Callable[[JourneyResult], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,16 @@ class Rows:
 class Report(Listener, Protocol):
     """The report of one run, which every command writes to."""
 
-    def expect(self, count: int, pace: Pace | None = None) -> None:
+    def expect(self, count: int, pace: RunProgress | None = None) -> None:
         """Take note how many domains will be done, and of the object that counts their progress."""
         ...
 
     def results(
-        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self,
+        results: Sequence[JourneyResult],
+        describe: Describe,
+        fails: FailurePredicate = failed,
+        beside: CertctlError | None = None,
     ) -> int:
         """Report the result of each domain, and ``beside``, an error of the run itself; return the exit code."""
         ...

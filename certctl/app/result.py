@@ -11,7 +11,7 @@ from certctl.stories.result import JourneyResult
 from certctl.txt_records import TxtDemand
 from certctl.values import Certificate
 
-Judge = Callable[[JourneyResult], bool]
+FailurePredicate = Callable[[JourneyResult], bool]
 """Decides whether a run fails because of one domain."""
 
 
@@ -20,13 +20,13 @@ def failed(result: JourneyResult) -> bool:
     return not result.ok
 
 
-def wakes(result: JourneyResult) -> bool:
-    """Tell whether a timer's run over all domains fails for this result: see ``JourneyResult.wakes``."""
-    return result.wakes
+def fails_timer_run(result: JourneyResult) -> bool:
+    """Tell whether a timer's run over all domains fails for this result: see ``JourneyResult.fails_timer_run``."""
+    return result.fails_timer_run
 
 
 def exit_code(
-    results: Iterable[JourneyResult], fails: Judge = failed, beside: CertctlError | None = None
+    results: Iterable[JourneyResult], fails: FailurePredicate = failed, beside: CertctlError | None = None
 ) -> ExitCode:
     """Return the exit code that all failures share, FAILED when they differ, DONE when there are none.
 
@@ -39,7 +39,10 @@ def exit_code(
 
 
 def document(
-    command: str, results: Sequence[JourneyResult], fails: Judge = failed, beside: CertctlError | None = None
+    command: str,
+    results: Sequence[JourneyResult],
+    fails: FailurePredicate = failed,
+    beside: CertctlError | None = None,
 ) -> dict[str, Any]:
     """Build the envelope of contract version 1; ``ok`` at the top says the same as the exit code."""
     failures = sum(not o.ok for o in results)

@@ -2,6 +2,6 @@
 
 from certctl.approval.answer import Answer, Verdict
 from certctl.approval.endpoint import ApprovalSettings
-from certctl.approval.operator import HttpOperator, NoMemory
+from certctl.approval.operator import HttpOperator, NullAnswerStore
 
-__all__ = ["Answer", "ApprovalSettings", "HttpOperator", "NoMemory", "Verdict"]
+__all__ = ["Answer", "ApprovalSettings", "HttpOperator", "NullAnswerStore", "Verdict"]

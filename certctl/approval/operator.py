@@ -28,7 +28,7 @@ class AnswerStore(Protocol):
         """Return when the endpoint last said yes; None when it never did, or has said no since."""
 
 
-class NoMemory:
+class NullAnswerStore:
     """An ``AnswerStore`` that keeps nothing, for a run that must not write."""
 
     def remember_answer(self, domain: Domain, *, approved: bool, at: datetime) -> None:

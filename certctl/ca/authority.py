@@ -33,7 +33,7 @@ from certctl.io.clock import Deadline, SystemClock
 from certctl.io.files import PRIVATE, make_directory, write_atomic, write_new, writing
 from certctl.io.locks import inheritable_lock
 from certctl.ports.manual_dns import ManualOperator
-from certctl.txt_records import Opened, TxtDemand
+from certctl.txt_records import OrderOrigin, TxtDemand
 from certctl.values import Approval, Certificate, DnsSolver, Done, Finding, Issued, Pem, Suggestion
 
 _PRIVATE_DIRECTORY = 0o700
@@ -98,7 +98,9 @@ class Authority:
                 raise error
             workdir.flush()
             begun, challenges = workdir.begun(), workdir.presented()
-            opened = Opened.NEW if before is None else Opened.SAME if begun == before else Opened.ANEW
+            opened = (
+                OrderOrigin.NEW if before is None else OrderOrigin.SAME if begun == before else OrderOrigin.ANEW
+            )
             sight = task.plan.look(task.domain.zone)
             return TxtDemand(distinct(challenges), sight, begun.ends if begun else None, opened=opened)
 

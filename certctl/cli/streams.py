@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import ClassVar, TextIO
 
 
-class Unread(io.TextIOWrapper):
+class QuietStdout(io.TextIOWrapper):
     """A stdout that ignores a broken pipe (``certctl status | head -1``): the run keeps its exit code."""
 
-    forgiven: ClassVar[type[OSError]] = BrokenPipeError
+    ignored: ClassVar[type[OSError]] = BrokenPipeError
 
     def write(self, text: str) -> int:
         """Write the text; its length is returned also when it was dropped."""
-        with suppress(self.forgiven):
+        with suppress(self.ignored):
             super().write(text)
         return len(text)
 
     def flush(self) -> None:
         """Flush, and ignore the same error."""
-        with suppress(self.forgiven):
+        with suppress(self.ignored):
             super().flush()
 
 
-class Unheard(Unread):
+class QuietStderr(QuietStdout):
     """A stderr that ignores every OSError: progress that cannot be written must not stop the work."""
 
-    forgiven = OSError
+    ignored = OSError
 
 
 def prepare() -> None:
@@ -40,7 +40,7 @@ def prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - as long as we run
-    sys.stdout, sys.stderr = _over(sys.stdout, Unread), _over(sys.stderr, Unheard)
+    sys.stdout, sys.stderr = _over(sys.stdout, QuietStdout), _over(sys.stderr, QuietStderr)
 
 
 def release() -> None:
@@ -51,7 +51,7 @@ def release() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _over(stream: TextIO, kind: type[Unread]) -> TextIO:
+def _over(stream: TextIO, kind: type[QuietStdout]) -> TextIO:
     if not isinstance(stream, io.TextIOWrapper):
         return stream
     encoding, errors, by_line = stream.encoding, stream.errors, stream.line_buffering

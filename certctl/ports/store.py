@@ -47,7 +47,7 @@ class Store(Protocol):
         ...
 
     def ari_due(self, now: datetime) -> Sequence[DomainRow]:
-        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
+        """Return the active domains with a certificate that has no suggestion of the CA's (ARI), or an old one."""
         ...
 
     def keep(self, issued: Issued) -> Certificate:

@@ -39,7 +39,7 @@ class Daemon:
         stat = _stat(self.pid)
         return stat is not None and stat.alive and stat.started == self.started
 
-    def last_words(self) -> list[str]:
+    def log_tail(self) -> list[str]:
         """Return the end of its log."""
         with suppress(OSError):
             return escape.lines(Path(self.log).read_text(encoding="utf-8", errors="replace"), _LAST_LINES)
@@ -104,7 +104,7 @@ def _wait_until_gone(daemon: Daemon, seconds: float) -> None:
 
 
 def _session(daemon: Daemon) -> list[int]:
-    """Return the living processes of its session, such as nginx workers whose master was killed."""
+    """Return the pids of its session that are alive, such as nginx workers after their master was killed."""
     leader = _stat(daemon.pid)
     if leader and leader.started != daemon.started:
         return []

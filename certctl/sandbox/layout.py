@@ -26,7 +26,7 @@ class Layout:
 
     @property
     def config(self) -> Path:
-        """Return certctl's configuration."""
+        """Return the file of certctl's configuration."""
         return self.root / "etc/certctl/config.toml"
 
     @property
@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def ca(self) -> Path:
-        """Return Pebble's directory."""
+        """Return the directory of Pebble's files."""
         return self.root / "ca"
 
     @property

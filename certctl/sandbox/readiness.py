@@ -83,7 +83,7 @@ def _wait_for(daemon: Daemon, is_ready: Callable[[], bool]) -> None:
         if is_ready():
             return
         time.sleep(_POLL_SECONDS)
-    words = daemon.last_words()
+    words = daemon.log_tail()
     if any("address already in use" in line.lower() for line in words):
         raise PortTaken
     how = "did not answer in time" if daemon.running else "ended at once"

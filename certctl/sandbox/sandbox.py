@@ -52,7 +52,7 @@ def up(
         _stop(before)
         for _ in range(_TRIES):
             try:
-                return _Rising(layout, whose, init, serve=serve).rise(lifetime, mode), True
+                return _Startup(layout, whose, init, serve=serve).start(lifetime, mode), True
             except readiness.PortTaken:
                 continue
     raise ConfigInvalid(Slug.SANDBOX_FAILED, f"the ports for the sandbox were taken {_TRIES} times in a row")
@@ -83,7 +83,7 @@ def status(root: Path) -> SandboxState:
     return state.read(at(root))
 
 
-class _Rising:
+class _Startup:
     """The start of a sandbox: unless every part comes to answer, those that were started are stopped again."""
 
     def __init__(self, layout: Layout, whose: Users, init: Init, *, serve: bool) -> None:
@@ -94,7 +94,7 @@ class _Rising:
         self._standing = SandboxState(layout)
         self._undo = ExitStack()
 
-    def rise(self, lifetime: timedelta, mode: str) -> SandboxState:
+    def start(self, lifetime: timedelta, mode: str) -> SandboxState:
         """Write new files and start the parts in the order of their dependencies."""
         for old in _ANEW:
             remove_tree(self._layout.root / old)

@@ -28,7 +28,7 @@ _MAX_HEAD = 16_384
 _LAST_ANSWERS_SECONDS = 3
 
 
-class Voice(Protocol):
+class Log(Protocol):
     """The log of the daemon as a whole."""
 
     def note(self, text: str) -> None:
@@ -67,11 +67,11 @@ class Daemon:
     """The daemon: it serves until a signal."""
 
     def __init__(
-        self, on_demand: OnDemand, app: Starlette, settings: ServeSettings, probe: Probe, voice: Voice
+        self, on_demand: OnDemand, app: Starlette, settings: ServeSettings, probe: Probe, log: Log
     ) -> None:
         self._on_demand = on_demand
         self._probe = probe
-        self._voice = voice
+        self._log = log
         self._server = _Server(
             uvicorn.Config(
                 app, lifespan="off", log_config=None, log_level="error", access_log=False, ws="none",
@@ -111,7 +111,7 @@ class Daemon:
             misses.close()
             self._server.should_exit = True
             await self._on_demand.close()
-            if self._on_demand.flying:
+            if self._on_demand.in_flight:
                 _interrupt()
             for watch in watches:
                 watch.cancel()
@@ -119,7 +119,7 @@ class Daemon:
     def stop(self) -> None:
         """Stop when no order is under way; at the second call at once, which is as safe as a kill (promise P3)."""
         if not self._asked_to_stop.is_set():
-            self._voice.note("stopping: no new names; what is at the CA comes to its end")
+            self._log.note("stopping: no new names; what is at the CA comes to its end")
             self._asked_to_stop.set()
             return
         _interrupt()
@@ -132,12 +132,12 @@ class Daemon:
             try:
                 refuses = await self._approval_refuses()
                 if refuses and self._on_demand.refusing and not self._asked_to_stop.is_set():
-                    self._voice.note("the approval endpoint refuses unknown names again: names are taken on")
+                    self._log.note("the approval endpoint refuses unknown names again: names are taken on")
                     self._on_demand.refusing = None
             except ConfigInvalid as error:
                 refuses = False
                 if self._on_demand.refusing is None:
-                    self._voice.warn(f"{error.message}; no name is taken on until that ends")
+                    self._log.warn(f"{error.message}; no name is taken on until that ends")
                 self._on_demand.refusing = Answer(Kind.UNSURE, self._probe.again, error.slug)
 
     async def _approval_refuses(self) -> bool:
@@ -149,7 +149,7 @@ class Daemon:
         try:
             await asyncio.to_thread(self._probe.ask)
         except Unreachable as error:
-            self._voice.warn(f"{error.message}; it is asked again in {self._probe.again.seconds} s")
+            self._log.warn(f"{error.message}; it is asked again in {self._probe.again.seconds} s")
             return False
         return True
 

@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from certctl.formats import rfc3339
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
-from certctl.serve.ondemand import Landing, OnDemand
+from certctl.serve.ondemand import FlightResult, OnDemand
 from certctl.slugs import Slug
 from certctl.values import Mode
 
@@ -60,7 +60,7 @@ class Metrics:
     def watch(self, on_demand: OnDemand) -> None:
         """Export the numbers of flights, waiting visitors and remembered answers as gauges."""
         self._waiters.set_function(lambda: on_demand.waiting)
-        self._flights.set_function(lambda: on_demand.flying)
+        self._flights.set_function(lambda: on_demand.in_flight)
         self._refusing = lambda: on_demand.refusing
         self._remembered.set_function(lambda: on_demand.remembered)
 
@@ -68,13 +68,13 @@ class Metrics:
         """Count the answer a visitor was given."""
         self._answers.labels(answer.kind, answer.slug or "").inc()
 
-    def landed(self, landing: Landing) -> None:
+    def flight_ended(self, result: FlightResult) -> None:
         """Count how a flight ended."""
-        answer = landing.answer
-        self._orders.inc(landing.outcome.orders)
+        answer = result.answer
+        self._orders.inc(result.outcome.orders)
         if answer.kind is Kind.READY:
-            self._first_hit.observe(landing.seconds)
-            self._recent.append(landing.seconds)
+            self._first_hit.observe(result.seconds)
+            self._recent.append(result.seconds)
         if answer.kind not in _NOT_AN_ERROR:
             self._error = answer.slug, self._clock.now()
             self._last_error.set(self._error[1].timestamp())

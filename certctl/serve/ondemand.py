@@ -16,7 +16,7 @@ from certctl.domain import Domain
 from certctl.errors import NameRejected, unforeseen
 from certctl.serve.answers import PREPARING, READY, Answer, Kind, WireResult, of_error, of_failure
 from certctl.serve.memory import RecentAnswers
-from certctl.serve.rate_limit import Caps
+from certctl.serve.rate_limit import RateLimiter
 from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
 
@@ -24,7 +24,7 @@ _FULL = Answer(Kind.BUSY, timedelta(seconds=5), Slug.SERVE_BUSY)
 
 
 @dataclass(frozen=True, slots=True)
-class Landing:
+class FlightResult:
     """The result of one flight.
 
     Attributes:
@@ -48,7 +48,7 @@ class Watcher(Protocol):
         """Take note of the answer to one visitor."""
         ...
 
-    def landed(self, landing: Landing) -> None:
+    def flight_ended(self, result: FlightResult) -> None:
         """Take note of a flight that ended."""
         ...
 
@@ -98,7 +98,7 @@ class OnDemand:
         self._settings = settings
         self._watchers = watchers
         self._now = now
-        self._caps = Caps(settings.per_registered_domain, settings.overall, now)
+        self._limiter = RateLimiter(settings.per_registered_domain, settings.overall, now)
         self._memory: RecentAnswers[Domain, Answer] = RecentAnswers(settings.memory, now)
         self._flights: dict[Domain, asyncio.Future[Answer]] = {}
         self._under_way: set[asyncio.Future[WireResult]] = set()
@@ -107,7 +107,7 @@ class OnDemand:
         self.refusing: Answer | None = None
 
     @property
-    def flying(self) -> int:
+    def in_flight(self) -> int:
         """Return how many names are in flight."""
         return len(self._flights)
 
@@ -149,7 +149,7 @@ class OnDemand:
         if known := self._memory.get(domain):
             answer, left = known
             return Answer(answer.kind, timedelta(seconds=left), answer.slug)
-        return self._turned_away(domain) or self._take_off(domain)
+        return self._turned_away(domain) or self._start_flight(domain)
 
     async def close(self) -> None:
         """Take on no new name, answer all visitors, and wait for orders under way (``settings.stop_patience``)."""
@@ -167,29 +167,29 @@ class OnDemand:
             return self.refusing
         if len(self._flights) >= self._settings.flights:
             return _FULL
-        if wait := self._caps.take(domain):
+        if wait := self._limiter.take(domain):
             return Answer(Kind.BUSY, timedelta(seconds=wait), Slug.SERVE_BUSY)
         return None
 
-    def _take_off(self, domain: Domain) -> "asyncio.Future[Answer]":
+    def _start_flight(self, domain: Domain) -> "asyncio.Future[Answer]":
         loop = asyncio.get_running_loop()
         flight: asyncio.Future[Answer] = loop.create_future()
         self._flights[domain] = flight
         under_way = loop.run_in_executor(self._pool, self._host.issue, domain)
         self._under_way.add(under_way)
-        under_way.add_done_callback(partial(self._land, domain, self._now()))
+        under_way.add_done_callback(partial(self._end_flight, domain, self._now()))
         return flight
 
-    def _land(self, domain: Domain, began: float, ended: "asyncio.Future[WireResult]") -> None:
+    def _end_flight(self, domain: Domain, began: float, ended: "asyncio.Future[WireResult]") -> None:
         self._under_way.discard(ended)
-        landing = Landing(domain, self._outcome(ended), self._now() - began)
+        result = FlightResult(domain, self._outcome(ended), self._now() - began)
         flight = self._flights.pop(domain)
-        if landing.answer.kind is not Kind.READY:  # whether a name is served is seen, not remembered
-            self._memory.put(domain, landing.answer, landing.answer.lasts.total_seconds())
+        if result.answer.kind is not Kind.READY:  # whether a name is served is seen, not remembered
+            self._memory.put(domain, result.answer, result.answer.lasts.total_seconds())
         if not flight.done():
-            flight.set_result(landing.answer)
+            flight.set_result(result.answer)
         for watcher in self._watchers:
-            watcher.landed(landing)
+            watcher.flight_ended(result)
 
     def _tell(self, answer: Answer) -> None:
         for watcher in self._watchers:

@@ -34,10 +34,10 @@ _LONGEST_QUESTION = 8192
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class Onward(Protocol):
+class VerifiedIssuer(Protocol):
     """Issues for names that were verified already."""
 
-    def go_on(self, delegation: Delegation) -> WireResult:
+    def issue_verified(self, delegation: Delegation) -> WireResult:
         """Issue for one name and return the result."""
         ...
 
@@ -47,7 +47,7 @@ class Onward(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
+class PrivilegedOperations:
     """The privileged operations that the monitor offers to the unprivileged process.
 
     Attributes:
@@ -57,13 +57,16 @@ class Duties:
     """
 
     parse: Callable[[str], Domain]
-    issuing: Onward
+    issuing: VerifiedIssuer
     probe: Callable[[], None]
     store_up: Callable[[], bool]
 
 
-def part(
-    listen: Callable[[socket.socket], int], doors: Sequence[socket.socket], duties: Duties, settings: ServeSettings
+def fork_and_monitor(
+    listen: Callable[[socket.socket], int],
+    doors: Sequence[socket.socket],
+    operations: PrivilegedOperations,
+    settings: ServeSettings,
 ) -> int:
     """Fork the unprivileged process and be its monitor; return its exit code, negative for a signal that ended it.
 
@@ -71,7 +74,7 @@ def part(
         listen: Runs in the new process, which has a session of its own and no terminal, with its end of the socket
             pair.
         doors: Sockets that only the new process uses; closed here.
-        duties: The privileged operations.
+        operations: The privileged operations.
         settings: Bounds how many of them run at once.
     """
     ours, theirs = socket.socketpair()
@@ -92,7 +95,7 @@ def part(
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     for each in (theirs, *doors):
         each.close()
-    PrivsepMonitor(ours, duties, settings).work()
+    PrivsepMonitor(ours, operations, settings).work()
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -105,9 +108,9 @@ def _pass_on(number: int, pid: int) -> None:
 class PrivsepMonitor:
     """The privileged process. It trusts no input: after a line that is no valid request it reads no more."""
 
-    def __init__(self, line: socket.socket, duties: Duties, settings: ServeSettings) -> None:
+    def __init__(self, line: socket.socket, operations: PrivilegedOperations, settings: ServeSettings) -> None:
         self._line = line
-        self._duties = duties
+        self._operations = operations
         self._most = settings.threads + 2  # flights, a probe and somebody's look at the store
         self._settings = settings
         self._saying = Lock()
@@ -130,7 +133,7 @@ class PrivsepMonitor:
         match question.decode("ascii", "replace").removesuffix("\n").split(" ", 3):
             case [number, "issue", name, said] if number.isdecimal():
                 try:
-                    delegation = Delegation(self._duties.parse(name), "", (), str(json.loads(said)))
+                    delegation = Delegation(self._operations.parse(name), "", (), str(json.loads(said)))
                 except (NameRejected, ValueError, RecursionError):
                     return False
                 do = partial(self._issue, delegation)
@@ -139,7 +142,7 @@ class PrivsepMonitor:
             case [number, "store"] if number.isdecimal():
                 do = self._look
             case ["close"]:
-                self._duties.issuing.close()
+                self._operations.issuing.close()
                 return True
             case _:
                 return False
@@ -158,17 +161,17 @@ class PrivsepMonitor:
     def _issue(self, delegation: Delegation) -> bytes:
         """Issue on the child's word that DNS was verified; a lie gains little, as operator and CA check too."""
         try:
-            return self._duties.issuing.go_on(delegation).to_json()
+            return self._operations.issuing.issue_verified(delegation).to_json()
         except Exception as bug:  # noqa: BLE001 - one name's trouble is not another's
             return of_failure(unforeseen(bug), self._settings).to_json()
 
     def _probe(self) -> bytes:
         try:
-            self._duties.probe()
+            self._operations.probe()
         except CertctlError as error:
             facts = {"slug": error.slug, "message": error.message, "seen": error.seen, "expected": error.expected}
             return json.dumps(facts).encode()
         return b"null"
 
     def _look(self) -> bytes:
-        return json.dumps(self._duties.store_up()).encode()
+        return json.dumps(self._operations.store_up()).encode()

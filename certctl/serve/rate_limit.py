@@ -10,7 +10,7 @@ from certctl.serve.settings import Rate
 _SHARES = 10_000
 
 
-class Tokens:
+class TokenBucket:
     """One token bucket, in memory."""
 
     def __init__(self, rate: Rate, now: float) -> None:
@@ -26,25 +26,25 @@ class Tokens:
         return max(0.0, (1 - self._level) * self._refill)
 
     def take(self) -> None:
-        """Take one token."""
+        """Take one token, which ``missing`` has found."""
         self._level -= 1
 
 
-class Caps:
+class RateLimiter:
     """A token bucket per registered domain and one for all; a name needs a token of both."""
 
     def __init__(self, share: Rate, overall: Rate, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._share = share
         self._full_after = share.burst * share.refill.total_seconds()
-        self._shares: RecentAnswers[str, Tokens] = RecentAnswers(_SHARES, now)
-        self._overall = Tokens(overall, now())
+        self._shares: RecentAnswers[str, TokenBucket] = RecentAnswers(_SHARES, now)
+        self._overall = TokenBucket(overall, now())
 
     def take(self, domain: Domain) -> float:
         """Take the tokens for one name and return 0; else return how many seconds until there are some."""
         now, owner = self._now(), registered_domain(domain)
         known = self._shares.get(owner)
-        share = known[0] if known else Tokens(self._share, now)
+        share = known[0] if known else TokenBucket(self._share, now)
         if wait := max(share.missing(now), self._overall.missing(now)):
             return wait
         share.take()

@@ -16,7 +16,7 @@ from certctl.serve.settings import ServeSettings
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, is_settled, obtain
 from certctl.stories.journey import Journey
-from certctl.stories.remove import stay_away
+from certctl.stories.remove import refuse_if_removed_lately
 from certctl.stories.result import Step, StepTaken
 from certctl.txt_records import TxtDemand
 from certctl.values import Approval, Certificate, Delegation, DnsSolver, Done, Issued, Pem, Suggestion
@@ -43,7 +43,7 @@ class Worker:
         """
         return self._take(domain, partial(self._world.dns.verify, domain))
 
-    def go_on(self, delegation: Delegation) -> WireResult:
+    def issue_verified(self, delegation: Delegation) -> WireResult:
         """Issue for a name that the unprivileged process has verified, and return the result."""
         return self._take(delegation.domain, lambda: delegation)
 
@@ -55,7 +55,7 @@ class Worker:
         journey, approval = Journey(domain, Silent()), None
         with journey.attempt():
             row = self._world.store.domain(domain)
-            stay_away(row, self._world.clock.now())
+            refuse_if_removed_lately(row, self._world.clock.now())
             if not (row and is_settled(row, self._world)):
                 delegation = journey.step(Step.VERIFY, verify)
                 approval = journey.step(Step.APPROVE, self._world.operator.approve, delegation)
@@ -86,31 +86,31 @@ class QueueingCa:
             return self._ca.obtain(approval, solver, replaces=replaces)
 
     def begin(self, approval: Approval) -> TxtDemand:
-        """Pass on."""
+        """Pass the call on to the CA."""
         return self._ca.begin(approval)
 
     def require_ready(self) -> Done:
-        """Pass on."""
+        """Pass the call on to the CA."""
         return self._ca.require_ready()
 
     def suggestion(self, certificate: Certificate, pem: Pem) -> Suggestion:
-        """Pass on."""
+        """Pass the call on to the CA."""
         return self._ca.suggestion(certificate, pem)
 
     def acknowledge_stored(self, certificate: Certificate) -> None:
-        """Pass on."""
+        """Pass the call on to the CA."""
         self._ca.acknowledge_stored(certificate)
 
     def unacknowledged(self) -> Collection[str]:
-        """Pass on."""
+        """Pass the call on to the CA."""
         return self._ca.unacknowledged()
 
     def abandon(self, domain: Domain) -> None:
-        """Pass on."""
+        """Pass the call on to the CA."""
         self._ca.abandon(domain)
 
     def revoke(self, certificate: Certificate, pem: Pem) -> None:
-        """Pass on."""
+        """Pass the call on to the CA."""
         self._ca.revoke(certificate, pem)
 
     def close(self) -> None:
@@ -167,13 +167,13 @@ class Silent:
     """A listener that ignores every event: the daemon logs the flight's result."""
 
     def started(self, domain: Domain, step: Step) -> None:
-        """Say nothing."""
+        """Do nothing: a flight has no progress to show."""
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Say nothing."""
+        """Do nothing: the flight's result is logged."""
 
     def arrived(self, journey: Journey) -> None:
-        """Say nothing."""
+        """Do nothing: the flight's result is logged."""
 
     def warn(self, text: str) -> None:
-        """Say nothing: first visits are not renewals."""
+        """Do nothing: a warning concerns renewals, not first visits."""

@@ -79,7 +79,7 @@ class SqliteStore:
             return reading.candidates(db, now, shares)
 
     def ari_due(self, now: datetime) -> Sequence[DomainRow]:
-        """Return the active domains about whose certificate the CA should be asked again (ARI)."""
+        """Return the active domains with a certificate that has no suggestion of the CA's (ARI), or an old one."""
         with self._reading() as db:
             return reading.ari_due(db, now)
 

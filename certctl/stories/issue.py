@@ -12,8 +12,8 @@ from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.journey import Journey, take_together
-from certctl.stories.quota import NoOrderYet, keep_resting, request_for, spending
-from certctl.stories.remove import stay_away
+from certctl.stories.quota import NoOrderYet, refuse_in_backoff, request_for, spending
+from certctl.stories.remove import refuse_if_removed_lately
 from certctl.stories.result import Step
 from certctl.stories.unknown import require_newest, spare_order
 from certctl.values import Approval, DnsSolver, DomainRow, Done, Site, State
@@ -64,7 +64,7 @@ def _approval_if_needed(journey: Journey, world: World, approval: Approval | Non
     if row and row.certificate and not journey.insists and is_settled(row, world):
         return None  # perhaps another run finished it while we waited
     if approval:
-        stay_away(row, world.clock.now(), approval)
+        refuse_if_removed_lately(row, world.clock.now(), approval)
     else:
         approval = verify_and_approve(journey, world)
         if row and row.state is State.REMOVED and row.certificate is None:
@@ -73,7 +73,7 @@ def _approval_if_needed(journey: Journey, world: World, approval: Approval | Non
         if row.certificate and not is_due(row, world.clock.now(), world.fallback_fraction):
             world.store.set_state(journey.domain, State.ACTIVE)  # it was parked, or kept when it was removed
             return None
-        keep_resting(row, world)
+        refuse_in_backoff(row, world)
     return approval
 
 
@@ -184,10 +184,10 @@ def _deploy_together(journeys: Sequence[Journey], leaving: Sequence[Journey], wo
             journey.changed |= changed
             journey.succeed("issue", world)
     for journey in journeys:
-        let_copy_go(journey, world)
+        remove_working_directory(journey, world)
 
 
-def let_copy_go(journey: Journey, world: World) -> None:
+def remove_working_directory(journey: Journey, world: World) -> None:
     """Remove the working directory of a certificate that nginx has now; a failure is left to a later run."""
     if journey.certificate:
         try:

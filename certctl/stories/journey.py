@@ -22,7 +22,7 @@ from certctl.txt_records import TxtDemand
 from certctl.values import Certificate, DomainRow, Event, Mode, Site, State
 
 
-class Told(Protocol):
+class HasSummary(Protocol):
     """The result of a step: anything with a summary for people."""
 
     @property
@@ -51,7 +51,7 @@ class Listener(Protocol):
         ...
 
 
-T = TypeVar("T", bound=Told)
+T = TypeVar("T", bound=HasSummary)
 P = ParamSpec("P")
 
 
@@ -147,7 +147,7 @@ class Journey:
         except CertctlError as error:
             self.fail(error, world)
 
-    def while_held(self, world: World, work: Callable[[World], None]) -> None:
+    def with_lock(self, world: World, work: Callable[[World], None]) -> None:
         """Call ``work`` while this run holds the domain's lock; the journey ends when lock or call fails."""
         with self.attempt(world), world.holding(self.domain) as held, self.attempt(held):
             work(held)
@@ -186,7 +186,7 @@ class Journey:
         still_parked = self.before and self.before.state in PARKED and self.before.state is self.state
         if not still_parked:
             self._record(world, self.steps[-1].name, error.slug, error.message)
-        world.store.failed(self.domain, error.slug, quota.rest(self.domain, error, world))
+        world.store.failed(self.domain, error.slug, quota.backoff_until(self.domain, error, world))
 
     def _end(self, world: World | None) -> None:
         if world is None:
@@ -216,7 +216,7 @@ def take_together(
     return result
 
 
-def _note(journeys: Sequence[Journey], name: Step, began: float, outcome: Told | CertctlError) -> None:
+def _note(journeys: Sequence[Journey], name: Step, began: float, outcome: HasSummary | CertctlError) -> None:
     failed = isinstance(outcome, CertctlError)
     detail = outcome.message if isinstance(outcome, CertctlError) else outcome.summary
     taken = StepTaken(name, not failed, round((time.monotonic() - began) * 1000), detail)

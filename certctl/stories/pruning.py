@@ -37,7 +37,7 @@ def prune(world: World) -> int:
     return gone
 
 
-def let_copies_go(world: World) -> None:
+def remove_working_directories(world: World) -> None:
     """Remove the working directory of each certificate that nginx has, and with it the second copy of its key.
 
     A failure is left to the next run; the directory of a certificate that is not in the mirror yet stays.

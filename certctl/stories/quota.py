@@ -67,7 +67,7 @@ def _take(request: Request, world: World) -> datetime:
     raise _exhausted(spend, wait, world)
 
 
-def keep_resting(row: DomainRow, world: World) -> None:
+def refuse_in_backoff(row: DomainRow, world: World) -> None:
     """Refuse a domain that is in its back-off.
 
     Raises:
@@ -93,7 +93,7 @@ def command_for(domain: Domain) -> str:
     return f"certctl wildcard {domain.zone}" if domain.is_wildcard else f"certctl issue {domain}"
 
 
-def rest(domain: Domain, error: CertctlError, world: World) -> datetime | None:
+def backoff_until(domain: Domain, error: CertctlError, world: World) -> datetime | None:
     """Return the end of a domain's back-off after this error; None when it was no attempt that the CA counts."""
     if not _was_attempt(error):
         return None

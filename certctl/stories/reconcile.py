@@ -28,7 +28,7 @@ class Reconciled:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Orphans:
     """The domains that nginx has files for and the store has no certificate of.
 
     Attributes:
@@ -47,7 +47,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
     not at all. It is idempotent: where nothing differs, nothing is written and nginx is not reloaded.
     """
     ended = finish_removals(world, start)
-    found = sort_out(world)
+    found = find_orphans(world)
     leaving = [start(domain) for domain in found.leaving]
     finished = [domain for domain in found.leaving if _is_certificate_left(domain, world)]
     journeys = publish_everyone(world, start, leaving)
@@ -63,7 +63,7 @@ def reconcile(world: World, start: Start) -> Reconciled:
     return Reconciled([*ended, *known, *leaving, *cleared], less)
 
 
-def sort_out(world: World) -> Found:
+def find_orphans(world: World) -> Orphans:
     """Return the domains that nginx has files for and the store has no certificate of."""
     names = world.web.names()
     known = {row.domain for row in world.store.domains() if _is_served(row)}
@@ -76,7 +76,7 @@ def sort_out(world: World) -> Found:
             leaving.append(domain)
         elif is_unknown(row):
             unknown.append(domain)
-    return Found(leaving, unknown)
+    return Orphans(leaving, unknown)
 
 
 def publish_everyone(world: World, start: Start, leaving: Sequence[Journey] = ()) -> Sequence[Journey]:

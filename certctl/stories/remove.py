@@ -8,7 +8,7 @@ from math import ceil
 
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, NotApproved, Unreachable
-from certctl.moments import STAYS_AWAY, is_void
+from certctl.moments import REFUSED_AFTER_REMOVAL, is_void
 from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.journey import Journey
@@ -23,7 +23,7 @@ def remove(journey: Journey, world: World, removal: Removal = Removal.FORGET) ->
     ``renew``, and the handshake that confirms it is no first visit (see ``refuse_if_removed_lately``). Last the
     operator is asked whether a later visit would bring the domain back.
     """
-    journey.while_held(world, lambda held: _take_out(journey, held, removal))
+    journey.with_lock(world, lambda held: _take_out(journey, held, removal))
     if journey.ok and not journey.domain.is_wildcard:
         journey.still_approved = world.operator.would_approve(journey.domain)
 
@@ -32,7 +32,7 @@ def finish_removals(world: World, start: Callable[[Domain], Journey]) -> Sequenc
     """Do the rest of what ``remove`` began and did not end: nothing of it is kept that was not to be kept."""
     journeys = [start(row.domain) for row in world.store.half_removed()]
     for journey in journeys:
-        journey.while_held(world, partial(_finish, journey))
+        journey.with_lock(world, partial(_finish, journey))
     return journeys
 
 
@@ -42,7 +42,7 @@ def _finish(journey: Journey, world: World) -> None:
         _take_out(journey, world, row.removal)
 
 
-def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:
+def refuse_if_removed_lately(row: DomainRow | None, now: datetime, yes: Approval | None = None) -> None:
     """Refuse a first visit to a domain that was removed lately, or with an approval from before its removal.
 
     For ten minutes the approval endpoint is not asked: visits that are still under way, our own handshake among
@@ -52,9 +52,9 @@ def stay_away(row: DomainRow | None, now: datetime, yes: Approval | None = None)
     Raises:
         NotApproved: ``removed-lately``, with the time to wait.
     """
-    if row is None or row.state is not State.REMOVED or is_void(row.since, now, STAYS_AWAY):
+    if row is None or row.state is not State.REMOVED or is_void(row.since, now, REFUSED_AFTER_REMOVAL):
         return
-    until = row.since + STAYS_AWAY
+    until = row.since + REFUSED_AFTER_REMOVAL
     if now >= until and (yes is None or yes.given_at > row.since):
         return
     raise NotApproved(

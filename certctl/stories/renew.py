@@ -12,7 +12,7 @@ from certctl.ports.world import World
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, order, side_by_side
 from certctl.stories.journey import Journey
-from certctl.stories.quota import keep_resting
+from certctl.stories.quota import refuse_in_backoff
 from certctl.stories.result import PARKED, Step
 from certctl.stories.wildcard import approve_own, by_hand, needs_person, solver_of
 from certctl.values import Approval, Certificate, DomainRow, State, Suggestion
@@ -42,7 +42,7 @@ def renew_one(journey: Journey, world: World) -> None:
     A domain that no longer ends at our target, or is no longer approved, is parked: it is served until its
     certificate expires, places no orders, is verified again by every run, and is renewed once it is back.
     """
-    journey.while_held(world, lambda held: _renew(journey, held))
+    journey.with_lock(world, lambda held: _renew(journey, held))
 
 
 def _renew(journey: Journey, world: World) -> None:
@@ -54,10 +54,10 @@ def _renew(journey: Journey, world: World) -> None:
     due = journey.insists or is_due(row, world.clock.now(), world.fallback_fraction)
     if row.certificate and _is_unpublished(row) and not due:
         return
-    _welcome_again(journey, row, world)
+    _approve_and_order(journey, row, world)
 
 
-def _welcome_again(journey: Journey, row: DomainRow, world: World) -> None:
+def _approve_and_order(journey: Journey, row: DomainRow, world: World) -> None:
     if needs_person(row):
         raise by_hand(row, world)
     own = row.domain.is_wildcard
@@ -68,7 +68,7 @@ def _welcome_again(journey: Journey, row: DomainRow, world: World) -> None:
     if not journey.insists:
         if not is_due(row, world.clock.now(), world.fallback_fraction):
             return
-        keep_resting(row, world)
+        refuse_in_backoff(row, world)
     order(journey, approval, world, row.solver)
 
 

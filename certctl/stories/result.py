@@ -140,7 +140,7 @@ class JourneyResult:
         return "ari" if asked else "share"
 
     @property
-    def wakes(self) -> bool:
+    def fails_timer_run(self) -> bool:
         """Tell whether a run by a timer should fail for this (exit ≠ 0, ``OnFailure=``).
 
         It does for faults that the operator can mend, and for every fault but a customer's once the certificate is

@@ -16,9 +16,9 @@ from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
 from certctl.stories.issue import deploy, is_settled, order
 from certctl.stories.journey import Journey
-from certctl.stories.quota import keep_resting, request_for, spending
+from certctl.stories.quota import refuse_in_backoff, request_for, spending
 from certctl.stories.result import Step
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import Approval, DnsSolver, DomainRow, Event, State
 
 BY_HAND = DnsSolver("manual")
@@ -33,21 +33,21 @@ def wildcard(journey: Journey, solver: DnsSolver, world: World) -> None:
 
 def obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
     """Verify the zone → approve it as our own → obtain by DNS-01, and store the solver for the renewals."""
-    journey.while_held(world, lambda held: _obtain(journey, solver, held))
+    journey.with_lock(world, lambda held: _obtain(journey, solver, held))
 
 
 def _obtain(journey: Journey, solver: DnsSolver, world: World) -> None:
     if not _has_nothing_to_do(journey, solver, world):
         approval = approve_own(journey, solver, world)
         if journey.before and not journey.insists and not solver.is_manual:
-            keep_resting(journey.before, world)
+            refuse_in_backoff(journey.before, world)
         order(journey, approval, world, solver)
     world.store.set_solver(journey.domain, solver)
 
 
 def begin(journey: Journey, world: World) -> None:
     """Place the order, if it is due, and set ``journey.demand``: a person adds the records and goes on later."""
-    journey.while_held(world, lambda held: _begin(journey, held))
+    journey.with_lock(world, lambda held: _begin(journey, held))
 
 
 def _begin(journey: Journey, world: World) -> None:
@@ -61,7 +61,7 @@ def _begin(journey: Journey, world: World) -> None:
     request = request_for(domain, renewal=journey.certificate is not None)
     with spending(replace(request, begins=True), world):
         journey.demand = journey.step(Step.ORDER, world.ca.begin, approval)
-    journey.changed = journey.demand.opened is not Opened.SAME
+    journey.changed = journey.demand.opened is not OrderOrigin.SAME
 
 
 def _has_nothing_to_do(journey: Journey, solver: DnsSolver, world: World) -> bool:

@@ -85,7 +85,7 @@ def running(root: Path, port: int, http_port: int, tls: Mapping[str, object]) ->
     daemon = daemons.start("caddy", ["caddy", "run", "--config", str(file)], root / "caddy.log", env)
     try:
         wait_for(lambda: _listens(port) or not daemon.running)
-        assert daemon.running, daemon.last_words()
+        assert daemon.running, daemon.log_tail()
         yield daemon
     finally:
         daemons.stop(daemon)

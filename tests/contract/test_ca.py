@@ -17,7 +17,7 @@ from certctl.certificates import same_key
 from certctl.domain import Domain
 from certctl.errors import Refused, Unreachable
 from certctl.ports.parties import CertificateAuthority
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import Certificate, Issued
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, approval, ca_lab, patient
@@ -195,7 +195,7 @@ def test_what_is_left_of_making_one_is_known_until_it_is_settled_or_the_domain_l
 def test_a_wildcard_is_begun_once_and_shown_again(world: World) -> None:
     before = world.orders
     first, again = (world.batch().begin(approval("*.begun.example.com")) for _ in range(2))
-    assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
+    assert (first.opened, again.opened) == (OrderOrigin.NEW, OrderOrigin.SAME)
     assert (again.values, again.until) == (first.values, first.until)
     assert len(set(first.values)) == 2
     assert first.sight.asked == "_acme-challenge.begun.example.com"

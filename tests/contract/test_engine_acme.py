@@ -24,7 +24,7 @@ from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.io.clock import SystemClock
 from certctl.io.files import make_directory
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import DnsSolver, Issued
 from tests.fakes.ca import FakeCa
 from tests.fakes.ca_lab import CaLab, Dark, approval, ca_lab, patient
@@ -112,13 +112,13 @@ def test_an_order_is_begun_and_shown_again_whatever_the_engine(lab: CaLab, tmp_p
     first, again = (
         Authority(settings, engine, operator=operator).begin(approval("*.example.com")) for _ in range(2)
     )
-    assert (first.opened, again.opened) == (Opened.NEW, Opened.SAME)
+    assert (first.opened, again.opened) == (OrderOrigin.NEW, OrderOrigin.SAME)
     assert len(set(first.values)) == 2
     assert again.values == first.values
     assert first.until
     lab.restart()  # now the CA knows neither the order nor the account
     anew = Authority(settings, engine, operator=operator).begin(approval("*.example.com"))
-    assert anew.opened is Opened.ANEW
+    assert anew.opened is OrderOrigin.ANEW
     assert set(anew.values).isdisjoint(first.values)
 
 
@@ -510,7 +510,7 @@ def test_a_ca_that_is_away_for_a_moment_costs_a_person_no_order(server: FakeAcme
     with pytest.raises(Unreachable):
         Authority(settings, operator=operator).begin(approval("*.example.com"))
     server.faults.answers["dir"] = there
-    assert Authority(settings, operator=operator).begin(approval("*.example.com")).opened is Opened.SAME
+    assert Authority(settings, operator=operator).begin(approval("*.example.com")).opened is OrderOrigin.SAME
     assert server.orders == 1
 
 

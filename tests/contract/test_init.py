@@ -9,7 +9,7 @@ import pytest
 
 from certctl.app.context import Context
 from certctl.app.health import configuration
-from certctl.app.identity import borrowed
+from certctl.app.identity import foreign_defaults
 from certctl.app.toml_edit import with_value
 from certctl.cli import run
 from certctl.cli.framework import Invocation
@@ -159,7 +159,7 @@ TARGET, URL, ZONE = (
 
 
 def test_who_sets_only_the_target_hears_where_customers_names_go(tmp_path: Path) -> None:
-    said, fix = borrowed(on_a_host(tmp_path, TARGET)) or ("", "")
+    said, fix = foreign_defaults(on_a_host(tmp_path, TARGET)) or ("", "")
     assert "https://api.hyperping.io/approvalendpoint/{domain} (the names of customers are sent there)" in said
     assert "[dns]" not in said
     assert fix == "certctl init --approval-url URL --zone ZONE"
@@ -195,13 +195,13 @@ def test_validate_and_doctor_name_each_default_that_is_in_force(
 )
 def test_what_the_operator_chose_is_no_default_even_if_it_is_the_same(tmp_path: Path, text: str) -> None:
     context = on_a_host(tmp_path, text)
-    assert borrowed(context) is None
+    assert foreign_defaults(context) is None
     assert [finding.level for finding in configuration(context)] == [Level.OK]
 
 
 def test_the_environment_chooses_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CERTCTL_DNS__TARGET", "pages.example.net")
-    assert borrowed(on_a_host(tmp_path, URL + ZONE)) is None
+    assert foreign_defaults(on_a_host(tmp_path, URL + ZONE)) is None
 
 
 def test_a_sandbox_is_nobodys_host(host: Debian) -> None:

@@ -10,7 +10,7 @@ from certctl.ca.certificate import describe
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, Refused, Unreachable
 from certctl.slugs import Slug
-from certctl.txt_records import Opened, TxtDemand, TxtSight
+from certctl.txt_records import OrderOrigin, TxtDemand, TxtSight
 from certctl.values import Approval, Certificate, DnsSolver, Done, Issued, Pem, Suggestion
 
 
@@ -79,8 +79,8 @@ class FakeCa:
     def begin(self, approval: Approval) -> TxtDemand:
         domain = approval.domain
         self.require_ready()
-        opened = Opened.SAME if domain in self._begun or domain in self.left else Opened.NEW
-        self.orders += opened is Opened.NEW
+        opened = OrderOrigin.SAME if domain in self._begun or domain in self.left else OrderOrigin.NEW
+        self.orders += opened is OrderOrigin.NEW
         until = self._begun.setdefault(domain, (self.clock or datetime.now(UTC)) + timedelta(days=7))
         asked = f"_acme-challenge.{domain.zone}"
         return TxtDemand(("A" * 43, "B" * 43), TxtSight(asked, asked, domain.zone), until, opened=opened)

@@ -19,7 +19,7 @@ from certctl.serve.answers import Answer
 from certctl.serve.app import application
 from certctl.serve.daemon import Daemon, Listeners, Probe
 from certctl.serve.metrics import Metrics
-from certctl.serve.ondemand import Host, Landing, OnDemand
+from certctl.serve.ondemand import FlightResult, Host, OnDemand
 from certctl.serve.settings import ServeSettings
 from certctl.serve.worker import Worker
 from certctl.slugs import Slug
@@ -75,14 +75,14 @@ class Heard:
     """A watcher and a voice that remember."""
 
     answers: list[Answer] = field(default_factory=list)
-    landings: list[Landing] = field(default_factory=list)
+    landings: list[FlightResult] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     def answered(self, answer: Answer) -> None:
         self.answers.append(answer)
 
-    def landed(self, landing: Landing) -> None:
-        self.landings.append(landing)
+    def flight_ended(self, result: FlightResult) -> None:
+        self.landings.append(result)
 
     def note(self, text: str) -> None:
         self.said.append(text)

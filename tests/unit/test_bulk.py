@@ -9,7 +9,7 @@ import pytest
 
 from certctl.app.bulk import bulk
 from certctl.app.context import Context
-from certctl.app.progress import Outlook, Pace
+from certctl.app.progress import OrderForecast, RunProgress
 from certctl.budget import Limit
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import open_context
@@ -23,8 +23,8 @@ from tests.fakes.world import FakeClock
 LETS_ENCRYPT = Limit(300, timedelta(seconds=36), "account")
 
 
-def pace(clock: FakeClock, spent: list[datetime], total: int, orders: int) -> Pace:
-    return Pace(total, orders, clock, Outlook(LETS_ENCRYPT, lambda _: spent, clock))
+def pace(clock: FakeClock, spent: list[datetime], total: int, orders: int) -> RunProgress:
+    return RunProgress(total, orders, clock, OrderForecast(LETS_ENCRYPT, lambda _: spent, clock))
 
 
 def test_the_rest_is_told_by_the_pace_so_far_while_no_limit_is_near() -> None:

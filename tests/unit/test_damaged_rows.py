@@ -84,7 +84,7 @@ def test_a_run_of_renewals_goes_on_with_the_others_and_names_the_damaged_one(hur
     renew(journeys, hurt.world)
     assert slugs(*journeys) == {HURT.name: "store-row-damaged", FINE.name: ""}
     assert (hurt.ca.orders, hurt.web.served(HURT)) == (3, served)
-    assert [journey.result.wakes for journey in journeys if journey.error] == [True]
+    assert [journey.result.fails_timer_run for journey in journeys if journey.error] == [True]
 
 
 def test_reconcile_neither_takes_out_nor_rewrites_what_it_cannot_read(hurt: FakeWorld) -> None:

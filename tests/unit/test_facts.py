@@ -10,7 +10,7 @@ from certctl.domain import Domain
 from certctl.errors import CATALOGUE, CertctlError
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy
-from certctl.stories.quota import request_for, rest, spending
+from certctl.stories.quota import backoff_until, request_for, spending
 from certctl.stories.renew import is_waiting
 from certctl.stories.result import Disposition, JourneyResult, Step
 from certctl.values import Done, Site
@@ -45,7 +45,7 @@ def those(of_which: Callable[[CertctlError], bool], *, quota_used: bool = False)
 @pytest.mark.parametrize(("quota_used", "more"), [(True, {"certbot-killed"}), (False, set[str]())])
 def test_a_domain_rests_after_an_attempt_at_the_ca(fake: FakeWorld, more: set[str], *, quota_used: bool) -> None:
     def rests(error: CertctlError) -> bool:
-        return rest(Domain("a.example.com"), error, fake.world) is not None
+        return backoff_until(Domain("a.example.com"), error, fake.world) is not None
 
     assert those(rests, quota_used=quota_used) == VALIDATIONS | PERHAPS_MADE | OTHER_ATTEMPTS | more
 

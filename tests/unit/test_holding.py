@@ -17,12 +17,12 @@ from certctl.ports.world import World
 from certctl.slugs import Slug
 from certctl.stories.issue import deploy, issue, obtain
 from certctl.stories.journey import Journey
-from certctl.stories.pruning import let_copies_go
+from certctl.stories.pruning import remove_working_directories
 from certctl.stories.reconcile import reconcile
 from certctl.stories.remove import remove
 from certctl.stories.renew import renew, renew_one
 from certctl.stories.wildcard import BY_HAND, begin, wildcard
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import Approval, Certificate, DnsSolver, Issued, Pem, State
 from tests.fakes.ca import FakeCa
 from tests.fakes.world import FakeWorld, ThreadLocks
@@ -234,17 +234,17 @@ def test_a_copy_that_a_kill_left_goes_once_its_certificate_is_in_the_mirror_and_
     fake.ca.left[NAME] = Issued(certificate_of(fake), issued)
     other = fake.customer("obtained.example.com")
     obtain(fake.journey(other), fake.world)
-    let_copies_go(fake.world)
+    remove_working_directories(fake.world)
     assert copies(fake) == [other]
 
 
 def test_an_order_that_was_begun_is_no_copy_of_a_certificate(fake: FakeWorld) -> None:
     begin(fake.journey(ZONE), fake.world)
     fake.store.failed(ZONE, Slug.WILDCARD_MANUAL, None)
-    let_copies_go(fake.world)
+    remove_working_directories(fake.world)
     begin(again := fake.journey(ZONE), fake.world)
     assert again.demand
-    assert (again.demand.opened, fake.ca.orders) == (Opened.SAME, 1)
+    assert (again.demand.opened, fake.ca.orders) == (OrderOrigin.SAME, 1)
 
 
 def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +260,7 @@ def test_a_copy_that_cannot_go_keeps_no_other_one(fake: FakeWorld, monkeypatch: 
         settled(certificate)
 
     monkeypatch.setattr(fake.ca, "acknowledge_stored", busy)
-    let_copies_go(fake.world)
+    remove_working_directories(fake.world)
     assert copies(fake) == [names[1]]
 
 
@@ -294,7 +294,7 @@ def test_a_copy_that_stayed_is_not_the_wildcard_that_a_person_begins(fake: FakeW
     assert copies(fake) == [ZONE]
     begin(begun := fake.journey(ZONE, insists=True), fake.world)
     assert begun.demand
-    assert begun.demand.opened is Opened.NEW
+    assert begun.demand.opened is OrderOrigin.NEW
     wildcard(fake.journey(ZONE, insists=True), BY_HAND, fake.world)
     row = fake.store.domain(ZONE)
     assert row

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certctl.app.batch import Batch, finish
-from certctl.app.result import wakes
+from certctl.app.result import fails_timer_run
 from certctl.cli.framework import Invocation
 from certctl.cli.output.journal import JournalReport, Priority, is_journal, line
 from certctl.cli.output.text import TextReport
@@ -37,7 +37,7 @@ def reporter(**asked: bool | int) -> JournalReport:
 def run(fake: FakeWorld, report: JournalReport) -> int:
     journeys = [Journey(row.domain, report) for row in waiting(fake.world)]
     renew(journeys, fake.world)
-    return finish(Batch(journeys, []), report, lambda o: f"{o.domain}: renewed", wakes)
+    return finish(Batch(journeys, []), report, lambda o: f"{o.domain}: renewed", fails_timer_run)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from certctl.app import move_journal
-from certctl.app.daemon_parts import StayingLocks
+from certctl.app.daemon_factory import FencedLocks
 from certctl.app.move_journal import Kind, Move
 from certctl.domain import Domain
 from certctl.errors import Busy, ConfigInvalid
@@ -82,9 +82,9 @@ def test_who_waits_goes_on_when_the_move_is_over(tmp_path: Path) -> None:
     worker.join()
 
 
-def staying(tmp_path: Path) -> StayingLocks:
+def staying(tmp_path: Path) -> FencedLocks:
     (tmp_path / "state").mkdir()
-    return StayingLocks(HostLocks(tmp_path / "locks", timedelta(0)), tmp_path / "state", tmp_path / "sites")
+    return FencedLocks(HostLocks(tmp_path / "locks", timedelta(0)), tmp_path / "state", tmp_path / "sites")
 
 
 def test_a_daemon_takes_no_name_while_its_host_moves(tmp_path: Path) -> None:

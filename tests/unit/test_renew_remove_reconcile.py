@@ -13,7 +13,7 @@ from certctl.slugs import Slug
 from certctl.stories.issue import issue, obtain
 from certctl.stories.journey import Journey
 from certctl.stories.reconcile import reconcile
-from certctl.stories.remove import remove, stay_away
+from certctl.stories.remove import refuse_if_removed_lately, remove
 from certctl.stories.renew import is_waiting, renew, renew_one, waiting
 from certctl.values import Removal, State
 from tests.fakes.web import FakeWeb
@@ -153,7 +153,7 @@ def test_only_a_yes_that_was_given_after_the_removal_brings_a_visitor_back(
     fake.operator.now = row.since + timedelta(seconds=seconds)
     yes = fake.operator.approve(fake.dns.verify(domain))
     with nullcontext() if comes_back else pytest.raises(NotApproved):
-        stay_away(row, row.since + timedelta(minutes=10), yes)
+        refuse_if_removed_lately(row, row.since + timedelta(minutes=10), yes)
 
 
 def test_a_removal_says_whether_the_operator_would_approve_the_name_again(fake: FakeWorld) -> None:
@@ -184,7 +184,7 @@ def test_a_removal_that_another_run_finishes_a_day_later_keeps_visitors_away_fro
         reconcile(fake.world, fake.journey)
     assert not fake.web.served(domain)
     with pytest.raises(NotApproved) as caught:
-        stay_away(fake.store.domain(domain), fake.clock.now())
+        refuse_if_removed_lately(fake.store.domain(domain), fake.clock.now())
     assert caught.value.retry_after == 600
 
 

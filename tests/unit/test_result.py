@@ -69,14 +69,14 @@ def test_a_run_fails_for_what_the_operator_can_mend_and_for_what_gets_late(
     in_time: bool,  # noqa: FBT001
     late: bool,  # noqa: FBT001
 ) -> None:
-    assert (ended(slug).wakes, ended(slug, late=True).wakes) == (in_time, late)
+    assert (ended(slug).fails_timer_run, ended(slug, late=True).fails_timer_run) == (in_time, late)
 
 
 @pytest.mark.parametrize("state", [State.MOVED, State.UNWANTED])
 @pytest.mark.parametrize("slug", [Slug.DNS_CNAME_MISMATCH, Slug.APPROVAL_REFUSED, Slug.DNS_UNREACHABLE])
 def test_a_parked_domain_wakes_nobody_however_late(state: State, slug: Slug) -> None:
     parked = ended(slug, state=state, late=True)
-    assert (parked.disposition, parked.wakes) == (Disposition.PARKED, False)
+    assert (parked.disposition, parked.fails_timer_run) == (Disposition.PARKED, False)
 
 
 def test_a_first_certificate_is_issued_and_the_next_one_renewed(fake: FakeWorld) -> None:
@@ -132,7 +132,7 @@ def test_a_domain_that_returns_while_the_ca_is_down_is_no_longer_parked(fake: Fa
     fake.ca.outage = True
     journey = run(fake, domain)
     assert journey.state is State.ACTIVE
-    assert (journey.result.disposition, journey.result.late, journey.result.wakes) == (
+    assert (journey.result.disposition, journey.result.late, journey.result.fails_timer_run) == (
         Disposition.FAILED,
         True,
         True,
@@ -144,9 +144,9 @@ def test_a_failure_gets_late_when_half_of_the_time_for_it_is_gone(fake: FakeWorl
     domain = live_one(fake)
     fake.ca.outage = True
     fake.days_pass(61)
-    assert not result(fake, domain).wakes
+    assert not result(fake, domain).fails_timer_run
     fake.days_pass(15)
-    assert result(fake, domain).wakes
+    assert result(fake, domain).fails_timer_run
 
 
 def test_resting_is_not_another_failure(fake: FakeWorld) -> None:
@@ -165,7 +165,11 @@ def test_what_nginx_did_not_take_is_published_by_the_next_run_without_an_order(f
     fake.days_pass(61)
     fake.web.refused.add(domain)
     failed = run(fake, domain)
-    assert (failed.result.disposition, failed.result.wakes, fake.ca.orders) == (Disposition.FAILED, True, 2)
+    assert (failed.result.disposition, failed.result.fails_timer_run, fake.ca.orders) == (
+        Disposition.FAILED,
+        True,
+        2,
+    )
     fake.web.refused.clear()
     asked = len(fake.dns.asked)
     assert [row.domain for row in waiting(fake.world)] == [domain]

@@ -15,9 +15,9 @@ from certctl.serve.answers import READY, Answer, Kind, WireResult, of_error
 from certctl.serve.memory import RecentAnswers
 from certctl.serve.metrics import Metrics
 from certctl.serve.miss_socket import missed_name
-from certctl.serve.ondemand import Landing
+from certctl.serve.ondemand import FlightResult
 from certctl.serve.pages import page
-from certctl.serve.rate_limit import Caps
+from certctl.serve.rate_limit import RateLimiter
 from certctl.serve.settings import Rate, ServeSettings
 from certctl.slugs import Slug
 from certctl.values import Mode
@@ -60,12 +60,12 @@ def test_what_was_learnt_anew_stays_longest_too() -> None:
 def test_a_hundred_thousand_names_leave_no_more_than_the_memory_holds() -> None:
     settings, now = ServeSettings(), Time()
     memory = RecentAnswers[Domain, str](settings.memory, now)
-    caps = Caps(settings.per_registered_domain, Rate(burst=10**6, refill=timedelta(seconds=1)), now)
+    limiter = RateLimiter(settings.per_registered_domain, Rate(burst=10**6, refill=timedelta(seconds=1)), now)
     sizes = []
     tracemalloc.start()
     for number in range(100_000):
         domain = Domain(f"www.name{number}.com")
-        caps.take(domain)
+        limiter.take(domain)
         memory.put(domain, "no", 300)
         if number in {50_000, 99_999}:
             sizes.append(tracemalloc.get_traced_memory()[0])
@@ -76,22 +76,26 @@ def test_a_hundred_thousand_names_leave_no_more_than_the_memory_holds() -> None:
 
 def test_a_share_comes_back_with_time_and_never_grows_beyond_its_burst() -> None:
     now = Time()
-    caps = Caps(Rate(burst=2, refill=timedelta(seconds=6)), Rate(burst=100, refill=timedelta(seconds=1)), now)
+    limiter = RateLimiter(
+        Rate(burst=2, refill=timedelta(seconds=6)), Rate(burst=100, refill=timedelta(seconds=1)), now
+    )
     ours = [Domain(f"{label}.attacker.co.uk") for label in "abcdefgh"]
-    assert [caps.take(domain) for domain in ours[:3]] == [0, 0, 6]
-    assert caps.take(Domain("www.other.co.uk")) == 0
+    assert [limiter.take(domain) for domain in ours[:3]] == [0, 0, 6]
+    assert limiter.take(Domain("www.other.co.uk")) == 0
     now.moment = 6
-    assert [caps.take(domain) for domain in ours[3:5]] == [0, 6]
+    assert [limiter.take(domain) for domain in ours[3:5]] == [0, 6]
     now.moment = 10_000
-    assert [caps.take(domain) for domain in ours[5:]] == [0, 0, 6]
+    assert [limiter.take(domain) for domain in ours[5:]] == [0, 0, 6]
 
 
 def test_a_question_that_is_refused_for_its_share_costs_the_others_nothing() -> None:
-    caps = Caps(Rate(burst=1, refill=timedelta(hours=1)), Rate(burst=3, refill=timedelta(hours=1)), Time())
+    limiter = RateLimiter(
+        Rate(burst=1, refill=timedelta(hours=1)), Rate(burst=3, refill=timedelta(hours=1)), Time()
+    )
     for label in "abcdefgh":
-        caps.take(Domain(f"{label}.attacker.com"))
-    assert caps.take(Domain("www.first.com")) == caps.take(Domain("www.second.com")) == 0
-    assert caps.take(Domain("www.third.com")) > 0
+        limiter.take(Domain(f"{label}.attacker.com"))
+    assert limiter.take(Domain("www.first.com")) == limiter.take(Domain("www.second.com")) == 0
+    assert limiter.take(Domain("www.third.com")) > 0
 
 
 @pytest.mark.parametrize("slug", CATALOGUE)
@@ -138,8 +142,8 @@ def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit
     kind: Kind, *, is_trouble: bool
 ) -> None:
     metrics = Metrics(FakeClock(), lambda: True, Mode.LUA)
-    metrics.landed(
-        Landing(Domain("status.example.com"), WireResult(Answer(kind, slug=Slug.INTERNAL), orders=1), 0.5)
+    metrics.flight_ended(
+        FlightResult(Domain("status.example.com"), WireResult(Answer(kind, slug=Slug.INTERNAL), orders=1), 0.5)
     )
     summary = metrics.summary()
     assert summary["last_error"] == ({"code": "internal", "at": "2026-11-23T12:00:00Z"} if is_trouble else None)
@@ -152,7 +156,7 @@ def test_what_is_trouble_is_the_last_error_and_only_what_is_served_a_first_visit
 def test_half_of_the_first_visits_were_as_fast_as_the_median() -> None:
     metrics = Metrics(FakeClock(), lambda: False, Mode.LUA)
     for tenth in range(20, 0, -1):
-        metrics.landed(Landing(Domain("status.example.com"), WireResult(READY), tenth / 10))
+        metrics.flight_ended(FlightResult(Domain("status.example.com"), WireResult(READY), tenth / 10))
     assert metrics.summary()["first_hit"] == {"count": 20, "p50_ms": 1000, "p95_ms": 1900}
     assert metrics.summary()["store_up"] is False
 

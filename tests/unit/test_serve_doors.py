@@ -235,7 +235,7 @@ async def test_a_visitor_is_answered_in_time_and_the_next_one_finds_the_page(
         assert "being prepared" in first.body
         assert (second.status, second.headers["retry-after"]) == (503, "2")
         here.ca.gate.set()
-        await until(lambda: here.on_demand.flying == 0)
+        await until(lambda: here.on_demand.in_flight == 0)
         assert (await here.visit(NAME)).status == 200
     assert here.ca.orders == 1
 
@@ -249,7 +249,7 @@ async def test_no_more_orders_run_at_once_than_configured(fakes: FakeWorld, tmp_
         await asyncio.gather(*map(here.visit, names))
         await until(lambda: here.ca.inside == 3)
         here.ca.gate.set()
-        await until(lambda: here.on_demand.flying == 0)
+        await until(lambda: here.on_demand.in_flight == 0)
     assert (here.ca.most_inside, here.ca.orders) == (3, 9)
 
 
@@ -626,7 +626,7 @@ async def test_whatever_is_sent_to_the_miss_socket_nothing_comes_of_it(here: Ser
             here.miss(line.encode("utf-8", "surrogateescape") or b"\0")
             await asyncio.sleep(0)
         here.miss(b"\xff" * 60_000)
-        await until(lambda: here.on_demand.flying == 0)
+        await until(lambda: here.on_demand.in_flight == 0)
         assert (await here.get("/healthz")).status == 200
     assert all(name.isascii() and name == name.lower() for name in here.fakes.dns.asked)
     assert (here.ca.orders, here.fakes.operator.asked) == (0, [])
@@ -650,7 +650,7 @@ async def test_a_locked_store_is_not_yet_and_it_recovers_by_itself(fakes: FakeWo
         assert time.monotonic() - began < 20, "SQLite itself waits half a minute"
         other.execute("ROLLBACK")
         other.close()
-        await until(lambda: here.on_demand.flying == 0)
+        await until(lambda: here.on_demand.in_flight == 0)
         assert (await here.handshake(NAME)).status == 200
     assert here.ca.orders == 1
 
@@ -696,9 +696,9 @@ async def test_asked_to_stop_it_lets_go_of_a_name_nobody_has_looked_into_yet(
     async with serving(here) as daemon:
         visits = await stopped_with_two_waiting(here, daemon, first, second)
         await asyncio.gather(*visits)
-        await until(lambda: here.on_demand.flying == 1)
+        await until(lambda: here.on_demand.in_flight == 1)
         here.ca.gate.set()
-    ended = [(landing.domain, landing.answer.kind) for landing in here.heard.landings]
+    ended = [(result.domain, result.answer.kind) for result in here.heard.landings]
     assert ended == [(second, Kind.PREPARING), (first, Kind.READY)]
     assert fakes.dns.asked == [first.name]
 
@@ -716,8 +716,8 @@ async def test_an_order_that_does_not_end_is_interrupted_at_last(fakes: FakeWorl
     try:
         assert stopping.is_set()
         here.ca.gate.set()
-        await until(lambda: here.on_demand.flying == 0)
+        await until(lambda: here.on_demand.in_flight == 0)
     finally:
         stopping.clear()
-    assert [landing.answer.slug for landing in here.heard.landings] == ["interrupted"]
+    assert [result.answer.slug for result in here.heard.landings] == ["interrupted"]
     assert fakes.store.domain(Domain(NAME)).certificate  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from certctl.errors import Busy, CertctlError, ConfigInvalid, Interrupted, NotRe
 from certctl.serve import privsep_monitor as under_test
 from certctl.serve.answers import READY, Answer, Kind, WireResult, of_result
 from certctl.serve.privsep_child import PrivsepChild
-from certctl.serve.privsep_monitor import Duties, PrivsepMonitor
+from certctl.serve.privsep_monitor import PrivilegedOperations, PrivsepMonitor
 from certctl.serve.settings import ServeSettings
 from certctl.serve.worker import Silent
 from certctl.slugs import Slug
@@ -45,7 +45,7 @@ class Issuer:
     closed: bool = False
     gate: threading.Event | None = None
 
-    def go_on(self, delegation: Delegation) -> WireResult:
+    def issue_verified(self, delegation: Delegation) -> WireResult:
         self.asked.append(delegation.domain)
         self.told.append(delegation.summary)
         if self.gate:
@@ -90,7 +90,7 @@ def monitored(issuer: Issuer | None = None) -> Iterator[Monitored]:
     issuer = issuer or Issuer()
     with ours:
         here = Monitored(ours, issuer, threading.Thread())
-        duties = Duties(lambda text: parse_domain(text, NAMES), issuer, here.probe, lambda: True)
+        duties = PrivilegedOperations(lambda text: parse_domain(text, NAMES), issuer, here.probe, lambda: True)
         here.thread = threading.Thread(target=PrivsepMonitor(theirs, duties, SETTINGS).work)
         here.thread.start()
         yield here
@@ -262,10 +262,10 @@ def test_a_monitor_whose_listener_died_does_not_wait_for_what_is_at_the_ca(stopp
 def test_the_monitor_ends_as_its_listener_did_and_a_signal_that_comes_too_late_is_no_trouble() -> None:
     script = """
 import os, signal
-from certctl.serve.privsep_monitor import Duties, part
+from certctl.serve.privsep_monitor import PrivilegedOperations, fork_and_monitor
 from certctl.serve.settings import ServeSettings
 from tests.unit.test_serve_monitor import Issuer
-code = part(lambda line: 5, [], Duties(str, Issuer(), print, bool), ServeSettings(threads=1))
+code = fork_and_monitor(lambda line: 5, [], PrivilegedOperations(str, Issuer(), print, bool), ServeSettings(threads=1))
 os.kill(os.getpid(), signal.SIGTERM)
 print(code)
 """

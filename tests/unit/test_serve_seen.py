@@ -10,16 +10,16 @@ from typing import Self
 import pytest
 
 from certctl.app.context import Context
-from certctl.app.daemon_status import Sight, examine, look
+from certctl.app.daemon_status import DaemonStatus, examine, look
 from certctl.cli import run
 from certctl.cli.framework import Invocation
 from certctl.cli.opening import open_context
-from certctl.cli.output.daemon_log import ServeVoice
+from certctl.cli.output.daemon_log import DaemonLogWriter
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io import sockets
 from certctl.serve.answers import READY, Answer, Kind, WireResult
-from certctl.serve.ondemand import Landing
+from certctl.serve.ondemand import FlightResult
 from certctl.slugs import Slug
 from certctl.timer.files import Condition
 from certctl.timer.install import install, remove
@@ -35,8 +35,8 @@ NAME = Domain("status.example.com")
 REFUSED = Answer(Kind.REFUSED, timedelta(seconds=300), Slug.APPROVAL_REFUSED)
 
 
-def refused(name: Domain = NAME) -> Landing:
-    return Landing(name, WireResult(REFUSED, who="operator", message="the endpoint\n<3>said \x1b[2J no"), 0.25)
+def refused(name: Domain = NAME) -> FlightResult:
+    return FlightResult(name, WireResult(REFUSED, who="operator", message="the endpoint\n<3>said \x1b[2J no"), 0.25)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def context(tmp_path: Path) -> Context:
 
 
 def test_a_decision_is_one_line_that_nothing_from_outside_can_forge(capsys: pytest.CaptureFixture[str]) -> None:
-    ServeVoice(Invocation(), FakeClock()).landed(refused())
+    DaemonLogWriter(Invocation(), FakeClock()).flight_ended(refused())
     said = capsys.readouterr().err
     assert said == (
         "2026-11-23T12:00:00Z refused domain=status.example.com code=approval-refused who=operator took=0.250s"
@@ -74,9 +74,9 @@ async def test_a_certificate_for_a_visitor_is_a_line_and_a_page_that_was_there_i
             await here.visit(NAME.name)
             here.now.moment = 60
             await here.visit(NAME.name)
-    voice = ServeVoice(Invocation(), fakes.clock)
-    for landing in here.heard.landings:
-        voice.landed(landing)
+    voice = DaemonLogWriter(Invocation(), fakes.clock)
+    for result in here.heard.landings:
+        voice.flight_ended(result)
     [line] = capsys.readouterr().err.splitlines()
     assert line.endswith("issued domain=status.example.com took=0.000s expires=2027-02-21T11:59:00Z")
 
@@ -85,11 +85,11 @@ async def test_a_certificate_for_a_visitor_is_a_line_and_a_page_that_was_there_i
 async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    voice = ServeVoice(Invocation(), FakeClock())
+    voice = DaemonLogWriter(Invocation(), FakeClock())
     for number in range(1000):
-        voice.landed(refused(Domain(f"x{number}.attacker.com")))
+        voice.flight_ended(refused(Domain(f"x{number}.attacker.com")))
         voice.answered(Answer(Kind.BUSY, slug=Slug.SERVE_BUSY))
-    voice.landed(Landing(NAME, WireResult(Answer(Kind.RESTING, slug=Slug.CA_REFUSED)), 1))
+    voice.flight_ended(FlightResult(NAME, WireResult(Answer(Kind.RESTING, slug=Slug.CA_REFUSED)), 1))
     *refusals, trouble = capsys.readouterr().err.splitlines()
     assert (len(refusals), "code=ca-refused" in trouble) == (60, True)
     voice._sum_up()
@@ -99,15 +99,15 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
 
 @on_a_loop
 async def test_the_sum_is_said_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    voice = ServeVoice(Invocation(), FakeClock(), every=timedelta(milliseconds=10))
+    voice = DaemonLogWriter(Invocation(), FakeClock(), every=timedelta(milliseconds=10))
     voice.answered(Answer(Kind.BUSY, slug=Slug.SERVE_BUSY))
     await until(lambda: "unsaid" in capsys.readouterr().err)
 
 
 def test_a_quiet_daemon_says_only_what_somebody_should_mend(capsys: pytest.CaptureFixture[str]) -> None:
-    voice = ServeVoice(Invocation(quiet=True), FakeClock())
-    voice.landed(refused())
-    voice.landed(Landing(NAME, WireResult(READY), 1))
+    voice = DaemonLogWriter(Invocation(quiet=True), FakeClock())
+    voice.flight_ended(refused())
+    voice.flight_ended(FlightResult(NAME, WireResult(READY), 1))
     voice.note("nothing")
     assert capsys.readouterr().err == ""
     voice.warn("mend this")
@@ -188,7 +188,7 @@ def test_an_installed_daemon_without_a_socket_is_dead_too_and_systemd_starts_it(
     unit = context.path("/etc/systemd/system/certctl-serve.service")
     unit.parent.mkdir(parents=True)
     unit.touch()
-    assert look(context) == Sight(problem="no socket")
+    assert look(context) == DaemonStatus(problem="no socket")
     assert list(examine(context))[-1].fix == "systemctl restart certctl-serve.socket certctl-serve.service"
 
 

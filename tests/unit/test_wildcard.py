@@ -12,7 +12,7 @@ from certctl.slugs import Slug
 from certctl.stories.journey import Journey
 from certctl.stories.renew import renew, waiting
 from certctl.stories.wildcard import begin, reminders, wildcard
-from certctl.txt_records import Opened
+from certctl.txt_records import OrderOrigin
 from certctl.values import DnsSolver, State
 from tests.fakes.world import FakeWorld
 
@@ -203,7 +203,7 @@ def test_to_begin_again_shows_the_same_and_changes_nothing(fake: FakeWorld) -> N
     first, again = begun(fake), begun(fake)
     assert first.demand
     assert again.demand
-    assert (again.demand.values, again.demand.opened) == (first.demand.values, Opened.SAME)
+    assert (again.demand.values, again.demand.opened) == (first.demand.values, OrderOrigin.SAME)
     assert (again.changed, fake.ca.orders) == (False, 1)
 
 

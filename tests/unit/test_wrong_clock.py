@@ -11,10 +11,10 @@ from certctl.budget import LETS_ENCRYPT, Bucket, Limit, Spend
 from certctl.cli import run as certctl
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
-from certctl.moments import ASKED_AGAIN_WITHIN, LONGEST_REST, STAYS_AWAY
+from certctl.moments import ASKED_AGAIN_WITHIN, LONGEST_REST, REFUSED_AFTER_REMOVAL
 from certctl.slugs import Slug
 from certctl.stories.issue import issue
-from certctl.stories.remove import remove, stay_away
+from certctl.stories.remove import refuse_if_removed_lately, remove
 from certctl.stories.renew import refresh_suggestions, renew, resting, waiting
 from certctl.stories.wildcard import BY_HAND, reminders, wildcard
 from certctl.values import Certificate, State, Suggestion
@@ -148,5 +148,5 @@ def test_a_removal_noted_a_year_ahead_keeps_nobody_away(fake: FakeWorld) -> None
     row = fake.store.domain(domain)
     assert row
     assert row.state is State.REMOVED
-    assert row.since - fake.clock.now() > STAYS_AWAY
-    stay_away(row, fake.clock.now())
+    assert row.since - fake.clock.now() > REFUSED_AFTER_REMOVAL
+    refuse_if_removed_lately(row, fake.clock.now())

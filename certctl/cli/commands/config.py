@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from certctl.app.identity import borrowed
+from certctl.app.identity import foreign_defaults
 from certctl.app.report import Rows
 from certctl.cli.framework import Command, Group, Invocation
 from certctl.cli.opening import read_context
@@ -58,7 +58,7 @@ def _without_secrets(url: str) -> str:
 def validate(invocation: Invocation) -> int:
     """Check the configuration; all faults are reported at once (exit 10)."""
     context, report = read_context(invocation), open_report(invocation)
-    if found := borrowed(context):
+    if found := foreign_defaults(context):
         report.warn(f"{found[0]}; next: {found[1]}")
     report.data({"file": str(context.file), "valid": True}, f"{context.file}: valid")
     return 0

@@ -81,8 +81,8 @@ def _warn(context: Context, values: Mapping[Key, str], report: Report) -> None:
     """Warn of values that the environment overrides, and of defaults meant for another operator."""
     for variable in identity.overridden(context, values):
         report.warn(f"{variable} in the environment wins over what the file says")
-    if borrowed := identity.borrowed(context):
-        report.warn(f"{borrowed[0]}; next: {borrowed[1]}")
+    if foreign_defaults := identity.foreign_defaults(context):
+        report.warn(f"{foreign_defaults[0]}; next: {foreign_defaults[1]}")
 
 
 def _what_became(preview: Preview) -> str:

@@ -62,7 +62,7 @@ def approval(invocation: Invocation, domains: tuple[str, ...]) -> int:
 
 
 def _ask(context: Context, domain: Domain) -> Done:
-    answer = context.forgetful_operator.ask(domain)
+    answer = context.dry_run_operator.ask(domain)
     try:
         answer.require_yes()
     except CertctlError as error:

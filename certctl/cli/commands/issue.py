@@ -69,7 +69,7 @@ def issue(  # noqa: PLR0913, PLR0917 - click hands over one argument per option
         world = replace(world, dns=PatientDns(world.dns, world.clock, wait, report.note))
     batch = start(expand(domains), context, report, insists=force)
     if dry_run:
-        preflight(batch.journeys, replace(world, operator=context.forgetful_operator), jobs=jobs)
+        preflight(batch.journeys, replace(world, operator=context.dry_run_operator), jobs=jobs)
         return finish(batch, report, lambda o: f"{o.domain}: ready to be issued; nothing was ordered or written")
     for journey in batch.journeys:
         journey.mode = Mode(mode) if mode else None

@@ -16,11 +16,11 @@ from certctl.domain import Domain
 from certctl.errors import ConfigInvalid, ExitCode, WebServerFailed
 from certctl.slugs import Slug
 from certctl.stories.damage import require_readable
-from certctl.stories.issue import let_copy_go
+from certctl.stories.issue import remove_working_directory
 from certctl.stories.journey import Journey
-from certctl.stories.pruning import let_copies_go
+from certctl.stories.pruning import remove_working_directories
+from certctl.stories.reconcile import find_orphans
 from certctl.stories.reconcile import reconcile as reconcile_story
-from certctl.stories.reconcile import sort_out
 from certctl.stories.result import JourneyResult, Step
 from certctl.stories.unknown import find_unknown, require_newest, store_knows_less
 from certctl.values import Site, State
@@ -54,7 +54,7 @@ def publish(invocation: Invocation, domains: tuple[str, ...], show: bool, diff: 
                 continue
             with context.web.change([site]) as change:
                 journey.changed = journey.step(Step.PUBLISH, change.publish).changed
-            let_copy_go(journey, context.world)
+            remove_working_directory(journey, context.world)
     if (show or diff) and not invocation.json:
         click.echo("".join(shown), nl=False)
         failing = Batch([journey for journey in batch.journeys if not journey.ok], batch.refused)
@@ -134,7 +134,7 @@ def reconcile(invocation: Invocation, dry_run: bool, adopt: bool, restart: bool)
     report.expect(2)
     adopted = _adopted(context, report) if adopt else []
     done = reconcile_story(context.world, lambda domain: Journey(domain, report))
-    let_copies_go(context.world)
+    remove_working_directories(context.world)
     lost = [journey for journey in adopted if not journey.ok]
     taken = {journey.domain for journey in adopted if journey.changed}
     less = {domain: lacks for domain, lacks in done.less.items() if domain not in {j.domain for j in lost}}
@@ -167,7 +167,7 @@ def _foresee(context: Context, report: Report, *, adopts: bool) -> int:
         for site in sites
         if not context.web.holds(site) or context.web.served(site.domain) != site.certificate.fingerprint
     ]
-    found = sort_out(context.world)
+    found = find_orphans(context.world)
     gone = [str(domain) for domain in found.leaving]
     unknown = [domain for domain in lacks if domain not in found.leaving]
     fate = "would be taken into the store" if adopts else "stays: certctl reconcile --adopt, or certctl remove"

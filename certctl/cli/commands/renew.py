@@ -4,7 +4,7 @@ import click
 
 from certctl.app.batch import Batch, finish
 from certctl.app.renewals import due, foreseen, named
-from certctl.app.result import failed, wakes
+from certctl.app.result import failed, fails_timer_run
 from certctl.cli.commands.completion import known_domains
 from certctl.cli.framework import Invocation, command, expand
 from certctl.cli.opening import inspect_context, open_context
@@ -46,7 +46,7 @@ def renew(
     a DOMAIN it fails only for what the operator can mend, and for a certificate that is late: as a timer should.
     """
     from certctl.app.alerts import alert
-    from certctl.stories.pruning import let_copies_go, prune
+    from certctl.stories.pruning import prune, remove_working_directories
     from certctl.stories.remove import finish_removals
     from certctl.stories.renew import renew as story
 
@@ -56,7 +56,7 @@ def renew(
         batch, fails = named(expand(domains), context, report, insists=force), failed
         batch = Batch(batch.journeys[:limit], batch.refused)
     else:
-        batch, fails = due(context, report, insists=force, asks=asks, limit=limit), wakes
+        batch, fails = due(context, report, insists=force, asks=asks, limit=limit), fails_timer_run
     batch = batch if asks else foreseen(batch, context, report)
     if dry_run:
         return finish(batch, report, lambda o: f"{o.domain}: due", fails)
@@ -67,7 +67,7 @@ def renew(
     code = finish(batch, report, _renewed, fails)
     alert(context, batch.results, code, report, whole=not domains)
     if not domains:
-        let_copies_go(context.world)
+        remove_working_directories(context.world)
         prune(context.world)
     return code
 

@@ -45,10 +45,10 @@ def up(invocation: Invocation, lifetime: timedelta, mode: str, serve: bool) -> i
     Root's has users apart, as a real host: nginx's workers are www-data, who hears strangers and the state of modes
     shared and lua are games, the CA and DNS are nobody. All must be able to enter --root and to read certctl.
     """
-    from certctl.sandbox import sandbox as house
+    from certctl.sandbox import sandbox as lifecycle
 
     _require_program()
-    standing, changed = house.up(_root(invocation), _init, lifetime, mode, serve=serve)
+    standing, changed = lifecycle.up(_root(invocation), _init, lifetime, mode, serve=serve)
     _report(invocation, standing, "the sandbox is up" if changed else "the sandbox is up already")
     return 0
 
@@ -57,9 +57,9 @@ def up(invocation: Invocation, lifetime: timedelta, mode: str, serve: bool) -> i
 @click.pass_obj
 def down(invocation: Invocation) -> int:
     """Stop everything that runs in a sandbox; its files stay."""
-    from certctl.sandbox import sandbox as house
+    from certctl.sandbox import sandbox as lifecycle
 
-    standing, changed = house.down(_root(invocation))
+    standing, changed = lifecycle.down(_root(invocation))
     _report(invocation, standing, "the sandbox is down" if changed else "the sandbox is down already")
     return 0
 
@@ -68,9 +68,9 @@ def down(invocation: Invocation) -> int:
 @click.pass_obj
 def status(invocation: Invocation) -> int:
     """Show every address of a sandbox."""
-    from certctl.sandbox import sandbox as house
+    from certctl.sandbox import sandbox as lifecycle
 
-    standing = house.status(_root(invocation))
+    standing = lifecycle.status(_root(invocation))
     _report(invocation, standing, "running" if standing.running else "not running")
     return 0
 
@@ -214,9 +214,9 @@ def _root(invocation: Invocation) -> Path:
 
 def _layout(invocation: Invocation) -> "Layout":
     """Return the layout of an existing sandbox."""
-    from certctl.sandbox import sandbox as house
+    from certctl.sandbox import sandbox as lifecycle
 
-    return house.status(_root(invocation)).layout
+    return lifecycle.status(_root(invocation)).layout
 
 
 def _report(invocation: Invocation, standing: "SandboxState", headline: str) -> None:

@@ -15,7 +15,7 @@ from certctl.cli.boundary import report_failure
 from certctl.cli.framework import Invocation, command
 from certctl.cli.opening import after_a_move, read_context
 from certctl.cli.output.choose import open_report
-from certctl.cli.output.daemon_log import ServeVoice
+from certctl.cli.output.daemon_log import DaemonLogWriter
 from certctl.errors import ConfigInvalid, ExitCode
 from certctl.slugs import Slug
 from certctl.timer import install
@@ -54,7 +54,10 @@ def serve(invocation: Invocation, path: Path | None, install: bool, uninstall: b
         context = after_a_move(invocation)
         where = path.absolute() if path else context.path(context.settings.serve.socket)
         code = run(
-            context, where, ServeVoice(invocation, context.clock), partial(report_failure, invocation=invocation)
+            context,
+            where,
+            DaemonLogWriter(invocation, context.clock),
+            partial(report_failure, invocation=invocation),
         )
     except KeyboardInterrupt:  # to be told to stop is how a daemon ends, also before it has handlers of its own
         code = int(ExitCode.DONE)

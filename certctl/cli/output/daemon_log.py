@@ -11,8 +11,8 @@ from certctl.cli.output.journal import Line, Priority, is_journal, line
 from certctl.formats import rfc3339
 from certctl.io.clock import Clock
 from certctl.serve.answers import Answer, Kind
-from certctl.serve.ondemand import Landing
-from certctl.serve.rate_limit import Tokens
+from certctl.serve.ondemand import FlightResult
+from certctl.serve.rate_limit import TokenBucket
 from certctl.serve.settings import Rate
 from certctl.slugs import Slug
 
@@ -21,7 +21,7 @@ _MINUTE = timedelta(minutes=1)
 _PRIORITIES = {Kind.REFUSED: Priority.ROUTINE, Kind.PREPARING: Priority.ROUTINE}
 
 
-class ServeVoice:
+class DaemonLogWriter:
     """Writes the daemon's log to stderr: lines with a priority for the journal, else with a timestamp.
 
     Refusals beyond the rate limit are counted and summed up once a minute. A new certificate is always logged.
@@ -33,7 +33,7 @@ class ServeVoice:
             self._up_to = Priority.DEBUG
         self._clock = clock
         self._to_journal = is_journal(2)
-        self._lines: dict[Priority, Tokens] = {}
+        self._lines: dict[Priority, TokenBucket] = {}
         self._unsaid: Counter[str] = Counter()
         self._every = every.total_seconds()
 
@@ -50,19 +50,19 @@ class ServeVoice:
         if answer.kind is Kind.BUSY:
             self._leave_unsaid(answer.slug)
 
-    def landed(self, landing: Landing) -> None:
+    def flight_ended(self, result: FlightResult) -> None:
         """Log how a flight ended, or count it when the rate limit is reached."""
-        if landing.answer.kind is Kind.READY:
-            self._print(_ready(landing))
-        elif self._may_speak(priority := _PRIORITIES.get(landing.answer.kind, Priority.WARNING)):
-            self._print(_not_ready(landing, priority))
+        if result.answer.kind is Kind.READY:
+            self._print(_ready(result))
+        elif self._may_speak(priority := _PRIORITIES.get(result.answer.kind, Priority.WARNING)):
+            self._print(_not_ready(result, priority))
         else:
-            self._leave_unsaid(landing.answer.slug)
+            self._leave_unsaid(result.answer.slug)
 
     def _may_speak(self, priority: Priority) -> bool:
         """Take a line from the rate limit of this priority; tell whether there was one."""
         now = self._clock.now().timestamp()
-        lines = self._lines.setdefault(priority, Tokens(_LINES, now))
+        lines = self._lines.setdefault(priority, TokenBucket(_LINES, now))
         if lines.missing(now):
             return False
         lines.take()
@@ -83,27 +83,27 @@ class ServeVoice:
             click.echo(said if self._to_journal else f"{rfc3339(self._clock.now())} {said.text}", err=True)
 
 
-def _ready(landing: Landing) -> Line:
+def _ready(result: FlightResult) -> Line:
     """Return the line about a name that is served; at debug priority when it already was."""
-    outcome = landing.outcome
+    outcome = result.outcome
     return line(
         Priority.ROUTINE if outcome.changed else Priority.DEBUG,
         outcome.word,
-        domain=landing.domain,
-        took=f"{landing.seconds:.3f}s",
+        domain=result.domain,
+        took=f"{result.seconds:.3f}s",
         expires=rfc3339(outcome.expires) if outcome.expires else None,
     )
 
 
-def _not_ready(landing: Landing, priority: Priority) -> Line:
-    outcome, answer = landing.outcome, landing.answer
+def _not_ready(result: FlightResult, priority: Priority) -> Line:
+    outcome, answer = result.outcome, result.answer
     return line(
         priority,
         answer.kind,
-        domain=landing.domain,
+        domain=result.domain,
         code=answer.slug,
         who=outcome.who or None,
-        took=f"{landing.seconds:.3f}s",
+        took=f"{result.seconds:.3f}s",
         again_in=f"{answer.seconds}s",
         message=outcome.message or None,
     )

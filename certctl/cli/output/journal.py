@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 
-from certctl.app.progress import Pace
-from certctl.app.report import Report, Rows, Say
-from certctl.app.result import Judge, exit_code, failed
+from certctl.app.progress import RunProgress
+from certctl.app.report import Describe, Report, Rows
+from certctl.app.result import FailurePredicate, exit_code, failed
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
@@ -92,7 +92,7 @@ class JournalReport:
         self._said: set[str] = set()
         self._guard = Lock()
 
-    def expect(self, count: int, pace: Pace | None = None) -> None:
+    def expect(self, count: int, pace: RunProgress | None = None) -> None:
         """Do nothing: the summary has the counts."""
 
     def started(self, domain: Domain, step: Step) -> None:
@@ -111,14 +111,18 @@ class JournalReport:
             self._print(_line_of(journey.result))
 
     def results(
-        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self,
+        results: Sequence[JourneyResult],
+        describe: Describe,
+        fails: FailurePredicate = failed,
+        beside: CertctlError | None = None,
     ) -> int:
         """Log the results that were not logged yet, nginx's reload and a summary; return the exit code."""
         for o in results:
             if o.domain not in self._said:
-                self._print(_line_of_result(o, say))
+                self._print(_line_of_result(o, describe))
             if o.ok and self._shows_results:
-                click.echo(one_line(say(o)))
+                click.echo(one_line(describe(o)))
         if told := _nginx(results):
             self._print(told)
         if beside:
@@ -135,11 +139,11 @@ class JournalReport:
         self._text.data(payload, shown, ok=ok)
 
     def note(self, text: str) -> None:
-        """Log a remark."""
+        """Log a remark at routine priority."""
         self._print(line(Priority.ROUTINE, "note", said=text))
 
     def warn(self, text: str) -> None:
-        """Say what somebody should mend."""
+        """Log what an operator should mend."""
         self._print(line(Priority.WARNING, "warning", said=text))
 
     def failure(self, error: CertctlError) -> None:
@@ -186,13 +190,13 @@ def _line_of_failure(o: JourneyResult, error: CertctlError) -> Line:
         priority = Priority.NOTICE if o.is_news else Priority.DEBUG
         fields |= {"state": row.state, "since": rfc3339(row.since)} if row else {}
     else:
-        priority = Priority.ACT if o.wakes else Priority.WARNING
+        priority = Priority.ACT if o.fails_timer_run else Priority.WARNING
         retry = rfc3339(row.retry_at) if row and row.retry_at and o.at and row.retry_at > o.at else None
         fields |= {"attempt": row.attempts if row else None, "retry": retry}
     return line(priority, o.disposition, **fields, days_left=o.days_left, message=error.message)
 
 
-def _line_of_result(o: JourneyResult, say: Say) -> Line:
+def _line_of_result(o: JourneyResult, describe: Describe) -> Line:
     """Return the line about a domain without a journey: its name was rejected, or it was a dry run."""
     if o.at:
         return _line_of(o)
@@ -200,7 +204,7 @@ def _line_of_result(o: JourneyResult, say: Say) -> Line:
         priority = Priority.ACT if o.error.kind.who is Who.OPERATOR else Priority.WARNING
         fields = {"code": o.error.slug, "who": o.error.kind.who, "message": o.error.message}
         return line(priority, o.disposition, domain=o.domain, **fields)
-    return line(Priority.ROUTINE, o.disposition, domain=o.domain, said=say(o))
+    return line(Priority.ROUTINE, o.disposition, domain=o.domain, said=describe(o))
 
 
 def _nginx(results: Sequence[JourneyResult]) -> Line | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from certctl.app.progress import Pace
-from certctl.app.report import Rows, Say
-from certctl.app.result import Judge, document, error_json, exit_code, failed
+from certctl.app.progress import RunProgress
+from certctl.app.report import Describe, Rows
+from certctl.app.result import FailurePredicate, document, error_json, exit_code, failed
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.errors import CertctlError
@@ -27,16 +27,16 @@ class JsonReport:
         """Do nothing: the document is printed at the end."""
 
     def ended(self, domain: Domain, step: StepTaken) -> None:
-        """Do nothing."""
+        """Do nothing: the document has every step at the end."""
 
     def arrived(self, journey: Journey) -> None:
-        """Do nothing."""
+        """Do nothing: the document has every result at the end."""
 
-    def expect(self, count: int, pace: Pace | None = None) -> None:
-        """Do nothing."""
+    def expect(self, count: int, pace: RunProgress | None = None) -> None:
+        """Do nothing: JSON shows no progress."""
 
     def note(self, text: str) -> None:
-        """Do nothing."""
+        """Do nothing: a remark is no part of the document."""
 
     def warn(self, text: str) -> None:
         """Print a warning on stderr, apart from the document."""
@@ -45,8 +45,8 @@ class JsonReport:
     def results(
         self,
         results: Sequence[JourneyResult],
-        say: Say,  # noqa: ARG002 - the words are for people
-        fails: Judge = failed,
+        describe: Describe,  # noqa: ARG002 - the words are for people
+        fails: FailurePredicate = failed,
         beside: CertctlError | None = None,
     ) -> int:
         """Print the document with the results; return the exit code."""

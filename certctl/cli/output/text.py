@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from certctl.app.progress import Pace
-from certctl.app.report import Rows, Say
-from certctl.app.result import Judge, exit_code, failed
+from certctl.app.progress import RunProgress
+from certctl.app.report import Describe, Rows
+from certctl.app.result import FailurePredicate, exit_code, failed
 from certctl.cli.framework import Invocation
 from certctl.domain import Domain
 from certctl.errors import CertctlError, Who
@@ -54,12 +54,12 @@ class TextReport:
         self._verbose = invocation.verbose
         self._single = True
         self._live: Progress | None = None
-        self._pace: Pace | None = None
+        self._pace: RunProgress | None = None
         self._guard = Lock()
         fancy = "utf" in (sys.stderr.encoding or "").lower()
         self._marks = {True: "✓" if fancy else "ok", False: "✗" if fancy else "FAIL"}
 
-    def expect(self, count: int, pace: Pace | None = None) -> None:
+    def expect(self, count: int, pace: RunProgress | None = None) -> None:
         """Show one domain step by step, many as a progress bar and one line each."""
         self._stop()
         self._single, self._pace = count == 1, pace
@@ -114,7 +114,11 @@ class TextReport:
             self._err.print(Text(line, style="dim"))
 
     def results(
-        self, results: Sequence[JourneyResult], say: Say, fails: Judge = failed, beside: CertctlError | None = None
+        self,
+        results: Sequence[JourneyResult],
+        describe: Describe,
+        fails: FailurePredicate = failed,
+        beside: CertctlError | None = None,
     ) -> int:
         """Print the result of each domain, and a full block for the first failures; return the exit code.
 
@@ -132,13 +136,13 @@ class TextReport:
             for o in failures[shown:]:
                 self._err.print(self._short(o.domain, o.error))
         elif results or not beside:
-            self._sum_up(results, say)
+            self._sum_up(results, describe)
         return int(exit_code(results, fails, beside))
 
-    def _sum_up(self, results: Sequence[JourneyResult], say: Say) -> None:
+    def _sum_up(self, results: Sequence[JourneyResult], describe: Describe) -> None:
         fine = [o for o in results if o.ok]
         for o in fine:
-            self._out.print(Text(say(o)))
+            self._out.print(Text(describe(o)))
         if not results:
             self._out.print(Text("Nothing to do."))
         if len(results) > 1:

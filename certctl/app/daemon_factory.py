@@ -1,4 +1,4 @@
-"""The daemon from its parts: what decides, what issues, and in which process that is."""
+"""Build the daemon from a context: its decision, its issuer, and the process in which each runs."""
 
 import os
 import socket
@@ -21,16 +21,15 @@ from certctl.nginx.serverblock import load_templates
 from certctl.ports.parties import Locks
 from certctl.ports.world import World
 from certctl.serve.app import application
-from certctl.serve.daemon import Daemon, Probe
-from certctl.serve.daemon import Voice as DaemonVoice
+from certctl.serve.daemon import Daemon, Log, Probe
 from certctl.serve.metrics import Metrics
 from certctl.serve.ondemand import Host, Issuer, OnDemand, Watcher
 from certctl.serve.privsep_child import PrivsepChild
-from certctl.serve.privsep_monitor import Duties
+from certctl.serve.privsep_monitor import PrivilegedOperations
 from certctl.serve.settings import ServeSettings
 from certctl.serve.worker import Worker
 from certctl.slugs import Slug
-from certctl.stories.pruning import let_copies_go
+from certctl.stories.pruning import remove_working_directories
 from certctl.values import Mode
 
 _DNS_DEADLINE = timedelta(seconds=5)
@@ -38,11 +37,12 @@ _LOCK_WAIT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
-    """What does the work: threads of this process, or the monitor.
+class Backend:
+    """The privileged work behind the daemon: by threads of this process, or by the monitor.
 
     Attributes:
-        probe: Raises CertctlError while the approval endpoint approves what nobody registered, or does not answer.
+        issue: Issues for one name.
+        probe: Raises CertctlError while the approval endpoint approves an invented name, or does not answer.
         store_up: Whether the store can be read.
     """
 
@@ -51,77 +51,77 @@ class Hands:
     store_up: Callable[[], bool]
 
 
-class Voice(DaemonVoice, Watcher, Protocol):
-    """Says what happens to the daemon and to each name."""
+class DaemonLog(Log, Watcher, Protocol):
+    """The log of the daemon, of its answers and of its flights."""
 
 
-class Parts:
-    """The parts of one daemon, from the configuration."""
+class DaemonFactory:
+    """Builds the parts of one daemon from the configuration."""
 
-    def __init__(self, context: Context, voice: Voice) -> None:
+    def __init__(self, context: Context, log: DaemonLog) -> None:
         s = context.settings.serve
         self.settings = ServeSettings(concurrency=s.concurrency, no_lasts=timedelta(seconds=s.negative_ttl_seconds))
-        self._house = context
-        self._voice = voice
+        self._context = context
+        self._log = log
 
-    def own_hands(self) -> Hands:
-        """Return the threads of this process, which need the rights."""
-        issuing = Worker(_world(self._house), self.settings)
-        return Hands(issuing, self._house.operator.require_refusal, _can_be_read(self._house))
+    def in_process(self) -> Backend:
+        """Return a backend that works in threads of this process, which needs the rights for it."""
+        issuing = Worker(_world(self._context), self.settings)
+        return Backend(issuing, self._context.operator.require_refusal, _can_be_read(self._context))
 
-    def monitors_hands(self, line: socket.socket) -> Hands:
-        """Return the monitor at the other end of a line."""
-        there = PrivsepChild(line, _dns(self._house).verify, self.settings, self._monitor_is_gone)
-        return Hands(there, there.probe, there.store_up)
+    def through_monitor(self, line: socket.socket) -> Backend:
+        """Return a backend that asks the monitor at the other end of a socket."""
+        there = PrivsepChild(line, _dns(self._context).verify, self.settings, self._monitor_is_gone)
+        return Backend(there, there.probe, there.store_up)
 
-    def duties(self) -> Duties:
-        """Return what the monitor does."""
-        names = self._house.names
-        return Duties(
+    def privileged_operations(self) -> PrivilegedOperations:
+        """Return the operations that the monitor offers."""
+        names = self._context.names
+        return PrivilegedOperations(
             lambda text: parse_domain(text, names),
-            Worker(_world(self._house), self.settings),
-            self._house.operator.require_refusal,
-            _can_be_read(self._house),
+            Worker(_world(self._context), self.settings),
+            self._context.operator.require_refusal,
+            _can_be_read(self._context),
         )
 
-    def daemon(self, by: Hands) -> Daemon:
-        """Return the daemon, whoever does its work."""
-        context, names = self._house, self._house.names
+    def daemon(self, by: Backend) -> Daemon:
+        """Return the daemon on top of a backend."""
+        context, names = self._context, self._context.names
         metrics = Metrics(context.clock, by.store_up, context.mode)
         host = Host(lambda text: parse_domain(text, names), _is_served(context), by.issue)
-        on_demand = OnDemand(host, self.settings, [metrics, self._voice])
+        on_demand = OnDemand(host, self.settings, [metrics, self._log])
         metrics.watch(on_demand)
         app = application(on_demand, metrics.text, metrics.summary)
-        return Daemon(on_demand, app, self.settings, Probe(by.probe), self._voice)
+        return Daemon(on_demand, app, self.settings, Probe(by.probe), self._log)
 
     def begin(self) -> None:
-        """Say where nginx would not answer for a new name: nothing could be issued, and nobody else would say so.
+        """Warn when nginx would not answer a challenge or TLS for a new name, and remove what a killed daemon left.
 
-        The daemon starts all the same, as nginx may yet. What a killed one left is removed: a name that is served
-        never comes here again.
+        The daemon starts all the same, as nginx may be mended later. A name that is served causes no visit here
+        again, so its working directory has to be removed now.
         """
-        if self._house.mode is Mode.BLOCKS:
+        if self._context.mode is Mode.BLOCKS:
             load_templates()  # no other mode writes server blocks here, and an upgrade may bring others meanwhile
         with suppress(CertctlError):  # without a store nothing is issued, and each visit says so
-            let_copies_go(_world(self._house))
-        web = self._house.web
+            remove_working_directories(_world(self._context))
+        web = self._context.web
         try:
             web.require_challenge(CHECK_DOMAIN)
             web.require_tls()
         except CertctlError as error:
-            self._voice.warn("; ".join((error.message, *error.seen)))
+            self._log.warn("; ".join((error.message, *error.seen)))
 
     def _monitor_is_gone(self) -> None:
-        """End at once: there is nothing of ours to put in order, and whoever watches us starts both again."""
-        self._voice.warn("the process that does root's work has ended: so do I")
+        """End this process at once: it has nothing to clean up, and systemd restarts both processes."""
+        self._log.warn("the process that does root's work has ended: so do I")
         os._exit(ExitCode.FAILED)
 
 
-class StayingLocks:
-    """The locks of a daemon, which takes none any more once its host serves in another mode.
+class FencedLocks:
+    """The domain locks of a daemon, which refuses every lock once the host serves in another mode.
 
-    It was started for another owner of the state: root's monitor would make files there that the new owner cannot
-    open, and would follow what that owner put there.
+    The state then has another owner: root's monitor would create files there that the new owner cannot open, and
+    would follow links that the new owner planted.
     """
 
     def __init__(self, locks: Locks, state: Path, sites: Path) -> None:
@@ -132,7 +132,7 @@ class StayingLocks:
 
     @contextmanager
     def domain(self, domain: Domain) -> Iterator[None]:
-        """Hold one domain.
+        """Hold one domain's lock for the block.
 
         Raises:
             Busy: a move is under way; as ``HostLocks.domain``.
@@ -162,26 +162,26 @@ def _owner_of(state: Path) -> int | None:
 
 
 def _dns(context: Context) -> CustomerDns:
-    """Return party 1 with a deadline that suits a visitor who waits."""
+    """Return the DNS facade with a deadline short enough for a visitor who waits."""
     return CustomerDns(replace(context.dns_settings, deadline=_DNS_DEADLINE))
 
 
 def _world(context: Context) -> World:
-    """Return the world of the stories, as patient as a visitor."""
+    """Return the world of the daemon's stories: the engine ``acme``, short deadlines, and a reserve for others."""
     return replace(
         context.world,
         dns=_dns(context),
         ca=context.ca_by("acme"),
-        locks=StayingLocks(HostLocks(context.run / "locks/domains", _LOCK_WAIT), context.state, context.sites),
+        locks=FencedLocks(HostLocks(context.run / "locks/domains", _LOCK_WAIT), context.state, context.sites),
         limits=leaving(context.limits, FIRST_VISITS),
     )
 
 
 def _is_served(context: Context) -> Callable[[Domain], bool]:
-    """Return how to see whether nginx serves a name without asking anybody.
+    """Return a function that tells whether nginx serves a name, from the mirror alone.
 
-    In mode blocks it cannot be seen: files are there before nginx has taken them over. There a visit comes here
-    only when nginx has no block for the name, so it is always worth a look.
+    In mode blocks the mirror does not tell, as files are there before the reload: the function returns False. There
+    nginx passes a visit on only when it has no block for the name.
     """
     if context.mode is Mode.BLOCKS:
         return lambda _: False
@@ -189,7 +189,7 @@ def _is_served(context: Context) -> Callable[[Domain], bool]:
 
 
 def _can_be_read(context: Context) -> Callable[[], bool]:
-    """Return how to see whether the store answers, on a connection of its own: others may wait for a lock."""
+    """Return a function that tells whether the store answers, on a connection of its own: others may be locked."""
     store = context.another_store()
 
     def look() -> bool:
