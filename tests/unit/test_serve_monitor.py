@@ -265,7 +265,9 @@ import os, signal
 from certctl.serve.privsep_monitor import PrivilegedOperations, fork_and_monitor
 from certctl.serve.settings import ServeSettings
 from tests.unit.test_serve_monitor import Issuer
-code = fork_and_monitor(lambda line: 5, [], PrivilegedOperations(str, Issuer(), print, bool), ServeSettings(threads=1))
+code = fork_and_monitor(
+    lambda line: 5, [], PrivilegedOperations(str, Issuer(), print, bool), ServeSettings(threads=1)
+)
 os.kill(os.getpid(), signal.SIGTERM)
 print(code)
 """
