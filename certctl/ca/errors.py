@@ -92,7 +92,7 @@ def _error(engine_result: EngineResult, name: str, now: datetime, *, registering
         return engine_result.aborted
     if refuted := engine_result.refuted:
         return _make(_SLUGS.get(refuted[0].type, Slug.CA_REFUSED), name, _shown(refuted))
-    if stopping.is_set():  # we ended it ourselves: nobody is to blame, and no rest follows
+    if stopping.is_set():  # we ended it ourselves: no party failed, and the next try needs no wait
         return Interrupted(Slug.INTERRUPTED, f"stopped while the CA was at work on {name}")
     if engine_result.end is End.DEADLINE:
         return _make(Slug.CA_TIMEOUT, name, engine_result.words)

@@ -36,7 +36,7 @@ KEPT = frozenset(
         "order.json", "begun.json", "presented.json",
     }
 )  # fmt: skip
-"""The files by which a run goes on that comes after a killed one."""
+"""The files from which a run resumes the order of a killed one."""
 _MOST = 100_000
 
 

@@ -55,7 +55,7 @@ class BlockChange:
         self._names = {name for site in work.sites for name in site.certificate.names}
         self._places = (settings.block_pairs, settings.catch_all_pairs)
         self._gone = {domain: self._leaves(domain) for domain in work.gone if domain not in self._sites}
-        self._mended: list[Domain] = []
+        self._repaired: list[Domain] = []
         self._blocks_before: dict[Domain, str | None] = {}
         self._named: Mapping[Domain, ConfigLine] = {}
         self._published = False
@@ -208,7 +208,7 @@ class BlockChange:
         found = self._broken_blocks.find({*self._sites, *self._gone}, thoroughly=thoroughly)
         self._sites |= {site.domain: site for site in found.sites}
         self._gone |= {domain: self._leaves(domain) for domain in found.gone}
-        self._mended += [*(site.domain for site in found.sites), *found.gone]
+        self._repaired += [*(site.domain for site in found.sites), *found.gone]
         if thoroughly and found.kept:
             raise pair_gone(found.kept)
         return bool(found.sites or found.gone)
@@ -217,13 +217,13 @@ class BlockChange:
         return frozenset[str]().union(*(place.fingerprints(domain) for place in self._places))
 
     def _summary(self) -> str:
-        sites = [domain for domain in self._sites if domain not in self._mended]
-        gone = [domain for domain in self._gone if domain not in self._mended]
+        sites = [domain for domain in self._sites if domain not in self._repaired]
+        gone = [domain for domain in self._gone if domain not in self._repaired]
         parts = (
             [f"server block of {sites[0]}" if len(sites) == 1 else f"{len(sites)} server blocks"] if sites else []
         )
         parts += [f"{len(gone)} taken out"] if gone else []
-        for domain in self._mended:
+        for domain in self._repaired:
             what = "published again" if domain in self._sites else "put aside"
             parts.append(f"{domain} {what}, for its pair was gone")
         return ", ".join(parts)
@@ -255,7 +255,7 @@ def leave_other_places(settings: NginxSettings, command: NginxCommand, sites: It
         if any(place == settings.catch_all_pairs for place, _ in before):
             Master(settings, command).wait_for_handshakes()
         dump = command.dump()
-        for place, domain in before if DUMPED in dump else ():  # else nobody knows what is named
+        for place, domain in before if DUMPED in dump else ():  # else it is unknown what is named
             if f"{mirror.domain_path(place.path, domain)}/" not in dump:
                 place.remove(domain)
 

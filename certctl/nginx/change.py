@@ -22,7 +22,7 @@ from certctl.values import Done, Mode
 _STRIPES = 256  # lock files for all names: a change of 100,000 sites must not need as many descriptors
 
 Locked = Callable[[], AbstractContextManager[Transaction]]
-"""Takes nginx's lock and prepares for a guarded change."""
+"""Returns a context that holds nginx's lock and yields a prepared transaction."""
 
 
 class SiteChange:

@@ -16,9 +16,9 @@ HTTP_01 = "http-01"
 DNS_01 = "dns-01"
 
 Look = Callable[[float, float], bool]
-"""Waits, at most so many seconds, until the CA has looked and then for so many seconds has not looked again.
+"""``look(within, quiet)`` waits until the CA has fetched, and then has been quiet for ``quiet`` seconds.
 
-Returns False when it has not looked, at once when nobody can tell.
+It returns False when the CA has not fetched in ``within`` seconds, and at once where that cannot be noticed.
 """
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{16,256}")
@@ -93,8 +93,8 @@ class HttpTokens:
         with writing(self._directory):
             make_directory(self._directory, _READABLE_BY_NGINX)
             for path, challenge in zip(paths, challenges, strict=True):
-                # Under its own name at once: nobody asks before we say so, and the run after a crash finds it. That
-                # one leaves it as it is: the CA may be looking at it.
+                # Under its own name at once: the CA fetches it only when told, and the run after a crash finds it.
+                # That one leaves it as it is: the CA may be looking at it.
                 if not _shows(path, challenge.validation.encode()):
                     path.unlink(missing_ok=True)
                     write_new(path, challenge.validation.encode(), PUBLIC, durable=False)
