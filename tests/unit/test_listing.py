@@ -118,5 +118,13 @@ def test_a_group_names_who_is_so_for_the_longest_time(
     assert "moved" not in said(capsys, tmp_path, "--by", "state", "--failing")
 
 
+@pytest.mark.parametrize(("days", "words"), [(89.5, "in 0 d"), (90.5, "0 d ago"), (92.5, "2 d ago")])
+def test_a_certificate_that_has_expired_is_no_negative_number_of_days_away(
+    many: FakeWorld, capsys: pytest.CaptureFixture[str], tmp_path: Path, days: float, words: str
+) -> None:
+    many.days_pass(days - 3)  # three have passed
+    assert words in said(capsys, tmp_path, "--all")
+
+
 def test_an_error_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     said(capsys, tmp_path, "--code", "no-such-error", code=ExitCode.USAGE)

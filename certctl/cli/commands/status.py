@@ -122,7 +122,9 @@ def _notes(counts: Counter[str], total: int, shown: int, context: Context) -> li
 def _line(row: DomainRow, condition: str, now: datetime, context: Context) -> list[str]:
     expires = renews = ""
     if row.certificate:
-        expires = f"in {row.certificate.remaining(now).days} d  {row.certificate.not_after:%Y-%m-%d}"
+        left = row.certificate.remaining(now)
+        when = f"in {left.days} d" if left > timedelta(0) else f"{-left.days - 1} d ago"
+        expires = f"{when}  {row.certificate.not_after:%Y-%m-%d}"
         renews = f"{row_due_at(row, context.settings.renewal.fallback_fraction):%Y-%m-%d}"
     if condition == "manual":
         return [str(row.domain), condition, expires, f"you, from {renews}", f"certctl wildcard {row.domain.zone}"]
