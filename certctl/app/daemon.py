@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 ReportFailure = Callable[[BaseException], int]
 _NICER = 5  # handshakes of those who are live go first
 MISS = "miss.sock"
+_AS_TOLD = (ExitCode.DONE, ExitCode.INTERRUPTED)
 
 
 def run(context: Context, where: Path, log: "DaemonLog", report: ReportFailure) -> int:
@@ -57,18 +58,34 @@ def run(context: Context, where: Path, log: "DaemonLog", report: ReportFailure) 
     from certctl.app.daemon_factory import DaemonFactory
 
     factory = DaemonFactory(context, log)
-    with _listeners(context, where) as listeners:
-        if context.mode is Mode.BLOCKS and os.geteuid() == 0:
+    try:
+        with _listeners(context, where) as listeners:
+            if context.mode is Mode.BLOCKS and os.geteuid() == 0:
+                factory.begin()
+                return _run_in_two(context, factory, listeners, report)
+            daemon = _unprivileged(context, factory, factory.in_process())
             factory.begin()
-            return _run_in_two(context, factory, listeners, report)
-        daemon = _unprivileged(context, factory, factory.in_process())
-        factory.begin()
-        asyncio.run(daemon.serve(listeners))
-        return int(ExitCode.DONE)
+            asyncio.run(daemon.serve(listeners))
+            return int(ExitCode.DONE)
+    except _ChildFailed as failed:
+        return failed.code
+
+
+class _ChildFailed(Exception):
+    """The unprivileged process ended by itself, and has reported why; the sockets stay, as after a crash."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"exit code {code}")
+        self.code = code
 
 
 def _run_in_two(context: Context, factory: "DaemonFactory", listeners: "Listeners", report: ReportFailure) -> int:
-    """Fork an unprivileged process that serves, and be its monitor; return its exit code."""
+    """Fork an unprivileged process that serves, and be its monitor; return its exit code after a signal.
+
+    Raises:
+        Internal: ``serve-ended``: it was killed.
+        _ChildFailed: it ended by itself.
+    """
     from certctl.serve.privsep_monitor import fork_and_monitor
 
     def listen(line: socket.socket) -> int:
@@ -84,6 +101,8 @@ def _run_in_two(context: Context, factory: "DaemonFactory", listeners: "Listener
     if code < 0:
         name = signal.Signals(-code).name
         raise Internal(Slug.SERVE_ENDED, f"the process that listens was ended by {name}", next=["certctl serve"])
+    if code not in _AS_TOLD:
+        raise _ChildFailed(code)
     return code
 
 

@@ -201,11 +201,15 @@ def test_half_of_the_time_that_systemd_allows_is_the_pause_between_two_words(
     assert sd_notify.watchdog() == timedelta(seconds=15)
 
 
-def test_it_does_not_start_while_the_endpoint_approves_everything(place: Place) -> None:
+@pytest.mark.parametrize("mode", ["blocks", "shared"])
+def test_it_does_not_start_while_the_endpoint_approves_everything(place: Place, mode: str) -> None:
+    place.configure(mode=mode)
     place.approval.script = status("200 OK")
     with running(place) as daemon:
         code, said = daemon.ended()
     assert (code, "error[approval-approves-everything]" in said) == (10, True)
+    found = sorted(path.name for path in place.socket.parent.glob("*.sock"))
+    assert found == ["miss.sock", "serve.sock"], "by which status and doctor see that the daemon is missing"
 
 
 def test_a_second_daemon_is_busy_and_the_first_one_does_not_notice(place: Place) -> None:
