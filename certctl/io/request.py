@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -10,8 +11,9 @@ from typing import Any
 
 from requests import PreparedRequest, Request, Response, Session
 from requests.adapters import HTTPAdapter
+from requests.exceptions import SSLError
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util.ssl_ import ALPN_PROTOCOLS, create_urllib3_context
 
 from certctl.io.running import OutOfTime, Running
 
@@ -87,6 +89,7 @@ class TrustingAdapter(HTTPAdapter):
         host, kinds = super().build_connection_pool_key_attributes(request, verify, cert)
         if host["scheme"] == "https":
             kinds.pop("ca_certs", None)
+            kinds.pop("ca_cert_dir", None)
             kinds["ssl_context"] = _trusting(verify if isinstance(verify, str) else str(DEFAULT_CA_BUNDLE_PATH))
         return host, kinds
 
@@ -97,10 +100,10 @@ class TrustingAdapter(HTTPAdapter):
 
 
 def _trusting(path: str) -> ssl.SSLContext:
-    """Return the context that trusts what a PEM file holds; it is made anew when the file is another one.
+    """Return the context that trusts what is at a path; it is made anew when something else is there.
 
     Raises:
-        OSError: without a number: the file cannot be read, or holds no CA certificate.
+        SSLError: it cannot be read, or holds no CA certificate.
     """
     try:
         with _turn:
@@ -108,13 +111,26 @@ def _trusting(path: str) -> ssl.SSLContext:
             version = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
             known, context = _trusts.get(path, ((), None))
             if context is None or known != version:
-                context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-                context.load_verify_locations(path)
+                context = _reading(path, is_directory=stat.S_ISDIR(facts.st_mode))
                 _trusts[path] = version, context
             return context
     except OSError as error:
         why = error.strerror or str(error)
-    raise OSError(f"no CA certificate can be read from {path}: {why}")  # without a cause that would be said instead
+    # Without a cause, and with an OSError that has no number: they would be said instead (``io/http_errors.py``).
+    raise SSLError(OSError(f"no CA certificate can be read from {path}: {why}"))
+
+
+def _reading(path: str, *, is_directory: bool) -> ssl.SSLContext:
+    """Return a new context for many threads; it trusts a PEM file, or a directory as openssl-rehash(1) makes it."""
+    context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+    if is_directory:
+        context.load_verify_locations(capath=path)
+    else:
+        context.load_verify_locations(path)
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    # urllib3 sets them for each connection, and OpenSSL frees what another thread may be copying just then.
+    vars(context)["set_alpn_protocols"] = lambda _protocols: None
+    return context
 
 
 class CuttableAdapter(TrustingAdapter):

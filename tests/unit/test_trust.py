@@ -2,6 +2,7 @@
 
 import http.server
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ from requests import Request
 from requests.exceptions import SSLError
 from urllib3.util.ssl_ import create_urllib3_context
 
+from certctl.ca.directory import Directory
+from certctl.ca.settings import CaSettings
+from certctl.errors import Unreachable
+from certctl.io.clock import SystemClock
 from certctl.io.http_errors import in_words
 from certctl.io.request import send
 
@@ -100,6 +105,33 @@ def test_a_file_that_holds_no_certificate_is_said_as_what_cannot_be_trusted(
 ) -> None:
     if content is not None:
         (tmp_path / "ca.pem").write_text(content)
-    with pytest.raises(OSError, match="no CA certificate can be read") as caught:
+    with pytest.raises(SSLError, match="no CA certificate can be read") as caught:
         ask(port, tmp_path / "ca.pem")
     assert in_words(caught.value) == "the ca_file cannot be read"
+
+
+def test_a_directory_of_certificates_is_trusted_too(ca: trustme.CA, port: int, tmp_path: Path) -> None:
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    openssl = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(tmp_path / "ca.pem")]
+    name = subprocess.run(openssl, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "ca" / f"{name}.0").write_text((tmp_path / "ca.pem").read_text())
+    assert ask(port, tmp_path / "ca") == 200
+
+
+def test_a_file_of_the_cas_that_holds_no_certificate_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none\n")
+    settings = CaSettings("https://localhost:1/", tmp_path, tmp_path, ca_file=tmp_path / "ca.pem")
+    with pytest.raises(Unreachable) as caught:
+        Directory(settings, SystemClock()).require_ready()
+    assert "no CA certificate can be read" in caught.value.seen[0]
+
+
+def test_a_context_in_use_is_not_changed_for_the_next_connection(
+    ca: trustme.CA, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenSSL copies the protocols of a context without a lock while CPython has released its own."""
+    ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+    assert ask(port, tmp_path / "ca.pem") == 200
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", lambda *_: pytest.fail("changed while in use"))
+    assert ask(port, tmp_path / "ca.pem") == 200
