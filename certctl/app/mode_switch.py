@@ -103,6 +103,8 @@ def resume(source: Source, written: Move, warn: Callable[[str], None]) -> None:
         how = "was cut short and could not be finished" if still else "had been cut short and was taken back"
         warn(f"{written.text} {how}: {error.message}" + ("; next: sudo certctl reconcile" if still else ""))
         return
+    finally:
+        old.close()
     rest = f"; {len(kept)} sites stayed as they were: certctl reconcile" if kept else ""
     warn(f"{written.text} had been cut short and was finished{rest}")
 

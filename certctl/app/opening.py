@@ -34,8 +34,8 @@ def open_context(source: Source, warn: Warn, read: Read = read_context, *, alone
         held.enter_context(move_journal.turn(before.sites, alone=alone))
         with as_root():  # a move that was finished made us the state's owner, who may not read it
             context = read(source)  # only now: whoever had the turn may have written it
+        work_as_owner(context)
         context.keep(held.pop_all())
-    work_as_owner(context)
     return context
 
 
