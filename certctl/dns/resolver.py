@@ -94,7 +94,7 @@ class Resolver:
             for server in servers:
                 reply = ask(server, name, kind, patience=patience, deadline=self._deadline)
                 if reply.usable:
-                    self._cache.note_silent(each.server for each in silent)
+                    self._cache.note_silent({each.server for each in silent} - {server})
                     return reply
                 (silent if reply.outcome is Outcome.SILENT else failed).append(reply)
             servers = tuple(server for server in servers if server not in {each.server for each in failed})

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import dns.name
 import pytest
+from dns.rdatatype import CNAME
 
 from certctl.dns.resolver import Resolver, parse_server
+from certctl.dns.resolver_cache import ResolverCache
 from certctl.dns.zone import is_public
 from certctl.domain import Domain
 from certctl.errors import CertctlError, ConfigInvalid, NotReady, Unreachable
@@ -249,6 +251,16 @@ def test_a_dead_resolver_costs_one_moment_and_is_left_alone_for_a_while(
     before = asked_of(world, NS2)
     assert party.verify(SUB).domain == SUB
     assert (asked_of(world, NS2) - before, asked_of(world, RESOLVER) > 0) == (0, True)
+
+
+def test_a_slow_resolver_that_answers_keeps_its_place(world: DnsTown) -> None:
+    world.fault(".", Fault.DELAY, only=RESOLVER, seconds=0.5)
+    world.fault(".", Fault.REFUSED, only=NS2)
+    two_resolvers(world, RESOLVER, NS2)
+    cache = ResolverCache()
+    resolver = Resolver(world.settings, cache)
+    assert resolver.resolve(dns.name.from_text(SUB.name), CNAME).usable
+    assert cache.responsive_first(resolver.servers) == resolver.servers
 
 
 def test_two_silent_resolvers_are_each_waited_for_before_that_is_said(world: DnsTown) -> None:

@@ -107,6 +107,13 @@ def test_what_fails_alike_is_counted_most_first_with_whose_turn_it_is(
     assert (shown["by"], shown["results"]) == (by, [])
 
 
+def test_a_limit_leaves_groups_out_and_counts_each_in_full(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (group,) = document(capsys, tmp_path, "--by", "code", "--limit", "1")["groups"]
+    assert (group["key"], group["count"]) == ("ca-connection", 2)
+
+
 def test_a_group_names_who_is_so_for_the_longest_time(
     many: FakeWorld, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -53,7 +53,7 @@ _WEEK = timedelta(days=7)
     help="List only what fails with this error.",
 )
 @click.option("--after", metavar="NAME", help="Go on after this name, in the order of names.")
-@click.option("--limit", type=click.IntRange(1), help="List at most this many.")
+@click.option("--limit", type=click.IntRange(1), help="List at most this many; with --by, this many groups.")
 @click.option("--by", type=click.Choice([*map(str, Key)]), help="Count what fails by error, who acts, or state.")
 @click.option("--timeline", is_flag=True, help="Show how many certificates expire in each week.")
 @click.pass_obj
@@ -74,7 +74,8 @@ def status(
         return 0
     chosen = Filter(**{name: value for name, value in only.items() if value is not None})
     if by:
-        return _count(groups(listed(context, replace(chosen, everything=False))[0], Key(by)), by, report)
+        counted, _ = listed(context, replace(chosen, everything=False, limit=None))
+        return _count(groups(counted, Key(by))[: chosen.limit], by, report)
     if invocation.json and not (chosen.failing or chosen.state or chosen.code):
         chosen = replace(chosen, everything=True)
     return _list(chosen, context, report, draws=not invocation.json)
