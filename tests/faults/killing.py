@@ -4,6 +4,7 @@
 of path, whatever the customer, the version or the token is called.
 """
 
+import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -222,6 +223,11 @@ def _as_regex(pattern: str) -> str:
     """Translate what ``_RANDOM`` uses of fnmatch(3), with FNM_PATHNAME and FNM_PERIOD."""
     parts = re.split(r"(\[[^]]+\]|\*)", pattern)
     return "".join("[^/]*" if part == "*" else part if part.startswith("[") else re.escape(part) for part in parts)
+
+
+def is_this_commits(number: int, shares: int) -> bool:
+    """Tell whether one of many like cases is tried in this session: each commit has its share, --faults has all."""
+    return os.environ.get("CERTCTL_KILL") == "all" or number % shares == commits() % shares
 
 
 def commits() -> int:

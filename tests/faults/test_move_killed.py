@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.e2e.real_sandbox import GROUP, Ran, Sandbox, own_host, rewrite
 from tests.e2e.test_modes import modes, watched
-from tests.faults.killing import commits
+from tests.faults.killing import is_this_commits
 from tests.faults.whole import KILLED, ended, slowed, start, until
 
 pytestmark = [
@@ -103,7 +103,7 @@ CASES = [  # the two ways in turn, so that each finds the host where it begins
     (target, *step, NEXT[number % len(NEXT)])
     for number, both in enumerate(zip(TO_SHARED.items(), TO_BLOCKS.items(), strict=True))
     for target, step in zip(("shared", "blocks"), both, strict=True)
-    if os.environ.get("CERTCTL_KILL") == "all" or number % _SHARES == commits() % _SHARES
+    if is_this_commits(number, _SHARES)
 ]
 
 
