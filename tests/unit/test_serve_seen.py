@@ -18,7 +18,7 @@ from certctl.cli.output.daemon_log import DaemonLogWriter
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.io import sockets
-from certctl.serve.answers import READY, Answer, Kind, WireResult
+from certctl.serve.answers import PREPARING, READY, Answer, Kind, WireResult
 from certctl.serve.ondemand import FlightResult
 from certctl.slugs import Slug
 from certctl.timer.files import Condition
@@ -95,6 +95,15 @@ async def test_what_nobody_would_read_is_counted_and_trouble_is_said_all_the_sam
     voice._sum_up()
     [summed] = capsys.readouterr().err.splitlines()
     assert summed.endswith("unsaid seconds=60 total=1940 serve-busy=1000 approval-refused=940")
+
+
+@on_a_loop
+async def test_a_name_that_is_still_under_way_is_counted_as_that(capsys: pytest.CaptureFixture[str]) -> None:
+    voice = DaemonLogWriter(Invocation(), FakeClock())
+    for _ in range(61):
+        voice.flight_ended(FlightResult(NAME, WireResult(PREPARING), 1))
+    voice._sum_up()
+    assert capsys.readouterr().err.splitlines()[-1].endswith("unsaid seconds=60 total=1 preparing=1")
 
 
 @on_a_loop

@@ -14,7 +14,6 @@ from certctl.serve.answers import Answer, Kind
 from certctl.serve.ondemand import FlightResult
 from certctl.serve.rate_limit import TokenBucket
 from certctl.serve.settings import Rate
-from certctl.slugs import Slug
 
 _LINES = Rate(burst=60, refill=timedelta(seconds=1))
 _MINUTE = timedelta(minutes=1)
@@ -48,7 +47,7 @@ class DaemonLogWriter:
     def answered(self, answer: Answer) -> None:
         """Count a visitor who was turned away as busy; every other answer is logged when its flight ends."""
         if answer.kind is Kind.BUSY:
-            self._leave_unsaid(answer.slug)
+            self._leave_unsaid(answer)
 
     def flight_ended(self, result: FlightResult) -> None:
         """Log how a flight ended, or count it when the rate limit is reached."""
@@ -57,7 +56,7 @@ class DaemonLogWriter:
         elif self._may_speak(priority := _PRIORITIES.get(result.answer.kind, Priority.WARNING)):
             self._print(_not_ready(result, priority))
         else:
-            self._leave_unsaid(result.answer.slug)
+            self._leave_unsaid(result.answer)
 
     def _may_speak(self, priority: Priority) -> bool:
         """Take a line from the rate limit of this priority; tell whether there was one."""
@@ -68,10 +67,10 @@ class DaemonLogWriter:
         lines.take()
         return True
 
-    def _leave_unsaid(self, slug: Slug | None) -> None:
+    def _leave_unsaid(self, answer: Answer) -> None:
         if not self._unsaid:
             asyncio.get_running_loop().call_later(self._every, self._sum_up)
-        self._unsaid[str(slug)] += 1
+        self._unsaid[str(answer.slug or answer.kind)] += 1
 
     def _sum_up(self) -> None:
         fields: dict[str, object] = {"seconds": round(self._every), "total": self._unsaid.total(), **self._unsaid}
