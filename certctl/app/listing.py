@@ -108,14 +108,15 @@ def failure(row: DomainRow, now: datetime) -> CertctlError | None:
 
 
 def groups(domains: Sequence[Listed], by: Key) -> Sequence[Group]:
-    """Return domains that fail with the same code, for the same person to act, or in the same state: most first."""
+    """Return how many domains fail with the same code, for the same person or in the same state, most first."""
 
     def key(each: Listed) -> str:
         if by is Key.STATE or each.error is None:
             return each.condition
         return str(each.error.slug if by is Key.CODE else each.error.kind.who)
 
-    grouped = [(name, list(group)) for name, group in groupby(sorted(domains, key=key), key)]
+    failing = sorted((each for each in domains if each.error or each.condition in FAILING), key=key)
+    grouped = [(name, list(group)) for name, group in groupby(failing, key)]
     found = [_group(name, members) for name, members in grouped]
     return sorted(found, key=lambda group: (-group.count, group.key))
 

@@ -222,5 +222,6 @@ def _is_utf16() -> "NameRejected":
     from certctl.errors import NameRejected
     from certctl.slugs import Slug
 
-    again = "iconv -f UTF-16 -t UTF-8 NAMES | certctl issue -"
-    return NameRejected(Slug.USAGE, "the names on stdin are UTF-16, and have to be UTF-8", next=[again])
+    return NameRejected(
+        Slug.USAGE, "the names on stdin are UTF-16, and have to be UTF-8", next=["iconv -f UTF-16 -t UTF-8 NAMES"]
+    )

@@ -34,9 +34,9 @@ def many(fake: FakeWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fa
     return fake
 
 
-def said(capsys: pytest.CaptureFixture[str], root: Path, *words: str, code: int = ExitCode.DONE) -> str:
+def said(capsys: pytest.CaptureFixture[str], root: Path, *words: str) -> str:
     capsys.readouterr()
-    assert certctl(["--root", str(root), "status", *words], Invocation()) == code
+    assert certctl(["--root", str(root), "status", *words], Invocation()) == ExitCode.DONE
     return capsys.readouterr().out
 
 
@@ -133,5 +133,34 @@ def test_a_certificate_that_has_expired_is_no_negative_number_of_days_away(
     assert words in said(capsys, tmp_path, "--all")
 
 
-def test_an_error_that_there_is_not_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    said(capsys, tmp_path, "--code", "no-such-error", code=ExitCode.USAGE)
+@pytest.mark.parametrize(
+    ("code", "hint"), [("ca-conection", "Did you mean 'ca-connection'?"), ("xyz", "'certctl explain' lists them.")]
+)
+def test_an_error_that_there_is_not_is_refused_with_the_one_that_was_meant(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, code: str, hint: str
+) -> None:
+    assert certctl(["--root", str(tmp_path), "status", "--code", code], Invocation()) == ExitCode.USAGE
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ((), "… 1 more not shown (--all)"),
+        (("--all",), ""),
+        (("--state", "moved"), ""),
+        (("--all", "--limit", "2"), "… the rest: --after b.example.com"),
+    ],
+)
+def test_the_line_below_the_table_leads_to_what_is_not_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], line: str
+) -> None:
+    shown = said(capsys, tmp_path, *words)
+    assert [each for each in shown.splitlines() if each.startswith("…")] == ([line] if line else [])
+
+
+def test_what_is_merely_due_is_no_failure_that_is_counted(
+    many: FakeWorld, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    many.days_pass(60)  # all are due now
+    assert sum(group["count"] for group in document(capsys, tmp_path, "--by", "state")["groups"]) == 4

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ from certctl.cli.framework import Invocation, command
 from certctl.cli.opening import inspect_context
 from certctl.cli.output.choose import open_report
 from certctl.due import row_due_at
-from certctl.errors import ConfigInvalid
+from certctl.errors import CATALOGUE, ConfigInvalid, kind_of
 from certctl.formats import rfc3339
 from certctl.slugs import Slug
 from certctl.stories.damage import mending
@@ -28,6 +29,14 @@ from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
 _WEEK = timedelta(days=7)
+
+
+def _known_code(_context: click.Context, _parameter: click.Parameter, code: str | None) -> str | None:
+    if code is not None and kind_of(code) is None:
+        near = get_close_matches(code, CATALOGUE, n=1)
+        hint = f"Did you mean '{near[0]}'?" if near else "'certctl explain' lists them."
+        raise click.BadParameter(f"there is no error '{code}'. {hint}")
+    return code
 
 
 @command(
@@ -47,7 +56,7 @@ _WEEK = timedelta(days=7)
 @click.option("--state", type=click.Choice(CONDITIONS), help="List only what is in this state.")
 @click.option(
     "--code",
-    type=click.Choice([*map(str, Slug)]),
+    callback=_known_code,
     metavar="SLUG",
     shell_complete=known_slugs,
     help="List only what fails with this error.",
@@ -87,7 +96,8 @@ def _list(chosen: Filter, context: Context, report: Report, *, draws: bool) -> i
     domains, counts = listed(context, chosen)
     now = context.clock.now()
     table = [_line(each.row, each.condition, now, context) for each in domains] if draws else []
-    notes = _notes(counts, context.store.count(), len(domains), context)
+    total = context.store.count()
+    notes = _notes(counts, total, _more(chosen, domains, total), context)
     daemon = look(context)
     return report.listing(
         [_result(each) for each in domains],
@@ -109,7 +119,7 @@ def _count(found: Sequence[Group], by: str, report: Report) -> int:
     )
 
 
-def _notes(counts: Counter[str], total: int, shown: int, context: Context) -> list[str]:
+def _notes(counts: Counter[str], total: int, more: str, context: Context) -> list[str]:
     """Return the lines below the table: domains by condition; one that is not a candidate is healthy."""
     if not total:
         return ["No domains yet. Begin with: certctl issue DOMAIN"]
@@ -117,7 +127,15 @@ def _notes(counts: Counter[str], total: int, shown: int, context: Context) -> li
     head = f"Certificates {total}   " + " · ".join(f"{c} {n}" for c, n in sorted(counts.items()))
     if due := next_run(context):
         head += f"   next run {rfc3339(due)}"
-    return [*([f"… {total - shown} more not shown (--all)"] if shown < total else []), head]
+    return [more, head] if more else [head]
+
+
+def _more(chosen: Filter, domains: Sequence[Listed], total: int) -> str:
+    """Return the line that says how to see what is not listed; empty when nothing is left that was asked for."""
+    if chosen.limit and len(domains) == chosen.limit:
+        return f"… the rest: --after {domains[-1].row.domain}"
+    is_narrow = chosen.failing or chosen.state or chosen.code or chosen.after
+    return "" if is_narrow or len(domains) == total else f"… {total - len(domains)} more not shown (--all)"
 
 
 def _line(row: DomainRow, condition: str, now: datetime, context: Context) -> list[str]:
