@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from certctl.approval import ApprovalSettings, HttpOperator
     from certctl.budget import Bucket, Limit
     from certctl.ca.authority import Authority
+    from certctl.ca.settings import CaSettings
     from certctl.config import Settings
     from certctl.dns import CustomerDns, DnsSettings, TxtWatch
     from certctl.nginx.server import Nginx
@@ -170,6 +171,7 @@ class Context:
     @property
     def dns_settings(self) -> "DnsSettings":
         """Return the settings of the DNS facade."""
+        from certctl.ca.settings import account_uri
         from certctl.dns import DnsSettings
 
         s = self.settings.dns
@@ -179,6 +181,7 @@ class Context:
             resolvers=s.resolvers,
             authoritative_port=s.authoritative_port,
             ca_identities=s.caa_identities,
+            account_uri=account_uri(self._ca_settings),
         )
 
     @cached_property
@@ -210,12 +213,18 @@ class Context:
     def ca_by(self, engine: str, operator: "ManualOperator | None" = None) -> "Authority":
         """Return the facade of the CA by an engine; ``operator`` adds TXT records by hand, where there is one."""
         from certctl.ca.authority import Authority
-        from certctl.ca.settings import CaSettings
         from certctl.ca.solvers.rfc2136 import TxtAutomation
         from certctl.dns import ZoneUpdates
 
+        automation = TxtAutomation(self.txt_watch, {"rfc2136": ZoneUpdates.of}, self.clock)
+        return Authority(self._ca_settings, engine, operator=operator, automation=automation)
+
+    @property
+    def _ca_settings(self) -> "CaSettings":
+        from certctl.ca.settings import CaSettings
+
         s = self.settings.ca
-        settings = CaSettings(
+        return CaSettings(
             directory=s.directory,
             acme_dir=self.state / "acme",
             challenges=self.state / "challenges",
@@ -225,8 +234,6 @@ class Context:
             key_type=s.key_type,
             deadline=timedelta(seconds=s.timeout_seconds),
         )
-        automation = TxtAutomation(self.txt_watch, {"rfc2136": ZoneUpdates.of}, self.clock)
-        return Authority(settings, engine, operator=operator, automation=automation)
 
     @cached_property
     def web(self) -> "Nginx":

@@ -6,7 +6,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -263,6 +263,20 @@ def sync_directory(path: Path) -> None:
     """Make a rename in this directory survive a power cut."""
     with _directory(path) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def entered(top: Path, *names: str) -> Iterator[int]:
+    """Open a directory below one of ours and yield its descriptor; no link on the way there is followed.
+
+    Raises:
+        OSError: it is not there, is a link, or cannot be read.
+    """
+    with ExitStack() as opened:
+        descriptor = opened.enter_context(_directory(top))
+        for name in names:
+            descriptor = opened.enter_context(_directory(Path(name), os.O_NOFOLLOW, descriptor))
+        yield descriptor
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The straight path on real parts: real Pebble, real certbot, real nginx, real DNS packets."""
 
+import json
 import ssl
 import stat
 from collections.abc import Iterator
@@ -53,6 +54,22 @@ def test_a_wrong_cname_is_the_customers_to_fix(sandbox: Sandbox) -> None:
     ran = sandbox.certctl("issue", "wrong.example.com", "--json")
     assert (ran.code, ran.error["code"], ran.error["who"]) == (3, "dns-cname-mismatch", "customer")
     assert sandbox.orders() == orders
+
+
+def test_a_caa_record_for_another_account_is_seen_before_the_ca_sees_it(sandbox: Sandbox) -> None:
+    sandbox.must("issue", sandbox.customer("first.account.test"))  # or there is no account of ours yet
+    (file,) = (state(sandbox) / "acme/accounts").rglob("regr.json")
+    ours = json.loads(file.read_text())["uri"]
+    name, orders = sandbox.customer("status.account.test"), sandbox.orders()
+    sandbox.must("sandbox", "dns", "add", "account.test", "CAA", f'0 issue "letsencrypt.org; accounturi={ours}x"')
+    for command in ("verify", "issue"):
+        ran = sandbox.certctl(command, name, "--json")
+        assert (ran.code, ran.error["code"]) == (3, "caa-forbids")
+        assert f"{ours}x" in str(ran.error)
+    assert sandbox.orders() == orders
+    sandbox.must("sandbox", "dns", "remove", "account.test", "CAA")
+    sandbox.must("sandbox", "dns", "add", "account.test", "CAA", f'0 issue "letsencrypt.org; accounturi={ours}"')
+    sandbox.must("verify", name)
 
 
 def test_a_domain_that_is_not_approved_costs_no_order(sandbox: Sandbox) -> None:
