@@ -5,7 +5,7 @@ The customer's own nameservers decide: a resolver may have the old record cached
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 import dns.rdtypes.ANY.NS
 from dns.name import Name
@@ -21,8 +21,11 @@ from certctl.slugs import Slug
 
 ONE_LABEL = 2  # dnspython counts the root
 
-# Global on paper, yet a gateway may turn them into addresses of our own network (RFC 6052, RFC 3056).
-_TRANSLATED: tuple[IPv4Network | IPv6Network, ...] = (ip_network("64:ff9b::/96"), ip_network("2002::/16"))
+# IPv6 that is routed lies in 2000::/3 (RFC 4291 §2.4). What ipaddress calls global beside it, such as ::/96 and
+# fec0::/10, a gateway may turn into an address of our own network; so it may with 6to4 (RFC 3056). In 2001::/23 and
+# 3fff::/20 (RFC 9637) are protocols and examples, and no nameservers.
+_ROUTED = ip_network("2000::/3")
+_NO_HOSTS = tuple(map(ip_network, ("2001::/23", "2002::/16", "3fff::/20")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +191,5 @@ def plain(name: Name) -> str:
 def is_public(address: str) -> bool:
     """Tell whether an address is outside our own network: customers choose their nameservers' addresses."""
     ip = ip_address(address)
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _TRANSLATED)
+    is_routed = ip.version == 4 or (ip in _ROUTED and not any(ip in network for network in _NO_HOSTS))  # noqa: PLR2004
+    return is_routed and ip.is_global and not ip.is_multicast

@@ -181,6 +181,13 @@ def test_a_customers_nameserver_cannot_make_us_talk_to_our_own_network(world: Dn
         ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False),
         ("2002:7f00:1::1", False),
+        ("::7f00:1", False),
+        ("fec0::1", False),
+        ("::ffff:0:10.0.0.1", False),
+        ("4000::1", False),
+        ("2001:20::1", False),
+        ("3fff::1", False),
+        ("2a00:1450:4001::1", True),
     ],
 )
 def test_packets_go_to_public_nameservers_only(address: str, public: bool) -> None:  # noqa: FBT001
