@@ -133,7 +133,7 @@ class PrivsepMonitor:
         match question.decode("ascii", "replace").removesuffix("\n").split(" ", 3):
             case [number, "issue", name, said] if number.isdecimal():
                 try:
-                    delegation = Delegation(self._operations.parse(name), "", (), str(json.loads(said)))
+                    delegation = Delegation(self._operations.parse(name), "", (), _sentence(said))
                 except (NameRejected, ValueError, RecursionError):
                     return False
                 do = partial(self._issue, delegation)
@@ -175,3 +175,16 @@ class PrivsepMonitor:
 
     def _look(self) -> bytes:
         return json.dumps(self._operations.store_up()).encode()
+
+
+def _sentence(told: str) -> str:
+    """Return what DNS said, from JSON; the history must be able to take it, as it is written after an order.
+
+    Raises:
+        ValueError: it is no text, or none that UTF-8 can hold, such as half of a surrogate pair.
+    """
+    sentence = json.loads(told)
+    if not isinstance(sentence, str):
+        raise ValueError("not a sentence")  # noqa: TRY004 - as whatever else is wrong with the line
+    sentence.encode()
+    return sentence

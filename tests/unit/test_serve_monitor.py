@@ -186,6 +186,8 @@ def test_what_nobody_foresaw_ends_one_name_and_not_the_monitor() -> None:
         b'1 issue status.example.com "CNAME" more\n',
         b'1 issue status.example.com "\xff\n',
         b"1 issue status.example.com " + b"[" * 5000 + b"\n",
+        b'1 issue status.example.com "\\ud800"\n',
+        b"1 issue status.example.com 7\n",
         b'1 issue ../../etc/passwd "CNAME"\n',
         b'1 issue status.hyperping.io "CNAME"\n',
         b'1 issue *.example.com "CNAME"\n',
