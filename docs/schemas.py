@@ -7,6 +7,7 @@ tests forbid them, which proves that every key a command prints is described.
 
 from typing import Any
 
+from certctl.app.condition import CONDITIONS
 from certctl.budget import Bucket
 from certctl.dns_records import RecordVerdict
 from certctl.errors import CATALOGUE, ExitCode, Who
@@ -45,7 +46,6 @@ _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _TIME: Schema = {"type": "string", "format": "date-time", "description": "RFC 3339, UTC"}
-_STATUS_WORDS = ("ok", "due", "failing", "expired", "manual")
 
 
 def _list(items: Schema) -> Schema:
@@ -116,7 +116,10 @@ _RESULT = _object(
         "domain": _TEXT,
         "ok": _FLAG,
         "changed": _FLAG | {"description": "whether this run changed anything for the domain"},
-        "state": {"enum": [*map(str, State), *_STATUS_WORDS, None], "description": "'status' adds its own words"},
+        "state": {
+            "enum": [*dict.fromkeys([*map(str, State), *map(str, CONDITIONS)]), None],
+            "description": "'status' adds its own words",
+        },
         "certificate": _or_null(_ref("certificate")),
         "steps": _list(_ref("step")),
         "error": _or_null(_ref("error")),

@@ -8,7 +8,8 @@ from certctl.values import DomainRow, State
 
 HEALTHY = "ok"
 FAILING = frozenset({"failing", "expired"})
-CONDITIONS = (HEALTHY, "due", "failing", "expired", "manual", *map(str, State))
+_STATES = (State.PENDING, State.MOVED, State.UNWANTED)  # of an active one another word says more
+CONDITIONS = (HEALTHY, "due", "failing", "expired", "manual", *map(str, _STATES))
 
 
 def condition(row: DomainRow, now: datetime, fraction: float) -> str:

@@ -171,7 +171,7 @@ class Context:
     @property
     def dns_settings(self) -> "DnsSettings":
         """Return the settings of the DNS facade."""
-        from certctl.ca.settings import account_uri
+        from certctl.ca.account_files import account_uri
         from certctl.dns import DnsSettings
 
         s = self.settings.dns

@@ -9,7 +9,8 @@ from itertools import groupby
 
 from certctl.app.condition import FAILING, HEALTHY, condition
 from certctl.app.context import Context
-from certctl.errors import CertctlError, Who, kind_of
+from certctl.domain import Domain
+from certctl.errors import CertctlError, Kind, Who, kind_of
 from certctl.stories.damage import damaged
 from certctl.stories.quota import command_for
 from certctl.values import DomainRow
@@ -32,16 +33,16 @@ class Filter:
         everything: The healthy ones too.
         failing: Only what fails or has expired.
         state: Only this condition.
-        code: Only what fails with this slug.
+        code: Only what fails with this kind of error.
         after: Only names that come after this one in the order of names.
         limit: At most this many; None for all.
     """
 
     everything: bool = False
     failing: bool = False
-    state: str = ""
-    code: str = ""
-    after: str = ""
+    state: str | None = None
+    code: Kind | None = None
+    after: Domain | None = None
     limit: int | None = None
 
 
@@ -71,22 +72,39 @@ class Group:
     who: Who | None
 
 
-def listed(context: Context, chosen: Filter) -> tuple[Sequence[Listed], Counter[str]]:
-    """Return the domains that were asked for, by name, and how many that were looked at are in each condition."""
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What was found.
+
+    Attributes:
+        domains: Those that were asked for, by name.
+        left: How many more there are beyond the limit.
+        counts: How many of all that were looked at are in each condition.
+    """
+
+    domains: Sequence[Listed]
+    left: int
+    counts: Counter[str]
+
+
+def listed(context: Context, chosen: Filter) -> Listing:
+    """Return the domains that were asked for."""
     now, fraction = context.clock.now(), context.settings.renewal.fallback_fraction
     is_complete = (chosen.everything or bool(chosen.state)) and not chosen.failing
     rows = context.store.domains() if is_complete else context.world.candidates()
     seen = [Listed(row, condition(row, now, fraction), failure(row, now)) for row in rows]
     found = [each for each in seen if _is_asked_for(each, chosen)]
-    found = [each for each in found if each.row.domain.name > chosen.after] if chosen.after else found
-    return found[: chosen.limit], Counter(each.condition for each in seen)
+    if chosen.after:
+        found = [each for each in found if each.row.domain.name > chosen.after.name]
+    shown = found[: chosen.limit]
+    return Listing(shown, len(found) - len(shown), Counter(each.condition for each in seen))
 
 
 def _is_asked_for(each: Listed, chosen: Filter) -> bool:
     if chosen.state and each.condition != chosen.state:
         return False
     if chosen.code:
-        return each.error is not None and each.error.kind is kind_of(chosen.code)
+        return each.error is not None and each.error.kind is chosen.code
     if chosen.failing:
         return each.condition in FAILING
     return chosen.everything or bool(chosen.state) or each.condition != HEALTHY

@@ -69,7 +69,7 @@ def _result(o: JourneyResult) -> dict[str, Any]:
         "certificate": certificate_json(o.certificate) if o.certificate else None,
         "steps": [{"name": s.name, "ok": s.ok, "ms": s.ms, "detail": one_line(s.detail)} for s in o.steps],
         "error": error_json(o.error) if o.error else None,
-        **({"attempts": o.after.attempts, "since": rfc3339(o.after.since)} if o.after and o.at is None else {}),
+        **({"attempts": o.listed.attempts, "since": rfc3339(o.listed.since)} if o.listed else {}),
         **({"demand": _demand_json(o.demand)} if o.demand else {}),
         **({} if o.still_approved is None else {"still_approved": o.still_approved}),
         **({"records": [_record_json(record) for record in o.records]} if o.records else {}),

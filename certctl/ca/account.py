@@ -4,32 +4,29 @@ certbot makes and reads it (``accounts/<host>/<path>/<id>/{regr,private_key,meta
 accounts in three hours from one address (Let's Encrypt), so making one is guarded by a lock and counted.
 """
 
-import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from acme.messages import RegistrationResource
 from josepy.errors import Error as JoseError
 from josepy.jwk import JWK
 
+from certctl.ca.account_files import account_directory, candidates, find_accounts, read_account
 from certctl.ca.engines.certbot import argv
 from certctl.ca.engines.certbot.command import find_certbot, retry_bad_nonce, run_certbot
 from certctl.ca.errors import classify
 from certctl.ca.settings import CaSettings
 from certctl.ca.workdir import WorkingDirectory
 from certctl.errors import Refused
-from certctl.io.files import make_directory, read_regular, writing
+from certctl.io.files import make_directory, writing
 from certctl.io.locks import inheritable_lock
 from certctl.slugs import Slug
 
 MOST_REPLACED = 5
 _COUNTED = timedelta(hours=3)
-_FILES = {"private_key.json": "kty", "regr.json": "uri", "meta.json": "creation_dt"}
 _PRIVATE_DIRECTORY = 0o700
-_MOST = 100_000
 
 
 def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = None) -> str:
@@ -57,17 +54,6 @@ def ensure_account(settings: CaSettings, now: datetime, *, lost: str | None = No
             _set_aside(settings, broken)
         accounts = find_accounts(settings)
         return accounts[0] if accounts else _register(settings, now, descriptor)
-
-
-def account_directory(settings: CaSettings) -> Path:
-    """Return certbot's directory of the accounts at this CA: named by host and path of the directory URL."""
-    parts = urlsplit(settings.directory)
-    return settings.accounts / parts.netloc / parts.path.strip("/")
-
-
-def find_accounts(settings: CaSettings) -> list[str]:
-    """Return the ids of the accounts that have all their files, in alphabetical order."""
-    return [path.name for path in _candidates(settings) if _is_whole(path)]
 
 
 @dataclass(frozen=True)
@@ -105,25 +91,9 @@ def _register(settings: CaSettings, now: datetime, lock: int) -> str:
     return accounts[0]
 
 
-def _candidates(settings: CaSettings) -> list[Path]:
-    directory = account_directory(settings)
-    return sorted(path for path in directory.iterdir() if path.is_dir()) if directory.is_dir() else []
-
-
 def _broken(settings: CaSettings) -> list[Path]:
-    return [path for path in _candidates(settings) if not _is_whole(path)]
-
-
-def _is_whole(account: Path) -> bool:
-    """Tell whether each file of an account has its required key; a crash or a full disk leaves empty ones."""
-    for name, required in _FILES.items():
-        try:
-            content = json.loads(read_regular(account / name, _MOST))
-        except (OSError, ValueError):
-            return False
-        if not isinstance(content, dict) or not content.get(required):
-            return False
-    return True
+    broken = [account for account in candidates(settings) if read_account(settings, account) is None]
+    return [account_directory(settings) / account for account in broken]
 
 
 def _set_aside(settings: CaSettings, account: Path) -> None:

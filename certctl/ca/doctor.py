@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from certctl.ca.account import account_directory, find_accounts
+from certctl.ca.account_files import account_directory, find_accounts
 from certctl.ca.directory import Directory
 from certctl.ca.engines.certbot.command import INSTALL, find_certbot, has_our_plugin, version_of
 from certctl.ca.settings import CaSettings, require_usable

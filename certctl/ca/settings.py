@@ -1,8 +1,6 @@
 """The settings of the CA (party 3), and the checks of what they name."""
 
-import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,12 +9,8 @@ from urllib.parse import urlsplit
 from certctl.domain import Domain
 from certctl.errors import ConfigInvalid
 from certctl.formats import KeyType, is_secure
-from certctl.io.files import entered, open_regular
 from certctl.io.fsuid import acting_as
 from certctl.slugs import Slug
-
-_BESIDE = {"private_key.json", "meta.json"}  # an account without one of them is set aside by the next order
-_LONGEST_RESOURCE = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +65,6 @@ class OrderRequest:
 def order_request_for(domain: Domain, settings: CaSettings) -> OrderRequest:
     """Return the request for a domain: its name, and for a wildcard the zone as well."""
     return OrderRequest(settings.directory, settings.profile, settings.key_type, domain.names)
-
-
-def account_uri(settings: CaSettings) -> str:
-    """Return the URL of our account at this CA (RFC 8555 §7.1.2); empty without one, or for who may not look.
-
-    It is read as certbot wrote it, without the library that checks the account's key: DNS alone asks for it.
-    """
-    parts = urlsplit(settings.directory)
-    top, place = settings.acme_dir.parent, [settings.acme_dir.name, settings.accounts.name, parts.netloc]
-    place += filter(None, parts.path.split("/"))
-    with suppress(OSError):
-        with entered(top, *place) as accounts:
-            names = _names(accounts)
-        for account in sorted(names):
-            with suppress(OSError, ValueError, KeyError, TypeError), entered(top, *place, account) as home:
-                if _names(home) >= _BESIDE:
-                    with open_regular("regr.json", home) as file:
-                        return str(json.loads(file.read(_LONGEST_RESOURCE))["uri"])
-    return ""
-
-
-def _names(directory: int) -> set[str]:
-    with os.scandir(directory) as entries:
-        return {entry.name for entry in entries}
 
 
 def require_usable(settings: CaSettings) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from certctl.app.context import Source
-    from certctl.errors import NameRejected
+    from certctl.errors import Kind, NameRejected
 
 Commands = Mapping[str, Mapping[str, tuple[str, str]]]
 _MAX_LINE = 1000
@@ -191,6 +191,35 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(seconds=int(number) * _UNITS[unit])
 
 
+class ErrorKind(click.ParamType["Kind"]):
+    """The click type of an error's slug: it completes in a shell, and of a wrong one it says which was meant."""
+
+    name = "slug"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> "Kind":  # noqa: ANN401
+        """Return the kind of error; fail with a usage error when there is none of that name."""
+        from certctl.errors import CATALOGUE, kind_of
+
+        kind = kind_of(str(value))
+        if kind is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(str(value), CATALOGUE, n=3)
+            hint = f"Did you mean {', '.join(near)}?" if near else "'certctl explain' lists them all."
+            self.fail(f"there is no error {value!a}. {hint}", parameter, context)
+        return kind
+
+    def shell_complete(
+        self, _context: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> "list[CompletionItem[Any]]":
+        """Return the slugs that begin so."""
+        from click.shell_completion import CompletionItem
+
+        from certctl.errors import CATALOGUE
+
+        return [CompletionItem(str(slug)) for slug in CATALOGUE if slug.startswith(incomplete)]
+
+
 def command(name: str, examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     """Return a decorator that declares a command with examples below its help."""
     listed = "\b\nExamples:\n" + "\n".join("  " + line.strip() for line in examples.strip().splitlines())
@@ -212,13 +241,13 @@ def expand(names: Iterable[str]) -> Iterator[Given]:
         for number, line in enumerate(sys.stdin.buffer, 1):
             start = line[:_MAX_LINE]
             if number == 1 and start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise _is_utf16()
+                raise _utf16_refused()
             text = start.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").decode("utf-8", "surrogateescape")
             if (text := text.strip(" \t\r\n")) and not text.startswith("#"):
                 yield Given(text, number)
 
 
-def _is_utf16() -> "NameRejected":
+def _utf16_refused() -> "NameRejected":
     from certctl.errors import NameRejected
     from certctl.slugs import Slug
 

@@ -80,8 +80,8 @@ def within(seconds: float, send: Callable[[], Response], adapter: "CuttableAdapt
 class TrustingAdapter(HTTPAdapter):
     """Opens connections that share what they trust.
 
-    requests 2.34 loads the file of trusted certificates into a new context for each connection. For the public
-    roots that is 30 ms of CPU (OpenSSL 3.0).
+    requests 2.34 loads the file of trusted certificates into a new context for each connection. That is
+    work for the public roots, so it is done once here, and again when the file is another one.
     """
 
     def build_connection_pool_key_attributes(self, request: PreparedRequest, verify: Any, cert: Any = None) -> Any:  # noqa: ANN401

@@ -70,6 +70,7 @@ class JourneyResult:
         at: When its journey ended; None without a journey, or for one that writes nothing.
         before: The store's row at the start; None for a new domain, or when the story did not read it.
         after: The store's row at the end.
+        listed: The store's row, in a list of domains that nothing was done for.
         late: Renewal had been due for so long that half of the time left for it was gone.
         forced: The operator insisted.
     """
@@ -87,6 +88,7 @@ class JourneyResult:
     at: datetime | None = None
     before: DomainRow | None = None
     after: DomainRow | None = None
+    listed: DomainRow | None = None
     late: bool = False
     forced: bool = False
 

@@ -129,7 +129,8 @@ def refused(text: str) -> str | None:
         if words != ["--help"]:
             command.parse_args(context, [*words])
     except click.BadParameter as error:
-        return None if "'X' is not one of" in error.format_message() else f"{text!r}: {error.format_message()}"
+        said = error.format_message()
+        return None if "'X' is not one of" in said or "no error 'X'" in said else f"{text!r}: {said}"
     except click.UsageError as error:
         return f"{text!r}: {error.format_message()}"
     return None
@@ -163,6 +164,7 @@ def test_the_parser_notices() -> None:
     assert refused("certctl issue")
     assert refused("certctl issue --wait soon X")
     assert refused("certctl explain a b")
+    assert refused("certctl explain dns-servfial")
     assert not refused("certctl issue X --wait 30m")
     assert not refused("sudo certctl doctor --fix")
     assert steps(module("x", 'y = ["certctl doctor"]\n'))

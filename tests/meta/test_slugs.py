@@ -19,7 +19,7 @@ SOMETHING_ELSE = {
     ("serve.answers", "busy"): "a kind of answer to a visitor",
     ("ca.solvers.certbot_plugin", "dns-"): "how certbot's DNS plugins are called",
     ("cli.commands.wildcard", "dns-"): "likewise",
-    ("cli.commands.completion", "slug.startswith"): "what somebody has typed of one",
+    ("cli.framework", "slug.startswith"): "what somebody has typed of one",
 }
 
 _PREFIX = "|".join(sorted(PREFIXES))

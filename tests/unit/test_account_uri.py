@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from certctl.ca.settings import CaSettings, account_uri
+from certctl.ca.account_files import account_uri
+from certctl.ca.settings import CaSettings
 
 OURS = "https://ca.test/acct/7"
 
@@ -18,8 +19,8 @@ def settings(tmp_path: Path) -> CaSettings:
 def register(settings: CaSettings, uri: object = OURS, name: str = "b") -> Path:
     home = settings.accounts / "ca.test:14000/dir/v2" / name
     home.mkdir(parents=True)
-    for file in ("private_key.json", "meta.json"):
-        (home / file).write_text("{}")
+    (home / "private_key.json").write_text('{"kty": "RSA"}')
+    (home / "meta.json").write_text('{"creation_dt": "2026-11-27T00:00:00Z"}')
     (home / "regr.json").write_text(json.dumps({"uri": uri, "body": {}}))
     return home
 

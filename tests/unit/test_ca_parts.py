@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certctl.ca.account import MOST_REPLACED, account_directory, ensure_account, find_accounts
+from certctl.ca.account import MOST_REPLACED, ensure_account
+from certctl.ca.account_files import account_directory, find_accounts
 from certctl.ca.authority import Authority
 from certctl.ca.directory import Directory
 from certctl.ca.doctor import examine

@@ -78,6 +78,7 @@ def test_json_of_one_name_says_the_same(capsys: pytest.CaptureFixture[str], tmp_
         (("--code", "ca-connection"), "ac"),
         (("--limit", "2"), "ab"),
         (("--after", "b.example.com"), "cde"),
+        (("--after", "B.Example.COM"), "cde"),
         (("--after", "b.example.com", "--limit", "1"), "c"),
         (("--code", "ca-connection", "--after", "a.example.com"), "c"),
     ],
@@ -134,7 +135,7 @@ def test_a_certificate_that_has_expired_is_no_negative_number_of_days_away(
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"), [("ca-conection", "Did you mean 'ca-connection'?"), ("xyz", "'certctl explain' lists them.")]
+    ("code", "hint"), [("ca-conection", "Did you mean ca-connection"), ("xyz", "'certctl explain' lists them all.")]
 )
 def test_an_error_that_there_is_not_is_refused_with_the_one_that_was_meant(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, code: str, hint: str
@@ -149,7 +150,8 @@ def test_an_error_that_there_is_not_is_refused_with_the_one_that_was_meant(
         ((), "… 1 more not shown (--all)"),
         (("--all",), ""),
         (("--state", "moved"), ""),
-        (("--all", "--limit", "2"), "… the rest: --after b.example.com"),
+        (("--all", "--limit", "5"), ""),
+        (("--all", "--limit", "2"), "… 3 more: --after b.example.com"),
     ],
 )
 def test_the_line_below_the_table_leads_to_what_is_not_listed(

@@ -51,13 +51,6 @@ def known_domains(context: click.Context, parameter: click.Parameter, incomplete
     return []
 
 
-def known_slugs(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the slugs that begin with what was typed."""
-    from certctl.errors import CATALOGUE
-
-    return [slug for slug in CATALOGUE if slug.startswith(incomplete)]
-
-
 def _known(invocation: Invocation, prefix: str) -> Sequence[str]:
     from certctl.cli.opening import read_context
 

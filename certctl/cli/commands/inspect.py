@@ -9,12 +9,12 @@ import click
 from certctl.app.batch import finish, parse_name, start
 from certctl.app.context import Context
 from certctl.app.report import Rows
-from certctl.cli.commands.completion import known_domains, known_slugs
-from certctl.cli.framework import Invocation, command, expand
+from certctl.cli.commands.completion import known_domains
+from certctl.cli.framework import ErrorKind, Invocation, command, expand
 from certctl.cli.opening import inspect_context, read_context
 from certctl.cli.output.choose import open_report
 from certctl.domain import Domain
-from certctl.errors import CATALOGUE, CertctlError, kind_of
+from certctl.errors import CATALOGUE, CertctlError, Kind
 from certctl.formats import rfc3339
 from certctl.io.escape import one_line
 from certctl.stories.result import JourneyResult, Step
@@ -123,28 +123,21 @@ def log(invocation: Invocation, domain: str | None, limit: int) -> int:
     certctl explain              every error there is
     """,
 )
-@click.argument("slug", required=False, shell_complete=known_slugs)
+@click.argument("kind", type=ErrorKind(), required=False, metavar="[SLUG]")
 @click.pass_obj
-def explain(invocation: Invocation, slug: str | None) -> int:
+def explain(invocation: Invocation, kind: Kind | None) -> int:
     """Explain an error at length, offline."""
     report = open_report(invocation)
-    if slug is None:
+    if kind is None:
         rows = [[k.slug, str(int(k.family.exit_code)), k.who, k.summary] for k in CATALOGUE.values()]
         report.data([k.slug for k in CATALOGUE.values()], Rows(["slug", "exit", "who acts", "what"], rows))
         return 0
-    kind = kind_of(slug)
-    if kind is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(slug, CATALOGUE, n=3)
-        hint = f" Did you mean {', '.join(near)}?" if near else " 'certctl explain' lists them all."
-        raise click.BadParameter(f"there is no error {slug!a}.{hint}", param_hint="SLUG")
     payload = {
-        "code": slug, "exit_code": int(kind.family.exit_code), "who": kind.who, "retryable": kind.retryable,
-        "summary": kind.summary, "text": explanation(slug),
+        "code": kind.slug, "exit_code": int(kind.family.exit_code), "who": kind.who, "retryable": kind.retryable,
+        "summary": kind.summary, "text": explanation(kind.slug),
     }  # fmt: skip
-    head = f"{slug}: {kind.summary}\nexit code {int(kind.family.exit_code)}, who acts: {kind.who}\n\n"
-    report.data(payload, head + explanation(slug))
+    head = f"{kind.slug}: {kind.summary}\nexit code {int(kind.family.exit_code)}, who acts: {kind.who}\n\n"
+    report.data(payload, head + explanation(kind.slug))
     return 0
 
 

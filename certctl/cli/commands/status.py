@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -12,15 +11,15 @@ import click
 from certctl.app.batch import parse_name
 from certctl.app.condition import CONDITIONS, HEALTHY, condition
 from certctl.app.context import Context
-from certctl.app.listing import Filter, Group, Key, Listed, failure, groups, listed
+from certctl.app.listing import Filter, Group, Key, Listed, Listing, failure, groups, listed
 from certctl.app.report import Report, Rows
 from certctl.app.scheduler import next_run
-from certctl.cli.commands.completion import known_domains, known_slugs
-from certctl.cli.framework import Invocation, command
+from certctl.cli.commands.completion import known_domains
+from certctl.cli.framework import ErrorKind, Invocation, command
 from certctl.cli.opening import inspect_context
 from certctl.cli.output.choose import open_report
 from certctl.due import row_due_at
-from certctl.errors import CATALOGUE, ConfigInvalid, kind_of
+from certctl.errors import ConfigInvalid
 from certctl.formats import rfc3339
 from certctl.slugs import Slug
 from certctl.stories.damage import mending
@@ -29,14 +28,6 @@ from certctl.stories.wildcard import needs_person, solver_of
 from certctl.values import DomainRow, State
 
 _WEEK = timedelta(days=7)
-
-
-def _known_code(_context: click.Context, _parameter: click.Parameter, code: str | None) -> str | None:
-    if code is not None and kind_of(code) is None:
-        near = get_close_matches(code, CATALOGUE, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else "'certctl explain' lists them."
-        raise click.BadParameter(f"there is no error '{code}'. {hint}")
-    return code
 
 
 @command(
@@ -54,13 +45,7 @@ def _known_code(_context: click.Context, _parameter: click.Parameter, code: str 
 @click.option("--all", "everything", is_flag=True, help="List the healthy ones too.")
 @click.option("--failing", is_flag=True, help="List only what fails or has expired.")
 @click.option("--state", type=click.Choice(CONDITIONS), help="List only what is in this state.")
-@click.option(
-    "--code",
-    callback=_known_code,
-    metavar="SLUG",
-    shell_complete=known_slugs,
-    help="List only what fails with this error.",
-)
+@click.option("--code", type=ErrorKind(), metavar="SLUG", help="List only what fails with this error.")
 @click.option("--after", metavar="NAME", help="Go on after this name, in the order of names.")
 @click.option("--limit", type=click.IntRange(1), help="List at most this many; with --by, this many groups.")
 @click.option("--by", type=click.Choice([*map(str, Key)]), help="Count what fails by error, who acts, or state.")
@@ -71,6 +56,7 @@ def status(
     /,
     domain: str | None,
     by: str | None,
+    after: str | None,
     timeline: bool,  # noqa: FBT001
     **only: Any,  # noqa: ANN401 - the fields of Filter
 ) -> int:
@@ -81,9 +67,9 @@ def status(
     if timeline:
         report.data(*_timeline(context.store.expiries(), context.clock.now()))
         return 0
-    chosen = Filter(**{name: value for name, value in only.items() if value is not None})
+    chosen = Filter(after=parse_name(after, context) if after else None, **only)
     if by:
-        counted, _ = listed(context, replace(chosen, everything=False, limit=None))
+        counted = listed(context, replace(chosen, everything=False, limit=None)).domains
         return _count(groups(counted, Key(by))[: chosen.limit], by, report)
     if invocation.json and not (chosen.failing or chosen.state or chosen.code):
         chosen = replace(chosen, everything=True)
@@ -93,14 +79,13 @@ def status(
 def _list(chosen: Filter, context: Context, report: Report, *, draws: bool) -> int:
     from certctl.app.daemon_status import look
 
-    domains, counts = listed(context, chosen)
-    now = context.clock.now()
-    table = [_line(each.row, each.condition, now, context) for each in domains] if draws else []
+    found, now = listed(context, chosen), context.clock.now()
+    table = [_line(each.row, each.condition, now, context) for each in found.domains] if draws else []
     total = context.store.count()
-    notes = _notes(counts, total, _more(chosen, domains, total), context)
+    notes = _notes(found.counts, total, _more(chosen, found, total), context)
     daemon = look(context)
     return report.listing(
-        [_result(each) for each in domains],
+        [_result(each) for each in found.domains],
         Rows(["domain", "state", "expires", "renews", "note"], table, notes + ([daemon.summary] if daemon else [])),
         serve=daemon.status if daemon else None,
     )
@@ -130,12 +115,13 @@ def _notes(counts: Counter[str], total: int, more: str, context: Context) -> lis
     return [more, head] if more else [head]
 
 
-def _more(chosen: Filter, domains: Sequence[Listed], total: int) -> str:
+def _more(chosen: Filter, found: Listing, total: int) -> str:
     """Return the line that says how to see what is not listed; empty when nothing is left that was asked for."""
-    if chosen.limit and len(domains) == chosen.limit:
-        return f"… the rest: --after {domains[-1].row.domain}"
+    if found.left:
+        return f"… {found.left} more: --after {found.domains[-1].row.domain}"
     is_narrow = chosen.failing or chosen.state or chosen.code or chosen.after
-    return "" if is_narrow or len(domains) == total else f"… {total - len(domains)} more not shown (--all)"
+    hidden = 0 if is_narrow else total - len(found.domains)
+    return f"… {hidden} more not shown (--all)" if hidden else ""
 
 
 def _line(row: DomainRow, condition: str, now: datetime, context: Context) -> list[str]:
@@ -170,7 +156,7 @@ def _note(row: DomainRow, now: datetime, context: Context) -> str:
 def _result(each: Listed) -> JourneyResult:
     row = each.row
     return JourneyResult(
-        domain=str(row.domain), state=each.condition, certificate=row.certificate, error=each.error, after=row
+        domain=str(row.domain), state=each.condition, certificate=row.certificate, error=each.error, listed=row
     )
 
 
