@@ -159,7 +159,7 @@ class Context:
         """Return the DNS facade (party 1)."""
         from certctl.dns import CustomerDns
 
-        return CustomerDns(self.dns_settings)
+        return CustomerDns(self.dns_settings, self.account_uri)
 
     @cached_property
     def txt_watch(self) -> "TxtWatch":
@@ -171,7 +171,6 @@ class Context:
     @property
     def dns_settings(self) -> "DnsSettings":
         """Return the settings of the DNS facade."""
-        from certctl.ca.account_files import account_uri
         from certctl.dns import DnsSettings
 
         s = self.settings.dns
@@ -181,7 +180,6 @@ class Context:
             resolvers=s.resolvers,
             authoritative_port=s.authoritative_port,
             ca_identities=s.caa_identities,
-            account_uri=account_uri(self._ca_settings),
         )
 
     @cached_property
@@ -218,6 +216,12 @@ class Context:
 
         automation = TxtAutomation(self.txt_watch, {"rfc2136": ZoneUpdates.of}, self.clock)
         return Authority(self._ca_settings, engine, operator=operator, automation=automation)
+
+    def account_uri(self) -> str:
+        """Return the URL of our account at the CA; empty where there is none yet, and for who may not look."""
+        from certctl.ca.account_files import account_uri
+
+        return account_uri(self._ca_settings)
 
     @property
     def _ca_settings(self) -> "CaSettings":

@@ -162,8 +162,13 @@ def _owner_of(state: Path) -> int | None:
 
 
 def _dns(context: Context) -> CustomerDns:
-    """Return the DNS facade with a deadline short enough for a visitor who waits."""
-    return CustomerDns(replace(context.dns_settings, deadline=_DNS_DEADLINE))
+    """Return the DNS facade with a deadline short enough for a visitor who waits.
+
+    The unprivileged process may not read the account later: for it the one counts that was there at the start.
+    """
+    known = context.account_uri()
+    settings = replace(context.dns_settings, deadline=_DNS_DEADLINE)
+    return CustomerDns(settings, lambda: context.account_uri() or known)
 
 
 def _world(context: Context) -> World:

@@ -19,7 +19,6 @@ class DnsSettings:
             ``resolvers`` are given. Any other value says that this is a DNS of its own, such as the sandbox's: only
             there may a nameserver have a private address.
         ca_identities: Issuer domains by which CAA records name our CA; empty leaves CAA to the CA.
-        account_uri: Our ACME account, to judge ``accounturi`` (RFC 8657 §3); empty only reports it.
         deadline: The limit of all queries of one verification together.
         patience: The limit of one query to one server over one transport.
     """
@@ -29,7 +28,6 @@ class DnsSettings:
     resolvers: tuple[str, ...] = ()
     authoritative_port: int = 0
     ca_identities: tuple[str, ...] = ()
-    account_uri: str = ""
     deadline: timedelta = timedelta(seconds=10)
     patience: timedelta = timedelta(seconds=1.5)
     resolv_conf: Path = Path("/etc/resolv.conf")

@@ -1,5 +1,6 @@
 """The facade of DNS (party 1): prove that a domain ends at our target and that CAA allows our CA."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import dns.name
@@ -21,10 +22,17 @@ from certctl.values import Delegation, DnsSolver, Finding, Level
 
 
 class CustomerDns:
-    """Implements ``parties.Dns``; safe to use from several threads, which share one cache."""
+    """Implements ``parties.Dns``; safe to use from several threads, which share one cache.
 
-    def __init__(self, settings: DnsSettings) -> None:
+    Args:
+        settings: Whom to ask, and what is ours.
+        account_uri: Returns the URL of our account at the CA, to judge ``accounturi`` (RFC 8657 §3). It is asked
+            each time, as the first order makes the account; while it is empty that parameter is only reported.
+    """
+
+    def __init__(self, settings: DnsSettings, account_uri: Callable[[], str] = str) -> None:
         self._settings = settings
+        self._account_uri = account_uri
         self._cache = ResolverCache()
 
     def verify(self, domain: Domain) -> Delegation:
@@ -39,7 +47,7 @@ class CustomerDns:
         """
         resolver = Resolver(self._settings, self._cache)
         zones = Zones(resolver, self._settings)
-        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri)
+        policy = CaaPolicy(self._settings.ca_identities, self._account_uri())
         try:
             delegation = Decision(domain, Target(self._settings, resolver), resolver, zones).decide()
             allowed = check_caa(zones, domain, policy)
@@ -68,7 +76,7 @@ class CustomerDns:
                 expected=[f"NS records for {domain.zone}"],
             )
         where = require_writable(zones, domain, solver)
-        policy = CaaPolicy(self._settings.ca_identities, self._settings.account_uri, solver.method)
+        policy = CaaPolicy(self._settings.ca_identities, self._account_uri(), solver.method)
         allowed = check_caa(zones, domain, policy)
         told = f"zone {plain(zone.name)}" + (f"; {where}" if where else "")
         return Delegation(domain, domain.zone, (), f"{told}; {allowed}")

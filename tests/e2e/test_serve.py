@@ -52,6 +52,17 @@ def test_twenty_visitors_at_once_are_one_order(sandbox: Sandbox) -> None:
     assert sandbox.orders() == before + 1
 
 
+@pytest.mark.usefixtures("real_parts")
+def test_a_daemon_that_was_there_before_the_account_sees_a_record_for_another_one() -> None:
+    with own_host("--mode", "shared", "--serve") as host:
+        assert handshake(host, host.customer("first.account.test")) == "ready"  # the account is made now
+        others = '0 issue "letsencrypt.org; accounturi=https://ca.test/acct/1"'
+        host.must("sandbox", "dns", "add", "account.test", "CAA", others)
+        name, before = host.customer("status.account.test"), host.orders()
+        assert handshake(host, name) == "it answered 404"
+        assert host.orders() == before
+
+
 @pytest.mark.parametrize("name", ["status.not-a-customer.test", "status.wrong-cname.test", "nowhere.example.com"])
 def test_whoever_is_no_customer_is_refused_and_the_ca_never_hears_of_it(sandbox: Sandbox, name: str) -> None:
     before = sandbox.orders()
